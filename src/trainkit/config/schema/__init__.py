@@ -1,0 +1,41 @@
+"""The schema of a config file: closed choices, every field with a sentence, unknown keys refused. Knows no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainkit.config.schema.base import NAME_PATTERN, Section
+from trainkit.config.schema.data import Dataset
+from trainkit.config.schema.model import Model
+from trainkit.config.schema.optimization import Adam, AutoLoss, Constant, Loss, Optimizer, Scheduler
+from trainkit.config.schema.run import Checkpoint, Export, Logging, Training
+from trainkit.config.schema.transforms import Transform
+
+Device = Literal["auto", "cpu", "cuda", "mps"] | Annotated[str, Field(pattern=r"^cuda:\d{1,3}$")]
+
+
+class Config(Section):
+    """A training run."""
+
+    name: str | None = Field(
+        None, pattern=NAME_PATTERN, description="Name of run folders and checkpoints; the file's name when left out."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of weights, data order, augmentation, dropout and splits.")
+    device: Device = Field("auto", description="auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.")
+    dataset: Dataset = Field(description="Where the samples come from.")
+    transforms: list[Transform] = Field(
+        default_factory=list, description="What happens to a sample, in order; random ones act on training data only."
+    )
+    model: Model = Field(description="The network.")
+    loss: Loss = Field(AutoLoss(type="auto"), description="What training minimises.")
+    optimizer: Optimizer = Field(Adam(type="adam"), description="How the weights move.")
+    scheduler: Scheduler = Field(Constant(type="constant"), description="How the learning rate moves.")
+    training: Training = Field(default_factory=Training, description="The loop.")
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="What is saved.")
+    logging: Logging = Field(default_factory=Logging, description="What is written down.")
+    export: Export = Field(default_factory=Export, description="What is exported at the end.")
+
+
+__all__ = ["Config"]

@@ -1,0 +1,94 @@
+"""What every section of the schema shares: strict types, closed choices, names and durations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys are errors, and nothing is coerced behind the author's back."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _expand_short_form(value: Any) -> Any:
+    """``relu`` is short for ``{type: relu}``."""
+    return {"type": value} if isinstance(value, str) else value
+
+
+ShortForm = BeforeValidator(_expand_short_form)
+"""Marks a closed choice in which a bare NAME stands for ``{type: NAME}``."""
+
+
+def variants_of(choice: Any) -> dict[str, type[Section]]:
+    """The variants of a closed choice (``Annotated[A | B, ...]``) by the name of their ``type``."""
+    union = get_args(choice)[0]
+    members = get_args(union) or (union,)
+    return {get_args(member.model_fields["type"].annotation)[0]: member for member in members}
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: ``epochs``, optimizer ``steps`` or wall-clock ``minutes``."""
+
+    value: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.unit}"
+
+
+_UNITS = {"ep": "epochs", "st": "steps", "min": "minutes"}
+_DURATION = re.compile(r"^(\d+)(ep|st|min)$")
+
+
+def parse_duration(value: int | str) -> Duration:
+    """``3`` and ``3ep`` are epochs, ``500st`` optimizer steps, ``10min`` minutes of wall-clock time."""
+    if isinstance(value, int):
+        return Duration(value, "epochs")
+    match = _DURATION.match(value)
+    if match is None:
+        raise ValueError(value)
+    return Duration(int(match[1]), _UNITS[match[2]])
+
+
+def _check_duration(value: int | str) -> int | str:
+    try:
+        duration = parse_duration(value)
+    except ValueError:
+        raise ValueError("expected a number of epochs or a string with a unit: 10ep, 500st") from None
+    if duration.value < 1 or duration.unit == "minutes":
+        raise ValueError("expected at least one epoch or one step: 10ep, 500st")
+    return value
+
+
+def _check_interval(value: int | str) -> int | str:
+    try:
+        duration = parse_duration(value)
+    except ValueError:
+        raise ValueError("expected a number of epochs or a string with a unit: 1ep, 200st, 10min") from None
+    if duration.value < 1:
+        raise ValueError("expected at least 1: 1ep, 200st, 10min")
+    return value
+
+
+Steps = Annotated[int | str, AfterValidator(_check_duration), Field(json_schema_extra={"examples": ["10ep", "500st"]})]
+"""A duration that can be counted in optimizer steps."""
+Interval = Annotated[int | str, AfterValidator(_check_interval), Field(json_schema_extra={"examples": ["1ep", "10min"]})]
+"""A duration that may also be given in minutes."""
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Size = Annotated[list[Count], Field(min_length=2, max_length=2)] | Count
+"""A height and width: ``[H, W]``, or one number for both."""
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+"""A lower and an upper bound."""

@@ -1,0 +1,303 @@
+"""``model:`` the network. Its input and output sizes are inferred from the data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainkit.config.schema.base import Count, NonNegative, Probability, Section, ShortForm, Size
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
+Norm = Literal["none", "batch", "layer"]
+OutputActivation = Literal["none", "sigmoid", "softmax", "log_softmax"]
+
+
+class DefaultInit(Section):
+    """PyTorch's own initialisation of each layer."""
+
+    type: Literal["default"]
+
+
+class XavierUniform(Section):
+    """Glorot and Bengio, 2010 (``torch.nn.init.xavier_uniform_``); biases 0."""
+
+    type: Literal["xavier_uniform"]
+    gain: float = Field(1.0, gt=0, description="Scale of the weights.")
+
+
+class XavierNormal(Section):
+    """Glorot and Bengio, 2010 (``torch.nn.init.xavier_normal_``); biases 0."""
+
+    type: Literal["xavier_normal"]
+    gain: float = Field(1.0, gt=0, description="Scale of the weights.")
+
+
+class KaimingUniform(Section):
+    """He et al., 2015 (``torch.nn.init.kaiming_uniform_``); biases 0."""
+
+    type: Literal["kaiming_uniform"]
+    mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Whose variance is kept: forward or backward.")
+    nonlinearity: Literal["relu", "leaky_relu", "tanh", "linear"] = Field(
+        "relu", description="The activation that follows the layers."
+    )
+
+
+class KaimingNormal(Section):
+    """He et al., 2015 (``torch.nn.init.kaiming_normal_``); biases 0."""
+
+    type: Literal["kaiming_normal"]
+    mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Whose variance is kept: forward or backward.")
+    nonlinearity: Literal["relu", "leaky_relu", "tanh", "linear"] = Field(
+        "relu", description="The activation that follows the layers."
+    )
+
+
+class Orthogonal(Section):
+    """Saxe et al., 2013 (``torch.nn.init.orthogonal_``); biases 0."""
+
+    type: Literal["orthogonal"]
+    gain: float = Field(1.0, gt=0, description="Scale of the weights.")
+
+
+Init = Annotated[
+    DefaultInit | XavierUniform | XavierNormal | KaimingUniform | KaimingNormal | Orthogonal,
+    Field(discriminator="type"),
+    ShortForm,
+]
+
+
+class Mlp(Section):
+    """Fully connected layers: linear -> norm -> activation -> dropout for each hidden size, then a linear output."""
+
+    type: Literal["mlp"]
+    hidden_sizes: list[Count] = Field([128], description="Width of each hidden layer; [] for a linear model.")
+    activation: Activation = Field("relu", description="Activation after each hidden layer.")
+    norm: Norm = Field("none", description="Normalisation before each activation.")
+    dropout: Probability = Field(0.0, description="Share of activations dropped after each hidden layer.")
+    output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
+    init: Init = Field(DefaultInit(type="default"), description="How the weights start.")
+
+
+class Block(Section):
+    """conv -> norm -> activation -> pool -> dropout."""
+
+    channels: Count = Field(description="Output channels of the convolution.")
+    kernel_size: Size = Field(3, description="[H, W] of the kernel, or one number.")
+    stride: Size = Field(1, description="Stride of the convolution.")
+    padding: Literal["same", "valid"] | Annotated[int, Field(ge=0)] = Field(
+        "same", description="Zeros around the input: same keeps the size (stride 1 only), valid adds none."
+    )
+    norm: Literal["none", "batch"] | None = Field(None, description="Instead of the model's norm.")
+    activation: Activation | None = Field(None, description="Instead of the model's activation.")
+    pool: Count = Field(1, description="Window and stride of the pooling; 1 for none.")
+    pool_type: Literal["max", "avg"] = Field("max", description="What the pooling takes of its window.")
+    dropout: Probability | None = Field(None, description="Instead of the model's dropout; whole channels are dropped.")
+    residual: bool = Field(
+        False, description="Add the block's input to what its activation gets (through a 1 x 1 convolution on a change of shape)."
+    )
+
+
+class Cnn(Section):
+    """Convolution blocks, then a head of fully connected layers."""
+
+    type: Literal["cnn"]
+    blocks: list[Block] = Field(min_length=1, description="The convolution blocks, input first.")
+    norm: Literal["none", "batch"] = Field("none", description="Normalisation after each convolution.")
+    activation: Activation = Field("relu", description="Activation in blocks and head.")
+    dropout: Probability = Field(0.0, description="Share of channels dropped after each block.")
+    global_pool: Literal["none", "avg", "max"] = Field(
+        "none", description="Reduce each channel to one value before the head; none flattens."
+    )
+    head_sizes: list[Count] = Field(default_factory=list, description="Widths of hidden layers between blocks and output.")
+    head_dropout: Probability = Field(0.0, description="Share of activations dropped before each layer of the head.")
+    output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
+    init: Init = Field(DefaultInit(type="default"), description="How the weights start.")
+
+
+class LinearLayer(Section):
+    """``torch.nn.Linear``."""
+
+    type: Literal["Linear"]
+    in_features: Count | None = Field(None, description="Inferred from the layer before when left out.")
+    out_features: Count | None = Field(None, description="May be left out in the last layer: what data and loss need.")
+    bias: bool = Field(True, description="Whether a bias is added.")
+
+
+class Conv2dLayer(Section):
+    """``torch.nn.Conv2d``."""
+
+    type: Literal["Conv2d"]
+    in_channels: Count | None = Field(None, description="Inferred from the layer before when left out.")
+    out_channels: Count = Field(description="Number of output channels.")
+    kernel_size: Size = Field(description="[H, W] of the kernel, or one number.")
+    stride: Size = Field(1, description="Stride of the kernel.")
+    padding: Literal["same", "valid"] | Annotated[int, Field(ge=0)] = Field(0, description="Zeros around the input.")
+    dilation: Count = Field(1, description="Distance between kernel elements.")
+    groups: Count = Field(1, description="Groups of channels that do not mix.")
+    bias: bool = Field(True, description="Whether a bias is added.")
+
+
+class BatchNorm1dLayer(Section):
+    """``torch.nn.BatchNorm1d``."""
+
+    type: Literal["BatchNorm1d"]
+    num_features: Count | None = Field(None, description="Inferred from the layer before when left out.")
+    eps: float = Field(1e-5, gt=0, description="Added to the variance.")
+    momentum: Probability = Field(0.1, description="Weight of the new batch in the running statistics.")
+
+
+class BatchNorm2dLayer(Section):
+    """``torch.nn.BatchNorm2d``."""
+
+    type: Literal["BatchNorm2d"]
+    num_features: Count | None = Field(None, description="Inferred from the layer before when left out.")
+    eps: float = Field(1e-5, gt=0, description="Added to the variance.")
+    momentum: Probability = Field(0.1, description="Weight of the new batch in the running statistics.")
+
+
+class LayerNormLayer(Section):
+    """``torch.nn.LayerNorm`` over the last dimension."""
+
+    type: Literal["LayerNorm"]
+    normalized_shape: Count | None = Field(None, description="Inferred from the layer before when left out.")
+    eps: float = Field(1e-5, gt=0, description="Added to the variance.")
+
+
+class ReluLayer(Section):
+    """``torch.nn.ReLU``."""
+
+    type: Literal["ReLU"]
+
+
+class LeakyReluLayer(Section):
+    """``torch.nn.LeakyReLU``."""
+
+    type: Literal["LeakyReLU"]
+    negative_slope: NonNegative = Field(0.01, description="Slope below zero.")
+
+
+class EluLayer(Section):
+    """``torch.nn.ELU``."""
+
+    type: Literal["ELU"]
+    alpha: float = Field(1.0, gt=0, description="Minus the value far below zero.")
+
+
+class GeluLayer(Section):
+    """``torch.nn.GELU``."""
+
+    type: Literal["GELU"]
+    approximate: Literal["none", "tanh"] = Field("none", description="Exact, or the tanh formula.")
+
+
+class SiluLayer(Section):
+    """``torch.nn.SiLU``."""
+
+    type: Literal["SiLU"]
+
+
+class SigmoidLayer(Section):
+    """``torch.nn.Sigmoid``."""
+
+    type: Literal["Sigmoid"]
+
+
+class TanhLayer(Section):
+    """``torch.nn.Tanh``."""
+
+    type: Literal["Tanh"]
+
+
+class MaxPool2dLayer(Section):
+    """``torch.nn.MaxPool2d``."""
+
+    type: Literal["MaxPool2d"]
+    kernel_size: Size = Field(description="[H, W] of the window, or one number.")
+    stride: Size | None = Field(None, description="The window's size when left out.")
+    padding: int = Field(0, ge=0, description="Padding on every side.")
+
+
+class AvgPool2dLayer(Section):
+    """``torch.nn.AvgPool2d``."""
+
+    type: Literal["AvgPool2d"]
+    kernel_size: Size = Field(description="[H, W] of the window, or one number.")
+    stride: Size | None = Field(None, description="The window's size when left out.")
+    padding: int = Field(0, ge=0, description="Padding on every side.")
+
+
+class AdaptiveAvgPool2dLayer(Section):
+    """``torch.nn.AdaptiveAvgPool2d``."""
+
+    type: Literal["AdaptiveAvgPool2d"]
+    output_size: Size = Field(description="[H, W] of the output, or one number.")
+
+
+class DropoutLayer(Section):
+    """``torch.nn.Dropout``."""
+
+    type: Literal["Dropout"]
+    p: Probability = Field(0.5, description="Share of elements dropped.")
+
+
+class Dropout2dLayer(Section):
+    """``torch.nn.Dropout2d``."""
+
+    type: Literal["Dropout2d"]
+    p: Probability = Field(0.5, description="Share of channels dropped.")
+
+
+class FlattenLayer(Section):
+    """``torch.nn.Flatten``."""
+
+    type: Literal["Flatten"]
+
+
+class SoftmaxLayer(Section):
+    """``torch.nn.Softmax`` over the classes."""
+
+    type: Literal["Softmax"]
+
+
+class LogSoftmaxLayer(Section):
+    """``torch.nn.LogSoftmax`` over the classes."""
+
+    type: Literal["LogSoftmax"]
+
+
+Layer = Annotated[
+    LinearLayer
+    | Conv2dLayer
+    | BatchNorm1dLayer
+    | BatchNorm2dLayer
+    | LayerNormLayer
+    | ReluLayer
+    | LeakyReluLayer
+    | EluLayer
+    | GeluLayer
+    | SiluLayer
+    | SigmoidLayer
+    | TanhLayer
+    | MaxPool2dLayer
+    | AvgPool2dLayer
+    | AdaptiveAvgPool2dLayer
+    | DropoutLayer
+    | Dropout2dLayer
+    | FlattenLayer
+    | SoftmaxLayer
+    | LogSoftmaxLayer,
+    Field(discriminator="type"),
+    ShortForm,
+]
+
+
+class Sequential(Section):
+    """A list of ``torch.nn`` layers by their PyTorch names and arguments."""
+
+    type: Literal["sequential"]
+    layers: list[Layer] = Field(min_length=1, description="The layers, input first.")
+    init: Init = Field(DefaultInit(type="default"), description="How the weights start.")
+
+
+Model = Annotated[Mlp | Cnn | Sequential, Field(discriminator="type"), ShortForm]

@@ -1,0 +1,236 @@
+"""``loss:``, ``optimizer:`` and ``scheduler:``, with PyTorch's own argument names and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainkit.config.schema.base import Count, Fraction, NonNegative, Positive, Probability, Section, ShortForm, Steps
+
+ClassWeights = list[NonNegative] | Literal["balanced"] | None
+Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+class AutoLoss(Section):
+    """cross_entropy for classes, mse for values."""
+
+    type: Literal["auto"]
+
+
+class CrossEntropy(Section):
+    """``torch.nn.CrossEntropyLoss``: takes raw scores (logits), one a class."""
+
+    type: Literal["cross_entropy"]
+    label_smoothing: Fraction = Field(0.0, description="Share of the target spread evenly over all classes.")
+    weight: ClassWeights = Field(
+        None, description="One weight a class, in the order of the class names; balanced: n / (classes x count)."
+    )
+
+
+class Nll(Section):
+    """``torch.nn.NLLLoss``: takes log-probabilities (log_softmax), one a class."""
+
+    type: Literal["nll"]
+    weight: ClassWeights = Field(
+        None, description="One weight a class, in the order of the class names; balanced: n / (classes x count)."
+    )
+
+
+class Bce(Section):
+    """``torch.nn.BCELoss``: takes one probability (sigmoid) for two classes."""
+
+    type: Literal["bce"]
+
+
+class BceWithLogits(Section):
+    """``torch.nn.BCEWithLogitsLoss``: takes one raw score (logit) for two classes."""
+
+    type: Literal["bce_with_logits"]
+    pos_weight: float | Literal["balanced"] | None = Field(
+        None, description="Weight of the second class; balanced: count of the first / count of the second."
+    )
+
+
+class Mse(Section):
+    """``torch.nn.MSELoss``."""
+
+    type: Literal["mse"]
+
+
+class L1(Section):
+    """``torch.nn.L1Loss``."""
+
+    type: Literal["l1"]
+
+
+class SmoothL1(Section):
+    """``torch.nn.SmoothL1Loss``."""
+
+    type: Literal["smooth_l1"]
+    beta: Positive = Field(1.0, description="Error at which the loss turns from squared to absolute.")
+
+
+class Huber(Section):
+    """``torch.nn.HuberLoss``."""
+
+    type: Literal["huber"]
+    delta: Positive = Field(1.0, description="Error at which the loss turns from squared to absolute.")
+
+
+Loss = Annotated[
+    AutoLoss | CrossEntropy | Nll | Bce | BceWithLogits | Mse | L1 | SmoothL1 | Huber,
+    Field(discriminator="type"),
+    ShortForm,
+]
+
+
+class Sgd(Section):
+    """``torch.optim.SGD``."""
+
+    type: Literal["sgd"]
+    lr: Positive = Field(0.001, description="Learning rate.")
+    momentum: NonNegative = Field(0.0, description="Momentum factor.")
+    dampening: NonNegative = Field(0.0, description="Dampening of the momentum.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
+    nesterov: bool = Field(False, description="Nesterov momentum; needs momentum > 0 and dampening 0.")
+
+
+class Adam(Section):
+    """``torch.optim.Adam`` (Kingma and Ba, 2014)."""
+
+    type: Literal["adam"]
+    lr: Positive = Field(0.001, description="Learning rate.")
+    betas: Betas = Field([0.9, 0.999], description="Decay of the running averages of gradient and square.")
+    eps: NonNegative = Field(1e-8, description="Added to the denominator.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
+    amsgrad: bool = Field(False, description="The variant of Reddi et al., 2018.")
+
+
+class AdamW(Section):
+    """``torch.optim.AdamW`` (Loshchilov and Hutter, 2017)."""
+
+    type: Literal["adamw"]
+    lr: Positive = Field(0.001, description="Learning rate.")
+    betas: Betas = Field([0.9, 0.999], description="Decay of the running averages of gradient and square.")
+    eps: NonNegative = Field(1e-8, description="Added to the denominator.")
+    weight_decay: NonNegative = Field(0.01, description="Decoupled weight decay.")
+    amsgrad: bool = Field(False, description="The variant of Reddi et al., 2018.")
+
+
+class RmsProp(Section):
+    """``torch.optim.RMSprop`` (Hinton, 2012)."""
+
+    type: Literal["rmsprop"]
+    lr: Positive = Field(0.01, description="Learning rate.")
+    alpha: Probability = Field(0.99, description="Decay of the running average of the square.")
+    eps: NonNegative = Field(1e-8, description="Added to the denominator.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
+    momentum: NonNegative = Field(0.0, description="Momentum factor.")
+    centered: bool = Field(False, description="Normalise by the variance instead of the square.")
+
+
+class Adagrad(Section):
+    """``torch.optim.Adagrad`` (Duchi et al., 2011)."""
+
+    type: Literal["adagrad"]
+    lr: Positive = Field(0.01, description="Learning rate.")
+    lr_decay: NonNegative = Field(0.0, description="Decay of the learning rate.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
+    initial_accumulator_value: NonNegative = Field(0.0, description="Start of the sum of squares.")
+    eps: NonNegative = Field(1e-10, description="Added to the denominator.")
+
+
+class Lbfgs(Section):
+    """``torch.optim.LBFGS``: evaluates the loss several times a step; meant for small data and large batches."""
+
+    type: Literal["lbfgs"]
+    lr: Positive = Field(1.0, description="Learning rate.")
+    max_iter: Count = Field(20, description="Largest number of iterations a step.")
+    max_eval: Count | None = Field(None, description="Largest number of loss evaluations a step; 1.25 x max_iter.")
+    tolerance_grad: NonNegative = Field(1e-7, description="Stop at a gradient smaller than this.")
+    tolerance_change: NonNegative = Field(1e-9, description="Stop at a change smaller than this.")
+    history_size: Count = Field(100, description="Number of updates kept.")
+    line_search_fn: Literal["strong_wolfe"] | None = Field(None, description="Line search; none takes lr as it is.")
+
+
+Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp | Adagrad | Lbfgs, Field(discriminator="type"), ShortForm]
+
+
+class Warmup(Section):
+    """Every scheduler can start with a linear warm-up (``torch.optim.lr_scheduler.LinearLR``)."""
+
+    warmup: Steps | None = Field(None, description="Length of the linear warm-up (2ep, 500st); none when left out.")
+    warmup_start_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.01, description="Share of the learning rate at the first step of the warm-up."
+    )
+
+
+class Constant(Warmup):
+    """The optimizer's learning rate throughout."""
+
+    type: Literal["constant"]
+
+
+class Step(Warmup):
+    """``StepLR``: multiply by gamma at regular intervals."""
+
+    type: Literal["step"]
+    step_size: Steps = Field(description="Length of an interval (epochs, or 500st).")
+    gamma: Positive = Field(0.1, description="Factor at the end of each interval.")
+
+
+class MultiStep(Warmup):
+    """``MultiStepLR``: multiply by gamma at each milestone."""
+
+    type: Literal["multi_step"]
+    milestones: list[Steps] = Field(min_length=1, description="Where the factor applies, in rising order.")
+    gamma: Positive = Field(0.1, description="Factor at each milestone.")
+
+
+class Exponential(Warmup):
+    """``ExponentialLR``: multiply by gamma after every epoch."""
+
+    type: Literal["exponential"]
+    gamma: Positive = Field(0.95, description="Factor after each epoch.")
+
+
+class Cosine(Warmup):
+    """``CosineAnnealingLR``, updated at every optimizer step (Loshchilov and Hutter, 2016)."""
+
+    type: Literal["cosine"]
+    T_max: Steps | None = Field(None, description="Length of the descent; the rest of the run when left out.")
+    eta_min: NonNegative = Field(0.0, description="Learning rate at the end.")
+
+
+class OneCycle(Warmup):
+    """``OneCycleLR``, updated at every optimizer step (Smith and Topin, 2017); max_lr is the optimizer's lr."""
+
+    type: Literal["one_cycle"]
+    pct_start: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="Share of the run in which lr rises.")
+    anneal_strategy: Literal["cos", "linear"] = Field("cos", description="Shape of the two halves.")
+    div_factor: Positive = Field(25.0, description="Peak lr / lr at the first step.")
+    final_div_factor: Positive = Field(1e4, description="Lr at the first step / lr at the last.")
+    cycle_momentum: bool = Field(True, description="Move the momentum (or the first beta) against the learning rate.")
+    base_momentum: Fraction = Field(0.85, description="Momentum at the peak of the learning rate.")
+    max_momentum: Fraction = Field(0.95, description="Momentum at both ends.")
+
+
+class ReduceOnPlateau(Warmup):
+    """``ReduceLROnPlateau``: multiply by factor when the monitored metric has stopped improving."""
+
+    type: Literal["reduce_on_plateau"]
+    monitor: str | None = Field(None, description="Metric to watch; the checkpoint's when left out.")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Factor at each reduction.")
+    patience: int = Field(10, ge=0, description="Epochs without improvement that are allowed.")
+    threshold: NonNegative = Field(1e-4, description="Smallest change that counts as an improvement.")
+    threshold_mode: Literal["rel", "abs"] = Field("rel", description="Whether the threshold is relative.")
+    cooldown: int = Field(0, ge=0, description="Epochs to wait after a reduction.")
+    min_lr: NonNegative = Field(0.0, description="Lower bound of the learning rate.")
+
+
+Scheduler = Annotated[
+    Constant | Step | MultiStep | Exponential | Cosine | OneCycle | ReduceOnPlateau,
+    Field(discriminator="type"),
+    ShortForm,
+]

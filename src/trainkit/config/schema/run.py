@@ -1,0 +1,95 @@
+"""``training:``, ``checkpoint:``, ``logging:`` and ``export:``: how a run goes and what it leaves behind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainkit.config.schema.base import Count, Interval, NonNegative, Positive, Section, ShortForm
+
+
+class EarlyStopping(Section):
+    """Stop when the monitored metric has not improved for a while."""
+
+    patience: Count = Field(5, description="Epochs without improvement before the run stops.")
+    min_delta: NonNegative = Field(0.0, description="Smallest change that counts as an improvement.")
+    monitor: str | None = Field(None, description="Metric to watch; the checkpoint's when left out.")
+
+
+class Ema(Section):
+    """Keep an exponential moving average of the weights; evaluation, checkpoints' scores and exports use it."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="Weight of the old average at each step.")
+
+
+class StopOnNonFinite(Section):
+    """Stop the run before a NaN or Inf reaches the weights."""
+
+    type: Literal["stop"]
+
+
+class SkipNonFinite(Section):
+    """Leave out steps with a NaN or Inf, up to a limit."""
+
+    type: Literal["skip"]
+    limit: Count = Field(10, description="Number of skipped steps at which the run stops.")
+
+
+NonFinite = Annotated[StopOnNonFinite | SkipNonFinite, Field(discriminator="type"), ShortForm]
+
+
+class Training(Section):
+    """The loop."""
+
+    epochs: Count = Field(10, description="Passes over the training split.")
+    batch_size: Count = Field(64, description="Samples an optimizer step sees, over all micro-batches.")
+    eval_batch_size: Count | Literal["auto"] = Field("auto", description="Samples a forward pass of evaluation sees.")
+    accumulation_steps: Count = Field(
+        1, description="Micro-batches that each batch is split into to save memory; the gradient stays the batch's."
+    )
+    drop_last: bool = Field(False, description="Leave out the last batch of an epoch where it is smaller.")
+    shuffle: bool = Field(True, description="Draw a new order of the training samples for each epoch.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the forward pass (autocast); auto prints its choice and the reason."
+    )
+    clip_grad_norm: Positive | None = Field(None, description="Largest L2 norm of the gradient.")
+    clip_grad_value: Positive | None = Field(None, description="Largest absolute value of a gradient element.")
+    early_stopping: EarlyStopping | None = Field(None, description="Stop early; never when left out.")
+    ema: Ema | None = Field(None, description="Average the weights; not done when left out.")
+    on_non_finite: NonFinite = Field(
+        StopOnNonFinite(type="stop"), description="What happens at a NaN or Inf in the loss or a gradient."
+    )
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = Field(
+        False, description="Compile the model with torch.compile, true for its default mode."
+    )
+    num_workers: int = Field(
+        0, ge=0, le=256, description="Processes that load samples where these neither fit in memory nor can be cached."
+    )
+    num_threads: Count | Literal["auto"] = Field("auto", description="CPU threads of an operation; auto is PyTorch's choice.")
+
+
+class Checkpoint(Section):
+    """What is saved, and which checkpoint is the best."""
+
+    monitor: str | Literal["auto"] = Field(
+        "auto", description="Metric that says which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ..."
+    )
+    mode: Literal["auto", "min", "max"] = Field("auto", description="Whether lower or higher is better; auto knows.")
+    every: Interval = Field(1, description="How often the state is saved (1ep, 200st, 10min).")
+    keep_last: Count = Field(2, description="Newest checkpoints that are kept; the best is always kept too.")
+
+
+class Logging(Section):
+    """What is written down while training."""
+
+    every: Count = Field(50, description="Optimizer steps between two step lines in metrics.jsonl.")
+    tensorboard: bool = Field(False, description="Also write TensorBoard event files (extra: tensorboard).")
+    plots: bool = Field(True, description="Draw learning curves at the end.")
+
+
+class Export(Section):
+    """What is exported from the best checkpoint at the end of training."""
+
+    torchscript: bool = Field(False, description="Write a TorchScript program.")
+    method: Literal["script", "trace"] = Field("script", description="How TorchScript is made.")
