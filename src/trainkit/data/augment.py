@@ -1,0 +1,160 @@
+"""The batched part of the transforms: the random steps and the normalisation as one function of (rows, indices, epoch).
+
+A random step gets one row of uniform numbers for each sample and nothing else, so what happens to a sample depends on
+(seed, epoch, sample index) alone: not on its batch, its neighbours or the process that works on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainkit import seeding
+from trainkit.data.normalize import Normalize, Standardize, normalize, unit_floats
+from trainkit.errors import Problem, ProblemsError
+
+
+class RandomStep(Protocol):
+    """A random transform of images (N, C, H, W) with its own parameters for each sample."""
+
+    name: ClassVar[str]
+    num_draws: ClassVar[int]
+    """How many uniform numbers a sample needs."""
+
+    def works_on_bytes(self) -> bool:
+        """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
+        ...
+
+    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of the result. Raises ProblemsError, with keys relative to the step, where a knob does not fit."""
+        ...
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """New images from (N, C, H, W) and uniforms in [0, 1): float64 (N, num_draws) on the CPU."""
+        ...
+
+
+Step = RandomStep | Normalize | Standardize
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    step: RandomStep
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Turns rows as they are stored into float32 model inputs. Made by :func:`build_pipeline`."""
+
+    stages: tuple[_Scaling | _Drawing, ...]
+    seed: int
+    output_shape: tuple[int, ...]
+    channels_last: bool
+
+    def __call__(self, rows: torch.Tensor, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
+        """Model inputs: float32 (N, *output_shape).
+
+        Args:
+            rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; never changed in place.
+            indices: each row's index in its part: int64 (N,).
+            epoch: the epoch that the random steps draw for.
+        """
+        for stage in self.stages:
+            if isinstance(stage, _Scaling):
+                rows = normalize(rows, stage.mean, stage.std)
+            else:
+                draws = seeding.uniforms(self.seed, stage.purpose, epoch, indices, stage.step.num_draws)
+                images = rows if stage.step.works_on_bytes() else unit_floats(rows)
+                rows = stage.step.apply(images, torch.from_numpy(draws))
+        rows = unit_floats(rows)
+        return _channels_last(rows) if self.channels_last else rows
+
+
+def build_pipeline(
+    steps: Sequence[Step],
+    *,
+    input_shape: tuple[int, ...],
+    seed: int,
+    random: bool,
+    device: torch.device | None = None,
+    channels_last: bool = False,
+    keys: Sequence[str] | None = None,
+) -> Pipeline:
+    """Check the steps against the shape of a sample and join them.
+
+    Args:
+        steps: random steps, normalisation and standardisation, in order.
+        input_shape: (C, H, W) or (F,).
+        random: False leaves the random steps out, as evaluation does.
+        keys: the config key of each step, for messages; ``transforms[i]`` when left out.
+
+    Raises:
+        ProblemsError: A step does not fit the shape of the samples; every such step is named.
+    """
+    stages: list[_Scaling | _Drawing] = []
+    problems: list[Problem] = []
+    shape, normalized = input_shape, False
+    for index, step in enumerate(steps):
+        key = keys[index] if keys is not None else f"transforms[{index}]"
+        try:
+            if isinstance(step, (Normalize, Standardize)):
+                _check_scaling(step, shape)
+                stages.append(_scaling(step, shape, device))
+                normalized = True
+            elif random:
+                _check_place(step, shape, normalized)
+                shape = step.output_shape((shape[0], shape[1], shape[2]))
+                stages.append(_Drawing(step, f"augment.{index}.{step.name}"))
+        except ProblemsError as error:
+            problems += [replace(p, key=f"{key}.{p.key}" if p.key else key) for p in error.problems]
+    if problems:
+        raise ProblemsError(problems)
+    return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3)
+
+
+def _check_scaling(step: Normalize | Standardize, shape: tuple[int, ...]) -> None:
+    what = "channels" if len(shape) == 3 else "columns"
+    for name, values in (("mean", step.mean), ("std", step.std)):
+        if len(values) != shape[0]:
+            message = f"the samples have {shape[0]} {what}, got {len(values)} values; give one value for each"
+            raise ProblemsError([Problem(message, key=name)])
+    bad = [value for value in step.std if not (value > 0 and math.isfinite(value))]
+    if bad:
+        raise ProblemsError([Problem(f"standard deviations must be positive numbers, got {bad[0]}", key="std")])
+
+
+def _check_place(step: RandomStep, shape: tuple[int, ...], normalized: bool) -> None:
+    if len(shape) != 3:
+        raise ProblemsError([Problem(f"{step.name} works on images, and the samples have shape {shape}; leave it out")])
+    if normalized and step.name == "color_jitter":
+        raise ProblemsError([Problem("color_jitter needs pixel values in [0, 1]; put it before normalize")])
+
+
+def _scaling(step: Normalize | Standardize, shape: tuple[int, ...], device: torch.device | None) -> _Scaling:
+    per_channel = (-1, *(1 for _ in shape[1:]))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=device).reshape(per_channel)
+        for values in (step.mean, step.std)
+    )
+    return _Scaling(mean, std)
+
+
+def _channels_last(images: torch.Tensor) -> torch.Tensor:
+    if images.shape[1] == 1:
+        # Both layouts are the same bytes; without these strides convolutions would take it for channels-first.
+        height, width = images.shape[2:]
+        return images.contiguous().as_strided(images.shape, (height * width, 1, width, 1))
+    return images.contiguous(memory_format=torch.channels_last)

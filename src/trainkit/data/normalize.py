@@ -1,0 +1,105 @@
+"""Fixed arithmetic on the inputs: pixels to floats, ``(x - mean) / std`` by channel or column, and its statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+_ROWS_BYTES = 4 << 20
+"""Rows are read this many bytes at a time, so that a memory map larger than RAM can be measured."""
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """``(x - mean) / std`` by channel of images in [0, 1]."""
+
+    mean: tuple[float, ...]
+    """One value a channel."""
+    std: tuple[float, ...]
+    """One value a channel, positive."""
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """``(x - mean) / std`` by column of a table."""
+
+    mean: tuple[float, ...]
+    """One value a column."""
+    std: tuple[float, ...]
+    """One value a column, positive."""
+
+
+def unit_floats(images: torch.Tensor) -> torch.Tensor:
+    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats come back as they are."""
+    return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
+
+
+def normalize(rows: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """``(x - mean) / std`` of uint8 pixels divided by 255, or of floats. ``rows`` is left as it is.
+
+    The operations and their order are part of the result: ``x.to(float32).div_(255).sub_(mean).div_(std)``.
+    """
+    floats = unit_floats(rows)
+    floats = floats.sub(mean) if floats is rows else floats.sub_(mean)
+    return floats.div_(std)
+
+
+def channel_statistics(
+    inputs: NDArray[np.uint8], indices: NDArray[np.int64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of every channel on the [0, 1] scale.
+
+    Args:
+        inputs: uint8 (N, C, H, W).
+        indices: the rows that count: int64 (n,).
+
+    Exact sums over a histogram of the 256 values, rounded once. A constant channel gets a deviation of 1.
+    """
+    num_channels = inputs.shape[1]
+    counts = torch.zeros(num_channels, 256, dtype=torch.int64)
+    for rows in _blocks(inputs, indices):
+        pixels = torch.from_numpy(rows)
+        for channel in range(num_channels):
+            counts[channel] += torch.bincount(pixels[:, channel].reshape(-1), minlength=256)
+    moments = [_histogram_moments(channel.tolist()) for channel in counts]
+    return tuple(mean for mean, _ in moments), tuple(std for _, std in moments)
+
+
+def _histogram_moments(counts: Sequence[int]) -> tuple[float, float]:
+    total = sum(counts)
+    first = sum(value * count for value, count in enumerate(counts))
+    second = sum(value * value * count for value, count in enumerate(counts))
+    variance = (total * second - first * first) / (total * total)
+    return first / total / 255, variance**0.5 / 255 if variance > 0 else 1.0
+
+
+def column_statistics(
+    inputs: NDArray[np.float32], indices: NDArray[np.int64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of every column of a table (N, F), in float64.
+
+    A constant column gets its own value as mean and a deviation of 1, so that it becomes exactly 0.
+    """
+    low = high = inputs[indices[0]].astype(np.float64)
+    total = np.zeros(inputs.shape[1])
+    for rows in _blocks(inputs, indices):
+        low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+        total += rows.sum(0, dtype=np.float64)
+    mean = total / len(indices)
+    squares = np.zeros(inputs.shape[1])
+    for rows in _blocks(inputs, indices):
+        squares += np.square(rows - mean).sum(0)
+    std = np.sqrt(squares / len(indices))
+    constant = low == high
+    mean, std = np.where(constant, low, mean), np.where(constant, 1.0, std)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _blocks(inputs: NDArray[Any], indices: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    rows = max(1, _ROWS_BYTES // max(1, inputs[:1].nbytes))
+    return (inputs[indices[start : start + rows]] for start in range(0, len(indices), rows))
