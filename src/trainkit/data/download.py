@@ -1,0 +1,102 @@
+"""Downloads by torchvision, into a folder of their own, given up when nothing arrives any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+STALL_SECONDS = 20.0
+"""A download that brought nothing for so long is given up."""
+_SOCKET_TIMEOUT_SECONDS = 10.0
+
+
+def fetch_with_torchvision(class_name: str, root: Path, subfolder: str) -> str | None:
+    """Download a set of ``torchvision.datasets`` and put its files into ``root/subfolder``.
+
+    The files arrive in a temporary folder and are moved when torchvision has checked them all, so an interrupted
+    download leaves nothing that looks like data. Returns None when done, else the reason why it did not work.
+    """
+    created = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".download-", dir=root))
+    except OSError as error:
+        return f"{root} cannot be written ({error.strerror})"
+    try:
+        reason = _run_watched(class_name, temporary)
+        if reason is None:
+            _move_files(temporary / subfolder, root / subfolder)
+        return reason
+    except OSError as error:
+        return f"the download could not be stored ({error})"
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in created:  # a download that failed leaves no empty folders
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _run_watched(class_name: str, folder: Path) -> str | None:
+    """In a thread: a resolver or a proxy that never answers must not hang the command."""
+    failures: list[str] = []
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            with _socket_timeout(_SOCKET_TIMEOUT_SECONDS):
+                from torchvision import datasets
+
+                getattr(datasets, class_name)(folder, download=True)
+        except Exception as error:  # noqa: BLE001  whatever torchvision or the network raised is a reason, not a crash
+            failures.append(_last_line(error))
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name=f"download {class_name}", daemon=True).start()
+    received, last_news = -1, time.monotonic()
+    while not done.wait(0.2):
+        size = _folder_bytes(folder)
+        if size != received:
+            received, last_news = size, time.monotonic()
+        elif time.monotonic() - last_news > STALL_SECONDS:
+            return f"the download failed (nothing arrived for {STALL_SECONDS:g} s)"
+    return f"the download failed ({failures[0]})" if failures else None
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            with contextlib.suppress(OSError):
+                total += os.path.getsize(os.path.join(parent, file))
+    return total
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Everything but archives; a file that another process put there meanwhile is replaced by the same bytes."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.suffix != ".gz":
+            os.replace(path, target / path.name)

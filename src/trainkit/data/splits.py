@@ -1,0 +1,112 @@
+"""Train, validation and test splits: seeded, stratified by class, the same on every machine.
+
+Sizes are exact: a fraction ``f`` of ``n`` samples is ``floor(f * n + 0.5)`` samples. They are shared out over the
+classes in proportion, by largest remainder (ties: the lower label first), so each class gives ``f * n_class`` samples
+give or take one. The test split is taken first, from all samples; validation then from what is left.
+
+Which samples of a class are taken is decided by one draw a sample, a function of (seed, split, sample index) alone:
+those with the smallest draws go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.data.dataset import Part, Split, Task
+from trainkit.errors import Problem, ProblemsError
+from trainkit.seeding import uniforms
+
+Indices = NDArray[np.int64]
+
+
+def split_part(
+    part: Part,
+    part_name: str,
+    *,
+    task: Task,
+    fractions: dict[str, float],
+    seed: int,
+    class_names: Sequence[str] = (),
+) -> dict[str, Split]:
+    """Split a part into ``"train"`` and the named fractions: ``{"test": 0.2, "val": 0.1}`` takes test first.
+
+    A fraction of 0 makes no split. For regression the samples are taken at random, without strata.
+
+    Raises:
+        ProblemsError: A fraction that is no sample at all, or that leaves a class without a training sample.
+    """
+    labels = part.targets if task == "classification" else np.zeros(len(part), dtype=np.int64)
+    rest: Indices = np.arange(len(part), dtype=np.int64)
+    splits: dict[str, Split] = {}
+    for name, fraction in fractions.items():
+        if fraction == 0:
+            continue
+        taken = take_fraction(labels, rest, fraction=fraction, purpose=name, seed=seed)
+        rest = np.setdiff1d(rest, taken, assume_unique=True)
+        splits[name] = Split(part_name, taken)
+    _check_training_classes(labels, rest, class_names, [name for name in fractions if name in splits])
+    return {"train": Split(part_name, rest), **splits}
+
+
+def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purpose: str, seed: int) -> Indices:
+    """Stratified choice of ``floor(fraction * len(among) + 0.5)`` of the indices ``among``, sorted ascending.
+
+    Raises:
+        ProblemsError: The fraction is no sample at all.
+    """
+    total = math.floor(fraction * len(among) + 0.5)
+    if total == 0:
+        raise ProblemsError(
+            [
+                Problem(
+                    f"{fraction:g} of {len(among)} samples is not one sample, so the {purpose} split would be empty; "
+                    f"take at least {math.ceil(50 / max(len(among), 1)) / 100:g}, or 0 for no {purpose} split",
+                    key=f"dataset.{purpose}_fraction",
+                )
+            ]
+        )
+    classes, positions, counts = np.unique(labels[among], return_inverse=True, return_counts=True)
+    quotas = _largest_remainder(counts, total)
+    draws = uniforms(seed, f"split.{purpose}", 0, among, 1)[:, 0]
+    order = np.lexsort((draws, positions))  # by class, and within a class by draw
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rank = np.arange(len(among)) - np.repeat(starts, counts)
+    assert len(quotas) == len(classes)
+    return np.sort(among[order[rank < np.repeat(quotas, counts)]])
+
+
+def _largest_remainder(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Share ``total`` out in proportion to ``counts`` (Hamilton's method), in whole numbers."""
+    size = int(counts.sum())
+    products = counts.astype(object) * total  # Python's integers: no rounding, no overflow
+    quotas = np.array([product // size for product in products], dtype=np.int64)
+    remainders = np.array([product % size for product in products], dtype=np.int64)
+    short = total - int(quotas.sum())
+    quotas[np.argsort(-remainders, kind="stable")[:short]] += 1
+    return quotas
+
+
+def _check_training_classes(
+    labels: NDArray[Any], train: Indices, class_names: Sequence[str], taken: Sequence[str]
+) -> None:
+    lost = np.setdiff1d(np.unique(labels), np.unique(labels[train]))
+    if len(train) and not len(lost):
+        return
+    if class_names and len(lost):
+        names = ", ".join(f"{class_names[label]} ({np.count_nonzero(labels == label)})" for label in lost[:10])
+        what = f"no training sample would be left of these classes (samples in all): {names}"
+    else:
+        what = f"no training sample would be left of {len(labels)}"
+    fractions = " and ".join(f"{name}_fraction" for name in taken)
+    what_next = f"lower {fractions} or add samples" if taken else "add samples"
+    raise ProblemsError([Problem(f"{what}; {what_next}", key=f"dataset.{taken[-1]}_fraction" if taken else "dataset")])
+
+
+def whole_part(part: Part, part_name: str) -> Split:
+    """Every sample of a part: the split of an official test set."""
+    return Split(part_name, np.arange(len(part), dtype=np.int64))
