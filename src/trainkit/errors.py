@@ -20,7 +20,7 @@ class Place:
     """The offending line as the user wrote it, for the caret below the message."""
 
     def __str__(self) -> str:
-        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        return ":".join(str(part) for part in (self.file, self.line, self.line and self.column) if part is not None)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 
 
 class Section(BaseModel):
     """A mapping of the config: unknown keys are errors, and nothing is coerced behind the author's back."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 def _expand_short_form(value: Any) -> Any:
@@ -58,7 +58,8 @@ def parse_duration(value: int | str) -> Duration:
     return Duration(int(match[1]), _UNITS[match[2]])
 
 
-def _check_duration(value: int | str) -> int | str:
+def check_duration(value: int | str) -> int | str:
+    """Accepts what can be counted in optimizer steps. Raises ValueError."""
     try:
         duration = parse_duration(value)
     except ValueError:
@@ -68,7 +69,8 @@ def _check_duration(value: int | str) -> int | str:
     return value
 
 
-def _check_interval(value: int | str) -> int | str:
+def check_interval(value: int | str) -> int | str:
+    """Accepts any duration. Raises ValueError."""
     try:
         duration = parse_duration(value)
     except ValueError:
@@ -78,9 +80,9 @@ def _check_interval(value: int | str) -> int | str:
     return value
 
 
-Steps = Annotated[int | str, AfterValidator(_check_duration), Field(json_schema_extra={"examples": ["10ep", "500st"]})]
+Steps = Annotated[int | str, AfterValidator(check_duration), Field(json_schema_extra={"examples": ["10ep", "500st"]})]
 """A duration that can be counted in optimizer steps."""
-Interval = Annotated[int | str, AfterValidator(_check_interval), Field(json_schema_extra={"examples": ["1ep", "10min"]})]
+Interval = Annotated[int | str, AfterValidator(check_interval), Field(json_schema_extra={"examples": ["1ep", "10min"]})]
 """A duration that may also be given in minutes."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

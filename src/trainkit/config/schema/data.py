@@ -13,7 +13,8 @@ class ValSplit(Section):
     """Sources with an official test set: validation samples are taken from the training set."""
 
     val_fraction: Fraction = Field(
-        0.1, description="Share of the training set held out for validation, seeded and stratified by class; 0 for none."
+        0.1,
+        description="Share of the training set held out for validation, seeded and stratified by class; 0 for none.",
     )
 
 

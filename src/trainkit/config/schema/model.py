@@ -94,7 +94,8 @@ class Block(Section):
     pool_type: Literal["max", "avg"] = Field("max", description="What the pooling takes of its window.")
     dropout: Probability | None = Field(None, description="Instead of the model's dropout; whole channels are dropped.")
     residual: bool = Field(
-        False, description="Add the block's input to what its activation gets (through a 1 x 1 convolution on a change of shape)."
+        False,
+        description="Add the block's input before its activation (through a 1 x 1 convolution where the shape changes).",
     )
 
 
@@ -109,7 +110,9 @@ class Cnn(Section):
     global_pool: Literal["none", "avg", "max"] = Field(
         "none", description="Reduce each channel to one value before the head; none flattens."
     )
-    head_sizes: list[Count] = Field(default_factory=list, description="Widths of hidden layers between blocks and output.")
+    head_sizes: list[Count] = Field(
+        default_factory=list, description="Widths of hidden layers between blocks and output."
+    )
     head_dropout: Probability = Field(0.0, description="Share of activations dropped before each layer of the head.")
     output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
     init: Init = Field(DefaultInit(type="default"), description="How the weights start.")

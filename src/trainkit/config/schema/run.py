@@ -66,14 +66,17 @@ class Training(Section):
     num_workers: int = Field(
         0, ge=0, le=256, description="Processes that load samples where these neither fit in memory nor can be cached."
     )
-    num_threads: Count | Literal["auto"] = Field("auto", description="CPU threads of an operation; auto is PyTorch's choice.")
+    num_threads: Count | Literal["auto"] = Field(
+        "auto", description="CPU threads of an operation; auto is PyTorch's choice."
+    )
 
 
 class Checkpoint(Section):
     """What is saved, and which checkpoint is the best."""
 
     monitor: str | Literal["auto"] = Field(
-        "auto", description="Metric that says which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ..."
+        "auto",
+        description="Metric that says which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ...",
     )
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether lower or higher is better; auto knows.")
     every: Interval = Field(1, description="How often the state is saved (1ep, 200st, 10min).")

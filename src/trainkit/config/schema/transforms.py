@@ -42,7 +42,9 @@ class Normalize(Section):
 
     type: Literal["normalize"]
     mean: list[float] | Literal["auto"] = Field("auto", description="One value a channel; auto: of the training split.")
-    std: list[Positive] | Literal["auto"] = Field("auto", description="One value a channel; auto: of the training split.")
+    std: list[Positive] | Literal["auto"] = Field(
+        "auto", description="One value a channel; auto: of the training split."
+    )
 
 
 class Standardize(Section):
@@ -55,7 +57,9 @@ class RandomCrop(Section):
     """Pad, then cut out a random window."""
 
     type: Literal["random_crop"]
-    size: Size | None = Field(None, description="[H, W] of the crop, or one number; the image's own size when left out.")
+    size: Size | None = Field(
+        None, description="[H, W] of the crop, or one number; the image's own size when left out."
+    )
     padding: int = Field(0, ge=0, description="Pixels added on every side before cropping.")
     padding_mode: Literal["constant", "reflect", "edge"] = Field("constant", description="What the padding holds.")
     fill: Probability = Field(0.0, description="Value of constant padding, on the [0, 1] scale.")
@@ -132,4 +136,3 @@ Transform = Annotated[
     Field(discriminator="type"),
     ShortForm,
 ]
-

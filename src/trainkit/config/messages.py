@@ -1,0 +1,305 @@
+"""From pydantic's errors to sentences with a place; and the text that a terminal shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from trainkit.config.outline import (
+    annotation_at,
+    child_annotation,
+    child_value,
+    chosen,
+    expected,
+    field_at,
+    homes_of,
+    item_annotation,
+    members,
+    sections,
+    type_name,
+    variants,
+)
+from trainkit.config.paths import Path, format_path
+from trainkit.config.reader import read_scalar
+from trainkit.config.schema import Config
+from trainkit.config.schema.base import Section
+from trainkit.config.suggest import closest
+from trainkit.errors import Place, ProblemsError
+
+MAX_SHOWN = 10
+"""Problems printed; the rest is counted."""
+
+
+def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[Path, bool, str]]:
+    """``(path, whether the key is the mistake, message)`` for pydantic's errors on ``data``, one a mistake."""
+    groups: dict[Path, list[Mapping[str, Any]]] = {}
+    for error in errors:
+        groups.setdefault(_path_of(error["loc"], data), []).append(error)
+    renamed = {
+        (*path[:-1], near)
+        for path, group in groups.items()
+        if group[0]["type"] == "extra_forbidden" and (near := _near_key(path, data)) is not None
+    }
+    found = []
+    for path, group in groups.items():
+        if path in renamed and group[0]["type"] == "missing":
+            continue  # the misspelt key is told, with this one as the suggestion
+        if any(len(other) > len(path) and other[: len(path)] == path for other in groups) and _is_union(path, data):
+            continue  # the value chose another alternative: that one's mistake is told
+        is_key = any(error["type"] in ("extra_forbidden", "missing") for error in group)
+        found.append((path, is_key, _message(path, group, data)))
+    return found
+
+
+def _path_of(loc: Sequence[str | int], data: Any) -> Path:
+    """The key path of pydantic's location, which also names the alternatives of unions that it went through."""
+    path: list[str | int] = []
+    annotation: Any = Config
+    value = data
+    after_choice = False
+    for piece in loc:
+        if variants(annotation) and not after_choice:
+            after_choice = True  # this piece is the name of the variant
+            continue
+        after_choice = False
+        if isinstance(piece, int):
+            known = isinstance(value, list)
+        else:
+            section = chosen(annotation, value)
+            known = isinstance(value, dict) and (
+                piece in value or (section is not None and piece in section.model_fields)
+            )
+        if not known:
+            continue
+        path.append(piece)
+        annotation = child_annotation(annotation, value, piece)
+        value = child_value(value, piece)
+    return tuple(path)
+
+
+def _is_union(path: Path, data: Any) -> bool:
+    annotation = annotation_at(path, data)
+    return annotation is not None and len(members(annotation)) > 1
+
+
+def _message(path: Path, group: list[Mapping[str, Any]], data: Any) -> str:
+    kind = group[0]["type"]
+    parent = _value_at(path[:-1], data)
+    if kind == "extra_forbidden":
+        return _unknown_key(path, parent, data)
+    if kind == "missing":
+        return _missing(path, data)
+    value = _value_at(path, data)
+    annotation = annotation_at(path, data)
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _bad_choice(annotation, value)
+    return bad_value(annotation, value, field_default(path, data))
+
+
+def _value_at(path: Path, data: Any) -> Any:
+    for piece in path:
+        data = child_value(data, piece)
+    return data
+
+
+def field_default(path: Path, data: Any) -> str | None:
+    """The default of the field at a path as YAML; "" where it may be left out; None where it has none worth naming."""
+    field = field_at(path, data)
+    if field is None or field.is_required():
+        return None
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Section) or default == []:
+        return None
+    if default is None:
+        return ""
+    return default if isinstance(default, str) else shown(default)
+
+
+# --- keys --------------------------------------------------------------------------------------------------------
+
+
+def _unknown_key(path: Path, parent: Any, data: Any) -> str:
+    key = str(path[-1])
+    annotation = annotation_at(path[:-1], data)
+    section = chosen(annotation, parent)
+    assert section is not None
+    name = type_name(section)
+    here = f"{format_path(path[:-1])} of type {name}" if name else format_path(path[:-1])
+    owners = [other for other, model in variants(annotation).items() if key in model.model_fields]
+    if name and owners:
+        return f"{name} has no such knob; {_listed(owners)} {'has' if len(owners) == 1 else 'have'} it"
+    if key in ("_target_", "class_path", "_component_"):
+        return "unknown key: a config cannot name code to import; use a `type`, and bring your own code with `--plugin`"
+    near = _near_key(path, data)
+    homes = [home for home in homes_of(key) if home[0] != format_path(path[:-1])]
+    exact = _homes(key, homes) if len(key) > 1 else None
+    where = f"unknown key in {here}" if here else "unknown section"
+    if near and not exact:
+        return f"{where}; did you mean {near}?"
+    if exact:
+        return f"{where}; it belongs {exact}"
+    if not path[:-1]:
+        return f"{where}; the sections are {', '.join(section.model_fields)}"
+    for other, model in variants(annotation).items():
+        if other != name and (near := closest(key, model.model_fields)):
+            return f"{where}; {near} is a knob of {other}"
+    known = [field for field in section.model_fields if field != "type"]
+    return f"{where}; it takes {', '.join(known) if known else 'no keys but `type`'}"
+
+
+def _near_key(path: Path, data: Any) -> str | None:
+    """The key that an unknown one was probably meant to be; better one that is not written yet."""
+    parent = _value_at(path[:-1], data)
+    section = chosen(annotation_at(path[:-1], data), parent)
+    if section is None or not isinstance(parent, dict):
+        return None
+    key = str(path[-1])
+    return closest(key, [name for name in section.model_fields if name not in parent]) or closest(
+        key, section.model_fields
+    )
+
+
+def _homes(key: str, homes: list[tuple[str, str | None]]) -> str | None:
+    if not homes:
+        return None
+    places: dict[str, list[str]] = {}
+    for where, variant in homes:
+        places.setdefault(where, []).extend([variant] if variant else [])
+    where, names = next(iter(places.items()))
+    if not where:
+        return "at the top level"
+    return f"in {where}" + (f" (of {_listed(names[:4])})" if names and len(names) < 6 else "")
+
+
+def _missing(path: Path, data: Any) -> str:
+    field = field_at(path, data)
+    annotation = annotation_at(path, data)
+    what = expected(annotation) if annotation is not None else "a value"
+    says = f" ({field.description.rstrip('.')})" if field is not None and field.description else ""
+    return f"missing{says}: expected {what}; write {path[-1]}: ..."
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+def _bad_choice(annotation: Any, value: Any) -> str:
+    choices = list(variants(annotation))
+    if isinstance(value, str):
+        value = {"type": value}
+    if not isinstance(value, dict):
+        return f"expected {expected(annotation)}, got {shown(value)}"
+    if "type" not in value:
+        keys = set(value)
+        fitting = [name for name, model in variants(annotation).items() if keys <= set(model.model_fields)]
+        hint = f"; with these keys it could be {_listed(fitting[:4])}" if keys and 0 < len(fitting) < 5 else ""
+        return f"`type` is missing: expected one of {', '.join(choices)}{hint}"
+    name = value["type"]
+    if not isinstance(name, str):
+        return f"type: expected one of {', '.join(choices)}, got {shown(name)}"
+    near = closest(name, choices)
+    return f"unknown type: expected one of {', '.join(choices)}, got {shown(name)}" + _choice_hint(name, near)
+
+
+def _choice_hint(name: str, near: str | None) -> str:
+    if near:
+        return f"; did you mean {near}?"
+    if re.search(r"\w[.:]\w", name):
+        return "; a config cannot name code to import, bring your own code with `--plugin`"
+    return ""
+
+
+def bad_value(annotation: Any, value: Any, default: str | None) -> str:
+    """What a value should have been, what it is, and what to do."""
+    text = f"expected {expected(annotation)}, got {shown(value)}"
+    hint = _value_hint(annotation, value)
+    if hint is None and default is not None:
+        hint = f"the default is {default}" if default else "or leave it out"
+    return f"{text}; {hint}" if hint else text
+
+
+def _value_hint(annotation: Any, value: Any) -> str | None:
+    kinds = {getattr(member.type, "__origin__", member.type) for member in members(annotation)}
+    literals = [
+        str(v) for m in members(annotation) if "Literal" in str(m.type) for v in getattr(m.type, "__args__", ())
+    ]
+    if isinstance(value, str):
+        if near := closest(value, literals):
+            return f"did you mean {near}?"
+        if kinds & {int, float} and isinstance(read_scalar(value), int | float):
+            return "remove the quotes"
+        if kinds & {int, float} and isinstance(read_scalar(value.replace("_", "").replace(",", "")), int | float):
+            return f"write {value.replace('_', '').replace(',', '')}"
+        if bool in kinds and value.lower() in ("yes", "on", "no", "off"):
+            return f"write {'true' if value.lower() in ('yes', 'on') else 'false'}"
+    if (
+        list in kinds
+        and item_annotation(annotation) is not None
+        and not isinstance(value, list | dict)
+        and value is not None
+    ):
+        return (
+            f"write [{shown(value)}]" if not sections(item_annotation(annotation)) or isinstance(value, str) else None
+        )
+    if str in kinds and isinstance(value, int | float):
+        return f'put it in quotes: "{shown(value)}"'
+    return None
+
+
+def shown(value: Any) -> str:
+    """A value as YAML would write it, on one line and not too long."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}.get(repr(value), repr(value))
+    if isinstance(value, int):
+        text = str(value) if abs(value) < 10**40 else f"a number of {len(str(value))} digits"
+        return text
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 60 else f"{value[:57]!r}... ({len(value)} characters)"
+    if isinstance(value, list):
+        inner = [shown(item) for item in value[:5]]
+        return "[" + ", ".join(inner + ["..."] * (len(value) > 5)) + "]"
+    if isinstance(value, dict):
+        pairs = [f"{format_path((key,))}: {shown(item)}" for key, item in list(value.items())[:3]]
+        return "{" + ", ".join(pairs + ["..."] * (len(value) > 3)) + "}"
+    return repr(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# --- the text that is shown --------------------------------------------------------------------------------------
+
+
+def render(error: ProblemsError, *, color: bool = False) -> str:
+    """One ``error:`` line a problem, with the offending line and a caret below; at most ten, then how many more."""
+    red, dim, off = ("\x1b[1;31m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
+    parts = []
+    for problem in error.problems[:MAX_SHOWN]:
+        parts.append(f"{red}error:{off} {_one_line(str(problem))}")
+        if problem.place is not None and problem.place.text is not None and problem.place.column is not None:
+            line, caret = _excerpt(problem.place)
+            parts += [f"{dim}{line}{off}", f"{red}{caret}{off}"]
+    if len(error.problems) > MAX_SHOWN:
+        parts.append(f"and {len(error.problems) - MAX_SHOWN} more")
+    return "\n".join(parts)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _excerpt(place: Place, width: int = 96) -> tuple[str, str]:
+    """The line with its number, cut around the column, and a caret below the column."""
+    assert place.text is not None
+    assert place.column is not None
+    column = min(place.column - 1, len(place.text))
+    first = max(0, column - width // 2) if len(place.text) > width else 0
+    cut = place.text[first : first + width]
+    line = "".join(c if c.isprintable() else " " for c in cut)
+    gutter = f"{place.line:>5} | " if place.line is not None else "      "
+    return gutter + line, " " * (len(gutter) + column - first) + "^"
