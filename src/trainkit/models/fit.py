@@ -1,0 +1,206 @@
+"""Whether a layer fits its input, known without running it, and what to tell the user where it does not.
+
+Shapes are worked out by each layer's own formula (torch's documentation): a first run on the meta device would import
+for more than a second. Layers that are not known here do run there, without memory for their values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from trainkit.errors import Problem, ProblemsError
+
+Shape = tuple[int, ...]
+"""With the batch first: (N, C, H, W) or (N, F)."""
+
+ELEMENTWISE = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Dropout,
+    nn.Identity,
+)
+
+
+def shape_text(shape: Shape) -> str:
+    """``(N, 3, 32, 32)``: the batch is called N because its size is not the layer's concern."""
+    return f"({', '.join(['N', *map(str, shape[1:])])})"
+
+
+def fail(message: str, key: str) -> NoReturn:
+    raise ProblemsError([Problem(message, key)])
+
+
+def output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape:
+    """The shape that ``layer`` makes of an input of ``shape`` in training.
+
+    Raises:
+        ProblemsError: the layer does not take this input; names ``key``, the layer, both shapes and the way out.
+    """
+    match layer:
+        case nn.Linear():
+            return _linear(layer, shape, key)
+        case nn.Conv2d() if type(layer) is nn.Conv2d:
+            return _conv(layer, shape, key)
+        case nn.MaxPool2d() | nn.AvgPool2d() if not layer.ceil_mode:
+            return _pool(layer, shape, key)
+        case nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d():
+            _need_images(layer, shape, key)
+            size = _pair(layer.output_size)
+            return (*shape[:2], *(given or old for given, old in zip(size, shape[2:], strict=True)))
+        case nn.BatchNorm1d() | nn.BatchNorm2d():
+            return _batch_norm(layer, shape, key)
+        case nn.LayerNorm():
+            wanted = tuple(layer.normalized_shape)
+            if shape[-len(wanted) :] != wanted:
+                fail(
+                    f"LayerNorm takes inputs that end in {_size_text(wanted)}, but its input is {shape_text(shape)}; "
+                    f"set normalized_shape to {shape[-1]} or leave it out",
+                    key,
+                )
+            return shape
+        case nn.Dropout2d():
+            _need_images(layer, shape, key, instead="Dropout")
+            return shape
+        case nn.Softmax() | nn.LogSoftmax() if layer.dim is not None:
+            return shape if -len(shape) <= layer.dim < len(shape) else _run_on_meta(layer, shape, key)
+        case nn.Flatten() if (layer.start_dim, layer.end_dim) == (1, -1):
+            return (shape[0], math.prod(shape[1:]))
+        case _ if isinstance(layer, ELEMENTWISE):
+            return shape
+        case _:
+            return _run_on_meta(layer, shape, key)
+
+
+def _linear(layer: nn.Linear, shape: Shape, key: str) -> Shape:
+    if shape[-1] == layer.in_features:
+        return (*shape[:-1], layer.out_features)
+    if len(shape) > 2:
+        flat = math.prod(shape[1:])
+        fail(
+            f"Linear takes rows (N, {layer.in_features}), but its input is {shape_text(shape)}; "
+            f"put a Flatten layer before it, which makes it (N, {flat}), and set in_features to {flat} or leave it out",
+            key,
+        )
+    fail(
+        f"Linear takes (N, {layer.in_features}), but its input is {shape_text(shape)}; "
+        f"set in_features to {shape[-1]} or leave it out",
+        key,
+    )
+
+
+def _conv(layer: nn.Conv2d, shape: Shape, key: str) -> Shape:
+    _need_images(layer, shape, key)
+    if shape[1] != layer.in_channels:
+        fail(
+            f"Conv2d takes {layer.in_channels} channels, (N, {layer.in_channels}, H, W), but its input is "
+            f"{shape_text(shape)}; set in_channels to {shape[1]} or leave it out",
+            key,
+        )
+    kernel, stride, dilation = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.dilation)
+    if layer.padding == "same":
+        return (shape[0], layer.out_channels, *shape[2:])
+    padding = (0, 0) if isinstance(layer.padding, str) else _pair(layer.padding)
+    span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    padded = tuple(size + 2 * p for size, p in zip(shape[2:], padding, strict=True))
+    if any(s > size for s, size in zip(span, padded, strict=True)):
+        dilated = f" (over {_size_text(span)} with its dilation)" if span != kernel else ""
+        with_padding = f", {_size_text(padded)} with padding" if padded != shape[2:] else ""
+        fail(
+            f"Conv2d has a kernel of {_size_text(kernel)}{dilated}, larger than its input "
+            f"{shape_text(shape)}{with_padding}; make kernel_size smaller, "
+            "add padding, or pool and stride less before it",
+            key,
+        )
+    sizes = ((size - s) // step + 1 for size, s, step in zip(padded, span, stride, strict=True))
+    return (shape[0], layer.out_channels, *sizes)
+
+
+def _pool(layer: nn.MaxPool2d | nn.AvgPool2d, shape: Shape, key: str) -> Shape:
+    kind = type(layer).__name__
+    _need_images(layer, shape, key)
+    kernel, stride, padding = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
+    dilation = _pair(layer.dilation) if isinstance(layer, nn.MaxPool2d) else (1, 1)
+    if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        fail(
+            f"{kind} has padding {padding[0]}, more than half of its window {_size_text(kernel)}; make padding smaller",
+            key,
+        )
+    span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    sizes = tuple(
+        (size + 2 * p - s) // step + 1 for size, p, s, step in zip(shape[2:], padding, span, stride, strict=True)
+    )
+    if min(sizes) < 1:
+        fail(
+            f"{kind} has a window of {_size_text(kernel)}, larger than its input {shape_text(shape)}: nothing is left; "
+            "make the window smaller, or pool and stride less before it",
+            key,
+        )
+    return (*shape[:2], *sizes)
+
+
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape, key: str) -> Shape:
+    kind = type(layer).__name__
+    if isinstance(layer, nn.BatchNorm1d) and len(shape) == 4:
+        fail(
+            f"BatchNorm1d takes rows (N, {layer.num_features}), but its input is {shape_text(shape)}; use BatchNorm2d",
+            key,
+        )
+    if isinstance(layer, nn.BatchNorm2d) and len(shape) != 4:
+        fail(f"BatchNorm2d takes images (N, C, H, W), but its input is {shape_text(shape)}; use BatchNorm1d", key)
+    if shape[1] != layer.num_features:
+        fail(
+            f"{kind} takes {layer.num_features} features, but its input is {shape_text(shape)}; "
+            f"set num_features to {shape[1]} or leave it out",
+            key,
+        )
+    if shape[0] * math.prod(shape[2:]) == 1:
+        fail(
+            f"{kind} gets one value a feature in a batch of 1 sample {shape_text(shape)} and cannot take their spread; "
+            "make the batch larger, or drop the last batch (training.drop_last: true) where only that one has 1 sample",
+            key,
+        )
+    return shape
+
+
+def _need_images(layer: nn.Module, shape: Shape, key: str, *, instead: str = "") -> None:
+    if len(shape) == 4:
+        return
+    way_out = (
+        f"use {instead}" if instead else "put it before the Flatten layer, or use Linear layers where the data are rows"
+    )
+    fail(f"{type(layer).__name__} takes images (N, C, H, W), but its input is {shape_text(shape)}; {way_out}", key)
+
+
+def _run_on_meta(layer: nn.Module, shape: Shape, key: str) -> Shape:
+    tensors = [*layer.named_parameters(), *layer.named_buffers()]
+    on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    call: Callable[..., object] = torch.func.functional_call
+    try:
+        with torch.no_grad():
+            output = call(layer, on_meta, (torch.empty(shape, device="meta"),))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        fail(f"{type(layer).__name__} does not take its input {shape_text(shape)}: {reason}", key)
+    if not isinstance(output, torch.Tensor):
+        fail(f"{type(layer).__name__} returns {type(output).__name__}; a layer has to return one tensor", key)
+    return tuple(output.shape)
+
+
+def _pair(value: int | tuple[int | None, ...] | None) -> tuple[int, int]:
+    if isinstance(value, tuple):
+        return (value[0] or 0, value[-1] or 0)
+    return (value or 0, value or 0)
+
+
+def _size_text(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size))

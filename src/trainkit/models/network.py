@@ -1,0 +1,96 @@
+"""What the networks are made of: a named chain of layers that knows its config keys, and the block with a shortcut."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
+OutputActivation = Literal["none", "sigmoid", "softmax", "log_softmax"]
+
+
+class Network(nn.Sequential):
+    """A model: its layers one after the other, by name.
+
+    ``config_keys`` says which part of the config a module comes from (``{"blocks.1.conv": "model.blocks[1]"}``).
+    Messages use it; TorchScript leaves it out.
+    """
+
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["config_keys"]
+    config_keys: dict[str, str]
+
+    def __init__(self, layers: Sequence[tuple[str, nn.Module]], *, config_keys: dict[str, str]) -> None:
+        super().__init__(OrderedDict(layers))
+        self.config_keys = config_keys
+
+
+class ResidualBlock(nn.Module):
+    """conv -> norm, plus the shortcut of the input, -> activation -> pool -> dropout (He et al., 2015)."""
+
+    def __init__(
+        self,
+        *,
+        conv: nn.Module,
+        norm: nn.Module,
+        shortcut: nn.Module,
+        activation: nn.Module,
+        pool: nn.Module,
+        dropout: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.shortcut = shortcut
+        self.activation = activation
+        self.pool = pool
+        self.dropout = dropout
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H', W')."""
+        summed = self.norm(self.conv(images)) + self.shortcut(images)
+        return self.dropout(self.pool(self.activation(summed)))  # type: ignore[no-any-return]
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """The activation with PyTorch's own defaults; never in place, so that outputs can be looked at."""
+    match name:
+        case "relu":
+            return nn.ReLU()
+        case "leaky_relu":
+            return nn.LeakyReLU()
+        case "gelu":
+            return nn.GELU()
+        case "silu":
+            return nn.SiLU()
+        case "tanh":
+            return nn.Tanh()
+        case "sigmoid":
+            return nn.Sigmoid()
+        case "elu":
+            return nn.ELU()
+
+
+def output_layer(name: OutputActivation) -> nn.Module | None:
+    """The activation of the output (N, K), over its K values where it needs to know; None for none."""
+    match name:
+        case "none":
+            return None
+        case "sigmoid":
+            return nn.Sigmoid()
+        case "softmax":
+            return nn.Softmax(dim=1)
+        case "log_softmax":
+            return nn.LogSoftmax(dim=1)
+
+
+def config_key(model: nn.Module, name: str) -> str:
+    """The config key of the module of this name, or of the nearest one that holds it; ``model`` where none is known."""
+    keys: dict[str, str] = getattr(model, "config_keys", {})
+    while name:
+        if name in keys:
+            return keys[name]
+        name = name.rpartition(".")[0]
+    return "model"

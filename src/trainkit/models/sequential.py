@@ -1,0 +1,143 @@
+"""Networks as lists of ``torch.nn`` layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from trainkit.models.fit import Shape, fail, output_shape, shape_text
+from trainkit.models.network import Network
+
+LayerType = Literal[
+    "Linear",
+    "Conv2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "LayerNorm",
+    "ReLU",
+    "LeakyReLU",
+    "ELU",
+    "GELU",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
+    "MaxPool2d",
+    "AvgPool2d",
+    "AdaptiveAvgPool2d",
+    "Dropout",
+    "Dropout2d",
+    "Flatten",
+    "Softmax",
+    "LogSoftmax",
+]
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer by its name in ``torch.nn``, with its constructor's arguments; one that is None counts as left out."""
+
+    type: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Sequence[LayerSpec]) -> Network:
+    """The layers one after the other: (N, *input_shape) to (N, output_size).
+
+    What a layer takes (``in_features``, ``in_channels``, ``num_features``, ``normalized_shape``) is inferred where it
+    is left out, and so is ``out_features`` of the last Linear. No layer is added: a Linear on images is an error.
+
+    Raises:
+        ProblemsError: a layer does not fit its input or the output is not what data and loss need; names
+            ``model.layers[i]`` and the shapes.
+    """
+    linears = [i for i, spec in enumerate(layers) if spec.type == "Linear"]
+    last_linear = linears[-1] if linears else -1
+    shape: Shape = (2, *input_shape)
+    built: list[tuple[str, nn.Module]] = []
+    keys: dict[str, str] = {}
+    for i, spec in enumerate(layers):
+        key = f"model.layers[{i}]"
+        given = {name: _plain(value) for name, value in spec.arguments.items() if value is not None}
+        arguments = _infer(spec.type, given, shape, key=key, output_size=output_size if i == last_linear else None)
+        layer = _make_layer(spec.type, arguments, key=key)
+        shape = output_shape(layer, shape, key=key)
+        built.append((str(i), layer))
+        keys[str(i)] = key
+    check_output_shape(shape, output_size, key=_last_with_weights(layers))
+    return Network(built, config_keys=keys)
+
+
+def check_output_shape(shape: Shape, output_size: int, *, key: str) -> None:
+    """Raise where the model's output is not (N, output_size)."""
+    needed = f"data and loss need (N, {output_size})"
+    if len(shape) != 2:
+        fail(
+            f"the output of the model is {shape_text(shape)}, but {needed}; "
+            f"end it with Flatten and a Linear layer (out_features {output_size}, or left out)",
+            key,
+        )
+    if shape[1] != output_size:
+        fail(
+            f"the output of the model is {shape_text(shape)}, but {needed}; "
+            f"let the last layer have {output_size} outputs (out_features of a Linear may be left out)",
+            key,
+        )
+
+
+def _infer(kind: str, given: dict[str, Any], shape: Shape, *, key: str, output_size: int | None) -> dict[str, Any]:
+    """The arguments with what the input decides; ``output_size`` only for the last Linear."""
+    match kind:
+        case "Linear":
+            if "in_features" not in given and len(shape) > 2:
+                fail(
+                    f"Linear takes rows (N, F), but its input is {shape_text(shape)}; put a Flatten layer before it",
+                    key,
+                )
+            if "out_features" not in given and output_size is None:
+                fail("out_features is missing; it may be left out in the last Linear layer only", f"{key}.out_features")
+            return {"in_features": shape[-1], "out_features": output_size, **given}
+        case "Conv2d":
+            arguments = {"in_channels": shape[1], **given}
+            _check_conv(arguments, key=key)
+            return arguments
+        case "BatchNorm1d" | "BatchNorm2d":
+            return {"num_features": shape[1], **given}
+        case "LayerNorm":
+            return {"normalized_shape": shape[-1], **given}
+        case "Softmax" | "LogSoftmax":
+            return {"dim": 1, **given}
+        case _:
+            return given
+
+
+def _check_conv(arguments: dict[str, Any], *, key: str) -> None:
+    groups, stride = arguments.get("groups", 1), arguments.get("stride", 1)
+    for name in ("in_channels", "out_channels"):
+        if name in arguments and arguments[name] % groups:
+            fail(f"groups must divide {name} {arguments[name]}, got {groups}", f"{key}.groups")
+    if arguments.get("padding") == "same" and stride not in (1, (1, 1)):
+        fail(
+            f"padding same keeps the size and so needs stride 1, got stride {stride}; give the padding as a number", key
+        )
+
+
+def _make_layer(kind: str, arguments: dict[str, Any], *, key: str) -> nn.Module:
+    if kind not in get_args(LayerType):
+        fail(f"unknown layer, got {kind}; known: {', '.join(get_args(LayerType))}", f"{key}.type")
+    try:
+        layer: nn.Module = getattr(nn, kind)(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        fail(f"torch.nn.{kind} does not take these arguments: {error}", key)
+    return layer
+
+
+def _last_with_weights(layers: Sequence[LayerSpec]) -> str:
+    weighted = [i for i, spec in enumerate(layers) if spec.type in ("Linear", "Conv2d")]
+    return f"model.layers[{weighted[-1]}]" if weighted else "model.layers"
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
