@@ -69,6 +69,8 @@ class Dataset:
     """Plain JSON: how the raw columns of a CSV file become features."""
     channels: int | None = None
     """Images: 1 or 3, known also while the inputs are still files; None for tables."""
+    max_bad_files: int = 0
+    """How many image files may turn out to be unreadable; they are then taken out of the splits and noted."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,0 +1,144 @@
+"""From an image file to a uint8 array, by one stated rule for every colour mode.
+
+- Grey images are those that Pillow opens in mode L, LA, 1 or I;16; every other mode counts as colour.
+- Colour to grey is ITU-R 601-2 luma, grey to colour three equal channels (both Pillow's ``convert``).
+- Transparency is dropped, not blended: the stored colours are used, as in torchvision's ``ImageFolder``.
+- Palettes are looked up; CMYK and YCbCr are converted by Pillow without a colour profile.
+- 16-bit values keep their high byte (``value // 256``). Float and 32-bit images are refused.
+- The EXIF orientation is applied, so an image is upright as viewers show it.
+- Of an animation or a file with several pages the first is used.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 178_956_970
+"""Images with more pixels are refused unopened: half a gigabyte as RGB, Pillow's own limit against bombs."""
+_GREY_MODES = ("L", "LA", "La", "1")
+_UINT8: np.dtype[np.uint8] = np.dtype(np.uint8)
+
+
+class BadImageError(Exception):
+    """A file that cannot be used as an image; the message says why, without the path."""
+
+
+def read_image_bytes(path: str | Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        BadImageError: Missing, empty, unreadable, or not a regular file (a FIFO would block for ever).
+    """
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImageError(f"not a file but a {_kind_of_file(status.st_mode)}")
+        if status.st_size == 0:
+            raise BadImageError("empty file (0 bytes)")
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise BadImageError("dangling link" if Path(path).is_symlink() else "no such file") from None
+    except OSError as error:
+        raise BadImageError(f"cannot be read ({error.strerror})") from None
+
+
+def _kind_of_file(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "FIFO", stat.S_IFDIR: "folder", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
+
+
+def decode_image(path: str | Path, *, channels: int) -> NDArray[np.uint8]:
+    """Decode a file to uint8 (C, H, W) with ``channels`` 1 or 3, by the rules at the top of this module.
+
+    Raises:
+        BadImageError: The file is not an image, is cut short, is larger than ``MAX_PIXELS``, or has a refused mode.
+    """
+    return decode_bytes(read_image_bytes(path), channels=channels)
+
+
+def decode_bytes(data: bytes, *, channels: int) -> NDArray[np.uint8]:
+    """As ``decode_image``, from the bytes of a file."""
+    image = _open(data)
+    try:
+        image.load()
+        from PIL import ImageOps
+
+        upright = ImageOps.exif_transpose(image)
+        pixels = _to_array(upright, channels)
+    except BadImageError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  Pillow's decoders raise anything on broken data: SyntaxError, struct.error
+        raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
+    return pixels
+
+
+def _to_array(image: Image, channels: int) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I;16", "I", "F")):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise BadImageError(f"pixel type {image.mode} (32 bit) is not supported; save it with 8 or 16 bits")
+        grey = (values // 256).astype(np.uint8)[None]
+        return np.repeat(grey, channels, axis=0)
+    if image.mode == "LA" or image.mode == "La":
+        image = image.getchannel(0)  # convert("RGB") would do the same, with one step more
+    converted = (
+        image if image.mode == ("L" if channels == 1 else "RGB") else image.convert("L" if channels == 1 else "RGB")
+    )
+    pixels = np.asarray(converted)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
+    """Channels (1 for grey, 3 for the rest) and upright (H, W), from the header alone.
+
+    Raises:
+        BadImageError: As ``decode_image``, as far as the header shows it.
+    """
+    image = _open(data)
+    width, height = image.size
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception as error:  # noqa: BLE001  see decode_bytes
+        raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
+    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)  # these four turn by a quarter
+    grey = image.mode in _GREY_MODES or image.mode.startswith("I")
+    return (1 if grey else 3), size
+
+
+def _open(data: bytes) -> Image:
+    """A lazily opened image whose size is within the limit."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise BadImageError(f"too large ({_reason(error)})") from None
+    except Image.UnidentifiedImageError:
+        raise BadImageError(f"not an image (it begins with {data[:12]!r})") from None
+    except Exception as error:  # noqa: BLE001  see decode_bytes
+        raise BadImageError(f"not an image that can be read ({_reason(error)})") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        megapixels = width * height / 1e6
+        raise BadImageError(f"{width} x {height} pixels ({megapixels:.0f} megapixels) is more than the limit of 178")
+    return image
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
