@@ -147,29 +147,37 @@ def _has_images(folder: Path) -> bool:
 def _find_classes(folder: Path, scan: _Scan) -> dict[str, list[Path]]:
     """Image files by class folder, both in alphabetical order."""
     classes: dict[str, list[Path]] = {}
+    resolved = folder.resolve()
+    above = {_identity(parent) for parent in (resolved, *resolved.parents)}
     for entry in _list(folder, scan):
         if _is_folder(entry):
-            status = os.stat(entry.path)
-            classes[entry.name] = list(_walk(Path(entry.path), scan, ((status.st_dev, status.st_ino),)))
+            if _identity(entry.path) in above:
+                scan.loops.append(entry.path)
+            else:
+                classes[entry.name] = list(_walk(Path(entry.path), scan, set(above)))
         else:
             scan.others.append(entry.name)
     return classes
 
 
-def _walk(folder: Path, scan: _Scan, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Image files under a folder; ``above`` are the folders on the way here, so that a link in a circle ends."""
+def _walk(folder: Path, scan: _Scan, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Image files under a folder; each real folder is searched once, so that links in a circle end."""
+    seen.add(_identity(folder))
     for entry in _list(folder, scan):
         if _is_folder(entry):
-            status = os.stat(entry.path)
-            identity = (status.st_dev, status.st_ino)
-            if identity in above:
+            if _identity(entry.path) in seen:
                 scan.loops.append(entry.path)
             else:
-                yield from _walk(Path(entry.path), scan, (*above, identity))
+                yield from _walk(Path(entry.path), scan, seen)
         elif entry.name.lower().endswith(EXTENSIONS):
             yield Path(entry.path)
         else:
             scan.others.append(entry.name)
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Path]]], first: str) -> list[str]:
@@ -223,7 +231,7 @@ def _describe_scan(root: Path, scan: _Scan) -> list[str]:
         names = ", ".join(sorted(set(scan.others))[:5])
         notes.append(f"{root}: ignored {len(scan.others)} entries that are neither images nor class folders ({names})")
     if scan.loops:
-        notes.append(f"{root}: ignored {len(scan.loops)} links that lead back to a folder above ({scan.loops[0]})")
+        notes.append(f"{root}: ignored {len(scan.loops)} links to folders searched already ({scan.loops[0]})")
     return notes
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import stat
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", "
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused unopened: half a gigabyte as RGB, Pillow's own limit against bombs."""
 _GREY_MODES = ("L", "LA", "La", "1")
-_UINT8: np.dtype[np.uint8] = np.dtype(np.uint8)
 
 
 class BadImageError(Exception):
@@ -70,17 +70,15 @@ def decode_image(path: str | Path, *, channels: int) -> NDArray[np.uint8]:
 def decode_bytes(data: bytes, *, channels: int) -> NDArray[np.uint8]:
     """As ``decode_image``, from the bytes of a file."""
     image = _open(data)
+    from PIL import ImageOps
+
     try:
         image.load()
-        from PIL import ImageOps
-
         upright = ImageOps.exif_transpose(image)
         pixels = _to_array(upright, channels)
-    except BadImageError:
+    except (BadImageError, MemoryError):
         raise
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001  Pillow's decoders raise anything on broken data: SyntaxError, struct.error
+    except Exception as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, ...
         raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
     return pixels
 
@@ -111,7 +109,7 @@ def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
     width, height = image.size
     try:
         orientation = image.getexif().get(0x0112, 1)
-    except Exception as error:  # noqa: BLE001  see decode_bytes
+    except Exception as error:  # see decode_bytes
         raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)  # these four turn by a quarter
     grey = image.mode in _GREY_MODES or image.mode.startswith("I")
@@ -120,23 +118,28 @@ def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
 
 def _open(data: bytes) -> Image:
     """A lazily opened image whose size is within the limit."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
+    _silence_pillow()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise BadImageError(f"too large ({_reason(error)})") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BadImageError(f"not an image (it begins with {data[:12]!r})") from None
-    except Exception as error:  # noqa: BLE001  see decode_bytes
+    except Exception as error:  # see decode_bytes
         raise BadImageError(f"not an image that can be read ({_reason(error)})") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         megapixels = width * height / 1e6
         raise BadImageError(f"{width} x {height} pixels ({megapixels:.0f} megapixels) is more than the limit of 178")
     return image
+
+
+@cache
+def _silence_pillow() -> None:
+    """Its remarks on large images and odd EXIF data; once, because warning filters are shared by all threads."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _reason(error: Exception) -> str:
