@@ -1,0 +1,218 @@
+"""The losses of PyTorch, with what the loop needs to add them up: what a mean was divided by, and what outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainkit.errors import Problem, ProblemsError
+
+LossName = Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse", "l1", "smooth_l1", "huber"]
+Task = Literal["classification", "regression"]
+Expected = Literal["logits", "log_probabilities", "probabilities", "values"]
+
+EXPECTS: dict[LossName, Expected] = {
+    "cross_entropy": "logits",
+    "nll": "log_probabilities",
+    "bce": "probabilities",
+    "bce_with_logits": "logits",
+    "mse": "values",
+    "l1": "values",
+    "smooth_l1": "values",
+    "huber": "values",
+}
+"""What the model has to put out for each loss."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss over outputs and the targets as the data have them.
+
+    Outputs are (N, K) for K classes, (N, 1) for bce and bce_with_logits, (N, T) for T regression targets; targets are
+    int64 (N,) for classes and float32 (N, T) for regression. Non-finite values pass through as PyTorch has it.
+    """
+
+    name: LossName
+    expects: Expected
+    compute: Callable[[Tensor, Tensor, str], Tensor]
+    """(outputs, targets as PyTorch's function takes them, reduction) to the loss."""
+    class_weight: Tensor | None = None
+    """float32 (K,) where PyTorch's mean divides by the sum of the targets' weights."""
+
+    @property
+    def is_classification(self) -> bool:
+        return self.expects != "values"
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether one output stands for two classes: the score of the second."""
+        return self.name in ("bce", "bce_with_logits")
+
+    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss (), bitwise that of ``torch.nn``'s module with ``reduction="mean"``."""
+        return self.compute(outputs, self._prepare(outputs, targets), "mean")
+
+    def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sum () that divided by ``normalizer`` is the mean: over batches, add both up and divide once."""
+        return self.compute(outputs, self._prepare(outputs, targets), "sum")
+
+    def normalizer(self, targets: Tensor) -> Tensor | float:
+        """What PyTorch's mean divides by: elements, or the sum () of the targets' class weights, smoothed or not."""
+        if self.class_weight is not None:
+            return self.class_weight[targets].sum()
+        return float(targets.numel())
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """(N, K) probabilities of the classes; of both, (N, 2), where the model has one output."""
+        match self.name:
+            case "cross_entropy":
+                return outputs.softmax(dim=1)
+            case "nll":
+                return outputs.exp()
+            case "bce":
+                return torch.cat([1 - outputs, outputs], dim=1)
+            case "bce_with_logits":
+                second = outputs.sigmoid()
+                return torch.cat([1 - second, second], dim=1)
+            case _:
+                raise AssertionError(f"{self.name} has no classes")
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """What metrics take: a score for each class, (N, K), the highest wins; or the values of a regression (N, T)."""
+        return self.probabilities(outputs) if self.is_binary else outputs
+
+    def predicted_classes(self, outputs: Tensor) -> Tensor:
+        """int64 (N,): the class of the highest score, the first of equals; of two, the second above probability 0.5."""
+        return self.predictions(outputs).argmax(dim=1)
+
+    def num_correct(self, outputs: Tensor, targets: Tensor) -> int:
+        """How many of the predicted classes are right. Waits for the device."""
+        return int((self.predicted_classes(outputs) == targets).sum().item())
+
+    def _prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.is_binary:
+            targets = targets.view(-1, 1).to(outputs.dtype)
+        # PyTorch would broadcast (N, 1) against (N,) to N x N losses.
+        assert not (self.is_binary or self.expects == "values") or outputs.shape == targets.shape, (
+            f"outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)}"
+        )
+        return targets
+
+
+def auto_loss(task: Task) -> LossName:
+    """The loss of a task when the user names none."""
+    return "cross_entropy" if task == "classification" else "mse"
+
+
+def output_size(name: LossName, *, task: Task, num_classes: int = 0, num_targets: int = 0) -> int:
+    """How many outputs a sample the model must have for this loss on this data.
+
+    Raises:
+        ProblemsError: the loss is not for this task, or takes two classes and the data have more.
+    """
+    if (EXPECTS[name] != "values") != (task == "classification"):
+        if task == "regression":
+            _fail(
+                f"{name} is for classes, but the targets are values (regression); use mse, l1, smooth_l1 or huber",
+                "loss",
+            )
+        fitting = "cross_entropy" if num_classes != 2 else "cross_entropy or bce_with_logits"
+        _fail(f"{name} is for values, but the targets are {num_classes} classes; use {fitting}", "loss")
+    if task == "regression":
+        return num_targets
+    if name in ("bce", "bce_with_logits"):
+        if num_classes != 2:
+            _fail(f"{name} is for two classes, but the data have {num_classes}; use cross_entropy", "loss")
+        return 1
+    return num_classes
+
+
+def build_loss(
+    name: LossName,
+    *,
+    device: torch.device | str = "cpu",
+    class_counts: Sequence[int] = (),
+    class_names: Sequence[str] = (),
+    label_smoothing: float = 0.0,
+    weight: Sequence[float] | Literal["balanced"] | None = None,
+    pos_weight: float | Literal["balanced"] | None = None,
+    beta: float = 1.0,
+    delta: float = 1.0,
+) -> Loss:
+    """A loss by its name, with PyTorch's arguments: label_smoothing and weight for cross_entropy, weight for nll,
+    pos_weight for bce_with_logits, beta for smooth_l1, delta for huber.
+
+    ``class_counts`` are the training samples of each class; ``balanced`` needs them: n / (K * count) as scikit-learn's
+    ``compute_class_weight``, and for pos_weight the count of the first class / count of the second.
+
+    Raises:
+        ProblemsError: weights that do not fit the classes.
+    """
+    compute: Callable[[Tensor, Tensor, str], Tensor]
+    class_weight: Tensor | None = None
+    match name:
+        case "cross_entropy" | "nll":
+            values = _class_weights(weight, class_counts, class_names)
+            class_weight = None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
+            if name == "nll":
+                compute = lambda o, t, r: F.nll_loss(o, t, weight=class_weight, reduction=r)  # noqa: E731
+            else:
+                compute = lambda o, t, r: F.cross_entropy(  # noqa: E731
+                    o, t, weight=class_weight, label_smoothing=label_smoothing, reduction=r
+                )
+        case "bce":
+            compute = lambda o, t, r: F.binary_cross_entropy(o, t, reduction=r)  # noqa: E731
+        case "bce_with_logits":
+            value = _positive_weight(pos_weight, class_counts, class_names)
+            positive = None if value is None else torch.tensor(value, dtype=torch.float32, device=device)
+            compute = lambda o, t, r: F.binary_cross_entropy_with_logits(o, t, pos_weight=positive, reduction=r)  # noqa: E731
+        case "mse":
+            compute = lambda o, t, r: F.mse_loss(o, t, reduction=r)  # noqa: E731
+        case "l1":
+            compute = lambda o, t, r: F.l1_loss(o, t, reduction=r)  # noqa: E731
+        case "smooth_l1":
+            compute = lambda o, t, r: F.smooth_l1_loss(o, t, reduction=r, beta=beta)  # noqa: E731
+        case "huber":
+            compute = lambda o, t, r: F.huber_loss(o, t, reduction=r, delta=delta)  # noqa: E731
+    return Loss(name, EXPECTS[name], compute, class_weight)
+
+
+def _class_weights(
+    weight: Sequence[float] | Literal["balanced"] | None, counts: Sequence[int], names: Sequence[str]
+) -> list[float] | None:
+    if weight is None:
+        return None
+    if weight == "balanced":
+        _need_every_class(counts, names, key="loss.weight")
+        return [sum(counts) / (len(counts) * count) for count in counts]
+    values = [float(value) for value in weight]
+    if counts and len(values) != len(counts):
+        _fail(f"needs one weight for each of the {len(counts)} classes, got {len(values)}", "loss.weight")
+    if not sum(values) > 0:
+        _fail(f"at least one weight must be above 0, got {values}", "loss.weight")
+    return values
+
+
+def _positive_weight(
+    pos_weight: float | Literal["balanced"] | None, counts: Sequence[int], names: Sequence[str]
+) -> float | None:
+    if pos_weight != "balanced":
+        return pos_weight
+    _need_every_class(counts, names, key="loss.pos_weight")
+    return counts[0] / counts[1]
+
+
+def _need_every_class(counts: Sequence[int], names: Sequence[str], *, key: str) -> None:
+    empty = [names[i] if names else str(i) for i, count in enumerate(counts) if count == 0]
+    if not counts or empty:
+        missing = f"class {', '.join(empty)} has none" if empty else "their counts are not known"
+        _fail(f"balanced needs training samples of every class, but {missing}; give the weights as numbers", key)
+
+
+def _fail(message: str, key: str) -> NoReturn:
+    raise ProblemsError([Problem(message, key)])

@@ -1,0 +1,203 @@
+"""Metrics as exact state that batches add to and that can be merged; divided once, when they are asked for.
+
+They equal scikit-learn's on the same predictions (``zero_division=0``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of the per-class table; rates are fractions."""
+
+    index: int
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    """Samples of this class."""
+    predicted: int
+    """Samples that were taken for this class."""
+
+
+class ClassificationMetrics:
+    """Counts of (true class, predicted class) pairs, and of samples whose class was among the k highest scores.
+
+    ``top_k`` values from ``num_classes`` up are left out: they would always be 1.
+    """
+
+    def __init__(self, num_classes: int, *, top_k: Sequence[int] = (5,), device: torch.device | str = "cpu") -> None:
+        self.num_classes = num_classes
+        self.top_k = tuple(k for k in top_k if k < num_classes)
+        self._confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
+        self._top_k_correct = torch.zeros(len(self.top_k), dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def update(self, scores: Tensor, targets: Tensor) -> None:
+        """Add a batch: scores (N, K), in which the highest wins and the first of equals; targets int64 (N,).
+
+        Does not wait for the device.
+        """
+        pairs = targets * self.num_classes + scores.argmax(dim=1)
+        self._confusion.index_add_(0, pairs, torch.ones_like(pairs))
+        if not self.top_k:
+            return
+        of_target = scores.gather(1, targets[:, None])
+        # Equal scores count as a stable sort would place them: the class with the lower index comes first.
+        earlier = torch.arange(self.num_classes, device=scores.device) < targets[:, None]
+        rank = (~(scores <= of_target) | ((scores == of_target) & earlier)).sum(dim=1)
+        for i, k in enumerate(self.top_k):
+            self._top_k_correct[i] += (rank < k).sum()
+
+    def merge(self, other: ClassificationMetrics) -> None:
+        """Add what another one has counted."""
+        assert (self.num_classes, self.top_k) == (other.num_classes, other.top_k), "metrics of different kinds"
+        self._confusion += other._confusion.to(self._confusion.device)
+        self._top_k_correct += other._top_k_correct.to(self._top_k_correct.device)
+
+    @property
+    def confusion(self) -> Tensor:
+        """int64 (K, K) on the CPU: rows are the true classes, columns the predicted ones."""
+        return self._confusion.view(self.num_classes, self.num_classes).cpu()
+
+    @property
+    def num_samples(self) -> int:
+        return int(self._confusion.sum())
+
+    def compute(self) -> dict[str, float]:
+        """accuracy, top{k}_accuracy, and precision, recall and F1 as the plain mean over the classes that occur.
+
+        A class occurs when a sample is of it or was taken for it, as in scikit-learn's ``average="macro"``.
+
+        Raises:
+            ValueError: no sample was added.
+        """
+        rows = self.per_class()
+        num_samples = sum(row.support for row in rows)
+        if num_samples == 0:
+            raise ValueError("metrics of no samples")
+        occurring = [row for row in rows if row.support or row.predicted]
+        metrics = {"accuracy": int(self.confusion.diagonal().sum()) / num_samples}
+        for k, correct in zip(self.top_k, self._top_k_correct.tolist(), strict=True):
+            metrics[f"top{k}_accuracy"] = correct / num_samples
+        metrics["precision_macro"] = math.fsum(row.precision for row in occurring) / len(occurring)
+        metrics["recall_macro"] = math.fsum(row.recall for row in occurring) / len(occurring)
+        metrics["f1_macro"] = math.fsum(row.f1 for row in occurring) / len(occurring)
+        return metrics
+
+    def per_class(self) -> list[ClassRow]:
+        """A row for every class; what would be divided by 0 is 0."""
+        confusion = self.confusion
+        correct = confusion.diagonal().tolist()
+        support, predicted = confusion.sum(dim=1).tolist(), confusion.sum(dim=0).tolist()
+        return [
+            ClassRow(
+                index=i,
+                precision=_ratio(correct[i], predicted[i]),
+                recall=_ratio(correct[i], support[i]),
+                f1=_ratio(2 * correct[i], support[i] + predicted[i]),
+                support=support[i],
+                predicted=predicted[i],
+            )
+            for i in range(self.num_classes)
+        ]
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """One regression target."""
+
+    index: int
+    mae: float
+    rmse: float
+    r2: float
+
+
+class RegressionMetrics:
+    """Sums of errors by target, and the targets' mean and spread, merged as Chan, Golub and LeVeque (1983) do.
+
+    In float64 (float32 on mps, which has nothing wider), so that a large mean does not eat the spread.
+    """
+
+    def __init__(self, num_targets: int, *, device: torch.device | str = "cpu") -> None:
+        self.num_targets = num_targets
+        self.num_samples = 0
+        dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        self._absolute, self._squared, self._mean, self._spread = (
+            torch.zeros(num_targets, dtype=dtype, device=device) for _ in range(4)
+        )
+
+    @torch.no_grad()
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch: outputs and targets (N, T). Does not wait for the device."""
+        assert outputs.shape == targets.shape, f"outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)}"
+        if len(targets) == 0:
+            return
+        targets = targets.to(self._mean.dtype)
+        errors = outputs.to(self._mean.dtype) - targets
+        self._absolute += errors.abs().sum(dim=0)
+        self._squared += errors.square().sum(dim=0)
+        mean = targets.mean(dim=0)
+        self._add_spread(len(targets), mean, (targets - mean).square().sum(dim=0))
+
+    def merge(self, other: RegressionMetrics) -> None:
+        """Add what another one has summed."""
+        assert self.num_targets == other.num_targets, "metrics of different kinds"
+        if other.num_samples == 0:
+            return
+        device = self._mean.device
+        self._absolute += other._absolute.to(device)
+        self._squared += other._squared.to(device)
+        self._add_spread(other.num_samples, other._mean.to(device), other._spread.to(device))
+
+    def _add_spread(self, count: int, mean: Tensor, spread: Tensor) -> None:
+        total = self.num_samples + count
+        difference = mean - self._mean
+        self._mean += difference * (count / total)
+        self._spread += spread + difference.square() * (self.num_samples * count / total)
+        self.num_samples = total
+
+    def compute(self) -> dict[str, float]:
+        """mae, rmse and r2: each the plain mean over the targets, as scikit-learn's ``uniform_average``.
+
+        Raises:
+            ValueError: no sample was added.
+        """
+        rows = self.per_target()
+        return {
+            "mae": math.fsum(row.mae for row in rows) / len(rows),
+            "rmse": math.fsum(row.rmse for row in rows) / len(rows),
+            "r2": math.fsum(row.r2 for row in rows) / len(rows),
+        }
+
+    def per_target(self) -> list[TargetRow]:
+        """A row for every target. R2 of a constant target is 1 where all is right, else 0; of one sample it is NaN."""
+        if self.num_samples == 0:
+            raise ValueError("metrics of no samples")
+        sums = zip(self._absolute.tolist(), self._squared.tolist(), self._spread.tolist(), strict=True)
+        return [
+            TargetRow(
+                index=i,
+                mae=absolute / self.num_samples,
+                rmse=math.sqrt(squared / self.num_samples),
+                r2=_r2(squared, spread) if self.num_samples > 1 else math.nan,
+            )
+            for i, (absolute, squared, spread) in enumerate(sums)
+        ]
+
+
+def _r2(squared: float, spread: float) -> float:
+    if spread == 0:
+        return 1.0 if squared == 0 else 0.0
+    return 1 - squared / spread
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

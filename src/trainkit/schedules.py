@@ -1,0 +1,260 @@
+"""Learning rates as pure functions of the optimizer steps completed; equal to ``torch.optim.lr_scheduler``'s.
+
+All lengths are in optimizer steps: ``duration_to_steps`` is where epochs become steps.
+
+With a warm-up, PyTorch's ``SequentialLR([LinearLR, main])`` is what happens: the learning rate rises along a line to
+where the main schedule starts, and the main schedule's own clock (step_size, milestones, T_max) starts when the warm-up
+ends. ``cosine`` without T_max and ``one_cycle`` take the rest of the run.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+from trainkit.errors import Problem, ProblemsError
+
+ScheduleType = Literal["constant", "step", "multi_step", "exponential", "cosine", "one_cycle", "reduce_on_plateau"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """``lr_at(step)`` and ``momentum_at(step)`` are for the step that follows ``step`` completed ones."""
+
+    main_lr: Callable[[int], float]
+    main_momentum: Callable[[int], float] | None = None
+    warmup_steps: int = 0
+    warmup_start_factor: float = 0.01
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate after ``step`` completed optimizer steps."""
+        if step >= self.warmup_steps:
+            return self.main_lr(step - self.warmup_steps)
+        start = self.warmup_start_factor
+        return self.main_lr(0) * (start + (1 - start) * step / self.warmup_steps)
+
+    def momentum_at(self, step: int) -> float | None:
+        """The momentum (or first beta) after ``step`` completed steps; None where the schedule does not move it."""
+        if self.main_momentum is None:
+            return None
+        return self.main_momentum(max(0, step - self.warmup_steps))
+
+
+def build_schedule(
+    type: ScheduleType,
+    *,
+    base_lr: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_steps: int = 0,
+    warmup_start_factor: float = 0.01,
+    **knobs: Any,
+) -> Schedule:
+    """The schedule of a run of ``total_steps`` optimizer steps, with PyTorch's names and defaults for its ``knobs``.
+
+    step: step_size (steps), gamma. multi_step: milestones (steps), gamma. exponential: gamma (an epoch).
+    cosine: T_max (steps or None), eta_min. one_cycle: pct_start, anneal_strategy, div_factor, final_div_factor,
+    cycle_momentum, base_momentum, max_momentum. reduce_on_plateau and constant: none; ``Plateau`` does the rest.
+
+    Raises:
+        ProblemsError: lengths that go beyond the run, milestones that do not rise.
+    """
+    if warmup_steps >= total_steps:
+        _fail(f"the warm-up has {warmup_steps} steps, the run only {total_steps}; make it shorter", "scheduler.warmup")
+    rest = total_steps - warmup_steps
+    momentum = None
+    match type:
+        case "constant" | "reduce_on_plateau":
+            lr = _constant(base_lr, **knobs)
+        case "step":
+            lr = _step(base_lr, rest, **knobs)
+        case "multi_step":
+            lr = _multi_step(base_lr, rest, **knobs)
+        case "exponential":
+            lr = _exponential(base_lr, steps_per_epoch, **knobs)
+        case "cosine":
+            lr = _cosine(base_lr, rest, **knobs)
+        case "one_cycle":
+            lr, momentum = _one_cycle(base_lr, rest, **knobs)
+    return Schedule(lr, momentum, warmup_steps, warmup_start_factor)
+
+
+def duration_to_steps(value: int, unit: str, *, steps_per_epoch: int) -> int:
+    """Optimizer steps in a duration of ``epochs`` or ``steps``."""
+    match unit:
+        case "epochs":
+            return value * steps_per_epoch
+        case "steps":
+            return value
+        case _:
+            raise ValueError(f"a duration in {unit} has no fixed number of steps")
+
+
+def _constant(base_lr: float) -> Callable[[int], float]:
+    return lambda step: base_lr
+
+
+def _step(base_lr: float, rest: int, *, step_size: int, gamma: float = 0.1) -> Callable[[int], float]:
+    _need_within(step_size, rest, "step_size", "scheduler.step_size")
+    return lambda step: base_lr * gamma ** (step // step_size)
+
+
+def _multi_step(base_lr: float, rest: int, *, milestones: Sequence[int], gamma: float = 0.1) -> Callable[[int], float]:
+    for i, (before, after) in enumerate(itertools.pairwise(milestones), start=1):
+        if after <= before:
+            _fail(
+                f"milestones must rise, but step {after} follows step {before}; put them in order",
+                f"scheduler.milestones[{i}]",
+            )
+    for i, milestone in enumerate(milestones):
+        _need_within(milestone, rest, "the milestone", f"scheduler.milestones[{i}]")
+    return lambda step: base_lr * gamma ** bisect.bisect_right(milestones, step)
+
+
+def _exponential(base_lr: float, steps_per_epoch: int, *, gamma: float = 0.95) -> Callable[[int], float]:
+    return lambda step: base_lr * gamma ** (step // steps_per_epoch)
+
+
+def _cosine(base_lr: float, rest: int, *, T_max: int | None = None, eta_min: float = 0.0) -> Callable[[int], float]:
+    """Loshchilov and Hutter, 2016. As in PyTorch, the learning rate rises again after T_max steps."""
+    length = rest if T_max is None else T_max
+    _need_within(length, rest, "T_max", "scheduler.T_max")
+    return lambda step: eta_min + (base_lr - eta_min) * (1 + math.cos(math.pi * step / length)) / 2
+
+
+def _one_cycle(
+    base_lr: float,
+    rest: int,
+    *,
+    pct_start: float = 0.3,
+    anneal_strategy: Literal["cos", "linear"] = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+    cycle_momentum: bool = True,
+    base_momentum: float = 0.85,
+    max_momentum: float = 0.95,
+) -> tuple[Callable[[int], float], Callable[[int], float] | None]:
+    """Smith and Topin, 2017: up to ``base_lr`` (PyTorch's ``max_lr``), then down below where it started."""
+    first_lr = base_lr / div_factor
+    last_lr = first_lr / final_div_factor
+    peak, end = pct_start * rest - 1, rest - 1
+    anneal = _anneal_cosine if anneal_strategy == "cos" else _anneal_linear
+
+    def move(step: int, first: float, middle: float, last: float) -> float:
+        if step <= peak:
+            return anneal(first, middle, step / peak if peak > 0 else 1.0)
+        return anneal(middle, last, min(1.0, (step - peak) / (end - peak)))
+
+    def lr(step: int) -> float:
+        return move(step, first_lr, base_lr, last_lr)
+
+    def momentum(step: int) -> float:
+        return move(step, max_momentum, base_momentum, max_momentum)
+
+    return lr, momentum if cycle_momentum else None
+
+
+def _anneal_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
+
+
+def _anneal_linear(start: float, end: float, share: float) -> float:
+    return (end - start) * share + start
+
+
+def _need_within(length: int, rest: int, what: str, key: str) -> None:
+    if length > rest:
+        _fail(
+            f"{what} is {length} steps, longer than the {rest} steps of the run (less its warm-up); "
+            "make it shorter or train longer",
+            key,
+        )
+
+
+def _fail(message: str, key: str) -> NoReturn:
+    raise ProblemsError([Problem(message, key)])
+
+
+class Plateau:
+    """``torch.optim.lr_scheduler.ReduceLROnPlateau`` as a factor on a schedule's learning rate.
+
+    ``step`` takes the monitored metric once an epoch; ``apply`` what the schedule says.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str,
+        mode: Literal["min", "max"],
+        base_lr: float,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: Literal["rel", "abs"] = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        self.monitor = monitor
+        self.mode = mode
+        self.base_lr = base_lr
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.lr = base_lr
+        self.best: float | None = None
+        self.num_bad_epochs = 0
+        self.cooldown_left = 0
+
+    def step(self, value: float) -> bool:
+        """Take in the metric of an epoch. Returns whether the learning rate was reduced. NaN never improves."""
+        if self._improves(value):
+            self.best = value
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_left > 0:
+            self.cooldown_left -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs <= self.patience:
+            return False
+        self.cooldown_left = self.cooldown
+        self.num_bad_epochs = 0
+        reduced = max(self.lr * self.factor, self.min_lr)
+        if self.lr - reduced <= 1e-8:  # PyTorch's eps: too small a change to make
+            return False
+        self.lr = reduced
+        return True
+
+    def apply(self, lr: float) -> float:
+        """The schedule's learning rate with all reductions so far."""
+        return self.lr if lr == self.base_lr else lr * (self.lr / self.base_lr)
+
+    def _improves(self, value: float) -> bool:
+        if self.best is None:
+            return math.isfinite(value)
+        if self.mode == "min":
+            bound = self.best * (1 - self.threshold) if self.threshold_mode == "rel" else self.best - self.threshold
+            return value < bound
+        bound = self.best * (1 + self.threshold) if self.threshold_mode == "rel" else self.best + self.threshold
+        return value > bound
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "lr": self.lr,
+            "best": self.best,
+            "num_bad_epochs": self.num_bad_epochs,
+            "cooldown_left": self.cooldown_left,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.lr = state["lr"]
+        self.best = state["best"]
+        self.num_bad_epochs = state["num_bad_epochs"]
+        self.cooldown_left = state["cooldown_left"]
