@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,6 +58,84 @@ def _missing_reason(wanted: str) -> str:
         return ""
     built = torch.version.cuda is not None or torch.version.hip is not None
     return "PyTorch finds no CUDA driver or GPU here: " if built else "this PyTorch is built without CUDA: "
+
+
+def resolve_precision(requested: str, device: torch.device, *, convolutional: bool) -> Choice:
+    """The number format of the forward pass: ``fp32``, or ``bf16`` or ``fp16`` by autocast.
+
+    ``auto`` looks at the kind of model and at the hardware only, so the same machine always gets the same answer.
+
+    Raises:
+        ProblemsError: fp16 was asked for on a device where gradients cannot be scaled.
+    """
+    if requested == "fp16" and device.type != "cuda":
+        message = f"fp16 needs a CUDA device: its gradients underflow without loss scaling, got device {device}"
+        raise ProblemsError([Problem(f"{message}; use bf16, fp32 or auto", key="training.precision")])
+    native = _native_bf16(device)
+    if requested == "bf16" and native is None:
+        return Choice("bf16", f"as asked for; slow, since {_hardware(device)} has no bf16 instructions")
+    if requested != "auto":
+        return Choice(requested, "as asked for")
+    if not convolutional:
+        return Choice("fp32", "auto: without convolutions, casting to bf16 costs more than it saves")
+    if native is None:
+        return Choice("fp32", f"auto: {_hardware(device)} has no bf16 instructions")
+    return Choice("bf16", f"auto: convolutions, and {_hardware(device)} has {native}")
+
+
+def _native_bf16(device: torch.device) -> str | None:
+    """What makes bf16 faster than fp32 on this device; None where nothing does.
+
+    Measured on two cores of an AMD EPYC with avx512_bf16 and no AMX, torch 2.15, channels_last, batch 64: a training
+    step of two 5 x 5 convolutions (16, 32) on MNIST takes 6.5 ms in bf16 and 9.9 ms in fp32; of three 3 x 3 convolutions
+    (64, 128, 256) on CIFAR 46 and 97 ms. An MLP (784-128-64-10) takes 0.54 and 0.47 ms.
+    """
+    if device.type == "cuda":
+        return "bf16 tensor cores" if torch.cuda.get_device_capability(device) >= (8, 0) else None
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return None
+    flags = _cpu_flags()
+    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), None)
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), ()))
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"this {device.type.upper()}"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context of a forward pass in this number format; it does nothing for fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def set_num_threads(requested: int | str) -> Choice:
+    """Set how many CPU threads an operation uses. ``auto`` is PyTorch's choice, within the limit of a container."""
+    if requested != "auto":
+        torch.set_num_threads(int(requested))
+        return Choice(str(requested), "as asked for")
+    threads, quota = torch.get_num_threads(), _cgroup_cpus()
+    if quota is not None and quota < threads:
+        torch.set_num_threads(quota)
+        return Choice(str(quota), f"auto: this container may use {quota} CPUs; PyTorch's choice was {threads}")
+    return Choice(str(threads), "auto: PyTorch's choice")
+
+
+def _cgroup_cpus() -> int | None:
+    """CPUs that a cgroup v2 quota allows, rounded up; None without a quota."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
 
 
 def free_device_bytes(device: torch.device) -> int:
