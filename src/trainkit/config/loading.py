@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainkit.config.extends import read_with_bases
+from trainkit.config.grammar import child_value
 from trainkit.config.messages import explain
 from trainkit.config.overrides import apply_overrides
 from trainkit.config.paths import Path, PathError, format_path, parse_path
 from trainkit.config.reader import Node
+from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
 from trainkit.errors import ConfigError, Place, Problem
@@ -79,24 +82,23 @@ def load_config(path: str | FilePath, *, overrides: Sequence[str] = (), unset: S
     tree, text, problems, files = read_with_bases(file)
     tree, more, removed = apply_overrides(tree, overrides, unset)
     problems += more
-    config, found = _validate(tree.plain())
+    data = tree.plain()
+    config, found = _validate(data)
     for where, is_key, message in found:
-        place = place_of(tree, where, key=is_key)
-        if where in removed:
-            place = removed[where].place
+        place = removed[where].place if where in removed else place_of(tree, where, key=is_key)
         problems.append(Problem(message, format_path(where) or None, place or Place(str(file))))
+    problems += _broken_rules(config, data, tree, [where for where, _, _ in found])
+    texts = (*(f"--unset {key}" for key in unset), *(f"--set {item}" for item in overrides))
     if problems or config is None:
-        raise ConfigError(_in_order(problems, files))
-    shown = (*(f"--unset {key}" for key in unset), *(f"--set {item}" for item in overrides))
-    return LoadedConfig(config, file, text, shown, _origins(config, tree), files, tree)
+        raise ConfigError(_in_order(list(dict.fromkeys(problems)), (*files, *texts)))
+    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, tree)
 
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:
     """The config that a checkpoint or a run stores; ``where`` names it in messages. Raises ConfigError."""
     config, found = _validate(data)
     if config is None:
-        place = Place(where)
-        raise ConfigError([Problem(message, format_path(path) or None, place) for path, _, message in found])
+        raise ConfigError([Problem(message, format_path(path) or None, Place(where)) for path, _, message in found])
     return config
 
 
@@ -107,6 +109,48 @@ def _validate(data: Any) -> tuple[Config | None, list[tuple[Path, bool, str]]]:
         return None, explain(error.errors(include_url=False, include_input=False), data)
 
 
+def _broken_rules(config: Config | None, data: Any, tree: Node, mistaken: list[Path]) -> list[Problem]:
+    """The rules between fields. Where some fields are mistaken, the rules that do not look at them still apply."""
+    if config is None:
+        config, _ = _validate(_without(data, mistaken))
+        if config is None:
+            return []
+    problems = []
+    for finding in check(config, lambda key: _whereabouts(tree, parse_path(key))):
+        paths = [parse_path(key) for key in finding.keys]
+        if any(path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in mistaken):
+            continue
+        place = place_of(tree, paths[0], key=False)
+        problems.append(Problem(finding.message, finding.key, place))
+    return problems
+
+
+def _without(data: Any, mistaken: list[Path]) -> Any:
+    """The plain config without the values at some paths; a list with a mistaken item loses that item's key only."""
+    data = deepcopy(data)
+    for path in sorted(mistaken, key=len, reverse=True):
+        holder = data
+        for piece in path[:-1]:
+            holder = child_value(holder, piece)
+        if isinstance(holder, dict) and path:
+            holder.pop(path[-1], None)
+    return data
+
+
+def _whereabouts(tree: Node, path: Path) -> str:
+    """Where a value was written, for the other place that a message names."""
+    node = tree.find(path)
+    if node is None and path[-1] == "type":
+        node = tree.find(path[:-1])  # a bare NAME
+        node = node if node is not None and isinstance(node.value, str) else None
+    if node is None:
+        return "default"
+    place = node.place
+    if place.line is None:
+        return place.file
+    return f"line {place.line}" if place.file == tree.source.name else f"{place.file}:{place.line}"
+
+
 def place_of(tree: Node, path: Path, *, key: bool) -> Place | None:
     """The place of the value at a path (of its key with ``key``), or of the nearest key above that was written."""
     node = tree.find(path)
@@ -115,18 +159,19 @@ def place_of(tree: Node, path: Path, *, key: bool) -> Place | None:
     for end in range(len(path) - 1, 0, -1):
         node = tree.find(path[:end])
         if node is not None:
-            return node.key_place
+            is_name = isinstance(node.value, str) and path[end:] == ("type",)  # NAME is short for {type: NAME}
+            return node.place if is_name else node.key_place
     return None
 
 
-def _in_order(problems: list[Problem], files: Sequence[str]) -> list[Problem]:
+def _in_order(problems: list[Problem], sources: Sequence[str]) -> list[Problem]:
     """Own file first, then the files that it extends, then the overrides; each from top to bottom."""
 
     def rank(problem: Problem) -> tuple[int, int, int]:
         place = problem.place
         if place is None:
             return (0, 0, 0)
-        source = files.index(place.file) if place.file in files else len(files)
+        source = sources.index(place.file) if place.file in sources else len(sources)
         return (source, place.line or 0, (place.column or 0) if place.line is not None else 0)
 
     return sorted(problems, key=rank)

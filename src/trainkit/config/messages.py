@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainkit.config.outline import (
+from trainkit.config.grammar import (
     annotation_at,
     child_annotation,
     child_value,
@@ -61,6 +61,7 @@ def _path_of(loc: Sequence[str | int], data: Any) -> Path:
     for piece in loc:
         if variants(annotation) and not after_choice:
             after_choice = True  # this piece is the name of the variant
+            value = {"type": value} if isinstance(value, str) else value
             continue
         after_choice = False
         if isinstance(piece, int):

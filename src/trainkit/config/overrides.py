@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from trainkit.config.outline import annotation_at, chosen, default_at, variants
+from trainkit.config.grammar import annotation_at, chosen, default_at, variants
 from trainkit.config.paths import Path, PathError, format_path, parse_path
 from trainkit.config.reader import Node, Source, read_text
 from trainkit.config.suggest import closest
 from trainkit.errors import ConfigError, Problem
-
 
 Change = Callable[[Node | None], Node | None]
 """From what stands at a path (None for nothing) to what will (None removes it)."""

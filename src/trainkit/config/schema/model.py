@@ -95,7 +95,7 @@ class Block(Section):
     dropout: Probability | None = Field(None, description="Instead of the model's dropout; whole channels are dropped.")
     residual: bool = Field(
         False,
-        description="Add the block's input before its activation (through a 1 x 1 convolution where the shape changes).",
+        description="Add the block's input before the activation (by a 1 x 1 convolution where the shape changes).",
     )
 
 

@@ -1,0 +1,37 @@
+"""The names of the metrics that a run has, for ``monitor``: the one place that lists them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+TRAIN_CLASSIFICATION = ("train_loss", "train_accuracy")
+TRAIN_REGRESSION = ("train_loss",)
+VAL_CLASSIFICATION = (
+    "val_loss",
+    "val_accuracy",
+    "val_top5_accuracy",
+    "val_precision_macro",
+    "val_recall_macro",
+    "val_f1_macro",
+)
+VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2")
+LOWER_IS_BETTER = ("loss", "mae", "rmse")
+
+
+def names(
+    task: Literal["classification", "regression"] | None, *, num_classes: int | None, validation: bool
+) -> tuple[str, ...]:
+    """The metrics of a run; everything that is possible where task or number of classes are not known."""
+    found: list[str] = []
+    if task != "regression":
+        found += TRAIN_CLASSIFICATION + (VAL_CLASSIFICATION if validation else ())
+    if task != "classification":
+        found += TRAIN_REGRESSION + (VAL_REGRESSION if validation else ())
+    if num_classes is not None and num_classes <= 5:
+        found = [name for name in found if name != "val_top5_accuracy"]
+    return tuple(dict.fromkeys(found))
+
+
+def better(name: str) -> Literal["min", "max"]:
+    """Whether a lower or a higher value of a metric is better."""
+    return "min" if name.split("_", 1)[-1] in LOWER_IS_BETTER else "max"
