@@ -1,0 +1,117 @@
+"""What can be known about a checkpoint file without torch: is it whole, harmless, trainkit's, and what does it say?
+
+Nothing of the file is run, and no tensor is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from trainkit.archive import DamagedFile, check_records, open_regular, read_directory
+from trainkit.outline import TensorOutline, read_outline
+
+FORMAT = 1
+KIND = "trainkit-checkpoint"
+JOURNAL_NAME = "checkpoints.json"
+_MAX_DEPTH = 64
+_MAX_VALUES = 1_000_000
+
+
+@dataclass(frozen=True)
+class CheckpointOutline:
+    """A file that passed every check that needs no torch."""
+
+    path: Path
+    value: Any
+    """The saved value with a ``TensorOutline`` in place of each tensor."""
+    size: int
+    sha256: str | None
+    """None unless it was asked for."""
+
+    @property
+    def is_trainkits(self) -> bool:
+        return isinstance(self.value, dict) and self.value.get("kind") == KIND
+
+
+def read_archive(
+    file: BinaryIO, path: str | Path, *, hashed: bool = False, expected_sha256: str | None = None
+) -> CheckpointOutline:
+    """Check an open file and read its outline; any save of plain values and tensors passes.
+
+    Raises:
+        DamagedFile: says why.
+    """
+    records = read_directory(file, path)
+    digest = hashlib.sha256() if hashed or expected_sha256 else None
+    check_records(file, path, records, also=digest.update if digest else None)
+    sha256 = digest.hexdigest() if digest else None
+    if expected_sha256 and sha256 != expected_sha256:
+        raise DamagedFile(path, f"not the file that was saved here: its SHA-256 differs from the one in {JOURNAL_NAME}")
+    value = read_outline(file, path, records)
+    _check_plain(value, path)
+    file.seek(0, 2)
+    return CheckpointOutline(Path(path), value, file.tell(), sha256)
+
+
+def check_format(outline: CheckpointOutline) -> None:
+    """Refuse what is not a checkpoint of this trainkit, in words that say what it is.
+
+    Raises:
+        DamagedFile: another program's file, or a newer format.
+    """
+    path, value = outline.path, outline.value
+    hint = f"to start from its weights: trainkit train CONFIG --init-from {path}"
+    if isinstance(value, TensorOutline):
+        raise DamagedFile(path, "not a trainkit checkpoint: it holds a single tensor")
+    if not isinstance(value, dict):
+        raise DamagedFile(path, f"not a trainkit checkpoint: it holds a {type(value).__name__}")
+    if not outline.is_trainkits:
+        if value and all(isinstance(item, TensorOutline) for item in value.values()):
+            raise DamagedFile(path, f"a plain state_dict ({len(value)} tensors), not a trainkit checkpoint; {hint}")
+        raise DamagedFile(path, f"a file of PyTorch, but not a trainkit checkpoint; {hint}")
+    if type(value.get("format")) is not int or value["format"] < 1:
+        raise DamagedFile(path, f"damaged: a checkpoint of format {value.get('format')!r}")
+    if value["format"] > FORMAT:
+        wanted = f"format {value['format']}, and this trainkit reads formats up to {FORMAT}; update trainkit"
+        raise DamagedFile(path, f"saved by a newer trainkit: {wanted}")
+    model = value.get("model")
+    if not isinstance(model, dict) or not all(
+        isinstance(name, str) and isinstance(item, TensorOutline) for name, item in model.items()
+    ):
+        raise DamagedFile(path, "damaged: the checkpoint has no model, or its model holds more than named tensors")
+
+
+def inspect_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> CheckpointOutline:
+    """Every check that needs no torch, on the whole file; ``sha256`` is filled in.
+
+    Raises:
+        DamagedFile: says why.
+    """
+    with open_regular(path) as file:
+        outline = read_archive(file, path, hashed=True, expected_sha256=expected_sha256)
+    check_format(outline)
+    return outline
+
+
+def _check_plain(value: Any, path: str | Path) -> None:
+    """Refuse cycles, deep nesting, values other than plain ones, and few bytes that stand for very many values."""
+    count = 0
+
+    def walk(item: Any, depth: int) -> None:
+        nonlocal count
+        count += 1
+        if depth > _MAX_DEPTH or count > _MAX_VALUES:
+            raise DamagedFile(path, "refused: its values are nested too deeply, or within themselves, or are too many")
+        if isinstance(item, dict):
+            for inner in item.values():
+                walk(inner, depth + 1)
+        elif isinstance(item, list | tuple):
+            for inner in item:
+                walk(inner, depth + 1)
+        elif item is not None and not isinstance(item, bool | int | float | str | TensorOutline):
+            raise DamagedFile(path, "refused: it holds a type or a storage where a plain value should be")
+
+    walk(value, 0)

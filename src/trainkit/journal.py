@@ -1,0 +1,212 @@
+"""The journal of a checkpoint folder: what is committed, in the order of the saves, and which is best and last.
+
+A checkpoint is saved once ``checkpoints.json`` names it. The journal says nothing that is not in the files too, so it
+can be rebuilt from them. ``best`` and ``last`` are small text files with the name of a checkpoint: unlike links, they
+survive Windows, zip files and copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainkit import durable
+from trainkit.archive import DamagedFile, open_regular
+from trainkit.checkpoint_file import JOURNAL_NAME, CheckpointOutline, inspect_checkpoint
+
+POINTERS = ("best", "last")
+_FORMAT = 1
+_SELF_HASH = "sha256_of_the_rest"
+_MAX_JOURNAL_BYTES = 64 << 20
+_INTACT = "earlier checkpoints are intact"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A saved checkpoint. All of this but ``sha256`` and ``size`` is in the file too, under the key ``saved``."""
+
+    name: str
+    step: int
+    epoch: int
+    score: float | None
+    best: bool
+    """Whether it was the best of its run when it was saved."""
+    sequence: int
+    """Counts the saves of a folder. Within a line of history it grows as the step does; where a run was taken back to
+    an earlier step, what was saved after that is the newer. So neither a clock nor a name says which is newest."""
+    time: str
+    sha256: str = ""
+    size: int = 0
+
+    def description(self) -> dict[str, Any]:
+        """What the file itself holds of this."""
+        return {key: value for key, value in asdict(self).items() if key not in ("sha256", "size")}
+
+
+@dataclass(frozen=True)
+class Journal:
+    """``folder`` is a random name that its files carry inside: files copied from elsewhere are foreign here."""
+
+    folder: str
+    entries: tuple[Entry, ...] = ()
+    """In the order of the saves."""
+    best: str | None = None
+
+    @property
+    def last(self) -> str | None:
+        return self.entries[-1].name if self.entries else None
+
+    @property
+    def next_sequence(self) -> int:
+        return self.entries[-1].sequence + 1 if self.entries else 0
+
+    def find(self, name: str | None) -> Entry | None:
+        return next((entry for entry in self.entries if entry.name == name), None)
+
+    def pointed(self) -> dict[str, str]:
+        """What ``best`` and ``last`` must name."""
+        names = {"best": self.best, "last": self.last}
+        return {pointer: name for pointer, name in names.items() if name is not None}
+
+
+def new_journal() -> Journal:
+    return Journal(folder=secrets.token_hex(8))
+
+
+def read_journal(folder: str | Path) -> Journal | None:
+    """The journal of a folder; None where there is none or it is damaged."""
+    try:
+        with open_regular(Path(folder) / JOURNAL_NAME) as file:
+            value = json.loads(file.read(_MAX_JOURNAL_BYTES))
+        if value.pop(_SELF_HASH) != _hash_of(value) or value["format"] != _FORMAT:
+            return None
+        entries = tuple(Entry(**entry) for entry in value["entries"])
+        return Journal(value["folder"], tuple(sorted(entries, key=lambda entry: entry.sequence)), value["best"])
+    except (DamagedFile, OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def write_journal(folder: str | Path, journal: Journal) -> None:
+    """Replace the journal: what it names is committed when this returns."""
+    value = {"format": _FORMAT, "folder": journal.folder, "best": journal.best, "last": journal.last}
+    value["entries"] = [asdict(entry) for entry in journal.entries]
+    durable.write_json(Path(folder) / JOURNAL_NAME, {**value, _SELF_HASH: _hash_of(value)}, intact=_INTACT)
+
+
+def _hash_of(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def known_sha256(path: Path) -> str | None:
+    """The SHA-256 that the journal beside a checkpoint knows for it."""
+    journal = read_journal(path.parent)
+    entry = journal.find(path.name) if journal else None
+    return entry.sha256 if entry else None
+
+
+def entry_of(outline: CheckpointOutline) -> tuple[str, Entry] | None:
+    """The folder and the entry that a file names for itself; None where it says nothing or lies under another name."""
+    saved = outline.value.get("saved")
+    expected = {"folder": str, "name": str, "step": int, "epoch": int, "best": bool, "sequence": int, "time": str}
+    if not isinstance(saved, dict) or any(type(saved.get(key)) is not kind for key, kind in expected.items()):
+        return None
+    if saved["name"] != outline.path.name or type(saved.get("score", "")) not in (float, type(None)):
+        return None
+    known = {key: saved[key] for key in (*expected, "score") if key != "folder"}
+    return saved["folder"], Entry(**known, sha256=outline.sha256 or "", size=outline.size)
+
+
+def with_uncommitted(folder: str | Path, journal: Journal | None) -> tuple[Journal, list[str]]:
+    """The journal, or where there is none a new one, with the whole files of this folder that it does not know.
+
+    Such files are there after a crash between publishing and committing, or between committing and deleting. Entries
+    whose file is gone are left out. Foreign and damaged files are never taken in. Returns what was done in words.
+    """
+    folder = Path(folder)
+    notes = []
+    entries = {entry.name: entry for entry in journal.entries} if journal else {}
+    for name in [name for name in entries if not os.path.lexists(folder / name)]:
+        notes.append(f"{name} is in {JOURNAL_NAME}, but the file is gone")
+        del entries[name]
+    found: dict[str, list[Entry]] = {}
+    for path in sorted(folder.glob("*.pth")):
+        if path.name not in entries and not path.is_symlink():
+            with contextlib.suppress(DamagedFile):
+                owner, entry = entry_of(inspect_checkpoint(path)) or ("", None)
+                if entry is not None:
+                    found.setdefault(owner, []).append(entry)
+    if journal is not None:
+        identity = journal.folder
+    elif found:  # the folder's own files are those of its newest save; others were copied here
+        identity = max(found, key=lambda owner: (len(found[owner]), max(entry.sequence for entry in found[owner])))
+        notes.append(f"{JOURNAL_NAME} was missing or damaged: rebuilt from {len(found[identity])} files")
+    else:
+        identity = new_journal().folder
+    for entry in found.get(identity, ()):
+        entries[entry.name] = entry
+        if journal is not None:
+            notes.append(f"{entry.name} was saved but not yet in {JOURNAL_NAME}: added")
+    ordered = tuple(sorted(entries.values(), key=lambda entry: (entry.sequence, entry.step)))
+    best = journal.best if journal and journal.best in entries else None
+    best = best or next((entry.name for entry in reversed(ordered) if entry.best), None)
+    return Journal(identity, ordered, best), notes
+
+
+def retain(
+    journal: Journal, new: Entry, *, keep_last: int, protect: Sequence[str] = ()
+) -> tuple[Journal, tuple[Entry, ...]]:
+    """The journal with ``new`` and without what may go, and what may go: neither best, last nor protected."""
+    best = new.name if new.best else journal.best
+    entries = (*journal.entries, new)
+    safe = {best, *protect, *(entry.name for entry in entries[-max(keep_last, 1) :])}
+    kept = tuple(entry for entry in entries if entry.name in safe)
+    return replace(journal, entries=kept, best=best), tuple(entry for entry in entries if entry.name not in safe)
+
+
+def move_pointers(folder: str | Path, journal: Journal) -> None:
+    """Let ``best`` and ``last`` name what the journal says; each is the old or the new one at any moment."""
+    moved = False
+    for pointer, name in journal.pointed().items():
+        path = Path(folder) / pointer
+        if read_pointer(path) != path.with_name(name):
+            with durable.Draft(path, intact=_INTACT) as draft:
+                draft.write(f"{name}\n".encode())
+                draft.finish()
+                draft.publish(overwrite=True)
+            moved = True
+    if moved:
+        durable.fsync_folder(folder, intact=_INTACT)
+
+
+def read_pointer(path: Path) -> Path | None:
+    """The file beside it that a pointer names, there or not; None where the pointer is missing or damaged."""
+    with contextlib.suppress(OSError, DamagedFile, UnicodeDecodeError), open_regular(path) as file:
+        text = file.read(512).decode()
+        name = text.removesuffix("\n")
+        if text.endswith("\n") and name.endswith(".pth") and Path(name).name == name:
+            return path.with_name(name)
+    return None
+
+
+def follow_pointer(path: str | Path) -> Path:
+    """``checkpoints/best`` and ``checkpoints/last`` stand for the file that they name; other paths for themselves.
+
+    Raises:
+        DamagedFile: the pointer is damaged or names a file that is not there.
+    """
+    path = Path(path)
+    if path.name not in POINTERS or not path.is_file():
+        return path
+    target = read_pointer(path)
+    if target is None:
+        raise DamagedFile(path, "damaged: it should hold the name of a checkpoint beside it")
+    if not target.exists():
+        raise DamagedFile(path, f"names {target.name}, which is not there")
+    return target
