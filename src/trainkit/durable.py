@@ -18,6 +18,7 @@ import math
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ _REASONS = {
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 # A temporary file of another machine cannot be checked for life; untouched for this long, nobody writes it.
 _FOREIGN_TEMP_SECONDS = 24 * 3600.0
+# Below this a thread costs more than it saves.
+_HASHED_BESIDE = 1 << 20
 _TEMP_NAME = re.compile(r"\.(?P<name>.+)\.(?P<owner>[0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")
 _temp_numbers = itertools.count()
 
@@ -156,11 +159,10 @@ class Draft:
             raise self.failure
         assert self._descriptor is not None, "written after finish()"
         view = memoryview(data).cast("B")
-        with self._reporting(len(view)):
+        with self._reporting(len(view)), self._hashing(view):
             done = 0
             while done < len(view):
                 done += ops.write(self._descriptor, view[done:])
-        self._hash.update(view)
         self.size += len(view)
         return len(view)
 
@@ -207,6 +209,20 @@ class Draft:
             self._exists = False
             with contextlib.suppress(OSError):
                 ops.unlink(str(self.temporary))
+
+    @contextlib.contextmanager
+    def _hashing(self, view: memoryview) -> Iterator[None]:
+        """Hash large pieces beside the write: both leave the interpreter to others, and each takes half of a save."""
+        if len(view) < _HASHED_BESIDE:
+            self._hash.update(view)
+            yield
+            return
+        thread = threading.Thread(target=self._hash.update, args=(view,))
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()  # the caller may reuse the memory
 
     @contextlib.contextmanager
     def _reporting(self, more_bytes: int = 0) -> Iterator[None]:
