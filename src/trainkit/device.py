@@ -87,12 +87,12 @@ def _native_bf16(device: torch.device) -> str | None:
     """What makes bf16 faster than fp32 on this device; None where nothing does.
 
     Measured on two cores of an AMD EPYC with avx512_bf16 and no AMX, torch 2.15, channels_last, batch 64: a training
-    step of two 5 x 5 convolutions (16, 32) on MNIST takes 6.5 ms in bf16 and 9.9 ms in fp32; of three 3 x 3 convolutions
-    (64, 128, 256) on CIFAR 46 and 97 ms. An MLP (784-128-64-10) takes 0.54 and 0.47 ms.
+    step of two 5 x 5 convolutions (16, 32) on MNIST takes 6.5 ms in bf16 and 9.9 ms in fp32; of three 3 x 3
+    convolutions (64, 128, 256) on CIFAR 46 and 97 ms. An MLP (784-128-64-10) takes 0.54 and 0.47 ms.
     """
     if device.type == "cuda":
         return "bf16 tensor cores" if torch.cuda.get_device_capability(device) >= (8, 0) else None
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     flags = _cpu_flags()
     return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), None)

@@ -69,7 +69,7 @@ def _luma(images: torch.Tensor) -> torch.Tensor:
     """(N, 1, H, W), with torchvision's weights of ITU-R 601-2."""
     if images.shape[1] == 1:
         return images
-    red, green, blue = images.split(1, 1)
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     return (red * 0.2989).add_(green * 0.587).add_(blue * 0.114)
 
 
