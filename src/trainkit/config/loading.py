@@ -20,6 +20,7 @@ from trainkit.config.reader import Node
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
+from trainkit.config.shipped import hint_for_missing
 from trainkit.errors import ConfigError, Place, Problem
 
 
@@ -56,9 +57,7 @@ class LoadedConfig:
     @property
     def name(self) -> str:
         """The name of runs: the config's, or the file's made safe."""
-        if self.config.name is not None:
-            return self.config.name
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.path.stem).lstrip(".-_")[:64] or "config"
+        return self.config.name if self.config.name is not None else safe_name(self.path.stem)
 
     def resolved(self) -> dict[str, Any]:
         """Every value as plain data, defaults included; loads again to the same config."""
@@ -76,9 +75,16 @@ class LoadedConfig:
         return problem.at(place_of(self._tree, path, key=False))
 
 
+def safe_name(text: str) -> str:
+    """The text as a name of runs: what a name cannot hold becomes ``_``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-_")[:64] or "config"
+
+
 def load_config(path: str | FilePath, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
     """Read, complete and check a config. Raises ConfigError with every mistake that can be found in it."""
     file = FilePath(path)
+    if not file.exists():
+        raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
     tree, text, problems, files = read_with_bases(file)
     tree, more, removed = apply_overrides(tree, overrides, unset)
     problems += more
@@ -214,4 +220,4 @@ def _origins(config: Config, tree: Node) -> dict[str, Origin]:
     return origins
 
 
-__all__ = ["LoadedConfig", "Origin", "config_from_dict", "load_config", "place_of", "to_plain"]
+__all__ = ["LoadedConfig", "Origin", "config_from_dict", "load_config", "place_of", "safe_name", "to_plain"]

@@ -182,7 +182,7 @@ def _milestones(review: Review, milestones: Sequence[int | str]) -> None:
         key = f"scheduler.milestones[{index}]"
         before = lengths[index - 1] if index else None
         if length is not None and before is not None and length[0] <= before[0]:
-            message = f"milestones go up: {length[1]} stands after {before[1]}; sort them, each once"
+            message = f"milestones must go up, got {length[1]} after {before[1]}; sort them, each once"
             review.add(key, message)
         _within_run(review, key, milestones[index], "this milestone comes after the run")
 
@@ -243,7 +243,9 @@ def _monitor(review: Review, key: str, name: str) -> None:
         review.add(key, f"{why} has no such metric, got {name} with {{0}}; it has {', '.join(known)}", "dataset.type")
         return
     near = closest(name, known) or next((other for other in known if other.endswith(f"_{name}")), None)
-    hint = f"did you mean {near}?" if near else "val_ and train_ start every name"
+    if near is None and without_val and (far := closest(name, with_val)):
+        near = f"{far}, which needs a val_fraction above 0"
+    hint = f"did you mean {near}?" if near else "every name starts with val_ or train_"
     review.add(key, f"no metric has this name: expected one of {', '.join(known)}, got {shown(name)}; {hint}")
 
 

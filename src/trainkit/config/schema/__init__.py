@@ -1,7 +1,5 @@
 """The schema of a config file: closed choices, every field with a sentence, unknown keys refused. Knows no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -29,13 +27,19 @@ class Config(Section):
         default_factory=list, description="What happens to a sample, in order; random ones act on training data only."
     )
     model: Model = Field(description="The network.")
-    loss: Loss = Field(AutoLoss(type="auto"), description="What training minimises.")
-    optimizer: Optimizer = Field(Adam(type="adam"), description="How the weights move.")
-    scheduler: Scheduler = Field(Constant(type="constant"), description="How the learning rate moves.")
-    training: Training = Field(default_factory=Training, description="The loop.")
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="What is saved.")
-    logging: Logging = Field(default_factory=Logging, description="What is written down.")
-    export: Export = Field(default_factory=Export, description="What is exported at the end.")
+    loss: Loss = Field(
+        default_factory=lambda: AutoLoss.model_construct(type="auto"), description="What training minimises."
+    )
+    optimizer: Optimizer = Field(
+        default_factory=lambda: Adam.model_construct(type="adam"), description="How the weights move."
+    )
+    scheduler: Scheduler = Field(
+        default_factory=lambda: Constant.model_construct(type="constant"), description="How the learning rate moves."
+    )
+    training: Training = Field(default_factory=Training.model_construct, description="The loop.")
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint.model_construct, description="What is saved.")
+    logging: Logging = Field(default_factory=Logging.model_construct, description="What is written down.")
+    export: Export = Field(default_factory=Export.model_construct, description="What is exported at the end.")
 
 
 __all__ = ["Config"]

@@ -1,12 +1,10 @@
 """What every section of the schema shares: strict types, closed choices, names and durations."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 
@@ -38,13 +36,13 @@ class Duration:
     """A length of training: ``epochs``, optimizer ``steps`` or wall-clock ``minutes``."""
 
     value: int
-    unit: str
+    unit: Literal["epochs", "steps", "minutes"]
 
     def __str__(self) -> str:
         return f"{self.value} {self.unit}"
 
 
-_UNITS = {"ep": "epochs", "st": "steps", "min": "minutes"}
+_UNITS: dict[str, Literal["epochs", "steps", "minutes"]] = {"ep": "epochs", "st": "steps", "min": "minutes"}
 _DURATION = re.compile(r"^(\d+)(ep|st|min)$")
 
 
@@ -80,9 +78,14 @@ def check_interval(value: int | str) -> int | str:
     return value
 
 
-Steps = Annotated[int | str, AfterValidator(check_duration), Field(json_schema_extra={"examples": ["10ep", "500st"]})]
+def _duration_schema(units: str, *examples: str) -> WithJsonSchema:
+    text = {"type": "string", "pattern": f"^0*[1-9][0-9]*({units})$", "examples": list(examples)}
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, text]})
+
+
+Steps = Annotated[int | str, AfterValidator(check_duration), _duration_schema("ep|st", "10ep", "500st")]
 """A duration that can be counted in optimizer steps."""
-Interval = Annotated[int | str, AfterValidator(check_interval), Field(json_schema_extra={"examples": ["1ep", "10min"]})]
+Interval = Annotated[int | str, AfterValidator(check_interval), _duration_schema("ep|st|min", "1ep", "10min")]
 """A duration that may also be given in minutes."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

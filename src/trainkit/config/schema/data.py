@@ -1,7 +1,5 @@
 """``dataset:`` where the samples come from, and how they are split."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """``model:`` the network. Its input and output sizes are inferred from the data."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -76,7 +74,9 @@ class Mlp(Section):
     norm: Norm = Field("none", description="Normalisation before each activation.")
     dropout: Probability = Field(0.0, description="Share of activations dropped after each hidden layer.")
     output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
-    init: Init = Field(DefaultInit(type="default"), description="How the weights start.")
+    init: Init = Field(
+        default_factory=lambda: DefaultInit.model_construct(type="default"), description="How the weights start."
+    )
 
 
 class Block(Section):
@@ -115,7 +115,9 @@ class Cnn(Section):
     )
     head_dropout: Probability = Field(0.0, description="Share of activations dropped before each layer of the head.")
     output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
-    init: Init = Field(DefaultInit(type="default"), description="How the weights start.")
+    init: Init = Field(
+        default_factory=lambda: DefaultInit.model_construct(type="default"), description="How the weights start."
+    )
 
 
 class LinearLayer(Section):
@@ -300,7 +302,9 @@ class Sequential(Section):
 
     type: Literal["sequential"]
     layers: list[Layer] = Field(min_length=1, description="The layers, input first.")
-    init: Init = Field(DefaultInit(type="default"), description="How the weights start.")
+    init: Init = Field(
+        default_factory=lambda: DefaultInit.model_construct(type="default"), description="How the weights start."
+    )
 
 
 Model = Annotated[Mlp | Cnn | Sequential, Field(discriminator="type"), ShortForm]

@@ -1,7 +1,5 @@
 """``loss:``, ``optimizer:`` and ``scheduler:``, with PyTorch's own argument names and defaults."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

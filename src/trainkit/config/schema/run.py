@@ -1,7 +1,5 @@
 """``training:``, ``checkpoint:``, ``logging:`` and ``export:``: how a run goes and what it leaves behind."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -58,7 +56,8 @@ class Training(Section):
     early_stopping: EarlyStopping | None = Field(None, description="Stop early; never when left out.")
     ema: Ema | None = Field(None, description="Average the weights; not done when left out.")
     on_non_finite: NonFinite = Field(
-        StopOnNonFinite(type="stop"), description="What happens at a NaN or Inf in the loss or a gradient."
+        default_factory=lambda: StopOnNonFinite.model_construct(type="stop"),
+        description="What happens at a NaN or Inf in the loss or a gradient.",
     )
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = Field(
         False, description="Compile the model with torch.compile, true for its default mode."

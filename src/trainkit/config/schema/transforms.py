@@ -1,7 +1,5 @@
 """``transforms:`` what happens to a sample before the model sees it. Random ones act on training data only."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

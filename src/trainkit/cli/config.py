@@ -1,0 +1,73 @@
+"""``trainkit config``: show a config with the origin of each value, its schema, a starter, the shipped ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Show, write and list configs.")
+
+
+@app.command()
+def show(
+    config: Annotated[Path, typer.Argument(help="A config file.", metavar="CONFIG")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key.path=value; list+=item adds. Repeatable.")
+    ] = None,
+    unset: Annotated[list[str] | None, typer.Option("--unset", help="key.path to leave out. Repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the resolved config, defaults included, with the origin of each value."""
+    from trainkit.config import load_config
+    from trainkit.config.writer import to_yaml
+
+    loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    origins = {key: str(origin) for key, origin in loaded.origins.items()}
+    if as_json:
+        print(json.dumps({"name": loaded.name, "config": loaded.resolved(), "origins": origins}, indent=2))
+    else:
+        print(to_yaml(loaded.resolved(), notes=origins), end="")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of configs, for editors."""
+    from trainkit.config.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+
+
+@app.command()
+def init(
+    path: Annotated[
+        Path | None, typer.Argument(help="The file to write.", metavar="[PATH]", show_default=False)
+    ] = None,
+    source: Annotated[str | None, typer.Option("--from", help="A shipped config (see `config list`).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write a commented config to start from; an existing file is never overwritten."""
+    from trainkit.config.starter import write_starter
+
+    written = write_starter(path, source=source)
+    if as_json:
+        print(json.dumps({"path": str(written)}))
+    else:
+        print(f"wrote {written}; next: trainkit check {written}")
+
+
+@app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the shipped configs, one line each."""
+    from trainkit.config.shipped import shipped
+
+    configs = shipped()
+    if as_json:
+        rows = [{"name": item.name, "path": str(item.path), "description": item.description} for item in configs]
+        print(json.dumps(rows, indent=2))
+        return
+    width = max((len(item.name) for item in configs), default=0)
+    for item in configs:
+        print(f"{item.name:<{width}}  {item.description}")
