@@ -72,7 +72,10 @@ def output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape:
             _need_images(layer, shape, key, instead="Dropout")
             return shape
         case nn.Softmax() | nn.LogSoftmax() if layer.dim is not None:
-            return shape if -len(shape) <= layer.dim < len(shape) else _run_on_meta(layer, shape, key)
+            if not -len(shape) <= layer.dim < len(shape):
+                kind = type(layer).__name__
+                fail(f"{kind} is over dimension {layer.dim}, but its input is {shape_text(shape)}; set dim to 1", key)
+            return shape
         case nn.Flatten() if (layer.start_dim, layer.end_dim) == (1, -1):
             return (shape[0], math.prod(shape[1:]))
         case _ if isinstance(layer, ELEMENTWISE):

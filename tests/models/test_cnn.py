@@ -1,0 +1,128 @@
+import pytest
+import torch
+from torch import nn
+
+from trainkit.errors import ProblemsError
+from trainkit.models.cnn import BlockSpec, build_cnn
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def message(error):
+    (problem,) = error.value.problems
+    return f"{problem.key}: {problem.message}"
+
+
+def test_has_the_well_known_number_of_parameters():
+    """The two-convolution network of many MNIST tutorials: 5 x 5 kernels, batch norm, pooling, one linear layer."""
+    blocks = [BlockSpec(16, 5, pool=2), BlockSpec(32, 5, pool=2)]
+    assert count(build_cnn((1, 28, 28), 10, blocks=blocks, norm="batch")) == 29_034
+
+
+def test_starts_and_computes_as_the_network_written_by_hand():
+    torch.manual_seed(3)
+    blocks = [BlockSpec(4, [3, 5], pool=2), BlockSpec(6, 2, padding=1, stride=2, activation="gelu", norm="none")]
+    built = build_cnn((3, 12, 12), 7, blocks=blocks, norm="batch", head_sizes=[9], output="softmax")
+    torch.manual_seed(3)
+    by_hand = nn.Sequential(
+        *(nn.Conv2d(3, 4, (3, 5), padding="same"), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 6, 2, padding=1, stride=2), nn.GELU()),
+        *(nn.Flatten(), nn.Linear(6 * 4 * 4, 9), nn.ReLU(), nn.Linear(9, 7), nn.Softmax(dim=1)),
+    )
+    images = torch.randn(5, 3, 12, 12)
+    for ours, theirs in zip(built.parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(built(images), by_hand(images))
+
+
+def test_residual_block_adds_its_input_before_the_activation():
+    model = build_cnn((4, 6, 6), 2, blocks=[BlockSpec(4, residual=True)], norm="batch").eval()
+    block = model.blocks[0]
+    images = torch.randn(3, 4, 6, 6)
+    assert isinstance(block.shortcut, nn.Identity)
+    assert torch.equal(block(images), torch.relu(block.norm(block.conv(images)) + images))
+
+
+def test_residual_block_projects_its_input_when_the_shape_changes():
+    blocks = [BlockSpec(8, stride=2, padding=1, residual=True, pool=2)]
+    plain = build_cnn((4, 7, 7), 2, blocks=blocks).eval()
+    assert isinstance(plain.blocks[0].shortcut, nn.Conv2d)
+    normed = build_cnn((4, 7, 7), 2, blocks=blocks, norm="batch").eval()
+    assert [type(layer) for layer in normed.blocks[0].shortcut] == [nn.Conv2d, nn.BatchNorm2d]
+    assert normed(torch.randn(2, 4, 7, 7)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("global_pool", ["avg", "max"])
+def test_global_pool_makes_one_value_a_channel(global_pool):
+    model = build_cnn((3, 9, 9), 5, blocks=[BlockSpec(7)], global_pool=global_pool)
+    assert model.head.output.in_features == 7
+    assert model(torch.randn(2, 3, 9, 9)).shape == (2, 5)
+
+
+def test_dropout_takes_whole_channels_in_blocks_and_single_values_in_the_head():
+    model = build_cnn(
+        (3, 8, 8), 5, blocks=[BlockSpec(4), BlockSpec(4, dropout=0.0)], dropout=0.25, head_dropout=0.5, head_sizes=[6]
+    )
+    drops = {name: (type(m), m.p) for name, m in model.named_modules() if "Dropout" in type(m).__name__}
+    assert drops == {
+        "blocks.0.dropout": (nn.Dropout2d, 0.25),
+        "head.dropout1": (nn.Dropout, 0.5),
+        "head.dropout2": (nn.Dropout, 0.5),
+    }
+
+
+def test_avg_pooling():
+    assert isinstance(
+        build_cnn((1, 4, 4), 2, blocks=[BlockSpec(2, pool=2, pool_type="avg")]).blocks[0].pool, nn.AvgPool2d
+    )
+
+
+def test_same_padding_of_an_even_kernel_keeps_the_size():
+    model = build_cnn((1, 5, 5), 2, blocks=[BlockSpec(2, 4)])
+    assert model.blocks(torch.randn(1, 1, 5, 5)).shape == (1, 2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "blocks", "expected"),
+    [
+        (
+            (1, 8, 8),
+            [BlockSpec(4, pool=2), BlockSpec(4, 7, padding="valid")],
+            "model.blocks[1]: Conv2d has a kernel of 7 x 7, larger than its input (N, 4, 4, 4); "
+            "make kernel_size smaller, add padding, or pool and stride less before it",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4, 9, padding=0, stride=2)],
+            "model.blocks[0]: Conv2d has a kernel of 9 x 9, larger than its input (N, 1, 8, 8)",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4, 11, padding=1)],
+            "larger than its input (N, 1, 8, 8), 10 x 10 with padding",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4, pool=4), BlockSpec(4, pool=4)],
+            "model.blocks[1].pool: MaxPool2d has a window of 4 x 4, larger than its input (N, 4, 2, 2)",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4, 5, stride=2)],
+            "model.blocks[0].padding: padding same keeps the size and so needs stride 1, got stride 2",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4, padding="valid", residual=True)],
+            "model.blocks[0]: a residual block adds its input to the output of its convolution, but the shortcut is "
+            "(N, 4, 8, 8) and the convolution makes (N, 4, 6, 6)",
+        ),
+        ((30,), [BlockSpec(4)], "model.type: a cnn takes images (N, C, H, W), but a sample of this data set is (30,)"),
+    ],
+)
+def test_a_block_that_does_not_fit_is_named(input_shape, blocks, expected):
+    with pytest.raises(ProblemsError) as error:
+        build_cnn(input_shape, 3, blocks=blocks)
+    assert expected in message(error)

@@ -1,0 +1,117 @@
+"""Every kind of network can be scripted, traced, exported, copied, and laid out as channels last."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+
+from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.mlp import build_mlp
+from trainkit.models.network import activation_layer, output_layer
+from trainkit.models.sequential import LayerSpec, build_sequential
+
+IMAGE = (3, 12, 12)
+RESIDUAL = [
+    BlockSpec(8, pool=2, residual=True, dropout=0.2),
+    BlockSpec(8, [3, 1], residual=True),
+    BlockSpec(4, 2, pool=2, pool_type="avg"),
+]
+NETWORKS = {
+    "mlp": lambda: build_mlp((7,), 3),
+    "mlp_image": lambda: build_mlp(IMAGE, 3, hidden_sizes=[9, 8], norm="batch", dropout=0.3, activation="elu"),
+    "mlp_layer_norm": lambda: build_mlp(IMAGE, 3, norm="layer", activation="gelu", output="log_softmax"),
+    "linear": lambda: build_mlp((7,), 1, hidden_sizes=[], output="sigmoid"),
+    "cnn": lambda: build_cnn(IMAGE, 3, blocks=[BlockSpec(8, 5, pool=2)], norm="batch", output="softmax"),
+    "cnn_plain": lambda: build_cnn(IMAGE, 3, blocks=[BlockSpec(8, padding="valid")], activation="silu", dropout=0.1),
+    "cnn_residual": lambda: build_cnn(IMAGE, 3, blocks=RESIDUAL, norm="batch", global_pool="avg", head_dropout=0.1),
+    "cnn_max": lambda: build_cnn(IMAGE, 3, blocks=RESIDUAL, activation="leaky_relu", global_pool="max", head_sizes=[5]),
+    "sequential": lambda: build_sequential(
+        IMAGE,
+        3,
+        layers=[
+            LayerSpec("Conv2d", {"out_channels": 4, "kernel_size": 3}),
+            LayerSpec("BatchNorm2d"),
+            LayerSpec("ReLU"),
+            LayerSpec("AdaptiveAvgPool2d", {"output_size": 2}),
+            LayerSpec("Flatten"),
+            LayerSpec("Linear"),
+            LayerSpec("LogSoftmax"),
+        ],
+    ),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    torch.manual_seed(0)
+    model = NETWORKS[request.param]()
+    inputs = torch.randn(5, *(IMAGE if request.param not in ("mlp", "linear") else (7,)))
+    model(inputs)  # batch-norm statistics that are not the ones it starts with
+    return model.eval(), inputs
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_can_be_scripted_and_traced(network, tmp_path):
+    model, inputs = network
+    scripted = torch.jit.script(model)
+    torch.jit.save(scripted, tmp_path / "model.pt")
+    assert torch.equal(torch.jit.load(tmp_path / "model.pt")(inputs), model(inputs))
+    traced = torch.jit.trace(model, inputs)
+    assert torch.equal(traced(inputs[:2]), model(inputs[:2]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_can_be_scripted_for_training(network):
+    model, inputs = network
+    scripted = torch.jit.script(model.train())
+    assert scripted(inputs).shape == (5, *model(inputs).shape[1:])
+
+
+def test_can_be_exported_with_any_batch_size(network):
+    model, inputs = network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.testing.assert_close(program.module()(inputs[:3]), model(inputs[:3]))
+
+
+def test_is_the_same_in_channels_last(network):
+    model, inputs = network
+    if inputs.dim() == 2:
+        pytest.skip("rows have no channels")
+    expected = model(inputs)
+    moved = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(moved(inputs.to(memory_format=torch.channels_last)), expected)
+
+
+def test_a_copy_keeps_the_config_keys(network):
+    model, _ = network
+    assert copy.deepcopy(model).config_keys == model.config_keys
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("relu", torch.relu),
+        ("leaky_relu", torch.nn.functional.leaky_relu),
+        ("gelu", torch.nn.functional.gelu),
+        ("silu", torch.nn.functional.silu),
+        ("tanh", torch.tanh),
+        ("sigmoid", torch.sigmoid),
+        ("elu", torch.nn.functional.elu),
+    ],
+)
+def test_activations_are_those_of_torch(name, function):
+    values = torch.linspace(-3, 3, 13)
+    before = values.clone()
+    assert torch.equal(activation_layer(name)(values), function(values))
+    assert torch.equal(values, before)
+
+
+def test_output_activations_are_over_the_classes():
+    scores = torch.randn(4, 3)
+    assert output_layer("none") is None
+    assert torch.equal(output_layer("softmax")(scores), scores.softmax(dim=1))
+    assert torch.equal(output_layer("log_softmax")(scores), scores.log_softmax(dim=1))
+    assert torch.equal(output_layer("sigmoid")(scores), scores.sigmoid())

@@ -1,0 +1,153 @@
+import pytest
+import torch
+from torch import nn
+
+from trainkit.errors import ProblemsError
+from trainkit.models.sequential import LayerSpec, build_sequential
+
+
+def layers(*specs):
+    return [LayerSpec(spec) if isinstance(spec, str) else LayerSpec(spec[0], spec[1]) for spec in specs]
+
+
+CONVOLUTIONAL = layers(
+    ("Conv2d", {"out_channels": 6, "kernel_size": [3, 3], "padding": "same", "in_channels": None}),
+    "BatchNorm2d",
+    ("LeakyReLU", {"negative_slope": 0.2}),
+    ("MaxPool2d", {"kernel_size": 2, "stride": None}),
+    ("Dropout2d", {"p": 0.1}),
+    ("Conv2d", {"out_channels": 4, "kernel_size": 3, "groups": 2, "bias": False}),
+    ("AvgPool2d", {"kernel_size": 2}),
+    ("AdaptiveAvgPool2d", {"output_size": [2, 1]}),
+    "Flatten",
+    ("Linear", {"out_features": 12}),
+    "BatchNorm1d",
+    "SiLU",
+    "LayerNorm",
+    ("Dropout", {"p": 0.1}),
+    ("Linear", {"out_features": None}),
+    "LogSoftmax",
+)
+
+
+def test_infers_what_is_left_out():
+    model = build_sequential((3, 12, 12), 5, layers=CONVOLUTIONAL)
+    assert (model[0].in_channels, model[1].num_features, model[5].in_channels) == (3, 6, 6)
+    assert (model[9].in_features, model[10].num_features, model[12].normalized_shape) == (8, 12, (12,))
+    assert (model[14].in_features, model[14].out_features, model[15].dim) == (12, 5, 1)
+    assert model(torch.randn(2, 3, 12, 12)).shape == (2, 5)
+
+
+def test_explicit_arguments_reach_the_layers():
+    model = build_sequential((3, 12, 12), 5, layers=CONVOLUTIONAL)
+    assert (model[2].negative_slope, model[4].p, model[5].groups, model[5].bias) == (0.2, 0.1, 2, None)
+
+
+def test_starts_as_the_layers_written_by_hand():
+    torch.manual_seed(1)
+    built = build_sequential((4,), 3, layers=layers(("Linear", {"out_features": 8}), "Tanh", "Linear"))
+    torch.manual_seed(1)
+    by_hand = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    assert {k: v.tolist() for k, v in built.state_dict().items()} == {
+        k: v.tolist() for k, v in by_hand.state_dict().items()
+    }
+
+
+def test_a_network_may_end_in_convolutions():
+    specs = layers(
+        ("Conv2d", {"out_channels": 5, "kernel_size": 3}), ("AdaptiveAvgPool2d", {"output_size": 1}), "Flatten"
+    )
+    assert build_sequential((1, 8, 8), 5, layers=specs)(torch.randn(2, 1, 8, 8)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "specs", "expected"),
+    [
+        (
+            (1, 28, 28),
+            ["Linear"],
+            "model.layers[0]: Linear takes rows (N, F), but its input is (N, 1, 28, 28); put a Flatten layer before it",
+        ),
+        (
+            (1, 28, 28),
+            [("Linear", {"in_features": 784})],
+            "model.layers[0]: Linear takes rows (N, 784), but its input is (N, 1, 28, 28); put a Flatten layer "
+            "before it, which makes it (N, 784), and set in_features to 784 or leave it out",
+        ),
+        (
+            (1, 28, 28),
+            ["Flatten", ("Linear", {"in_features": 700})],
+            "model.layers[1]: Linear takes (N, 700), but its input is (N, 784); set in_features to 784 or leave it out",
+        ),
+        (
+            (3, 8, 8),
+            [("Conv2d", {"out_channels": 4, "kernel_size": 3, "in_channels": 1})],
+            "model.layers[0]: Conv2d takes 1 channels, (N, 1, H, W), but its input is (N, 3, 8, 8); "
+            "set in_channels to 3",
+        ),
+        (
+            (3, 8, 8),
+            [("Conv2d", {"out_channels": 4, "kernel_size": 3, "dilation": 5})],
+            "model.layers[0]: Conv2d has a kernel of 3 x 3 (over 11 x 11 with its dilation), "
+            "larger than its input (N, 3, 8, 8)",
+        ),
+        (
+            (3, 8, 8),
+            [("Conv2d", {"out_channels": 4, "kernel_size": 3, "groups": 2})],
+            "model.layers[0].groups: groups must divide in_channels 3, got 2",
+        ),
+        (
+            (3, 8, 8),
+            [("Conv2d", {"out_channels": 4, "kernel_size": 3, "padding": "same", "stride": 2})],
+            "model.layers[0]: padding same keeps the size and so needs stride 1, got stride 2",
+        ),
+        (
+            (3, 8, 8),
+            [("BatchNorm1d", {})],
+            "BatchNorm1d takes rows (N, 3), but its input is (N, 3, 8, 8); use BatchNorm2d",
+        ),
+        ((30,), ["BatchNorm2d"], "BatchNorm2d takes images (N, C, H, W), but its input is (N, 30); use BatchNorm1d"),
+        (
+            (30,),
+            [("BatchNorm1d", {"num_features": 3})],
+            "takes 3 features, but its input is (N, 30); set num_features to 30",
+        ),
+        (
+            (30,),
+            [("LayerNorm", {"normalized_shape": 3})],
+            "LayerNorm takes inputs that end in 3, but its input is (N, 30)",
+        ),
+        ((30,), ["Dropout2d"], "Dropout2d takes images (N, C, H, W), but its input is (N, 30); use Dropout"),
+        ((30,), [("MaxPool2d", {"kernel_size": 2})], "MaxPool2d takes images (N, C, H, W), but its input is (N, 30)"),
+        ((1, 4, 4), [("MaxPool2d", {"kernel_size": 2, "padding": 2})], "padding 2, more than half of its window 2 x 2"),
+        (
+            (1, 4, 4),
+            [("AvgPool2d", {"kernel_size": 5})],
+            "AvgPool2d has a window of 5 x 5, larger than its input (N, 1, 4, 4)",
+        ),
+        ((1, 4, 4), [("AdaptiveAvgPool2d", {"output_size": 1}), "Softmax"], "the output of the model is (N, 1, 1, 1)"),
+        (
+            (30,),
+            ["Linear", ("Linear", {"out_features": 5})],
+            "model.layers[0].out_features: out_features is missing; it may be left out in the last Linear layer only",
+        ),
+        (
+            (30,),
+            [("Linear", {"out_features": 7}), "Softmax"],
+            "model.layers[0]: the output of the model is (N, 7), but data and loss need (N, 5)",
+        ),
+        (
+            (1, 8, 8),
+            [("Conv2d", {"out_channels": 5, "kernel_size": 3})],
+            "model.layers[0]: the output of the model is (N, 5, 6, 6), but data and loss need (N, 5); "
+            "end it with Flatten",
+        ),
+        ((30,), ["Linaer"], "model.layers[0].type: unknown layer, got Linaer; known: Linear, Conv2d"),
+        ((30,), [("ReLU", {"slope": 1})], "model.layers[0]: torch.nn.ReLU does not take these arguments"),
+    ],
+)
+def test_a_layer_that_does_not_fit_is_named(input_shape, specs, expected):
+    with pytest.raises(ProblemsError) as error:
+        build_sequential(input_shape, 5, layers=layers(*specs))
+    (problem,) = error.value.problems
+    assert expected in f"{problem.key}: {problem.message}"
