@@ -1,0 +1,38 @@
+"""The command line: one file per command; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from trainkit.cli import config
+from trainkit.cli.evaluate import evaluate
+from trainkit.cli.export import export
+from trainkit.cli.train import train
+
+app = typer.Typer(
+    name="trainkit",
+    help="Train PyTorch models from YAML configs.",
+    epilog="Any command takes --debug, which shows the traceback of an error.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command(name="eval")(evaluate)
+app.command()(export)
+app.add_typer(config.app, name="config")
+
+
+def version(show: bool) -> None:
+    if show:
+        from trainkit import __version__
+
+        typer.echo(f"trainkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Show the version."),
+) -> None:
+    pass

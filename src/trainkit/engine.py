@@ -1,0 +1,342 @@
+"""The training loop, as plain as it reads: epochs of steps, validation, the best checkpoint, an early end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.data.batches import Batch
+from trainkit.guard import Guard
+from trainkit.losses import Loss
+from trainkit.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.seeding import seed_default_generators
+from trainkit.state import EpochTotals, TrainState, gradients, set_learning_rate
+
+Unit = Literal["epochs", "steps", "minutes"]
+Outcome = Literal["finished", "early stopping", "interrupted"]
+Metrics = ClassificationMetrics | RegressionMetrics
+# Losses and outputs of this many steps are kept on the device and summed in one go: one sync instead of many.
+STEPS_BETWEEN_SUMS = 64
+
+
+class Batches(Protocol):
+    """Where batches come from: memory or data workers, the same ones either way."""
+
+    @property
+    def batches_per_epoch(self) -> int: ...
+    @property
+    def num_samples(self) -> int: ...
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]: ...
+
+
+class Recorder(Protocol):
+    """Where numbers go. ``sync`` makes what was logged durable; it is called before each checkpoint."""
+
+    def log(self, record: Mapping[str, Any]) -> None: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Checkpointer(Protocol):
+    """Where states go."""
+
+    def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the loop goes; the numbers that no state holds."""
+
+    seed: int
+    epochs: int
+    loss: Loss
+    new_metrics: Callable[[], Metrics]
+    autocast: Callable[[], AbstractContextManager[Any]]
+    forward: Callable[[Tensor], Tensor]
+    """The training model, compiled or not."""
+    accumulation_steps: int = 1
+    clip_grad_norm: float | None = None
+    clip_grad_value: float | None = None
+    skip_limit: int = 0
+    log_every: int = 50
+    save_every: tuple[int, Unit] = (1, "epochs")
+
+
+def fit(
+    state: TrainState,
+    plan: Plan,
+    *,
+    train: Batches,
+    val: Batches | None,
+    recorder: Recorder,
+    checkpointer: Checkpointer,
+    should_stop: Callable[[], bool],
+) -> Outcome:
+    """Train until the last epoch, early stopping, or a request to stop, which is honoured after the running step.
+
+    ``train`` and ``val`` yield batches on the model's device. A checkpoint is saved before this returns.
+    """
+    progress = state.progress
+    guard = Guard(state.optimizer, device=next(state.model.parameters()).device, skip_limit=plan.skip_limit)
+    saver = Saver(state, recorder, checkpointer, every=plan.save_every)
+    while progress.epochs_completed < plan.epochs and not state.stopped_early:
+        if not train_epoch(state, plan, train, guard=guard, recorder=recorder, saver=saver, should_stop=should_stop):
+            saver.save()
+            return "interrupted"
+        metrics = {"train_loss": state.totals.mean_loss}
+        if plan.loss.is_classification:
+            metrics["train_accuracy"] = state.totals.num_correct / state.totals.num_samples
+        if val is not None:
+            started = time.perf_counter()
+            validation = evaluate(state.eval_model, plan, val, should_stop=should_stop)
+            progress.validation_seconds += time.perf_counter() - started
+            if validation is None:
+                saver.save()
+                return "interrupted"
+            metrics |= {f"val_{name}": value for name, value in validation.items()}
+
+        progress.epochs_completed += 1
+        progress.batches_completed = 0
+        state.totals = EpochTotals()
+        improved = state.judge(metrics)
+        last = progress.epochs_completed == plan.epochs or state.stopped_early
+        recorder.log(epoch_record(state, metrics, improved=improved))
+        if improved or last or saver.due_after_epoch() or should_stop():
+            saver.save(metrics, best=improved)
+        if should_stop() and not last:
+            return "interrupted"
+    return "early stopping" if state.stopped_early else "finished"
+
+
+def train_epoch(
+    state: TrainState,
+    plan: Plan,
+    train: Batches,
+    *,
+    guard: Guard,
+    recorder: Recorder,
+    saver: Saver,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Train on the rest of the current epoch. Returns whether it was completed, and not stopped before its end."""
+    progress = state.progress
+    kept: list[StepResult] = []
+    started = time.perf_counter()
+    state.model.train()
+    for batch in train.epoch(progress.epochs_completed, start=progress.batches_completed):
+        seed_default_generators(plan.seed, "dropout", progress.steps_completed)
+        lr = state.learning_rate()
+        set_learning_rate(state.optimizer, lr=lr, momentum=state.schedule.momentum_at(progress.steps_completed))
+        kept.append(train_step(state, plan, batch, guard=guard, lr=lr))
+        progress.batches_completed += 1
+        progress.steps_completed += 1
+        progress.samples_seen += len(batch.targets)
+
+        log = progress.steps_completed % plan.log_every == 0
+        stop = should_stop()
+        save = saver.due_after_step()
+        if log or stop or save or len(kept) == STEPS_BETWEEN_SUMS:
+            guard.flush()
+            add_up(state.totals, kept, plan.loss)
+            if log:
+                recorder.log(step_record(state, loss=kept[-1].loss.item(), lr=lr))
+            kept.clear()
+        if stop or save:
+            progress.train_seconds += time.perf_counter() - started
+            if stop:
+                return False
+            saver.save()
+            started = time.perf_counter()
+    guard.flush()
+    add_up(state.totals, kept, plan.loss)
+    progress.train_seconds += time.perf_counter() - started
+    return True
+
+
+class StepResult(NamedTuple):
+    """What a step leaves on the device, to be summed later. A skipped step weighs nothing."""
+
+    loss: Tensor
+    weight: Tensor | float
+    outputs: Tensor
+    targets: Tensor
+    taken: bool
+
+
+def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
+    """Forward, loss, backward, clip, step: on one batch."""
+    if isinstance(state.optimizer, torch.optim.LBFGS):
+        return lbfgs_step(state, plan, batch, guard=guard, lr=lr)
+    buffers = list(state.model.buffers()) if plan.skip_limit else []
+    before = [buffer.clone() for buffer in buffers]
+    loss, weight, outputs = compute_gradients(state, plan, batch)
+    if state.scaler is not None:
+        state.scaler.unscale_(state.optimizer)
+    grads = gradients(state.model)
+    norm = torch.nn.utils.get_total_norm(grads)
+    if plan.clip_grad_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), plan.clip_grad_norm, norm)
+    if plan.clip_grad_value is not None:
+        torch.nn.utils.clip_grad_value_(state.model.parameters(), plan.clip_grad_value)
+    taken = guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
+    if taken:
+        state.optimizer.step()
+        if state.ema is not None:
+            state.ema.update(state.model)
+    else:
+        # A forward pass over bad samples has already moved the batch-norm statistics.
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+    return StepResult(loss, weight, outputs, batch.targets, taken)
+
+
+def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
+    """Set the gradients of the batch's mean loss, micro-batch by micro-batch.
+
+    Returns the mean loss (), what its sum was divided by, and the outputs (N, ...), all detached.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    total = plan.loss.normalizer(batch.targets)
+    if plan.accumulation_steps == 1:
+        with plan.autocast():
+            outputs = plan.forward(batch.inputs)
+        loss = plan.loss.mean(outputs.float(), batch.targets)
+        scale(state, loss).backward()
+        return loss.detach(), total, outputs.detach()
+    losses, kept = [], []
+    size = -(-len(batch.targets) // plan.accumulation_steps)
+    for inputs, targets in zip(batch.inputs.split(size), batch.targets.split(size), strict=True):
+        with plan.autocast():
+            outputs = plan.forward(inputs)
+        loss = plan.loss.mean(outputs.float(), targets) * (plan.loss.normalizer(targets) / total)
+        scale(state, loss).backward()
+        losses.append(loss.detach())
+        kept.append(outputs.detach())
+    return torch.stack(losses).sum(), total, torch.cat(kept)
+
+
+def scale(state: TrainState, loss: Tensor) -> Tensor:
+    return loss if state.scaler is None else state.scaler.scale(loss)
+
+
+def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
+    """One step of L-BFGS, which evaluates the loss several times; with the same dropout masks each time."""
+    evaluations: list[tuple[Tensor, Tensor | float, Tensor]] = []
+    before = [parameter.detach().clone() for parameter in state.model.parameters()]
+
+    def closure() -> Tensor:
+        seed_default_generators(plan.seed, "dropout", state.progress.steps_completed)
+        evaluations.append(compute_gradients(state, plan, batch))
+        return evaluations[-1][0]
+
+    state.optimizer.step(closure)  # type: ignore[arg-type]
+    loss, weight, outputs = evaluations[0]
+    norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
+    if not torch.isfinite(norm + loss):
+        # The line search has walked off: back to where it started, before the guard has its say.
+        torch._foreach_copy_(list(state.model.parameters()), before)
+        state.optimizer.state.clear()
+    taken = guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
+    if taken and state.ema is not None:
+        state.ema.update(state.model)
+    return StepResult(loss, weight, outputs, batch.targets, taken)
+
+
+def add_up(totals: EpochTotals, kept: Sequence[StepResult], loss: Loss) -> None:
+    """Add the kept steps to the epoch's sums, one after the other: where the sums are taken does not change them."""
+    steps = [step for step in kept if step.taken]
+    if not steps:
+        return
+    weights = [float(step.weight) for step in steps]
+    for value, weight in zip(torch.stack([step.loss for step in steps]).tolist(), weights, strict=True):
+        totals.loss_sum += value * weight
+        totals.weight_sum += weight
+    totals.num_samples += sum(len(step.targets) for step in steps)
+    if loss.is_classification:
+        outputs, targets = torch.cat([s.outputs for s in steps]), torch.cat([s.targets for s in steps])
+        totals.num_correct += loss.num_correct(outputs, targets)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, plan: Plan, batches: Batches, *, should_stop: Callable[[], bool]
+) -> dict[str, float] | None:
+    """Loss and metrics over all samples: sums and counts, divided once. None if stopped on the way."""
+    model.eval()
+    metrics = plan.new_metrics()
+    sums: list[Tensor] = []
+    weights: list[Tensor | float] = []
+    for batch in batches.epoch(0):
+        if should_stop():
+            return None
+        with plan.autocast():
+            outputs = model(batch.inputs)
+        outputs = outputs.float()
+        sums.append(plan.loss.sum(outputs, batch.targets))
+        weights.append(plan.loss.normalizer(batch.targets))
+        metrics.update(plan.loss.predictions(outputs), batch.targets)
+    return {"loss": torch.stack(sums).double().sum().item() / sum(map(float, weights)), **metrics.compute()}
+
+
+class Saver:
+    """Saves at regular intervals, and whenever it is told to."""
+
+    def __init__(
+        self, state: TrainState, recorder: Recorder, checkpointer: Checkpointer, *, every: tuple[int, Unit]
+    ) -> None:
+        self.state, self.recorder, self.checkpointer = state, recorder, checkpointer
+        self.interval, self.unit = every
+        self.last_save = time.monotonic()
+
+    def due_after_step(self) -> bool:
+        if self.unit == "steps":
+            return self.state.progress.steps_completed % self.interval == 0
+        return self.unit == "minutes" and time.monotonic() - self.last_save >= 60 * self.interval
+
+    def due_after_epoch(self) -> bool:
+        return self.unit == "epochs" and self.state.progress.epochs_completed % self.interval == 0
+
+    def save(self, metrics: Mapping[str, float] | None = None, *, best: bool = False) -> None:
+        """Make the logged numbers durable, then the state: a checkpoint never knows more than the log."""
+        started = time.perf_counter()
+        self.recorder.sync()
+        self.checkpointer.save(self.state.state_dict(), metrics=metrics or {}, best=best)
+        self.last_save = time.monotonic()
+        self.state.progress.checkpoint_seconds += time.perf_counter() - started
+
+
+def step_record(state: TrainState, *, loss: float, lr: float) -> dict[str, Any]:
+    """A line of the log: the loss of this step's batch, and the epoch's mean so far."""
+    return {
+        "type": "step",
+        "step": state.progress.steps_completed,
+        "epoch": state.progress.epochs_completed + 1,
+        "batch": state.progress.batches_completed,
+        "loss": loss,
+        "mean_loss": state.totals.mean_loss,
+        "lr": lr,
+    }
+
+
+def epoch_record(state: TrainState, metrics: Mapping[str, float], *, improved: bool) -> dict[str, Any]:
+    """A line of the log; the seconds are those of the whole run so far."""
+    progress = state.progress
+    return {
+        "type": "epoch",
+        "step": progress.steps_completed,
+        "epoch": progress.epochs_completed,
+        **metrics,
+        "best": improved,
+        "lr": state.optimizer.param_groups[0]["lr"],
+        "samples_seen": progress.samples_seen,
+        "steps_skipped": progress.steps_skipped,
+        "train_seconds": round(progress.train_seconds, 3),
+        "validation_seconds": round(progress.validation_seconds, 3),
+        "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
+    }

@@ -1,0 +1,103 @@
+"""Nothing that is not finite may reach the weights: the guard between backward pass and optimizer step."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainkit.data.batches import Batch
+from trainkit.errors import TrainkitError
+from trainkit.state import Progress
+
+# How many steps the host may run ahead of the device before it looks at a verdict: no sync in the hot loop.
+LOOK_BEHIND = 8
+
+
+class NonFiniteError(TrainkitError):
+    """A loss or a gradient was NaN or Inf; the weights are those of the step before."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard saw at one step; on CUDA it is read some steps later."""
+
+    step: int
+    lr: float
+    indices: Tensor
+    loss: Tensor
+    bad: Tensor
+    ready: torch.cuda.Event | None
+
+
+class Guard:
+    """Stops the run at the first bad step, or skips up to ``skip_limit`` of them.
+
+    On the CPU the verdict is read at once. On CUDA with a fused optimizer the device itself leaves out the update
+    (the ``found_inf`` of PyTorch's GradScaler; the flag stays set until the host has read it), so the weights are
+    safe without a synchronisation, and the host reads the verdict ``LOOK_BEHIND`` steps later.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, device: torch.device, skip_limit: int) -> None:
+        fused = all(group.get("fused") for group in optimizer.param_groups)
+        self.on_device = device.type == "cuda" and fused and skip_limit == 0
+        self.skip_limit = skip_limit
+        self.optimizer = optimizer
+        self.halted = torch.zeros((), device=device)
+        self.verdicts: deque[Verdict] = deque()
+
+    def allows(self, loss: Tensor, norm: Tensor, *, batch: Batch, progress: Progress, lr: float) -> bool:
+        """Whether the optimizer may step; a step that it may not take is counted in ``progress``.
+
+        Args:
+            loss: the batch's mean loss, ().
+            norm: a norm over all gradients, (); NaN or Inf if any element is.
+
+        Raises:
+            NonFiniteError: at a bad step, unless it may be skipped.
+        """
+        if not self.on_device:
+            bad = not (math.isfinite(loss.item()) and math.isfinite(norm.item()))
+            if bad and progress.steps_skipped >= self.skip_limit:
+                verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, norm, None)
+                raise self._error(verdict, progress.steps_skipped)
+            progress.steps_skipped += bad
+            return not bad
+        self.halted = torch.maximum(self.halted, (~torch.isfinite(loss + norm)).float())
+        self.optimizer.found_inf = self.halted  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        flag = torch.empty((), pin_memory=True).copy_(self.halted, non_blocking=True)
+        ready = torch.cuda.Event()
+        ready.record()
+        self.verdicts.append(Verdict(progress.steps_completed, lr, batch.indices, loss, flag, ready))
+        if len(self.verdicts) > LOOK_BEHIND:
+            self._read(self.verdicts.popleft())
+        return True
+
+    def flush(self) -> None:
+        """Read every verdict that is still under way: before a checkpoint, and at the end of an epoch."""
+        while self.verdicts:
+            self._read(self.verdicts.popleft())
+
+    def _read(self, verdict: Verdict) -> None:
+        assert verdict.ready is not None
+        verdict.ready.synchronize()
+        if verdict.bad.item() != 0:
+            raise self._error(verdict, 0)
+
+    def _error(self, verdict: Verdict, skipped: int) -> NonFiniteError:
+        loss = verdict.loss.item()
+        what = (
+            f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.6g} but a gradient is not finite"
+        )
+        first = ", ".join(map(str, verdict.indices[:8].tolist()))
+        more = f" and {len(verdict.indices) - 8} more" if len(verdict.indices) > 8 else ""
+        limit = f" ({skipped} steps were skipped before: training.on_non_finite.limit)" if self.skip_limit else ""
+        return NonFiniteError(
+            f"step {verdict.step + 1}: {what}; learning rate {verdict.lr:.6g}, training samples {first}{more}{limit}. "
+            "The weights are those of the step before. A lower optimizer.lr, training.clip_grad_norm or a warm-up "
+            "(scheduler.warmup) often helps; training.on_non_finite: skip leaves out single bad batches"
+        )

@@ -1,0 +1,146 @@
+"""A config brought to life: data, model and everything that follows from both. Train, eval and check start here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trainkit.build.data import build_front, build_steps, load_source, preprocessing, step_keys
+from trainkit.build.model import build_loss_for, build_model, is_convolutional, loss_name, output_size_for
+from trainkit.build.training import monitor_of
+from trainkit.config import LoadedConfig
+from trainkit.config.schema import Config
+from trainkit.data.augment import Step, build_pipeline
+from trainkit.data.batches import Batches
+from trainkit.data.cache import cache_root
+from trainkit.data.dataset import Dataset
+from trainkit.data.front import materialise
+from trainkit.device import Choice, resolve_device, resolve_precision
+from trainkit.errors import ConfigError, ProblemsError
+from trainkit.losses import Loss
+from trainkit.models.network import Network
+from trainkit.models.shapes import check_output, check_shapes
+
+EVAL_BATCH_BYTES = 8 << 20
+MAX_EVAL_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a config and its data amount to, before the first step."""
+
+    config: Config
+    data: Dataset
+    device: torch.device
+    loss: Loss
+    model: Network
+    """On the device, with its first weights."""
+    steps: list[Step]
+    input_shape: tuple[int, ...]
+    preprocessing: dict[str, Any]
+    monitor: str
+    choices: dict[str, Choice]
+    """What ``auto`` chose, and why: device, precision, loss, monitor."""
+
+    @property
+    def precision(self) -> str:
+        return self.choices["precision"].value
+
+    def batches(self, split: str, *, training: bool = False) -> Batches:
+        """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation."""
+        chosen = self.data.splits[split]
+        spec = self.config.training
+        return Batches(
+            self.data.parts[chosen.part],
+            chosen.indices,
+            steps=self.steps,
+            batch_size=spec.batch_size if training else eval_batch_size(self.config, self.input_shape),
+            shuffle=training and spec.shuffle,
+            seed=self.config.seed,
+            random=training,
+            drop_last=training and spec.drop_last,
+            device=self.device,
+            channels_last=is_convolutional(self.config),
+            step_keys=step_keys(self.config),
+        )
+
+
+def eval_batch_size(config: Config, input_shape: tuple[int, ...]) -> int:
+    """Large batches, but small enough that the inputs of one stay a few megabytes."""
+    if config.training.eval_batch_size != "auto":
+        return config.training.eval_batch_size
+    sample_bytes = 4 * torch.Size(input_shape).numel()
+    return max(1, min(MAX_EVAL_BATCH, EVAL_BATCH_BYTES // sample_bytes))
+
+
+def prepare_experiment(
+    config: Config,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    stored: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """Load the data, apply the front of the transforms, build loss and model.
+
+    Args:
+        progress: told (done, total) while images are decoded into the cache.
+        stored: a checkpoint, whose preprocessing and choices are taken over.
+
+    Raises:
+        DataError: the data are missing or broken.
+        ProblemsError: the model does not fit the data or the loss; the keys say where.
+    """
+    device_choice = resolve_device(config.device)
+    device = torch.device(device_choice.value)
+    if stored is None:
+        precision = resolve_precision(config.training.precision, device, convolutional=is_convolutional(config))
+    else:
+        precision = Choice(**stored["choices"]["precision"])
+    set_threads(config)
+    source = load_source(config)
+    data = materialise(source, build_front(config), cache_dir=cache_root(), progress=progress, should_stop=should_stop)
+    steps = build_steps(config, data, stored=None if stored is None else stored["preprocessing"])
+    input_shape = build_pipeline(
+        steps, input_shape=data.input_shape, seed=config.seed, random=True, keys=step_keys(config)
+    ).output_shape
+    name = loss_name(config, data)
+    size = output_size_for(config, data)
+    model = build_model(config, input_shape=input_shape, output_size=size)
+    check_shapes(model, input_shape, batch_size=config.training.batch_size)
+    loss = build_loss_for(config, data, device=device)
+    check_output(model, input_shape, output_size=size, expects=loss.expects, loss=loss.name)
+    if is_convolutional(config):
+        model = model.to(memory_format=torch.channels_last)
+    monitor = monitor_of(config, task=data.task, has_val="val" in data.splits)
+    return Experiment(
+        config=config,
+        data=data,
+        device=device,
+        loss=loss,
+        model=model.to(device),
+        steps=steps,
+        input_shape=input_shape,
+        preprocessing=preprocessing(config, data, steps, input_shape=input_shape),
+        monitor=monitor,
+        choices={"device": device_choice, "precision": precision, "loss": name},
+    )
+
+
+def set_threads(config: Config) -> None:
+    if config.training.num_threads != "auto":
+        torch.set_num_threads(config.training.num_threads)
+
+
+@contextmanager
+def located(loaded: LoadedConfig) -> Iterator[None]:
+    """Give the mistakes that deeper code finds their places in the config."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ProblemsError as error:
+        raise ConfigError([loaded.locate(problem) for problem in error.problems]) from error

@@ -1,0 +1,38 @@
+"""Scores of a model on a split: the one way in which train, eval and export count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainkit.build.training import build_plan
+from trainkit.engine import Plan, evaluate
+from trainkit.workflows.experiment import Experiment
+
+
+def plan_for(experiment: Experiment, forward: Callable[[Tensor], Tensor] | None = None) -> Plan:
+    """How the loop goes for this experiment; ``forward`` is the compiled model where there is one."""
+    return build_plan(
+        experiment.config,
+        loss=experiment.loss,
+        num_classes=experiment.data.num_classes,
+        num_targets=experiment.data.num_targets,
+        device=experiment.device,
+        precision=experiment.precision,
+        forward=experiment.model if forward is None else forward,
+    )
+
+
+def score(
+    experiment: Experiment, model: nn.Module, split: str, *, should_stop: Callable[[], bool]
+) -> dict[str, float] | None:
+    """Loss and metrics of ``model`` over a split; None if stopped on the way."""
+    return evaluate(model, plan_for(experiment), experiment.batches(split), should_stop=should_stop)
+
+
+def scored_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that the checkpoint's score belongs to: the average where the run kept one."""
+    weights: dict[str, Tensor] = checkpoint["model"] if checkpoint["ema"] is None else checkpoint["ema"]["model"]
+    return weights
