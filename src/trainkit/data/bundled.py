@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.cache import cached_arrays
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.splits import split_part
 
 BundledName = Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
+
+_LAYOUT = 1
+"""Raised when ``_read_sklearn`` gives other arrays or names, so that old cache entries are not taken."""
 
 
 def load_bundled(
@@ -20,16 +26,20 @@ def load_bundled(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    cache_dir: Path | None = None,
 ) -> Dataset:
     """A bundled set with one part, ``"all"``, split by fraction.
 
     ``digits`` becomes uint8 images (N, 1, 8, 8): its values are counts of set pixels, 0 to 16, and count ``c`` becomes
     ``(c * 255 + 8) // 16``, that is ``c * 255 / 16`` rounded half up in whole numbers. The others are float32 tables.
 
+    With ``cache_dir`` the arrays are kept there, and later calls do not import scikit-learn.
+
     Raises:
         ProblemsError: The fractions leave a split empty or a class without training samples.
     """
-    arrays, info = _read_sklearn(name)
+    description = {"kind": "bundled", "name": name, "scikit-learn": version("scikit-learn"), "layout": _LAYOUT}
+    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_sklearn(name))
     part = Part(arrays["inputs"], arrays["targets"])
     task = info["task"]
     splits = split_part(

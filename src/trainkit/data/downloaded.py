@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.cache import cached_arrays, stamp_files
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.download import fetch_with_torchvision
 from trainkit.data.fingerprints import fingerprint_dataset
@@ -51,11 +52,13 @@ def load_downloaded(
     download: bool,
     val_fraction: float,
     seed: int,
+    cache_dir: Path | None = None,
 ) -> Dataset:
     """The official parts ``"train"`` and ``"test"`` as uint8 images (N, C, H, W); validation comes out of train.
 
     The files lie as torchvision lays them out: ``root/MNIST/raw`` (``FashionMNIST``, ``KMNIST``), plain or ``.gz``,
-    or in ``root`` itself; ``root/cifar-10-batches-py`` and ``root/cifar-100-python``.
+    or in ``root`` itself; ``root/cifar-10-batches-py`` and ``root/cifar-100-python``. With ``cache_dir``, what has to be
+    unpacked is kept there: later calls neither unpack nor import torchvision.
 
     Raises:
         ProblemsError: Files are missing and could not be, or must not be, downloaded.
@@ -64,10 +67,10 @@ def load_downloaded(
     root = Path(root).expanduser()
     if name in _IDX_CLASSES:
         folder = _find_or_download_idx(name, root, download=download)
-        train, test = (_read_idx_pair(folder, part) for part in ("train", "t10k"))
+        train, test = (_read_idx_pair(folder, part, cache_dir) for part in ("train", "t10k"))
         class_names = _IDX_CLASSES[name]
     else:
-        train, test, class_names = _read_cifar(name, root, download=download)
+        train, test, class_names = _read_cifar(name, root, download=download, cache_dir=cache_dir)
     parts = {"train": Part(*train), "test": Part(*test)}
     for part_name, part in parts.items():
         _check_labels(part.targets, len(class_names), f"{name}, part {part_name!r}")
@@ -132,12 +135,20 @@ def _idx_path(folder: Path, file: str) -> Path | None:
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
 
 
-def _read_idx_pair(folder: Path, part: str) -> Arrays:
+def _read_idx_pair(folder: Path, part: str, cache_dir: Path | None) -> Arrays:
     """Images uint8 (N, 1, H, W) and labels int64 (N,)."""
     images_path, labels_path = (_idx_path(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     assert images_path is not None
     assert labels_path is not None
-    images, labels = read_idx(images_path, num_axes=3), read_idx(labels_path, num_axes=1)
+    labels = read_idx(labels_path, num_axes=1)
+    if images_path.suffix == ".gz":
+        description = {"kind": "idx", "files": stamp_files([images_path])}
+        arrays, _ = cached_arrays(
+            cache_dir, images_path.name, description, lambda: ({"images": read_idx(images_path, num_axes=3)}, {})
+        )
+        images = arrays["images"]
+    else:
+        images = read_idx(images_path, num_axes=3)
     if len(images) != len(labels):
         raise DataError(f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels")
     return images[:, None], labels.astype(np.int64)
@@ -170,8 +181,10 @@ def read_idx(path: Path, *, num_axes: int) -> NDArray[np.uint8]:
     return data[start:].reshape(shape)
 
 
-def _read_cifar(name: str, root: Path, *, download: bool) -> tuple[Arrays, Arrays, tuple[str, ...]]:
-    """Both parts and the class names; torchvision checks the MD5 of every file before it opens it."""
+def _read_cifar(
+    name: str, root: Path, *, download: bool, cache_dir: Path | None
+) -> tuple[Arrays, Arrays, tuple[str, ...]]:
+    """Both parts and the class names."""
     folder = root / _CIFAR_FOLDER[name]
     missing = [file for file in _CIFAR_FILES[name] if not (folder / file).is_file()]
     if missing:
@@ -180,14 +193,24 @@ def _read_cifar(name: str, root: Path, *, download: bool) -> tuple[Arrays, Array
             reason = fetch_with_torchvision(_TORCHVISION_CLASS[name], root, _CIFAR_FOLDER[name]) or ""
         if reason:
             raise _missing_error(name, folder, missing, reason)
+    description = {"kind": name, "files": stamp_files([folder / file for file in _CIFAR_FILES[name]])}
+    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_torchvision(name, root, folder))
+    train, test = ((arrays[f"{part}_inputs"], arrays[f"{part}_targets"]) for part in ("train", "test"))
+    return train, test, tuple(info["class_names"])
+
+
+def _read_torchvision(name: str, root: Path, folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """CIFAR's files are pickles: torchvision compares the MD5 of each with its own list before it opens it."""
     from torchvision import datasets
 
-    try:
-        train, test = (getattr(datasets, _TORCHVISION_CLASS[name])(root, train=train) for train in (True, False))
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"{folder} is damaged ({error}); delete it and get it again") from error
-    arrays = [
-        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, dtype=np.int64))
-        for part in (train, test)
-    ]
-    return arrays[0], arrays[1], tuple(train.classes)
+    arrays: dict[str, NDArray[Any]] = {}
+    class_names: list[str] = []
+    for part in ("train", "test"):
+        try:
+            loaded = getattr(datasets, _TORCHVISION_CLASS[name])(root, train=part == "train")
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"{folder} is damaged ({error}); delete it and get it again") from error
+        arrays[f"{part}_inputs"] = np.ascontiguousarray(loaded.data.transpose(0, 3, 1, 2))
+        arrays[f"{part}_targets"] = np.asarray(loaded.targets, dtype=np.int64)
+        class_names = list(loaded.classes)
+    return arrays, {"class_names": class_names}

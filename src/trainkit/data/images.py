@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused unopened: half a gigabyte as RGB, Pillow's own limit against bombs."""
+_ORIENTATION = 0x0112
 _GREY_MODES = ("L", "LA", "La", "1")
 
 
@@ -74,7 +75,8 @@ def decode_bytes(data: bytes, *, channels: int) -> NDArray[np.uint8]:
 
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        upright = ImageOps.exif_transpose(image) if turned else image  # it would copy an upright image
         pixels = _to_array(upright, channels)
     except (BadImageError, MemoryError):
         raise
@@ -108,7 +110,7 @@ def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
     image = _open(data)
     width, height = image.size
     try:
-        orientation = image.getexif().get(0x0112, 1)
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:  # see decode_bytes
         raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)  # these four turn by a quarter

@@ -1,0 +1,61 @@
+"""``trainkit data``: what the cache holds, and freeing it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import typer
+
+from trainkit.data import cache
+from trainkit.data.cache import Entry
+
+app = typer.Typer(help="Show and free the cached data sets.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+    """List the cached arrays, the newest first."""
+    folder = cache.cache_root()
+    entries = cache.list_entries(folder)
+    total = sum(entry.num_bytes for entry in entries)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "bytes": total, "entries": [_describe(entry) for entry in entries]}))
+        return
+    for entry in entries:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
+        print(f"{entry.key[:12]}  {_size(entry.num_bytes):>9}  {made}  {entry.label}")
+    print(f"{len(entries)} entries, {_size(total)} in {folder}", file=sys.stderr)
+
+
+@app.command("clear")
+def clear_command(
+    keys: list[str] = typer.Argument(None, help="Keys, or their first digits, as listed; all when left out."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Remove cached arrays. They are built again when a run needs them."""
+    folder = cache.cache_root()
+    removed = cache.clear_entries(folder, keys or None)
+    total = sum(entry.num_bytes for entry in removed)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "bytes": total, "removed": [_describe(entry) for entry in removed]}))
+    else:
+        print(f"removed {len(removed)} entries, {_size(total)}, from {folder}")
+
+
+def _describe(entry: Entry) -> dict[str, object]:
+    return {
+        "key": entry.key,
+        "label": entry.label,
+        "bytes": entry.num_bytes,
+        "created": entry.created,
+        "path": str(entry.path),
+    }
+
+
+def _size(num_bytes: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.1f} {unit}"
+    return f"{num_bytes} B"
