@@ -79,6 +79,7 @@ def test_avg_pooling():
     )
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_same_padding_of_an_even_kernel_keeps_the_size():
     model = build_cnn((1, 5, 5), 2, blocks=[BlockSpec(2, 4)])
     assert model.blocks(torch.randn(1, 1, 5, 5)).shape == (1, 2, 5, 5)
