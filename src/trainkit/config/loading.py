@@ -165,8 +165,8 @@ def place_of(tree: Node, path: Path, *, key: bool) -> Place | None:
     for end in range(len(path) - 1, 0, -1):
         node = tree.find(path[:end])
         if node is not None:
-            is_name = isinstance(node.value, str) and path[end:] == ("type",)  # NAME is short for {type: NAME}
-            return node.place if is_name else node.key_place
+            # NAME is short for {type: NAME}: what is missing there is missing at NAME
+            return node.place if isinstance(node.value, str) else node.key_place
     return None
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from annotated_types import MinLen
 
 from trainkit.config.grammar import (
     annotation_at,
@@ -25,7 +29,11 @@ from trainkit.config.reader import read_scalar
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
 from trainkit.config.suggest import closest
+from trainkit.config.writer import flow
 from trainkit.errors import Place, ProblemsError
+
+_IMPORTS = ("_target_", "class_path", "_component_")
+_NO_IMPORTS = "a config cannot name code to import; choose a `type`, and bring your own code with `--plugin`"
 
 MAX_SHOWN = 10
 """Problems printed; the rest is counted."""
@@ -35,7 +43,10 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[Path, 
     """``(path, whether the key is the mistake, message)`` for pydantic's errors on ``data``, one a mistake."""
     groups: dict[Path, list[Mapping[str, Any]]] = {}
     for error in errors:
-        groups.setdefault(_path_of(error["loc"], data), []).append(error)
+        path = _path_of(error["loc"], data)
+        if error["type"].startswith("union_tag") and isinstance(_value_at(path, data), dict):
+            path = (*path, "type")
+        groups.setdefault(path, []).append(error)
     renamed = {
         (*path[:-1], near)
         for path, group in groups.items()
@@ -93,8 +104,9 @@ def _message(path: Path, group: list[Mapping[str, Any]], data: Any) -> str:
         return _missing(path, data)
     value = _value_at(path, data)
     annotation = annotation_at(path, data)
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        return _bad_choice(annotation, value)
+    if kind.startswith("union_tag"):
+        choice = isinstance(parent, dict) and path[-1] == "type"
+        return _bad_choice(annotation_at(path[:-1], data) if choice else annotation, parent if choice else value)
     return bad_value(annotation, value, field_default(path, data))
 
 
@@ -110,11 +122,11 @@ def field_default(path: Path, data: Any) -> str | None:
     if field is None or field.is_required():
         return None
     default = field.get_default(call_default_factory=True)
-    if isinstance(default, Section) or default == []:
-        return None
-    if default is None:
+    if isinstance(default, Section):
+        return type_name(type(default)) or ""
+    if default is None or default == []:
         return ""
-    return default if isinstance(default, str) else shown(default)
+    return flow(default)
 
 
 # --- keys --------------------------------------------------------------------------------------------------------
@@ -130,21 +142,21 @@ def _unknown_key(path: Path, parent: Any, data: Any) -> str:
     owners = [other for other, model in variants(annotation).items() if key in model.model_fields]
     if name and owners:
         return f"{name} has no such knob; {_listed(owners)} {'has' if len(owners) == 1 else 'have'} it"
-    if key in ("_target_", "class_path", "_component_"):
-        return "unknown key: a config cannot name code to import; use a `type`, and bring your own code with `--plugin`"
+    if key in _IMPORTS:
+        return f"unknown key: {_NO_IMPORTS}"
     near = _near_key(path, data)
-    homes = [home for home in homes_of(key) if home[0] != format_path(path[:-1])]
-    exact = _homes(key, homes) if len(key) > 1 else None
+    exact = _home(key, format_path(path[:-1])) if len(key) > 1 else None
     where = f"unknown key in {here}" if here else "unknown section"
     if near and not exact:
         return f"{where}; did you mean {near}?"
+    knobs = {field: other for other, model in variants(annotation).items() for field in model.model_fields}
+    if sibling := closest(key, knobs):
+        owners = [other for other, model in variants(annotation).items() if sibling in model.model_fields]
+        return f"{where}; {sibling} is a knob of {_listed(owners)}"
     if exact:
         return f"{where}; it belongs {exact}"
     if not path[:-1]:
         return f"{where}; the sections are {', '.join(section.model_fields)}"
-    for other, model in variants(annotation).items():
-        if other != name and (near := closest(key, model.model_fields)):
-            return f"{where}; {near} is a knob of {other}"
     known = [field for field in section.model_fields if field != "type"]
     return f"{where}; it takes {', '.join(known) if known else 'no keys but `type`'}"
 
@@ -161,24 +173,27 @@ def _near_key(path: Path, data: Any) -> str | None:
     )
 
 
-def _homes(key: str, homes: list[tuple[str, str | None]]) -> str | None:
+def _home(key: str, here: str) -> str | None:
+    """Where a key belongs: the nearest to the top, and rather a plain section than a variant of a choice."""
+    homes = sorted(
+        (home for home in homes_of(key) if home[0] != here),
+        key=lambda home: (home[0].count(".") + home[0].count("["), home[1] is not None),
+    )
     if not homes:
         return None
-    places: dict[str, list[str]] = {}
-    for where, variant in homes:
-        places.setdefault(where, []).extend([variant] if variant else [])
-    where, names = next(iter(places.items()))
+    where = homes[0][0]
     if not where:
         return "at the top level"
-    return f"in {where}" + (f" (of {_listed(names[:4])})" if names and len(names) < 6 else "")
+    names = [variant for place, variant in homes if place == where and variant is not None]
+    return f"in {where}" + (f" (of {_listed(names)})" if 0 < len(names) < 5 else "")
 
 
 def _missing(path: Path, data: Any) -> str:
     field = field_at(path, data)
     annotation = annotation_at(path, data)
     what = expected(annotation) if annotation is not None else "a value"
-    says = f" ({field.description.rstrip('.')})" if field is not None and field.description else ""
-    return f"missing{says}: expected {what}; write {path[-1]}: ..."
+    says = re.sub(r" \(.*?\)", "", field.description).rstrip(".") if field is not None and field.description else ""
+    return f"missing: expected {what}; write `{path[-1]}: ...`" + (f" ({says})" if says else "")
 
 
 # --- values ------------------------------------------------------------------------------------------------------
@@ -193,11 +208,13 @@ def _bad_choice(annotation: Any, value: Any) -> str:
     if "type" not in value:
         keys = set(value)
         fitting = [name for name, model in variants(annotation).items() if keys <= set(model.model_fields)]
-        hint = f"; with these keys it could be {_listed(fitting[:4])}" if keys and 0 < len(fitting) < 5 else ""
-        return f"`type` is missing: expected one of {', '.join(choices)}{hint}"
+        hint = f"; with these keys it could be {' or '.join(fitting)}" if keys and 0 < len(fitting) < 5 else ""
+        if foreign := [key for key in value if key in _IMPORTS]:
+            hint = f"; {foreign[0]} is not followed: {_NO_IMPORTS}"
+        return f"missing: expected one of {', '.join(choices)}{hint}"
     name = value["type"]
     if not isinstance(name, str):
-        return f"type: expected one of {', '.join(choices)}, got {shown(name)}"
+        return f"expected one of {', '.join(choices)}, got {shown(name)}"
     near = closest(name, choices)
     return f"unknown type: expected one of {', '.join(choices)}, got {shown(name)}" + _choice_hint(name, near)
 
@@ -206,13 +223,15 @@ def _choice_hint(name: str, near: str | None) -> str:
     if near:
         return f"; did you mean {near}?"
     if re.search(r"\w[.:]\w", name):
-        return "; a config cannot name code to import, bring your own code with `--plugin`"
+        return f"; {_NO_IMPORTS}"
     return ""
 
 
 def bad_value(annotation: Any, value: Any, default: str | None) -> str:
     """What a value should have been, what it is, and what to do."""
     text = f"expected {expected(annotation)}, got {shown(value)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        text = text.replace("a number", "a finite number", 1)
     hint = _value_hint(annotation, value)
     if hint is None and default is not None:
         hint = f"the default is {default}" if default else "or leave it out"
@@ -220,30 +239,38 @@ def bad_value(annotation: Any, value: Any, default: str | None) -> str:
 
 
 def _value_hint(annotation: Any, value: Any) -> str | None:
-    kinds = {getattr(member.type, "__origin__", member.type) for member in members(annotation)}
-    literals = [
-        str(v) for m in members(annotation) if "Literal" in str(m.type) for v in getattr(m.type, "__args__", ())
-    ]
+    """What the author probably meant."""
+    parts = members(annotation)
+    kinds = {get_origin(part.type) or part.type for part in parts}
     if isinstance(value, str):
-        if near := closest(value, literals):
+        names = [str(name) for part in parts if get_origin(part.type) is Literal for name in get_args(part.type)]
+        if near := closest(value, names):
             return f"did you mean {near}?"
-        if kinds & {int, float} and isinstance(read_scalar(value), int | float):
-            return "remove the quotes"
-        if kinds & {int, float} and isinstance(read_scalar(value.replace("_", "").replace(",", "")), int | float):
-            return f"write {value.replace('_', '').replace(',', '')}"
+        if kinds & {int, float} and (hint := _number_hint(value)):
+            return hint
         if bool in kinds and value.lower() in ("yes", "on", "no", "off"):
             return f"write {'true' if value.lower() in ('yes', 'on') else 'false'}"
-    if (
-        list in kinds
-        and item_annotation(annotation) is not None
-        and not isinstance(value, list | dict)
-        and value is not None
-    ):
-        return (
-            f"write [{shown(value)}]" if not sections(item_annotation(annotation)) or isinstance(value, str) else None
-        )
-    if str in kinds and isinstance(value, int | float):
+    if isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds and abs(value) < 2**53:
+        return f"write {int(value)}"
+    if kinds == {list}:
+        item = item_annotation(annotation)
+        wanted = str | dict if sections(item) else (int | float) if expected(item).endswith("number") else str
+        fixed = any(isinstance(extra, MinLen) and extra.min_length > 1 for part in parts for extra in part.metadata)
+        if isinstance(value, wanted) and not isinstance(value, bool) and not fixed:
+            return f"write [{flow(value)}]"
+    if kinds == {str} | (kinds & {NoneType}) and isinstance(value, int | float) and not isinstance(value, bool):
         return f'put it in quotes: "{shown(value)}"'
+    if "cuda:N" in expected(annotation) and isinstance(value, int):
+        return f"write cuda:{value}"
+    return None
+
+
+def _number_hint(text: str) -> str | None:
+    if isinstance(read_scalar(text), int | float):
+        return "remove the quotes"
+    for fixed in (text.replace("_", ""), text.replace(",", ".")):
+        if isinstance(read_scalar(fixed), int | float):
+            return f"write {fixed}"
     return None
 
 
@@ -260,13 +287,21 @@ def shown(value: Any) -> str:
         return text
     if isinstance(value, str):
         return repr(value) if len(value) <= 60 else f"{value[:57]!r}... ({len(value)} characters)"
+    text = flow(_shortened(value))
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _shortened(value: Any) -> Any:
+    """A container cut to what fits a message: the whole of it may be large."""
     if isinstance(value, list):
-        inner = [shown(item) for item in value[:5]]
-        return "[" + ", ".join(inner + ["..."] * (len(value) > 5)) + "]"
+        return [_shortened(item) for item in value[:6]] + ["..."] * (len(value) > 6)
     if isinstance(value, dict):
-        pairs = [f"{format_path((key,))}: {shown(item)}" for key, item in list(value.items())[:3]]
-        return "{" + ", ".join(pairs + ["..."] * (len(value) > 3)) + "}"
-    return repr(value)
+        return {key: _shortened(value[key]) for key in list(value)[:6]}
+    if isinstance(value, str) and len(value) > 40:
+        return value[:37] + "..."
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "..."
+    return value
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -24,9 +24,9 @@ def names(
     """The metrics of a run; everything that is possible where task or number of classes are not known."""
     found: list[str] = []
     if task != "regression":
-        found += TRAIN_CLASSIFICATION + (VAL_CLASSIFICATION if validation else ())
+        found += (VAL_CLASSIFICATION if validation else ()) + TRAIN_CLASSIFICATION
     if task != "classification":
-        found += TRAIN_REGRESSION + (VAL_REGRESSION if validation else ())
+        found += (VAL_REGRESSION if validation else ()) + TRAIN_REGRESSION
     if num_classes is not None and num_classes <= 5:
         found = [name for name in found if name != "val_top5_accuracy"]
     return tuple(dict.fromkeys(found))

@@ -93,7 +93,7 @@ class _Edit:
             self.refuse("expected key.path=value, such as optimizer.lr=0.01; the `=` is missing")
         path = self.read_path(left.removesuffix("+"))
         shift = self.start + len(left) + 1
-        value, problems = read_text(right, replace(self.source, shift=shift))
+        value, problems = read_text(right, replace(self.source, shift=shift), at=path)
         value = value or Node(None, self.source, 0, shift)
         value.key_line, value.key_column = 0, self.start
         if left.endswith("+"):
@@ -117,11 +117,15 @@ class _Edit:
         known = annotation_at(path, self.data) is not None
         if known and not any(isinstance(piece, int) for piece in path):
             return tree
-        parent, depth = tree, 0
-        while (child := parent.find(path[depth : depth + 1])) is not None:
-            parent, depth = child, depth + 1
-        keys = list(parent.value) if isinstance(parent.value, dict) else []
-        section = chosen(annotation_at(path[:depth], self.data), parent.plain())
+        depth = 0
+        while annotation_at(path[: depth + 1], self.data) is not None or tree.find(path[: depth + 1]) is not None:
+            depth += 1
+            if depth == len(path):  # an item of a list that is not there
+                self.refuse("the config has no such item; leave the --unset out", path)
+        parent = tree.find(path[:depth])
+        value = default_at(path[:depth], self.data) if parent is None else parent.plain()
+        keys = list(value) if isinstance(value, dict) else []
+        section = chosen(annotation_at(path[:depth], self.data), value)
         near = closest(str(path[depth]), dict.fromkeys([*keys, *(section.model_fields if section else ())]))
         hint = f"did you mean {format_path((*path[:depth], near))}?" if near else "leave the --unset out"
         self.refuse(f"the config has no such key; {hint}", path)

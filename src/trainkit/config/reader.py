@@ -150,8 +150,11 @@ def read_file(path: FilePath, *, shown_as: str | None = None) -> tuple[Node, str
     return node, text, problems
 
 
-def read_text(text: str, source: Source) -> tuple[Node | None, list[Problem]]:
-    """The value of one YAML document (None where there is nothing), and the mistakes that do not stop the reading."""
+def read_text(text: str, source: Source, *, at: Path = ()) -> tuple[Node | None, list[Problem]]:
+    """The value of one YAML document (None where there is nothing), and the mistakes that do not stop the reading.
+
+    ``at`` is the key path that the value will stand at, for messages.
+    """
     if match := _FORBIDDEN.search(text):
         line = text.count("\n", 0, match.start())
         column = match.start() - (text.rfind("\n", 0, match.start()) + 1)
@@ -159,7 +162,7 @@ def read_text(text: str, source: Source) -> tuple[Node | None, list[Problem]]:
         _stop(message, _Composer(source).place_at(line, column))
     composer = _Composer(source)
     try:
-        return composer.document(text), composer.problems
+        return composer.document(text, at), composer.problems
     except yaml.MarkedYAMLError as error:
         _stop(*_explain(error, text, composer))
     except yaml.YAMLError as error:
@@ -184,8 +187,8 @@ def _read_bytes(path: FilePath, name: str) -> bytes:
     return data
 
 
-def _stop(message: str, place: Place | None) -> NoReturn:
-    raise ConfigError([Problem(message, place=place)])
+def _stop(message: str, place: Place | None, path: Path = ()) -> NoReturn:
+    raise ConfigError([Problem(message, format_path(path) or None, place)])
 
 
 def _kind(node: Node) -> str:
@@ -224,7 +227,7 @@ class _Composer:
     def place(self, mark: Any) -> Place:
         return self.place_at(mark.line, mark.column)
 
-    def document(self, text: str) -> Node | None:
+    def document(self, text: str, path: Path) -> Node | None:
         events = _events(text)
         node: Node | None = None
         seen = False
@@ -237,7 +240,7 @@ class _Composer:
                 continue
             else:
                 is_nothing = isinstance(event, yaml.ScalarEvent) and event.value == "" and event.implicit[0]
-                node = self.value(event, events, (), 0)[0]
+                node = self.value(event, events, path, 0)[0]
                 if is_nothing and self.source.is_override is False:
                     node = None
         return node
@@ -252,8 +255,8 @@ class _Composer:
             return self.alias(event, depth)
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")[:60]
-            message = f"tags are not allowed, got {tag!r}; a config holds plain values only, remove the tag"
-            self.problems.append(Problem(message, format_path(path) or None, self.place(event.start_mark)))
+            message = f"tags are not allowed, got {tag}; a config holds plain values only, remove the tag"
+            _stop(message, self.place(event.start_mark), path)
         if isinstance(event, yaml.ScalarEvent):
             value = read_scalar(event.value) if event.implicit[0] else event.value
             node, height = self.node(value, event), 0
@@ -315,7 +318,7 @@ class _Composer:
             node.key_line, node.key_column = mark.line, mark.column + (self.source.shift if mark.line == 0 else 0)
             if key in own:
                 first = own[key].key_line
-                lines = f"in lines {first + 1} and {mark.line + 1}" if first != mark.line else f"in line {first + 1}"
+                lines = f"in lines {first + 1} and {mark.line + 1}" if first != mark.line else "in one line"
                 message = f"the key is written twice, {lines}; keep one of them"
                 self.problems.append(Problem(message, format_path((*path, key)), self.place(mark)))
             else:
@@ -326,7 +329,7 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             if event.tag is not None:
                 message = "tags are not allowed; a config holds plain values only, remove the tag"
-                self.problems.append(Problem(message, format_path(path) or None, self.place(event.start_mark)))
+                _stop(message, self.place(event.start_mark), path)
             if event.anchor is not None:
                 self.anchors[event.anchor] = (self.node(event.value, event), 1, 0)
             return str(event.value)
@@ -362,16 +365,16 @@ def _explain(error: yaml.MarkedYAMLError, text: str, composer: _Composer) -> tup
     character = row[column : column + 1]
     why = problem
     if "mapping values are not allowed" in problem:
-        why = (
-            "`: ` is not allowed here; is the line above complete and the indentation right? Quote text that holds `: `"
-        )
+        why = "`:` cannot stand here; does the line above lack its `:`, or is the indentation off? Quote text with `: `"
     elif "cannot start any token" in problem:
         why = f"text cannot start with {character!r}; put it in quotes"
     elif "unexpected end of stream" in problem and "quoted" in context:
-        why = "the quotes are not closed"
+        why = "the quotes that open here are not closed"
+        if error.context_mark is not None:
+            line, column = error.context_mark.line, error.context_mark.column
     elif "flow sequence" in context or "flow mapping" in context:
         opened, closing = ("[", "]") if "sequence" in context else ("{", "}")
-        why = f"what {opened} opens here is not closed: expected `,` or `{closing}`"
+        why = f"the {opened} that opens here is not closed: expected `,` or `{closing}`"
         if error.context_mark is not None and (line != error.context_mark.line or not row[column:].strip()):
             line, column = error.context_mark.line, error.context_mark.column
         else:
