@@ -25,13 +25,13 @@ from trainkit.errors import TrainkitError
 from trainkit.journal import (
     Entry,
     Journal,
+    commit,
     follow_pointer,
+    in_order,
     known_sha256,
-    move_pointers,
     read_journal,
     retain,
     with_uncommitted,
-    write_journal,
 )
 from trainkit.state_dicts import check_fits, plain_state, refuse_non_finite, tensor_bytes
 
@@ -112,10 +112,8 @@ class CheckpointFolder:
         notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale_temps(self.path)]
         known = read_journal(self.path)
         journal, changes = with_uncommitted(self.path, known)
-        if journal != known and (journal.entries or known is not None):
-            durable.fsync_folder(self.path, intact=_INTACT)  # the names first, then the journal that relies on them
-            write_journal(self.path, journal)
-        move_pointers(self.path, journal)
+        if (journal != known and (journal.entries or known is not None)) or not in_order(self.path, journal):
+            self._commit_found(journal)
         self._journal = journal
         return notes + changes
 
@@ -123,8 +121,7 @@ class CheckpointFolder:
         """Forget the journal and write it again from the files; returns what was done, in words."""
         known = read_journal(self.path)
         journal, notes = with_uncommitted(self.path, Journal(known.folder) if known else None)
-        write_journal(self.path, journal)
-        move_pointers(self.path, journal)
+        self._commit_found(journal)
         self._journal = journal
         return notes
 
@@ -162,7 +159,6 @@ class CheckpointFolder:
         journal, retired = retain(self._journal, entry, keep_last=keep_last, protect=protected)
         self._journal = None  # until all is done, the files know more than this object
         self._commit(journal, path)
-        move_pointers(self.path, journal)
         self._journal = journal
         self._delete(retired)
         return path
@@ -195,9 +191,13 @@ class CheckpointFolder:
             return path, replace(entry, sha256=draft.sha256, size=draft.size)
         raise TrainkitError(f"{self.path / entry.name}: ten thousand files have this name already")
 
+    def _commit_found(self, journal: Journal) -> None:
+        durable.fsync_folder(self.path, intact=_INTACT)  # the names first, then the journal that relies on them
+        commit(self.path, journal)
+
     def _commit(self, journal: Journal, path: Path) -> None:
         try:
-            write_journal(self.path, journal)
+            commit(self.path, journal)
         except BaseException:
             now = read_journal(self.path)
             if now is None or now.find(path.name) is None:

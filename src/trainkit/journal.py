@@ -93,11 +93,28 @@ def read_journal(folder: str | Path) -> Journal | None:
         return None
 
 
-def write_journal(folder: str | Path, journal: Journal) -> None:
-    """Replace the journal: what it names is committed when this returns."""
+def commit(folder: str | Path, journal: Journal) -> None:
+    """Replace the journal and let ``best`` and ``last`` name what it says: committed when this returns.
+
+    The files that the journal names must be durable, names included. One flush of the folder serves all three: in
+    whatever order a loss of power keeps them, each is the old or the new one, and names files that are there.
+    """
+    folder = Path(folder)
     value = {"format": _FORMAT, "folder": journal.folder, "best": journal.best, "last": journal.last}
     value["entries"] = [asdict(entry) for entry in journal.entries]
-    durable.write_json(Path(folder) / JOURNAL_NAME, {**value, _SELF_HASH: _hash_of(value)}, intact=_INTACT)
+    text = json.dumps({**value, _SELF_HASH: _hash_of(value)}, indent=1, ensure_ascii=False, allow_nan=False)
+    _replace(folder / JOURNAL_NAME, text)
+    for pointer, name in journal.pointed().items():
+        if read_pointer(folder / pointer) != folder / name:
+            _replace(folder / pointer, name)
+    durable.fsync_folder(folder, intact=_INTACT)
+
+
+def _replace(path: Path, text: str) -> None:
+    with durable.Draft(path, intact=_INTACT) as draft:
+        draft.write(f"{text}\n".encode())
+        draft.finish()
+        draft.publish(overwrite=True)
 
 
 def _hash_of(value: Mapping[str, Any]) -> str:
@@ -170,19 +187,10 @@ def retain(
     return replace(journal, entries=kept, best=best), tuple(entry for entry in entries if entry.name not in safe)
 
 
-def move_pointers(folder: str | Path, journal: Journal) -> None:
-    """Let ``best`` and ``last`` name what the journal says; each is the old or the new one at any moment."""
-    moved = False
-    for pointer, name in journal.pointed().items():
-        path = Path(folder) / pointer
-        if read_pointer(path) != path.with_name(name):
-            with durable.Draft(path, intact=_INTACT) as draft:
-                draft.write(f"{name}\n".encode())
-                draft.finish()
-                draft.publish(overwrite=True)
-            moved = True
-    if moved:
-        durable.fsync_folder(folder, intact=_INTACT)
+def in_order(folder: str | Path, journal: Journal) -> bool:
+    """Whether ``best`` and ``last`` name what the journal says."""
+    pointed = journal.pointed()
+    return all(read_pointer(Path(folder) / pointer) == Path(folder) / name for pointer, name in pointed.items())
 
 
 def read_pointer(path: Path) -> Path | None:
