@@ -16,7 +16,11 @@ from trainkit.state_dicts import plain_state
 def tiny_state(step: int) -> dict:
     """A state whose every tensor says which step it is."""
     weights = {"layer.weight": torch.full((2, 3), float(step)), "layer.bias": torch.full((2,), float(step))}
-    return {"model": weights, "optimizer": {"state": {0: {"step": torch.tensor(float(step))}}}, "progress": {"step": step}}
+    return {
+        "model": weights,
+        "optimizer": {"state": {0: {"step": torch.tensor(float(step))}}},
+        "progress": {"step": step},
+    }
 
 
 def save(folder: CheckpointFolder, step: int, *, best: bool = False, keep_last: int = 2, protect=()) -> Path:
@@ -96,7 +100,9 @@ def problems_after_crash(folder: Path, marks: list[str]) -> list[str]:
     journal = read_journal(folder)
     if journal is None and (folder / "checkpoints.json").exists():
         problems.append("found a broken journal")
-    problems += [f"the journal names {e.name}" for e in (journal.entries if journal else ()) if not (folder / e.name).exists()]
+    problems += [
+        f"the journal names {e.name}" for e in (journal.entries if journal else ()) if not (folder / e.name).exists()
+    ]
     for pointer in POINTERS:
         try:
             follow_pointer(folder / pointer)
