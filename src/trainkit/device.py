@@ -92,7 +92,7 @@ def _native_bf16(device: torch.device) -> str | None:
     """
     if device.type == "cuda":
         return "bf16 tensor cores" if torch.cuda.get_device_capability(device) >= (8, 0) else None
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return None
     flags = _cpu_flags()
     return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), None)

@@ -140,7 +140,7 @@ class Batches:
 
     def _copied_ahead(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
         """CUDA: a chunk is on its way over the bus while the batches of the chunk before it are worked on."""
-        copying = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        copying = torch.cuda.Stream(self._device)
         waiting: list[tuple[Batch, torch.cuda.Event]] = []
         for positions in chunks:
             waiting.append(self._sent(positions, copying))
