@@ -10,6 +10,7 @@ import typer
 
 from trainkit.data import cache
 from trainkit.data.cache import Entry
+from trainkit.errors import UserError
 
 app = typer.Typer(help="Show and free the cached data sets.", no_args_is_help=True)
 
@@ -36,6 +37,12 @@ def clear_command(
 ) -> None:
     """Remove cached arrays. They are built again when a run needs them."""
     folder = cache.cache_root()
+    known = [entry.key for entry in cache.list_entries(folder)]
+    for key in keys or []:
+        if len(key) < 4 or not any(name.startswith(key) for name in known):
+            raise UserError(
+                f"no cached entry has the key {key!r}; trainkit data list shows the keys (4 digits or more)"
+            )
     removed = cache.clear_entries(folder, keys or None)
     total = sum(entry.num_bytes for entry in removed)
     if as_json:

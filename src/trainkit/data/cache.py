@@ -380,11 +380,8 @@ def list_entries(cache_dir: Path) -> list[Entry]:
 
 def clear_entries(cache_dir: Path, keys: Sequence[str] | None = None) -> list[Entry]:
     """Remove the entries with these keys (or their first digits), or all; leftovers too. Returns what was removed."""
-    chosen = [
-        entry
-        for entry in list_entries(cache_dir)
-        if keys is None or any(entry.key.startswith(key) or entry.path.name == key for key in keys)
-    ]
+    entries = list_entries(cache_dir)
+    chosen = [entry for entry in entries if keys is None or any(entry.key.startswith(key) for key in keys)]
     for entry in chosen:
         remove_entry(cache_dir, entry.path)
     clear_stale(cache_dir)

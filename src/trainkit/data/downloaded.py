@@ -57,8 +57,8 @@ def load_downloaded(
     """The official parts ``"train"`` and ``"test"`` as uint8 images (N, C, H, W); validation comes out of train.
 
     The files lie as torchvision lays them out: ``root/MNIST/raw`` (``FashionMNIST``, ``KMNIST``), plain or ``.gz``,
-    or in ``root`` itself; ``root/cifar-10-batches-py`` and ``root/cifar-100-python``. With ``cache_dir``, what has to be
-    unpacked is kept there: later calls neither unpack nor import torchvision.
+    or in ``root`` itself; ``root/cifar-10-batches-py`` and ``root/cifar-100-python``. With ``cache_dir``, what has to
+    be unpacked is kept there: later calls neither unpack nor import torchvision.
 
     Raises:
         ProblemsError: Files are missing and could not be, or must not be, downloaded.
