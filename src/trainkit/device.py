@@ -12,6 +12,9 @@ import torch
 
 from trainkit.errors import Problem, ProblemsError
 
+_CGROUP = Path("/sys/fs/cgroup")
+"""Limits of the container, as version 2 of control groups shows them inside it."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -132,7 +135,7 @@ def set_num_threads(requested: int | str) -> Choice:
 def _cgroup_cpus() -> int | None:
     """CPUs that a cgroup v2 quota allows, rounded up; None without a quota."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
     except (OSError, ValueError):
         return None
     return None if quota == "max" else max(1, -(-int(quota) // int(period)))
@@ -154,7 +157,7 @@ def free_host_bytes() -> int:
     free = _meminfo_available()
     if free is None:
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _cgroup_free()
+    limit = _cgroup_free_bytes()
     return free if limit is None else min(free, limit)
 
 
@@ -166,13 +169,12 @@ def _meminfo_available() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _cgroup_free() -> int | None:
+def _cgroup_free_bytes() -> int | None:
     """Bytes left under a cgroup v2 limit; file pages that can be dropped do not count as used."""
-    folder = Path("/sys/fs/cgroup")
     try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        lines = (folder / "memory.stat").read_text().splitlines()
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = int((_CGROUP / "memory.current").read_text())
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
     except (OSError, ValueError):
         return None
     if limit == "max":
