@@ -16,7 +16,7 @@ from trainkit.guard import Guard
 from trainkit.losses import Loss
 from trainkit.metrics import ClassificationMetrics, RegressionMetrics
 from trainkit.seeding import seed_default_generators
-from trainkit.state import EpochTotals, TrainState, gradients, set_learning_rate
+from trainkit.state import EpochTotals, Progress, TrainState, gradients, set_learning_rate
 
 Unit = Literal["epochs", "steps", "minutes"]
 Outcome = Literal["finished", "early stopping", "interrupted"]
@@ -90,6 +90,7 @@ def fit(
             saver.save()
             return "interrupted"
         metrics = {"train_loss": state.totals.mean_loss}
+        loss_max = state.totals.loss_max
         if plan.loss.is_classification:
             metrics["train_accuracy"] = state.totals.num_correct / state.totals.num_samples
         if val is not None:
@@ -106,7 +107,7 @@ def fit(
         state.totals = EpochTotals()
         improved = state.judge(metrics)
         last = progress.epochs_completed == plan.epochs or state.stopped_early
-        recorder.log(epoch_record(state, metrics, improved=improved))
+        recorder.log(epoch_record(state, metrics, loss_max=loss_max, improved=improved))
         if improved or last or saver.due_after_epoch() or should_stop():
             saver.save(metrics, best=improved)
         if should_stop() and not last:
@@ -129,7 +130,8 @@ def train_epoch(
     kept: list[StepResult] = []
     started = time.perf_counter()
     state.model.train()
-    for batch in train.epoch(progress.epochs_completed, start=progress.batches_completed):
+    batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
+    for batch in timed(batches, progress):
         seed_default_generators(plan.seed, "dropout", progress.steps_completed)
         lr = state.learning_rate()
         set_learning_rate(state.optimizer, lr=lr, momentum=state.schedule.momentum_at(progress.steps_completed))
@@ -157,6 +159,17 @@ def train_epoch(
     add_up(state.totals, kept, plan.loss)
     progress.train_seconds += time.perf_counter() - started
     return True
+
+
+def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
+    """The same batches, with the host's time of waiting for them counted."""
+    while True:
+        started = time.perf_counter()
+        batch = next(batches, None)
+        progress.data_seconds += time.perf_counter() - started
+        if batch is None:
+            return
+        yield batch
 
 
 class StepResult(NamedTuple):
@@ -257,6 +270,7 @@ def add_up(totals: EpochTotals, kept: Sequence[StepResult], loss: Loss) -> None:
     for value, weight in zip(torch.stack([step.loss for step in steps]).tolist(), weights, strict=True):
         totals.loss_sum += value * weight
         totals.weight_sum += weight
+        totals.loss_max = max(totals.loss_max, value)
     totals.num_samples += sum(len(step.targets) for step in steps)
     if loss.is_classification:
         outputs, targets = torch.cat([s.outputs for s in steps]), torch.cat([s.targets for s in steps])
@@ -324,7 +338,7 @@ def step_record(state: TrainState, *, loss: float, lr: float) -> dict[str, Any]:
     }
 
 
-def epoch_record(state: TrainState, metrics: Mapping[str, float], *, improved: bool) -> dict[str, Any]:
+def epoch_record(state: TrainState, metrics: Mapping[str, float], *, loss_max: float, improved: bool) -> dict[str, Any]:
     """A line of the log; the seconds are those of the whole run so far."""
     progress = state.progress
     return {
@@ -332,11 +346,13 @@ def epoch_record(state: TrainState, metrics: Mapping[str, float], *, improved: b
         "step": progress.steps_completed,
         "epoch": progress.epochs_completed,
         **metrics,
+        "train_loss_max": loss_max,
         "best": improved,
         "lr": state.optimizer.param_groups[0]["lr"],
         "samples_seen": progress.samples_seen,
         "steps_skipped": progress.steps_skipped,
         "train_seconds": round(progress.train_seconds, 3),
+        "data_seconds": round(progress.data_seconds, 3),
         "validation_seconds": round(progress.validation_seconds, 3),
         "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
     }

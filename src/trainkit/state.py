@@ -28,6 +28,8 @@ class Progress:
     steps_skipped: int = 0
     samples_seen: int = 0
     train_seconds: float = 0.0
+    data_seconds: float = 0.0
+    """The part of ``train_seconds`` that was spent waiting for batches."""
     validation_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
 
@@ -38,6 +40,8 @@ class EpochTotals:
 
     loss_sum: float = 0.0
     weight_sum: float = 0.0
+    loss_max: float = 0.0
+    """Of a batch: a spike that the mean hides."""
     num_correct: int = 0
     num_samples: int = 0
 
