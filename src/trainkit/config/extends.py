@@ -6,6 +6,7 @@ from pathlib import Path as FilePath
 
 from trainkit.config.reader import Node, read_file
 from trainkit.config.suggest import closest
+from trainkit.config.writer import flow
 from trainkit.errors import ConfigError, Problem
 
 MAX_BASES = 16
@@ -20,8 +21,7 @@ def read_with_bases(path: FilePath) -> tuple[Node, str, list[Problem], tuple[str
     files = [path]
     chain = [node]
     while True:
-        base, more = _base_of(chain[-1], files)
-        problems += more
+        base = _base_of(chain[-1], files)
         if base is None:
             break
         files.append(base)
@@ -58,14 +58,15 @@ def _without_extends(node: Node) -> Node:
     return Node(kept, node.source, node.line, node.column)
 
 
-def _base_of(node: Node, files: list[FilePath]) -> tuple[FilePath | None, list[Problem]]:
+def _base_of(node: Node, files: list[FilePath]) -> FilePath | None:
     assert isinstance(node.value, dict)
     entry = node.value.get("extends")
     if entry is None:
-        return None, []
+        return None
     if not isinstance(entry.value, str) or not entry.value.strip() or "\0" in entry.value:
-        what = "expected the path of one config file, relative to this one, such as base.yaml"
-        return None, [Problem(what, "extends", entry.place)]
+        got = flow(entry.plain()) if not isinstance(entry.value, str) else repr(entry.value[:60])
+        what = f"expected the path of one config file, relative to this one, such as base.yaml, got {got[:60]}"
+        raise ConfigError([Problem(what, "extends", entry.place)])
     path = files[-1].parent / entry.value
     if not path.exists():
         near = closest(path.name, _neighbours(path))
@@ -73,11 +74,11 @@ def _base_of(node: Node, files: list[FilePath]) -> tuple[FilePath | None, list[P
         raise ConfigError([Problem(f"there is no such file, got {entry.value!r}; {hint}", "extends", entry.place)])
     if any(path.samefile(file) for file in files):
         route = " -> ".join(file.name for file in [*files, path])
-        message = f"the files extend each other in a circle ({route}); remove one of the `extends:`"
+        message = f"the files extend each other in a circle ({route}); remove one `extends:`"
         raise ConfigError([Problem(message, "extends", entry.place)])
     if len(files) > MAX_BASES:
         raise ConfigError([Problem(f"more than {MAX_BASES} files extend one another", "extends", entry.place)])
-    return path, []
+    return path
 
 
 def _neighbours(path: FilePath) -> list[str]:

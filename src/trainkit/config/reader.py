@@ -366,6 +366,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str, composer: _Composer) -> tup
     why = problem
     if "mapping values are not allowed" in problem:
         why = "`:` cannot stand here; does the line above lack its `:`, or is the indentation off? Quote text with `: `"
+    elif "block sequence entries" in problem:
+        why = "a list cannot start here; put each `- item` on a line of its own, or write [item, item]"
     elif "cannot start any token" in problem:
         why = f"text cannot start with {character!r}; put it in quotes"
     elif "unexpected end of stream" in problem and "quoted" in context:
