@@ -59,9 +59,8 @@ class Record:
 @dataclass(frozen=True)
 class _Entry:
     raw_name: bytes
-    flags: int
-    method: int
-    when: tuple[int, int]
+    common: tuple[int, int, int, int, int]
+    """Version needed, flags, method, time, date: also in the header before the record."""
     crc: int
     size: int
     header_offset: int
@@ -243,22 +242,23 @@ def _read_entries(directory: bytes, path: str | Path, count: int) -> list[_Entry
         if position + _CENTRAL.size > len(directory):
             raise DamagedFile(path, "damaged: the zip directory is cut short")
         fields = _CENTRAL.unpack_from(directory, position)
-        magic, _, _, flags, method, time, date, crc, packed, size, name_length, extra_length, comment, disk = fields[
-            :14
-        ]
-        header_offset = fields[16]
+        magic, version, flags, method, time, date = fields[0], *fields[2:7]
+        crc, packed, size, name_length, extra_length = fields[7:12]
+        comment, disk, internal, external, header_offset = fields[12:]
         position += _CENTRAL.size
         name = directory[position : position + name_length]
         extra = directory[position + name_length : position + name_length + extra_length]
         position += name_length + extra_length
-        if magic != b"PK\x01\x02" or comment or disk or position > len(directory):
+        # Attributes are refused because one of them says "a folder": for such a record torch.load returns memory that
+        # nobody has written to.
+        if magic != b"PK\x01\x02" or comment or disk or internal or external or position > len(directory):
             raise DamagedFile(path, "damaged: the zip directory makes no sense")
         size, packed, header_offset = _widen(_extra_fields(extra, path).get(1), size, packed, header_offset, path=path)
         if method != 0:
             raise DamagedFile(path, "refused: its records are compressed, which torch.save does not do")
         if packed != size or flags & ~(_HAS_DESCRIPTOR | _UTF8):
             raise DamagedFile(path, "damaged or forged: a record that is not stored as it is")
-        entries.append(_Entry(name, flags, method, (time, date), crc, size, header_offset))
+        entries.append(_Entry(name, (version, flags, method, time, date), crc, size, header_offset))
     if position != len(directory):
         raise DamagedFile(path, "damaged: the zip directory does not end where the file says")
     return entries
@@ -313,16 +313,16 @@ def _check_local_header(
     if start + _LOCAL.size > limit:
         raise differs
     fields = _LOCAL.unpack(_read_at(file, path, start, _LOCAL.size))
-    magic, _, flags, method, time, date, crc, packed, size, name_length, extra_length = fields
+    magic, crc, packed, size, name_length, extra_length = fields[0], *fields[6:]
     after = _read_at(file, path, start + _LOCAL.size, name_length + extra_length)
-    if (magic, flags, method, (time, date)) != (b"PK\x03\x04", entry.flags, entry.method, entry.when):
+    if magic != b"PK\x03\x04" or fields[1:6] != entry.common:
         raise differs
     if after[:name_length] != entry.raw_name:
         raise differs
     wide = _extra_fields(after[name_length:], path).get(1)
     begin = start + _LOCAL.size + name_length + extra_length
     end = begin + entry.size
-    if flags & _HAS_DESCRIPTOR:
+    if entry.common[1] & _HAS_DESCRIPTOR:
         # miniz writes zeros here and the numbers behind the record, 64 bits wide where the header has a zip64 field.
         layout = struct.Struct("<4sI2I" if wide is None else "<4sI2Q")
         if (crc, packed, size) not in ((0, 0, 0), (0, 0xFFFFFFFF, 0xFFFFFFFF)) or end + layout.size > limit:
