@@ -63,7 +63,9 @@ class _Entry:
     """Version needed, flags, method, time, date: also in the header before the record."""
     crc: int
     size: int
+    packed: int
     header_offset: int
+    has_attributes: bool
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -102,8 +104,9 @@ def read_directory(file: BinaryIO, path: str | Path) -> dict[str, Record]:
     records: dict[str, Record] = {}
     position = 0
     top = entries[0].raw_name.partition(b"/")[0]
-    for entry in sorted(entries, key=lambda entry: entry.header_offset):
-        name = _record_name(entry, top, path)
+    named = [(_record_name(entry, top, path), entry) for entry in entries]
+    for name, entry in sorted(named, key=lambda pair: pair[1].header_offset):
+        _refuse_unusual(entry, name, path)
         if name in records:
             raise DamagedFile(path, f"damaged or forged: two records are called {name}")
         if entry.header_offset != position:
@@ -249,16 +252,11 @@ def _read_entries(directory: bytes, path: str | Path, count: int) -> list[_Entry
         name = directory[position : position + name_length]
         extra = directory[position + name_length : position + name_length + extra_length]
         position += name_length + extra_length
-        # Attributes are refused because one of them says "a folder": for such a record torch.load returns memory that
-        # nobody has written to.
-        if magic != b"PK\x01\x02" or comment or disk or internal or external or position > len(directory):
+        if magic != b"PK\x01\x02" or comment or disk or position > len(directory):
             raise DamagedFile(path, "damaged: the zip directory makes no sense")
         size, packed, header_offset = _widen(_extra_fields(extra, path).get(1), size, packed, header_offset, path=path)
-        if method != 0:
-            raise DamagedFile(path, "refused: its records are compressed, which torch.save does not do")
-        if packed != size or flags & ~(_HAS_DESCRIPTOR | _UTF8):
-            raise DamagedFile(path, "damaged or forged: a record that is not stored as it is")
-        entries.append(_Entry(name, (version, flags, method, time, date), crc, size, header_offset))
+        common = (version, flags, method, time, date)
+        entries.append(_Entry(name, common, crc, size, packed, header_offset, bool(internal or external)))
     if position != len(directory):
         raise DamagedFile(path, "damaged: the zip directory does not end where the file says")
     return entries
@@ -302,6 +300,15 @@ def _record_name(entry: _Entry, top: bytes, path: str | Path) -> str:
     raise DamagedFile(
         path, f"not a trainkit checkpoint: a zip file with a record {shown!r}, which torch.save never writes"
     )
+
+
+def _refuse_unusual(entry: _Entry, name: str, path: str | Path) -> None:
+    _, flags, method, _, _ = entry.common
+    if method != 0:
+        raise DamagedFile(path, "a zip file with compressed records, which torch.save does not write")
+    # One attribute says "a folder": for such a record torch.load returns memory that nobody has written to.
+    if entry.packed != entry.size or flags & ~(_HAS_DESCRIPTOR | _UTF8) or entry.has_attributes:
+        raise DamagedFile(path, f"damaged or forged: the record {name} is not stored as torch.save stores it")
 
 
 def _check_local_header(
