@@ -130,24 +130,30 @@ def default_at(path: Path, data: Any) -> Any:
     return default
 
 
-def homes_of(key: str) -> Iterator[tuple[str, str | None]]:
+def homes_of(key: str) -> list[tuple[str, str | None]]:
     """Where a key belongs: ``("training", None)``, or ``("optimizer", "sgd")`` for the knob of a variant."""
-    if key in Config.model_fields:
-        yield "", None
+    return _all_homes().get(key, [])
+
+
+@cache
+def _all_homes() -> dict[str, list[tuple[str, str | None]]]:
+    homes: dict[str, list[tuple[str, str | None]]] = {name: [("", None)] for name in Config.model_fields}
     for name, field in Config.model_fields.items():
-        yield from _homes(key, name, annotation_of(field), depth=0)
+        for key, where, variant in _homes(name, annotation_of(field), depth=0):
+            homes.setdefault(key, []).append((where, variant))
+    return homes
 
 
-def _homes(key: str, where: str, annotation: Any, depth: int) -> Iterator[tuple[str, str | None]]:
+def _homes(where: str, annotation: Any, depth: int) -> Iterator[tuple[str, str, str | None]]:
     item = item_annotation(annotation)
     if item is not None and sections(item):
         where, annotation = f"{where}[...]", item
     for section in sections(annotation):
-        if key in section.model_fields and key != "type":
-            yield where, type_name(section)
-        if depth < 2:
-            for name, field in section.model_fields.items():
-                yield from _homes(key, f"{where}.{name}", annotation_of(field), depth + 1)
+        for name, field in section.model_fields.items():
+            if name != "type":
+                yield name, where, type_name(section)
+            if depth < 2:
+                yield from _homes(f"{where}.{name}", annotation_of(field), depth + 1)
 
 
 # --- the expected value in words ---------------------------------------------------------------------------------

@@ -58,11 +58,14 @@ def _sections_in(annotation: Any, found: dict[str, type[Section]]) -> None:
 def _fill_defaults(section: type[Section], schema: dict[str, Any]) -> None:
     """Defaults that are made by a factory are not in pydantic's output."""
     for name, field in section.model_fields.items():
+        entry = schema["properties"][name]
+        if "$ref" in entry:
+            entry = schema["properties"][name] = {"allOf": [{"$ref": entry["$ref"]}]}
+        if field.description:
+            entry["description"] = field.description
         if field.default_factory is not None:
             default = field.get_default(call_default_factory=True)
-            if isinstance(default, Section):
-                default = type_name(type(default)) or {}
-            schema["properties"][name]["default"] = default
+            entry["default"] = (type_name(type(default)) or {}) if isinstance(default, Section) else default
 
 
 def _tidy(node: Any) -> Any:

@@ -44,8 +44,11 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[Path, 
     groups: dict[Path, list[Mapping[str, Any]]] = {}
     for error in errors:
         path = _path_of(error["loc"], data)
-        if error["type"].startswith("union_tag") and isinstance(_value_at(path, data), dict):
-            path = (*path, "type")
+        value = _value_at(path, data)
+        if error["type"].startswith("union_tag") and isinstance(value, dict):
+            misspelt = _misspelt_type(annotation_at(path, data), value)
+            path = (*path, misspelt or "type")
+            error = {**error, "type": "misspelt_type"} if misspelt else error
         groups.setdefault(path, []).append(error)
     renamed = {
         (*path[:-1], near)
@@ -58,7 +61,7 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[Path, 
             continue  # the misspelt key is told, with this one as the suggestion
         if any(len(other) > len(path) and other[: len(path)] == path for other in groups) and _is_union(path, data):
             continue  # the value chose another alternative: that one's mistake is told
-        is_key = any(error["type"] in ("extra_forbidden", "missing") for error in group)
+        is_key = group[0]["type"] in ("extra_forbidden", "missing", "misspelt_type")
         found.append((path, is_key, _message(path, group, data)))
     return found
 
@@ -100,6 +103,8 @@ def _message(path: Path, group: list[Mapping[str, Any]], data: Any) -> str:
     parent = _value_at(path[:-1], data)
     if kind == "extra_forbidden":
         return _unknown_key(path, parent, data)
+    if kind == "misspelt_type":
+        return f"unknown key in {format_path(path[:-1])}; did you mean type?"
     if kind == "missing":
         return _missing(path, data)
     value = _value_at(path, data)
@@ -147,8 +152,8 @@ def _unknown_key(path: Path, parent: Any, data: Any) -> str:
     near = _near_key(path, data)
     exact = _home(key, format_path(path[:-1])) if len(key) > 1 else None
     where = f"unknown key in {here}" if here else "unknown section"
-    if near and not exact:
-        return f"{where}; did you mean {near}?"
+    if near:
+        return f"{where}; did you mean {near}?" + (f" ({key} itself belongs {exact})" if exact else "")
     knobs = {field: other for other, model in variants(annotation).items() for field in model.model_fields}
     if sibling := closest(key, knobs):
         owners = [other for other, model in variants(annotation).items() if sibling in model.model_fields]
@@ -217,6 +222,14 @@ def _bad_choice(annotation: Any, value: Any) -> str:
         return f"expected one of {', '.join(choices)}, got {shown(name)}"
     near = closest(name, choices)
     return f"unknown type: expected one of {', '.join(choices)}, got {shown(name)}" + _choice_hint(name, near)
+
+
+def _misspelt_type(annotation: Any, value: dict[str, Any]) -> str | None:
+    """The key that was probably meant to be ``type``, where that is missing."""
+    if "type" in value:
+        return None
+    known = {name for model in variants(annotation).values() for name in model.model_fields}
+    return next((key for key in value if key not in known and closest(key, ["type"])), None)
 
 
 def _choice_hint(name: str, near: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -67,6 +66,18 @@ def scalar(value: Any) -> str:
         return str(value)
     text = str(value)
     plain = _SAFE.fullmatch(text) and text == text.strip() and text.lower() not in _YAML_1_1
-    return (
-        text if plain and isinstance(read_scalar(text), str) else json.dumps(text, ensure_ascii=not text.isprintable())
-    )
+    return text if plain and isinstance(read_scalar(text), str) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """In double quotes; what cannot be printed is escaped (not as JSON does: YAML knows no pairs of surrogates)."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"
