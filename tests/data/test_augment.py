@@ -41,6 +41,15 @@ def test_a_sample_does_not_depend_on_its_neighbours(rows: list[int], epoch: int)
     assert torch.equal(apart, together[rows])
 
 
+@pytest.mark.parametrize("step", [ColorJitter(contrast=0.5), RandomAffine((-30.0, 30.0), interpolation="bilinear")])
+def test_a_large_image_alone_is_split_over_threads_without_a_trace(step: Step) -> None:
+    images = torch.randint(0, 256, (3, 1, 300, 301), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pipeline = build_pipeline((step,), input_shape=(1, 300, 301), seed=3, random=True)
+    together = pipeline(images, np.arange(3), epoch=0)
+    for index in range(3):
+        assert torch.equal(pipeline(images[[index]], np.array([index]), epoch=0)[0], together[index])
+
+
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
 def test_the_number_of_threads_changes_nothing(num_threads: int) -> None:
     pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
