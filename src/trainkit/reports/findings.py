@@ -7,14 +7,14 @@ consequences: where the inputs are out of scale, nothing is said about the loss 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainkit.reports.history import History, number
 
 if TYPE_CHECKING:
-    from trainkit.reports.look import DeadUnits, Look
+    from trainkit.reports.facts import DeadUnits
 
 TOO_HIGH_START = 3.0
 """A batch loss of so many times that of a network which knows nothing: the first steps went astray."""
@@ -64,9 +64,13 @@ class Evidence:
     config: Mapping[str, Any]
     """Every value, as plain data."""
     facts: Mapping[str, Any]
-    """What was measured before the first step (``look.facts_before_training``); {} where it is not known."""
-    look: Look | None = None
-    """The trained model on a split."""
+    """What was measured before the first step (``facts.facts_before_training``); {} where it is not known."""
+    split: str = ""
+    """Where the trained model was looked at."""
+    class_names: Sequence[str] = ()
+    confusion: Sequence[Sequence[int]] | None = None
+    """Rows are the true classes, columns the predicted ones."""
+    dead_units: tuple[DeadUnits, ...] = ()
     failure: str | None = None
 
     @property
@@ -230,7 +234,8 @@ def overfitting(evidence: Evidence) -> Finding | None:
     if val[-1] > rise * val[lowest] and train[-1] < 0.8 * train[lowest] and matters:
         texts.append(
             f"The validation loss was lowest in epoch {history.epochs[lowest]['epoch']} ({val[lowest]:.4g}) and has "
-            f"risen to {val[-1]:.4g} since, while the training loss went on falling ({train[lowest]:.4g} to {train[-1]:.4g})."
+            f"risen to {val[-1]:.4g} since, while the training loss went on falling "
+            f"({train[lowest]:.4g} to {train[-1]:.4g})."
         )
     if not texts:
         return None
@@ -262,24 +267,23 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
 
 
 def class_collapse(evidence: Evidence) -> Finding | None:
-    look = evidence.look
-    if look is None or look.confusion is None:
+    if evidence.confusion is None:
         return None
-    total = sum(map(sum, look.confusion))
-    support = [sum(row) for row in look.confusion]
-    said = [sum(row[column] for row in look.confusion) for column in range(len(support))]
+    support = [sum(row) for row in evidence.confusion]
+    said = [sum(column) for column in zip(*evidence.confusion, strict=True)]
+    total = sum(support)
     never = [k for k in range(len(said)) if said[k] == 0 and support[k] >= 10]
     favourite = max(range(len(said)), key=said.__getitem__)
     one = said[favourite] > 0.9 * total and support[favourite] < 0.75 * total
     if not never and not one:
         return None
-    names = look.class_names
+    names, split = evidence.class_names, evidence.split
     text = (
-        f"{said[favourite] / total:.0%} of the {look.split} samples are called {names[favourite]}, which "
+        f"{said[favourite] / total:.0%} of the {split} samples are called {names[favourite]}, which "
         f"{support[favourite] / total:.0%} of them are."
         if one
         else f"The model never answers {', '.join(names[k] for k in never[:5])}"
-        f"{f' and {len(never) - 5} more' if len(never) > 5 else ''}, although the {look.split} split has "
+        f"{f' and {len(never) - 5} more' if len(never) > 5 else ''}, although the {split} split has "
         f"{sum(support[k] for k in never)} such samples."
     )
     weights = evidence.value("loss.type") in ("cross_entropy", "nll") and evidence.value("loss.weight") is None
@@ -296,8 +300,7 @@ def class_collapse(evidence: Evidence) -> Finding | None:
 
 
 def dead_units(evidence: Evidence) -> Finding | None:
-    layers: tuple[DeadUnits, ...] = () if evidence.look is None else evidence.look.dead_units
-    bad = [layer for layer in layers if layer.total >= 8 and layer.dead > DEAD_SHARE * layer.total]
+    bad = [layer for layer in evidence.dead_units if layer.total >= 8 and layer.dead > DEAD_SHARE * layer.total]
     if not bad:
         return None
     listed = "; ".join(f"{layer.dead} of {layer.total} in {layer.name} ({layer.key})" for layer in bad[:4])

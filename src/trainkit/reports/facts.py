@@ -1,9 +1,10 @@
-"""A look at a model and its data: what findings and pages need beyond the log."""
+"""What findings need to know beyond the log: about the data before training, about the units after it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,36 +28,6 @@ class DeadUnits:
     """The layer's config key."""
     dead: int
     total: int
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """A sample that the model got wrong."""
-
-    index: int
-    """In the part that the split comes from."""
-    true: int
-    predicted: int
-    probability: float
-    """Of the predicted class."""
-    true_probability: float
-
-
-@dataclass(frozen=True)
-class Look:
-    """A trained model on one split."""
-
-    split: str
-    num_samples: int
-    class_names: tuple[str, ...] = ()
-    confusion: list[list[int]] | None = None
-    """Rows are the true classes, columns the predicted ones; None for regression."""
-    wrong: tuple[Wrong, ...] = ()
-    """The most confidently wrong first."""
-    num_wrong: int = 0
-    dead_units: tuple[DeadUnits, ...] = ()
-    values: tuple[list[float], list[float]] | None = None
-    """Regression: true and predicted values of the first target."""
 
 
 def facts_before_training(
@@ -134,79 +105,31 @@ def _outputs_for(loss: Loss, rates: Tensor) -> Tensor:
             return rates.log()
 
 
-@torch.inference_mode()
-def look_at(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    *,
-    loss: Loss,
-    split: str,
-    class_names: Sequence[str],
-    max_wrong: int = 24,
-) -> Look:
-    """Run the model over a split, in evaluation mode, and keep what is worth showing."""
-    model.eval()
-    watched = _watch_units(model)
-    outputs, targets, indices = [], [], []
+@contextmanager
+def watching_units(model: nn.Module) -> Iterator[Callable[[], tuple[DeadUnits, ...]]]:
+    """Watch the ReLU layers while the block runs samples through the model; call what it yields after that."""
+    watches = [_Watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.ReLU | nn.ReLU6)]
     try:
-        for batch in batches:
-            outputs.append(model(batch.inputs).float().cpu())
-            targets.append(batch.targets.cpu())
-            indices.append(batch.indices)
+        yield lambda: tuple(watch.result(model) for watch in watches if watch.alive is not None)
     finally:
-        for watch in watched:
+        for watch in watches:
             watch.handle.remove()
-    said, true = torch.cat(outputs), torch.cat(targets)
-    dead = tuple(watch.result(model) for watch in watched if watch.alive is not None)
-    if not loss.is_classification:
-        values = (true[:, 0].tolist(), said[:, 0].tolist())
-        return Look(split, len(true), dead_units=dead, values=values)
-    probabilities = loss.probabilities(said)
-    predicted = probabilities.argmax(dim=1)
-    size = len(class_names)
-    confusion = torch.bincount(true * size + predicted, minlength=size * size).view(size, size)
-    wrong = (predicted != true).nonzero()[:, 0]
-    sure = probabilities[wrong, predicted[wrong]]
-    worst = wrong[sure.argsort(descending=True, stable=True)[:max_wrong]]
-    at = torch.cat(indices)
-    return Look(
-        split,
-        len(true),
-        class_names=tuple(class_names),
-        confusion=confusion.tolist(),
-        wrong=tuple(
-            Wrong(
-                index=int(at[row]),
-                true=int(true[row]),
-                predicted=int(predicted[row]),
-                probability=probabilities[row, predicted[row]].item(),
-                true_probability=probabilities[row, true[row]].item(),
-            )
-            for row in worst.tolist()
-        ),
-        num_wrong=len(wrong),
-        dead_units=dead,
-    )
 
 
 class _Watch:
     """Which units of a layer have been above 0 for any sample."""
 
-    def __init__(self, name: str, module: nn.Module) -> None:
+    def __init__(self, name: str, layer: nn.Module) -> None:
         self.name = name
         self.alive: Tensor | None = None
-        self.handle = module.register_forward_hook(self._look)
+        self.handle = layer.register_forward_hook(self._look)
 
-    def _look(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _look(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         across = [dim for dim in range(output.dim()) if dim != 1]
-        fired = (output > 0).any(dim=0) if output.dim() == 2 else (output > 0).sum(dim=across) > 0
+        fired = (output > 0).sum(dim=across) > 0
         self.alive = fired if self.alive is None else self.alive | fired
 
     def result(self, model: nn.Module) -> DeadUnits:
         assert self.alive is not None
         total = len(self.alive)
         return DeadUnits(self.name, config_key(model, self.name), total - int(self.alive.sum()), total)
-
-
-def _watch_units(model: nn.Module) -> list[_Watch]:
-    return [_Watch(name, module) for name, module in model.named_modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
