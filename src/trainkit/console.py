@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trainkit.errors import ProblemsError, TrainkitError
+from trainkit.errors import Interrupted, ProblemsError, TrainkitError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,7 @@ def print_error(error: TrainkitError) -> None:
 
         say(render(error, color=use_color()))
     else:
-        say(f"error: {error}")
+        say(str(error) if isinstance(error, Interrupted) else f"error: {error}")
 
 
 def use_color() -> bool:

@@ -92,7 +92,7 @@ def fit(
         metrics = {"train_loss": state.totals.mean_loss}
         loss_max = state.totals.loss_max
         if plan.loss.is_classification:
-            metrics["train_accuracy"] = state.totals.num_correct / state.totals.num_samples
+            metrics["train_accuracy"] = state.totals.accuracy
         if val is not None:
             started = time.perf_counter()
             validation = evaluate(state.eval_model, plan, val, should_stop=should_stop)
@@ -128,6 +128,7 @@ def train_epoch(
     """Train on the rest of the current epoch. Returns whether it was completed, and not stopped before its end."""
     progress = state.progress
     kept: list[StepResult] = []
+    whole = False
     started = time.perf_counter()
     state.model.train()
     batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
@@ -141,24 +142,25 @@ def train_epoch(
         progress.samples_seen += len(batch.targets)
 
         log = progress.steps_completed % plan.log_every == 0
-        stop = should_stop()
         save = saver.due_after_step()
-        if log or stop or save or len(kept) == STEPS_BETWEEN_SUMS:
-            guard.flush()
+        if log or save or len(kept) == STEPS_BETWEEN_SUMS:
+            guard.flush()  # a sync point, like the two below
             add_up(state.totals, kept, plan.loss)
             if log:
                 recorder.log(step_record(state, loss=kept[-1].loss.item(), lr=lr))
             kept.clear()
-        if stop or save:
+        if save:
             progress.train_seconds += time.perf_counter() - started
-            if stop:
-                return False
             saver.save()
             started = time.perf_counter()
+        if should_stop():
+            break
+    else:
+        whole = True
     guard.flush()
     add_up(state.totals, kept, plan.loss)
     progress.train_seconds += time.perf_counter() - started
-    return True
+    return whole
 
 
 def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
@@ -227,7 +229,7 @@ def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tens
     for inputs, targets in zip(batch.inputs.split(size), batch.targets.split(size), strict=True):
         with plan.autocast():
             outputs = plan.forward(inputs)
-        loss = plan.loss.mean(outputs.float(), targets) * (plan.loss.normalizer(targets) / total)
+        loss = plan.loss.sum(outputs.float(), targets) / total
         scale(state, loss).backward()
         losses.append(loss.detach())
         kept.append(outputs.detach())

@@ -62,13 +62,15 @@ class JsonLines:
             self.close()  # the system may have dropped the lines: a second fsync would say that all is well
             raise durable.WriteError(self.path, error, intact="the lines before are intact") from error
 
-    def truncate_after(self, step: int) -> int:
+    def truncate_after(self, step: int, *, epochs: int | None = None) -> int:
         """Keep the records whose ``"step"`` is at most ``step`` (and those without one); returns how many went.
 
+        ``epochs`` are the epochs completed: a checkpoint between an epoch's last step and its validation has the step
+        of the epoch's record, but not the record itself, which will be written again.
         The file is rewritten under another name and replaced, so a crash leaves the old one or the new one.
         """
         lines = self.path.read_bytes().split(b"\n")
-        kept = [line for line in lines if line and _is_kept(line, step)]
+        kept = [line for line in lines if line and _is_kept(line, step, epochs)]
         dropped = sum(1 for line in lines if line) - len(kept)
         if dropped:
             self.close()
@@ -96,12 +98,16 @@ class JsonLines:
         self.close()
 
 
-def _is_kept(line: bytes, step: int) -> bool:
+def _is_kept(line: bytes, step: int, epochs: int | None) -> bool:
     try:
         record = json.loads(line)
     except ValueError:  # zeros or rubbish that a loss of power left in the middle
         return False
-    return isinstance(record, dict) and (not isinstance(record.get("step"), int) or record["step"] <= step)
+    if not isinstance(record, dict):
+        return False
+    if epochs is not None and record.get("type") == "epoch" and record.get("epoch", 0) > epochs:
+        return False
+    return not isinstance(record.get("step"), int) or record["step"] <= step
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:

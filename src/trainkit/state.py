@@ -47,7 +47,12 @@ class EpochTotals:
 
     @property
     def mean_loss(self) -> float:
+        """NaN where every step was skipped."""
         return self.loss_sum / self.weight_sum if self.weight_sum else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        return self.num_correct / self.num_samples if self.num_samples else math.nan
 
 
 @dataclass
@@ -175,7 +180,11 @@ class TrainState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where a checkpoint was taken. The caller has checked that it fits (``checkpoint.check_fits``)."""
         self.model.load_state_dict(state["model"])
+        # Tensors come from the checkpoint, hyperparameters from the config: they may have been changed on purpose.
+        fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(values)
         for part, key in ((self.plateau, "plateau"), (self.scaler, "scaler"), (self.ema, "ema")):
             if part is not None and state[key] is not None:
                 part.load_state_dict(state[key])

@@ -176,4 +176,3 @@ def _pair(size: int | list[int]) -> tuple[int, int]:
 
 def _range(spread: float | list[float]) -> tuple[float, float]:
     return (spread[0], spread[1]) if isinstance(spread, list) else (-spread, spread)
-

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from trainkit.cli import config
+from trainkit.cli import ckpt, config, data
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
-from trainkit.cli.train import train
+from trainkit.cli.train import resume, train
 
 app = typer.Typer(
     name="trainkit",
@@ -18,9 +18,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(train)
+app.command()(resume)
 app.command(name="eval")(evaluate)
 app.command()(export)
 app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
+app.add_typer(ckpt.app, name="ckpt")
 
 
 def version(show: bool) -> None:

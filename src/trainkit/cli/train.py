@@ -1,7 +1,9 @@
-"""``trainkit train CONFIG``."""
+"""``trainkit train CONFIG`` and ``trainkit resume [RUN]``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,15 +12,33 @@ import typer
 from trainkit.cli.options import Json, Quiet, RunsDir, Set, Unset
 
 if TYPE_CHECKING:
-    from trainkit.console import TrainDisplay
     from trainkit.workflows.experiment import Experiment
-    from trainkit.workflows.train import TrainResult
+    from trainkit.workflows.train import Frontend, TrainResult
+
+
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="auto|CHECKPOINT",
+        help="auto: go on with the newest unfinished run of this config, or start one. "
+        "A checkpoint: go on from it in a new run folder.",
+    ),
+]
+InitFrom = Annotated[Path | None, typer.Option(help="Start from the weights of a .pth or .safetensors file.")]
+AllowChange = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY", help="Let a key that changes the result differ from the checkpoint's (repeatable)."),
+]
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="The YAML config.")],
     set_: Set = None,
     unset: Unset = None,
+    resume: Resume = None,
+    init_from: InitFrom = None,
+    allow_change: AllowChange = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -28,32 +48,75 @@ def train(
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
 
-    from trainkit import console
-    from trainkit.signals import catch_stop_signals
     from trainkit.workflows.train import train as run_training
 
-    def make_display(experiment: Experiment, batches_per_epoch: int) -> TrainDisplay:
+    with terminal(quiet=quiet) as frontend:
+        result = run_training(
+            loaded,
+            runs_dir=runs_dir,
+            resume="auto" if resume == "auto" else None if resume is None else Path(resume),
+            init_from=init_from,
+            allow_change=allow_change or (),
+            frontend=frontend,
+        )
+    show(result, json=json)
+
+
+def resume(
+    run: Annotated[Path | None, typer.Argument(help="A run folder; the newest unfinished run when left out.")] = None,
+    set_: Set = None,
+    unset: Unset = None,
+    allow_change: AllowChange = None,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
+    from trainkit.workflows.train import resume as resume_training
+
+    with terminal(quiet=quiet) as frontend:
+        result = resume_training(
+            run,
+            overrides=set_ or (),
+            unset=unset or (),
+            runs_dir=runs_dir,
+            allow_change=allow_change or (),
+            frontend=frontend,
+        )
+    if result is not None:
+        show(result, json=json)
+
+
+@contextmanager
+def terminal(*, quiet: bool) -> Iterator[Frontend]:
+    """Progress on stderr, and signals that stop the run after its step."""
+    from trainkit import console
+    from trainkit.signals import catch_stop_signals
+    from trainkit.workflows.train import Frontend
+
+    def make_display(experiment: Experiment, batches_per_epoch: int) -> console.TrainDisplay:
         spec = experiment.config.training
         return console.TrainDisplay(
             epochs=spec.epochs, batches_per_epoch=batches_per_epoch, batch_size=spec.batch_size, quiet=quiet
         )
 
-    with (
-        console.task_bar("preparing images", quiet=quiet) as progress,
-        catch_stop_signals(
-            lambda name: console.say(f"{name}: finishing the step and saving; Ctrl-C ends at once")
-        ) as stop,
-    ):
-        result = run_training(
-            loaded,
-            runs_dir=runs_dir,
-            make_display=make_display,
+    def on_signal(name: str) -> None:
+        console.say(f"{name}: finishing the step and saving the state; Ctrl-C ends at once")
+
+    with console.task_bar("preparing images", quiet=quiet) as progress, catch_stop_signals(on_signal) as stop:
+        yield Frontend(
             say=(lambda message: None) if quiet else console.say,
             progress=progress,
+            make_display=make_display,
             stop=stop,
         )
+
+
+def show(result: TrainResult, *, json: bool) -> None:
     if json:
-        console.print_json(as_json(result))
+        from trainkit.console import print_json
+
+        print_json(as_json(result))
     else:
         show_result(result)
 

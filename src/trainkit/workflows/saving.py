@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -52,11 +52,10 @@ class RunCheckpointer:
         *,
         monitor: str,
         keep_last: int,
-        say: Callable[[str], None],
+        protect: Sequence[Path] = (),
     ) -> None:
         self.folder, self.described, self.monitor = folder, described, monitor
-        self.keep_last, self.say = keep_last, say
-        self.saved: Path | None = None
+        self.keep_last, self.protect = keep_last, protect
 
     def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None:
         progress = state["progress"]
@@ -71,7 +70,7 @@ class RunCheckpointer:
             metric="loss" if accuracy is None else "acc",
             value=loss if accuracy is None else accuracy,
         )
-        self.saved = self.folder.save(
+        self.folder.save(
             {**self.described, **state},
             name=name,
             step=progress["steps_completed"],
@@ -79,4 +78,5 @@ class RunCheckpointer:
             score=metrics.get(self.monitor),
             best=best,
             keep_last=self.keep_last,
+            protect=self.protect,
         )

@@ -1,27 +1,32 @@
-"""``trainkit train``: from a config to a run folder with a trained, scored and exported model."""
+"""``trainkit train`` and ``trainkit resume``: from a config to a run folder with a trained, scored, exported model."""
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from trainkit.build.training import build_state
+from trainkit.build.training import build_schedule_for, build_state
 from trainkit.checkpoint import CheckpointFolder, load_checkpoint
-from trainkit.config import LoadedConfig
+from trainkit.config import LoadedConfig, config_from_dict, load_config
 from trainkit.engine import Outcome, Recorder, fit
-from trainkit.errors import Interrupted, TrainkitError
+from trainkit.errors import CheckpointError, Interrupted, TrainkitError
 from trainkit.recorders.fanout import Fanout
 from trainkit.recorders.jsonl import JsonlRecorder
 from trainkit.rundir import RunDir, create_run
 from trainkit.signals import StopRequest
 from trainkit.state import TrainState
+from trainkit.state_dicts import check_fits
+from trainkit.weights import load_weights_file, match_weights
+from trainkit.workflows import resume as resuming
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
 from trainkit.workflows.runfiles import describe_machine, write_config_files
 from trainkit.workflows.saving import RunCheckpointer, description
@@ -29,6 +34,19 @@ from trainkit.workflows.scoring import plan_for, score, scored_weights
 
 MakeDisplay = Callable[[Experiment, int], Recorder]
 """Given the experiment and the batches of an epoch, what shows the run while it goes on."""
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """Who is told how it goes, and who may ask for a stop."""
+
+    say: Callable[[str], None] = lambda message: None
+    """Gets a line for the user now and then."""
+    progress: Callable[[int, int], None] | None = None
+    """Told (done, total) while images are decoded into the cache."""
+    make_display: MakeDisplay | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+    """Polled after every step; the state is saved before the run ends."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +68,102 @@ def train(
     loaded: LoadedConfig,
     *,
     runs_dir: Path = Path("runs"),
-    make_display: MakeDisplay | None = None,
-    say: Callable[[str], None] = lambda message: None,
-    progress: Callable[[int, int], None] | None = None,
-    stop: StopRequest | None = None,
+    resume: Path | Literal["auto"] | None = None,
+    init_from: Path | None = None,
+    allow_change: Sequence[str] = (),
+    frontend: Frontend | None = None,
 ) -> TrainResult:
-    """Train what the config describes.
+    """Train what the config describes, in a new run folder under ``runs_dir``.
 
     Args:
-        runs_dir: the run gets a new folder in here.
-        make_display: makes the recorder that shows the run.
-        say: gets a line for the user now and then.
-        progress: told (done, total) while images are decoded into the cache.
-        stop: polled after every step; the state is saved before the run ends.
+        resume: a checkpoint whose run is taken further, in a new folder that begins with its history; or ``auto``: go
+            on with the newest unfinished run of this config, in its own folder, where there is one.
+        init_from: weights to start from: a checkpoint, a state_dict or a safetensors file.
+        allow_change: config keys that may differ from the checkpoint's although they change the result.
 
     Raises:
-        UserError: the config or the data are wrong; nothing was written.
+        UserError: the config, the data or the checkpoint are wrong; nothing was written.
         Interrupted: a signal asked for a stop; the state is saved.
         TrainkitError: the run failed; what was saved before is intact.
     """
-    started = time.monotonic()
-    stop = StopRequest() if stop is None else stop
+    frontend = frontend or Frontend()
+    if resume == "auto":
+        run = resuming.unfinished_run(loaded, runs_dir=runs_dir)
+        if run is not None:
+            return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
+        frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
+        resume = None
+    saved = None if resume is None else load_checkpoint(resume)
+    experiment, state = set_up(loaded, saved, allow_change=allow_change, frontend=frontend)
+    if init_from is not None:
+        start_from_weights(state, init_from, say=frontend.say)
+    run = create_run(runs_dir, loaded.name, now=datetime.now())
+    with run.locked(), recorded(run):
+        if resume is not None:
+            history = resume.resolve().parent.parent / run.metrics.name
+            if history.is_file():
+                shutil.copyfile(history, run.metrics)
+            frontend.say(f"going on from {resume}, after step {state.progress.steps_completed}")
+        return carry_out(run, loaded, experiment, state, source=None, frontend=frontend)
+
+
+def resume(
+    given: Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    unset: Sequence[str] = (),
+    runs_dir: Path = Path("runs"),
+    allow_change: Sequence[str] = (),
+    frontend: Frontend | None = None,
+) -> TrainResult | None:
+    """Go on with a run in its own folder; None where it is finished and nothing is left to do.
+
+    Args:
+        given: a run folder; None for the newest unfinished run under ``runs_dir``.
+        overrides: changes to the run's config, such as ``training.epochs=20`` for a finished run.
+        allow_change: config keys that may differ although they change the result.
+
+    Raises:
+        as ``train``.
+    """
+    frontend = frontend or Frontend()
+    run = resuming.find_run(given, runs_dir=runs_dir)
+    loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
+    info = run.read_info()
+    if info.get("status") == "finished" and loaded.config.training.epochs <= info.get("epochs_completed", 0):
+        frontend.say(
+            f"{run.path}: finished after {info['epochs_completed']} epochs, nothing to do; "
+            f"to train it for longer: trainkit resume {run.path} --set training.epochs=N"
+        )
+        return None
+    return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
+
+
+def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[str], frontend: Frontend) -> TrainResult:
+    """Go on from the newest good checkpoint of a run, in its folder."""
+    with run.locked():
+        point = resuming.resume_point(run, say=frontend.say)
+        experiment, state = set_up(loaded, point.saved, allow_change=allow_change, frontend=frontend)
+        where = "from the start: it has no checkpoint yet"
+        if point.checkpoint is not None:
+            where = f"from {point.checkpoint.name}, after step {state.progress.steps_completed}"
+        frontend.say(f"going on with {run.path} {where}")
+        with recorded(run):
+            return carry_out(run, loaded, experiment, state, source=point.checkpoint, frontend=frontend)
+
+
+def set_up(
+    loaded: LoadedConfig, saved: dict[str, Any] | None, *, allow_change: Sequence[str], frontend: Frontend
+) -> tuple[Experiment, TrainState]:
+    """Data, model and state, at the start of the run or where a checkpoint was taken. Writes nothing."""
+    notes: list[str] = []
+    if saved is not None:
+        resuming.check_optimizer(saved, loaded.resolved())
+        notes = resuming.check_changes(saved["config"], loaded.resolved(), allowed=allow_change)
     with located(loaded):
-        experiment = prepare_experiment(loaded.config, progress=progress, should_stop=stop)
+        experiment = prepare_experiment(
+            loaded.config, progress=frontend.progress, should_stop=frontend.stop, stored=saved
+        )
         batches = experiment.batches("train", training=True)
         state = build_state(
             loaded.config,
@@ -82,85 +173,156 @@ def train(
             device=experiment.device,
             precision=experiment.precision,
         )
-    for note in experiment.data.notes:
-        say(f"note: {note}")
+    if saved is not None:
+        resuming.check_data(saved, experiment.data.fingerprint)
+        check_fits(saved["model"], experiment.model)
+        state.load_state_dict(saved)
+        notes += schedule_changes(saved, state, steps_per_epoch=batches.batches_per_epoch)
+    for note in (*experiment.data.notes, *notes):
+        frontend.say(f"note: {note}")
     for name, choice in experiment.choices.items():
-        say(f"{name}: {choice.value} ({choice.reason})")
-    say(f"data: {batches.residency} ({batches.residency_reason})")
-    run = create_run(runs_dir, loaded.name, now=datetime.now())
-    say(f"run: {run.path}")
-    with run.locked():
-        write_config_files(run, loaded)
-        run.write_info({"status": "running", **describe_machine(), **description(loaded, experiment)})
-        try:
-            result = _run(loaded, experiment, state, run, make_display=make_display, say=say, stop=stop)
-        except BaseException as error:
-            interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-            with suppress(TrainkitError):
-                run.update_info(status="interrupted" if interrupted else f"failed: {error}")
-            raise
-        seconds = time.monotonic() - started
-        run.update_info(status="finished", outcome=result.outcome, metrics=result.metrics, seconds=round(seconds, 1))
-    return TrainResult(**{**vars(result), "seconds": seconds})
+        frontend.say(f"{name}: {choice.value} ({choice.reason})")
+    frontend.say(f"data: {batches.residency} ({batches.residency_reason})")
+    return experiment, state
 
 
-def _run(
+def schedule_changes(saved: Mapping[str, Any], state: TrainState, *, steps_per_epoch: int) -> list[str]:
+    """What a changed config does to the learning rate from here on."""
+    step = state.progress.steps_completed
+    before = build_schedule_for(config_from_dict(saved["config"], where="checkpoint"), steps_per_epoch=steps_per_epoch)
+    lrs = [schedule.lr_at(step) for schedule in (before, state.schedule)]
+    if lrs[0] == lrs[1]:
+        return []
+    return [f"the schedule is another one now: at step {step} the learning rate is {lrs[1]:.4g}, not {lrs[0]:.4g}"]
+
+
+def start_from_weights(state: TrainState, path: Path, *, say: Callable[[str], None]) -> None:
+    """Take over the weights of a file that fit by name and shape, and say which do not.
+
+    Raises:
+        CheckpointError: none fits.
+    """
+    weights = load_weights_file(path)
+    report = match_weights(weights, state.model)
+    say(f"weights: {len(report.matched)} of {len(state.model.state_dict())} tensors taken from {path}")
+    shapes = [f"{name} ({theirs} in the file, {ours} in the model)" for name, theirs, ours in report.wrong_shape]
+    for what, names in (("missing", report.missing), ("unexpected", report.unexpected), ("wrong shape", shapes)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            say(f"weights: {what}: {', '.join(names[:5])}{more}")
+    if not report.matched:
+        raise CheckpointError(f"{path}: none of its {len(weights)} tensors fits the model by name and shape")
+    own = state.model.state_dict()
+    state.model.load_state_dict(own | {name: weights[name].to(own[name].dtype) for name in report.matched})
+    if state.ema is not None:
+        state.ema.model.load_state_dict(state.model.state_dict())
+
+
+@contextmanager
+def recorded(run: RunDir) -> Iterator[None]:
+    """Write into run.json how the run ended, whichever way."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
+        with suppress(TrainkitError):
+            run.update_info(status="interrupted" if interrupted else f"failed: {error}")
+        raise
+
+
+def carry_out(
+    run: RunDir,
     loaded: LoadedConfig,
     experiment: Experiment,
     state: TrainState,
-    run: RunDir,
     *,
-    make_display: MakeDisplay | None,
-    say: Callable[[str], None],
-    stop: StopRequest,
+    source: Path | None,
+    frontend: Frontend,
 ) -> TrainResult:
-    config = loaded.config
-    batches = experiment.batches("train", training=True)
-    others = [] if make_display is None else [make_display(experiment, batches.batches_per_epoch)]
-    recorder = Fanout(JsonlRecorder(run.metrics), others, warn=say)
+    """Train from ``state`` on, then score the best checkpoint: everything that writes into the run folder."""
+    started = time.monotonic()
+    frontend.say(f"run: {run.path}")
+    write_config_files(run, loaded)
+    described = description(loaded, experiment)
+    run.update_info(
+        **describe_machine(),
+        **described,
+        status="running",
+        config_hash=resuming.config_hash(loaded.resolved()),
+        resumed_at_step=state.progress.steps_completed,
+    )
     checkpointer = RunCheckpointer(
         CheckpointFolder(run.checkpoints),
-        description(loaded, experiment),
+        described,
         monitor=experiment.monitor,
-        keep_last=config.checkpoint.keep_last,
-        say=say,
+        keep_last=loaded.config.checkpoint.keep_last,
+        protect=[] if source is None else [source],
     )
-    try:
-        outcome = fit(
-            state,
-            plan_for(experiment, compiled(experiment.model, config.training.compile, say)),
-            train=batches,
-            val=experiment.batches("val") if "val" in experiment.data.splits else None,
-            recorder=recorder,
-            checkpointer=checkpointer,
-            should_stop=stop,
-        )
-    finally:
-        recorder.close()
-    if outcome == "interrupted":
-        raise stop.error(f"the state is saved; `trainkit resume {run.path}` continues")
+    outcome = run_loop(run, experiment, state, checkpointer, frontend)
     best = checkpointer.folder.best() or checkpointer.folder.last()
     assert best is not None, "a finished run has a checkpoint"
-    model = experiment.model
-    model.load_state_dict(scored_weights(load_checkpoint(best)))
-    scores: dict[str, dict[str, float]] = {}
-    for split in ("val", "test"):
-        if split in experiment.data.splits:
-            found = score(experiment, model, split, should_stop=stop)
-            if found is None:
-                raise stop.error(f"training is complete; `trainkit eval {best}` scores it")
-            scores[split] = found
-    return TrainResult(
+    scores = score_best(experiment, best, frontend)
+    result = TrainResult(
         run=run,
         outcome=outcome,
         best_checkpoint=best,
         best_epoch=state.best.epoch,
         epochs_completed=state.progress.epochs_completed,
         metrics=scores,
+        seconds=time.monotonic() - started,
     )
+    run.update_info(
+        status="finished",
+        outcome=outcome,
+        epochs_completed=result.epochs_completed,
+        best_epoch=result.best_epoch,
+        best_checkpoint=best.name,
+        metrics=scores,
+        seconds=round(result.seconds, 2),
+    )
+    return result
 
 
-def compiled(model: nn.Module, mode: bool | str, say: Callable[[str], None]) -> Callable[[torch.Tensor], torch.Tensor]:
+def run_loop(
+    run: RunDir, experiment: Experiment, state: TrainState, checkpointer: RunCheckpointer, frontend: Frontend
+) -> Outcome:
+    """The engine with its collaborators. Raises Interrupted after a stop, the state saved."""
+    batches = experiment.batches("train", training=True)
+    progress = state.progress
+    log = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
+    display = [] if frontend.make_display is None else [frontend.make_display(experiment, batches.batches_per_epoch)]
+    recorder = Fanout(log, display, warn=frontend.say)
+    try:
+        outcome = fit(
+            state,
+            plan_for(experiment, compiled(experiment.model, experiment.config.training.compile)),
+            train=batches,
+            val=experiment.batches("val") if "val" in experiment.data.splits else None,
+            recorder=recorder,
+            checkpointer=checkpointer,
+            should_stop=frontend.stop,
+        )
+    finally:
+        recorder.close()
+    if outcome == "interrupted":
+        raise frontend.stop.error(f"the state is saved; to go on: trainkit resume {run.path}")
+    return outcome
+
+
+def score_best(experiment: Experiment, best: Path, frontend: Frontend) -> dict[str, dict[str, float]]:
+    """Load the best checkpoint as a user would, and score it on the splits that were not trained on."""
+    experiment.model.load_state_dict(scored_weights(load_checkpoint(best)))
+    scores: dict[str, dict[str, float]] = {}
+    for split in ("val", "test"):
+        if split in experiment.data.splits:
+            found = score(experiment, experiment.model, split, should_stop=frontend.stop)
+            if found is None:
+                raise frontend.stop.error(f"training is complete and saved; to score it: trainkit eval {best}")
+            scores[split] = found
+    return scores
+
+
+def compiled(model: nn.Module, mode: bool | str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The model as it is called in training: compiled where the config asks for it."""
     if mode is False:
         return model

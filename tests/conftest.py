@@ -1,0 +1,35 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Decoded images go into a folder of this test session, not into the user's cache."""
+    before = os.environ.get("TRAINKIT_CACHE")
+    os.environ["TRAINKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("TRAINKIT_CACHE") if before is None else os.environ.update(TRAINKIT_CACHE=before)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real MNIST and a small image folder."""
+    folder = os.environ.get("TRAINKIT_TEST_DATA")
+    if not folder:
+        pytest.skip("TRAINKIT_TEST_DATA is not set: it names the folder with MNIST/ and cifar10-mini/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A finished run of the digits: a small network, two epochs."""
+    from trainkit.config import load_config
+    from trainkit.workflows.train import train
+
+    overrides = ["training.epochs=2", "model.hidden_sizes=[32]", "export.torchscript=false"]
+    loaded = load_config(Path(__file__).parents[1] / "configs" / "digits_mlp.yaml", overrides=overrides)
+    return train(loaded, runs_dir=tmp_path_factory.mktemp("runs"))
