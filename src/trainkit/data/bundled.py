@@ -27,19 +27,20 @@ def load_bundled(
     test_fraction: float,
     seed: int,
     cache_dir: Path | None = None,
+    save: bool = True,
 ) -> Dataset:
     """A bundled set with one part, ``"all"``, split by fraction.
 
     ``digits`` becomes uint8 images (N, 1, 8, 8): its values are counts of set pixels, 0 to 16, and count ``c`` becomes
     ``(c * 255 + 8) // 16``, that is ``c * 255 / 16`` rounded half up in whole numbers. The others are float32 tables.
 
-    With ``cache_dir`` the arrays are kept there, and later calls do not import scikit-learn.
+    With ``cache_dir`` the arrays are kept there (not with ``save=False``), and later calls do not import scikit-learn.
 
     Raises:
         ProblemsError: The fractions leave a split empty or a class without training samples.
     """
     description = {"kind": "bundled", "name": name, "scikit-learn": version("scikit-learn"), "layout": _LAYOUT}
-    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_sklearn(name))
+    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_sklearn(name), save=save)
     part = Part(arrays["inputs"], arrays["targets"])
     task = info["task"]
     splits = split_part(

@@ -393,10 +393,13 @@ def cached_arrays(
     label: str,
     description: dict[str, Any],
     build: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
+    *,
+    save: bool = True,
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Small arrays and plain JSON from the cache, or built and put there. A cache that cannot be written is no error.
 
-    ``build`` returns (arrays, info); with ``cache_dir=None`` its result is used as it is.
+    ``build`` returns (arrays, info); with ``cache_dir=None`` its result is used as it is, and with ``save=False`` it is
+    not put into the cache.
     """
     if cache_dir is None:
         return build()
@@ -405,6 +408,8 @@ def cached_arrays(
         if entry := open_entry(cache_dir, key):
             return load_arrays(entry), entry.info
     arrays, info = build()
+    if not save:
+        return arrays, info
     with contextlib.suppress(durable.WriteError), building(cache_dir, key):
         with contextlib.suppress(DamagedEntryError):
             if open_entry(cache_dir, key):  # another process was faster

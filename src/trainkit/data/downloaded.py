@@ -53,12 +53,13 @@ def load_downloaded(
     val_fraction: float,
     seed: int,
     cache_dir: Path | None = None,
+    save: bool = True,
 ) -> Dataset:
     """The official parts ``"train"`` and ``"test"`` as uint8 images (N, C, H, W); validation comes out of train.
 
     The files lie as torchvision lays them out: ``root/MNIST/raw`` (``FashionMNIST``, ``KMNIST``), plain or ``.gz``,
     or in ``root`` itself; ``root/cifar-10-batches-py`` and ``root/cifar-100-python``. With ``cache_dir``, what has to
-    be unpacked is kept there: later calls neither unpack nor import torchvision.
+    be unpacked is kept there: later calls neither unpack nor import torchvision. ``save=False`` only reads there.
 
     Raises:
         ProblemsError: Files are missing and could not be, or must not be, downloaded.
@@ -67,10 +68,10 @@ def load_downloaded(
     root = Path(root).expanduser()
     if name in _IDX_CLASSES:
         folder = _find_or_download_idx(name, root, download=download)
-        train, test = (_read_idx_pair(folder, part, cache_dir) for part in ("train", "t10k"))
+        train, test = (_read_idx_pair(folder, part, cache_dir, save=save) for part in ("train", "t10k"))
         class_names = _IDX_CLASSES[name]
     else:
-        train, test, class_names = _read_cifar(name, root, download=download, cache_dir=cache_dir)
+        train, test, class_names = _read_cifar(name, root, download=download, cache_dir=cache_dir, save=save)
     parts = {"train": Part(*train), "test": Part(*test)}
     for part_name, part in parts.items():
         _check_labels(part.targets, len(class_names), f"{name}, part {part_name!r}")
@@ -135,7 +136,7 @@ def _idx_path(folder: Path, file: str) -> Path | None:
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
 
 
-def _read_idx_pair(folder: Path, part: str, cache_dir: Path | None) -> Arrays:
+def _read_idx_pair(folder: Path, part: str, cache_dir: Path | None, *, save: bool) -> Arrays:
     """Images uint8 (N, 1, H, W) and labels int64 (N,)."""
     images_path, labels_path = (_idx_path(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     assert images_path is not None
@@ -144,7 +145,11 @@ def _read_idx_pair(folder: Path, part: str, cache_dir: Path | None) -> Arrays:
     if images_path.suffix == ".gz":
         description = {"kind": "idx", "files": stamp_files([images_path])}
         arrays, _ = cached_arrays(
-            cache_dir, images_path.name, description, lambda: ({"images": read_idx(images_path, num_axes=3)}, {})
+            cache_dir,
+            images_path.name,
+            description,
+            lambda: ({"images": read_idx(images_path, num_axes=3)}, {}),
+            save=save,
         )
         images = arrays["images"]
     else:
@@ -182,7 +187,7 @@ def read_idx(path: Path, *, num_axes: int) -> NDArray[np.uint8]:
 
 
 def _read_cifar(
-    name: str, root: Path, *, download: bool, cache_dir: Path | None
+    name: str, root: Path, *, download: bool, cache_dir: Path | None, save: bool
 ) -> tuple[Arrays, Arrays, tuple[str, ...]]:
     """Both parts and the class names."""
     folder = root / _CIFAR_FOLDER[name]
@@ -194,7 +199,7 @@ def _read_cifar(
         if reason:
             raise _missing_error(name, folder, missing, reason)
     description = {"kind": name, "files": stamp_files([folder / file for file in _CIFAR_FILES[name]])}
-    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_torchvision(name, root, folder))
+    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_torchvision(name, root, folder), save=save)
     train, test = ((arrays[f"{part}_inputs"], arrays[f"{part}_targets"]) for part in ("train", "test"))
     return train, test, tuple(info["class_names"])
 
