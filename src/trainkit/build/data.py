@@ -23,8 +23,12 @@ def knobs_of(section: Any) -> dict[str, Any]:
     return {name: getattr(section, name) for name in type(section).model_fields if name != "type"}
 
 
-def load_source(config: Config) -> Dataset:
+def load_source(config: Config, *, cache_dir: Path | None = None, read_only: bool = False) -> Dataset:
     """The data set as its source has it; images in files are not decoded yet.
+
+    Args:
+        cache_dir: where arrays that had to be unpacked or converted are kept.
+        read_only: neither download nor add to the cache.
 
     Raises:
         DataError: it is missing, broken, or not what the config says.
@@ -49,11 +53,13 @@ def load_source(config: Config) -> Dataset:
         case dataset.Downloaded():
             from trainkit.data.downloaded import load_downloaded
 
-            return load_downloaded(spec.type, root=Path(knobs.pop("root")), **knobs)
+            knobs["download"] = spec.download and not read_only
+            root = Path(knobs.pop("root"))
+            return load_downloaded(spec.type, root=root, cache_dir=cache_dir, save=not read_only, **knobs)
         case _:
             from trainkit.data.bundled import load_bundled
 
-            return load_bundled(spec.type, **knobs)
+            return load_bundled(spec.type, cache_dir=cache_dir, save=not read_only, **knobs)
 
 
 def front_length(config: Config) -> int:
