@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 
 import numpy as np
@@ -46,12 +46,35 @@ def bootstrap_interval(
     Raises:
         ValueError: no samples.
     """
+
+    def only(indices: NDArray[np.int64]) -> dict[str, float]:
+        return {"": statistic(indices)}
+
+    return bootstrap_intervals(only, num_samples, seed=seed, num_resamples=num_resamples, confidence=confidence)[""]
+
+
+def bootstrap_intervals(
+    statistics: Callable[[NDArray[np.int64]], Mapping[str, float]],
+    num_samples: int,
+    *,
+    seed: int,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """``bootstrap_interval`` of several statistics of the same resamples, by name.
+
+    Raises:
+        ValueError: no samples.
+    """
     if num_samples <= 0:
         raise ValueError("no interval of no samples")
     draws = np.random.Generator(np.random.PCG64(derive_seed(seed, "bootstrap")))
-    values = [statistic(draws.integers(num_samples, size=num_samples)) for _ in range(num_resamples)]
+    resamples = [statistics(draws.integers(num_samples, size=num_samples)) for _ in range(num_resamples)]
     tail = (1 - confidence) / 2
-    if np.isnan(values).all():
-        return math.nan, math.nan
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    intervals = {}
+    for name in resamples[0]:
+        values = np.array([values[name] for values in resamples], dtype=np.float64)
+        known = values[~np.isnan(values)]
+        low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (math.nan, math.nan)
+        intervals[name] = (float(low), float(high))
+    return intervals

@@ -61,6 +61,16 @@ class Loss:
         """The sum () that divided by ``normalizer`` is the mean: over batches, add both up and divide once."""
         return self.compute(outputs, self._prepare(outputs, targets), "sum")
 
+    def of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each sample (N,); together they are ``sum``."""
+        return self.compute(outputs, self._prepare(outputs, targets), "none").reshape(len(targets), -1).sum(dim=1)
+
+    def weight_of_each(self, targets: Tensor) -> Tensor:
+        """What each sample adds to ``normalizer``: (N,)."""
+        if self.class_weight is not None:
+            return self.class_weight[targets]
+        return torch.full((len(targets),), targets[:1].numel(), dtype=torch.float32, device=targets.device)
+
     def normalizer(self, targets: Tensor) -> Tensor | float:
         """What PyTorch's mean divides by: elements, or the sum () of the targets' class weights, smoothed or not."""
         if self.class_weight is not None:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+
+if TYPE_CHECKING:
+    from trainkit.reports.evaluation import ClassificationReport, RegressionReport
+    from trainkit.workflows.evaluate import EvalResult
+
+MAX_CLASS_ROWS = 30
+MAX_CONFUSION_CLASSES = 15
+MAX_LISTED = 10
 
 
 def evaluate(
@@ -16,35 +24,126 @@ def evaluate(
         Literal["train", "val", "test"] | None,
         typer.Option(help="The split to score; test where there is one, else val, when left out."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Score on this instead: a folder of images, one folder a class, or a CSV file."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The folder for eval.json and the plots; in the run's evals/ when left out."),
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the plots.")] = True,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute: auto, cpu, cuda, ...; the config's when left out.")
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a checkpoint on a split of its data."""
-    from trainkit import console
+    """Score a checkpoint on a split of its data, or on other data of the same kind."""
+    from trainkit import console, durable
     from trainkit.signals import catch_stop_signals
     from trainkit.workflows.evaluate import evaluate as run_evaluation
+    from trainkit.workflows.evaluate import evaluation_folder, write_evaluation
 
     with catch_stop_signals() as stop, console.task_bar("preparing images", quiet=quiet) as progress:
         result = run_evaluation(
             checkpoint,
             split=split,
+            data=data,
+            device=device,
             runs_dir=runs_dir,
             say=(lambda message: None) if quiet else console.say,
             progress=progress,
             stop=stop,
         )
+    folder = output or evaluation_folder(result)
     if json:
-        console.print_json(
-            {
-                "checkpoint": str(result.checkpoint),
-                "split": result.split,
-                "num_samples": result.num_samples,
-                "metrics": result.metrics,
-            }
-        )
+        described = {**result.as_json(), "folder": None if folder is None else str(folder)}
+        console.print_json(durable.finite_or_none(described))
     else:
-        rows = [[name, value] for name, value in result.metrics.items()]
+        show_result(result)
+    if folder is None:
+        return
+    # After the result is on the screen: a full disk does not cost the user the numbers.
+    files = write_evaluation(result, folder, plots=plots)
+    if not json:
+        console.lines([("files" if index == 0 else "", str(file)) for index, file in enumerate(files)])
+
+
+def show_result(result: EvalResult) -> None:
+    from trainkit import console
+    from trainkit.reports.evaluation import ClassificationReport
+
+    report = result.report
+    where = result.data if result.split == "data" else f"{result.data}, {result.split}"
+    intervals = {name: f"{_number(i.low)} to {_number(i.high)}" for name, i in report.intervals.items()}
+    console.table(
+        f"{result.checkpoint} on {where}: {result.num_samples:,} samples",
+        ["metric", "value", "95 % interval"],
+        [[name, value, intervals.get(name, "")] for name, value in result.metrics.items()],
+    )
+    if isinstance(report, ClassificationReport):
+        show_classes(report)
+        show_confusion(report)
+        show_mistakes(report, result.sample_names)
+    else:
+        show_targets(report)
+
+
+def show_classes(report: ClassificationReport) -> None:
+    from trainkit import console
+
+    rows = report.per_class
+    title = "classes"
+    if len(rows) > MAX_CLASS_ROWS:
+        rows = sorted(rows, key=lambda row: row.f1)[:MAX_CLASS_ROWS]
+        title = f"the {MAX_CLASS_ROWS} of {len(report.per_class)} classes with the lowest F1 (all are in eval.json)"
+    console.table(
+        title,
+        ["class", "precision", "recall", "F1", "ROC-AUC", "support"],
+        [[row.name, row.precision, row.recall, row.f1, row.roc_auc, row.support] for row in rows],
+    )
+
+
+def show_confusion(report: ClassificationReport) -> None:
+    from trainkit import console
+
+    names = report.class_names
+    if len(names) <= MAX_CONFUSION_CLASSES:
         console.table(
-            f"{result.checkpoint}: {result.split}, {result.num_samples:,} samples", ["metric", result.split], rows
+            "confusion: true classes down, predicted classes across",
+            ["", *names],
+            [[name, *row] for name, row in zip(names, report.confusion.tolist(), strict=True)],
         )
+    elif report.most_confused():
+        console.table("most frequent mistakes", ["true", "taken for", "samples"], report.most_confused(MAX_LISTED))
+
+
+def show_mistakes(report: ClassificationReport, names: list[str]) -> None:
+    from trainkit import console
+
+    shown = list(zip(report.mistakes, names, strict=True))[:MAX_LISTED]
+    if shown:
+        console.table(
+            f"most confidently wrong: {len(shown)} of {report.num_mistakes:,}",
+            ["sample", "true", "taken for", "probability"],
+            [[name, mistake.true, mistake.predicted, mistake.probability] for mistake, name in shown],
+        )
+
+
+def show_targets(report: RegressionReport) -> None:
+    from trainkit import console
+
+    if len(report.per_target) > 1:
+        console.table(
+            "targets",
+            ["target", "MAE", "RMSE", "R2"],
+            [[row.name, row.mae, row.rmse, row.r2] for row in report.per_target],
+        )
+
+
+def _number(value: float) -> str:
+    from trainkit import console
+
+    return console.number(value)

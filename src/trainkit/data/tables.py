@@ -67,7 +67,7 @@ def load_csv(
     [(name, train)] = parts.items()
     splits = split_part(train, name, task=decided, fractions=fractions, seed=seed, class_names=classes)
     if test_path:
-        parts["test"] = _read_test_part(Path(test_path).expanduser(), encoding, classes, delimiter)
+        parts["test"] = read_labelled(Path(test_path).expanduser(), encoding, classes, delimiter=delimiter)
         splits["test"] = whole_part(parts["test"], "test")
     return Dataset(
         name=path.stem,
@@ -97,7 +97,7 @@ def read_features(path: str | Path, encoding: Encoding, *, delimiter: str = ",")
         return _names_of_kind(encoding, "numeric"), _names_of_kind(encoding, "categorical")
 
     table = read_table(Path(path).expanduser(), choose, delimiter=delimiter, key="input")
-    inputs, bad = _encode_features(table, encoding)
+    inputs, bad = encode_features(table, encoding)
     if bad:
         raise _bad_cells(table, bad)
     return inputs
@@ -118,13 +118,21 @@ def _names_of_kind(encoding: Encoding, kind: str) -> list[str]:
     return [column["name"] for column in encoding["columns"] if column["kind"] == kind]
 
 
-def _read_test_part(path: Path, encoding: Encoding, classes: Sequence[str], delimiter: str) -> Part:
+def read_labelled(
+    path: Path, encoding: Encoding, classes: Sequence[str], *, delimiter: str, key: str = "dataset.test_path"
+) -> Part:
+    """Another file with the columns of ``encoding``, the target too; ``classes`` is () for regression.
+
+    Raises:
+        ProblemsError: The file or a column is missing.
+        DataError: Cells that cannot be used, each with its file, row and column.
+    """
+
     def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
-        names = [*(column["name"] for column in encoding["columns"]), encoding["target"]]
-        _check_columns(path, header, names, "dataset.test_path")
+        _check_columns(path, header, [*(column["name"] for column in encoding["columns"]), encoding["target"]], key)
         return _names_of_kind(encoding, "numeric"), [*_names_of_kind(encoding, "categorical"), encoding["target"]]
 
-    return _encode_part(read_table(path, choose, delimiter=delimiter, key="dataset.test_path"), encoding, classes)
+    return _encode_part(read_table(path, choose, delimiter=delimiter, key=key), encoding, classes)
 
 
 def _choose_columns(
@@ -234,7 +242,7 @@ def _describe_column(table: Table, column: str, is_categorical: bool) -> dict[st
     return {"name": column, "kind": "categorical", "categories": categories}
 
 
-def _encode_features(table: Table, encoding: Encoding) -> tuple[NDArray[np.float32], list[BadCell]]:
+def encode_features(table: Table, encoding: Encoding) -> tuple[NDArray[np.float32], list[BadCell]]:
     """Features float32 (N, F), and every cell that cannot be used."""
     inputs = np.zeros((len(table), len(encoded_names(encoding))), dtype=np.float32)
     bad: list[BadCell] = []
@@ -281,7 +289,7 @@ def _bad_category(cell: str, categories: Sequence[str]) -> str:
 
 def _encode_part(table: Table, encoding: Encoding, classes: Sequence[str]) -> Part:
     """Raises DataError naming every bad cell (the first ten and the count), in the order of the file."""
-    inputs, bad = _encode_features(table, encoding)
+    inputs, bad = encode_features(table, encoding)
     target = encoding["target"]
     cells = table.texts[target]
     if classes:

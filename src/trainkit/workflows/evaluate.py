@@ -1,35 +1,86 @@
-"""``trainkit eval``: a checkpoint, scored on a split of its data. Nothing but the checkpoint is needed."""
+"""``trainkit eval``: a checkpoint, scored on a split of its data or on other data of the same kind."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit import durable
+from trainkit.build.model import build_loss_for
 from trainkit.checkpoint import check_fits, load_checkpoint
 from trainkit.config import config_from_dict
+from trainkit.config.schema import Config
+from trainkit.data.dataset import Dataset
+from trainkit.data.fingerprints import describe_changes
+from trainkit.data.front import apply_front, decode_image, front_from_json
 from trainkit.errors import UserError
+from trainkit.journal import follow_pointer
+from trainkit.reports.evaluation import ClassificationReport, RegressionReport, Report, build_report
+from trainkit.reports.evaluation_plots import (
+    WrongSample,
+    plot_confusion,
+    plot_reliability,
+    plot_residuals,
+    plot_wrong_samples,
+)
 from trainkit.signals import StopRequest
-from trainkit.workflows.experiment import Experiment, prepare_experiment
+from trainkit.workflows.experiment import Experiment, load_data, prepare_experiment
 from trainkit.workflows.locate import find_checkpoint
-from trainkit.workflows.scoring import score, scored_weights
+from trainkit.workflows.other_data import align_classes, load_other_data
+from trainkit.workflows.scoring import score_and_keep, scored_weights
+
+PREFERRED_SPLITS = ("test", "val", "train")
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Scores of a checkpoint on a split."""
+    """What a checkpoint reaches on a split."""
 
     checkpoint: Path
     split: str
+    """train, val or test; ``data`` for the whole of other data."""
     num_samples: int
     metrics: dict[str, float]
+    report: Report
+    epoch: int
+    """How many epochs the checkpoint was trained for."""
+    data: str
+    """The name of the data set, or the path of other data."""
+    is_other_data: bool = False
+    data_changes: list[str] = field(default_factory=list)
+    """What is different from the data that the checkpoint was trained on."""
+    sample_names: list[str] = field(default_factory=list)
+    """By mistake (largest error): its file, or its index in the data, such as ``test[17]``."""
+    wrong_images: list[NDArray[np.uint8]] = field(default_factory=list)
+    """By mistake: uint8 (C, H, W); empty for tables."""
+
+    def as_json(self) -> dict[str, Any]:
+        described = self.report.as_json()
+        rows = described["mistakes" if isinstance(self.report, ClassificationReport) else "largest_errors"]
+        for row, name in zip(rows, self.sample_names, strict=True):
+            row["sample"] = name
+        return {
+            "checkpoint": str(self.checkpoint),
+            "epoch": self.epoch,
+            "data": self.data,
+            "split": self.split,
+            "data_changes": self.data_changes,
+            **described,
+        }
 
 
 def evaluate(
     checkpoint: Path | None = None,
     *,
     split: str | None = None,
+    data: Path | None = None,
+    device: str | None = None,
     runs_dir: Path = Path("runs"),
     say: Callable[[str], None] = lambda message: None,
     progress: Callable[[int, int], None] | None = None,
@@ -40,32 +91,184 @@ def evaluate(
     Args:
         checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
         split: train, val or test; None takes test where there is one, else val, else train.
+        data: another folder of images or another CSV file; classes are matched by name.
+        device: where to compute; None for the config's.
 
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint.
-        UserError: the data have no such split.
+        UserError: the data have no such split, or are of another kind or with other classes.
     """
     stop = StopRequest() if stop is None else stop
-    path = find_checkpoint(checkpoint, runs_dir=runs_dir, say=say)
-    experiment, saved = restore_experiment(path, progress=progress, stop=stop)
-    splits = experiment.data.splits
-    chosen = split or next(name for name in ("test", "val", "train") if name in splits)
-    if chosen not in splits:
-        raise UserError(
-            f"--split {chosen}: {experiment.data.name} has the splits {', '.join(splits)}; take one of these"
-        )
-    check_fits(scored_weights(saved), experiment.model)
-    experiment.model.load_state_dict(scored_weights(saved))
-    metrics = score(experiment, experiment.model, chosen, should_stop=stop)
-    if metrics is None:
+
+    def check() -> None:
+        if stop():
+            raise stop.error("nothing was written")
+
+    path = follow_pointer(find_checkpoint(checkpoint, runs_dir=runs_dir, say=say))
+    experiment, saved = restore_experiment(path, data=data, device=device, progress=progress, stop=stop)
+    for note in experiment.data.notes:
+        say(f"note: {note}")
+    chosen = _choose_split(experiment.data, split, data)
+    changes = [] if data else describe_changes(saved["data_fingerprint"], experiment.data.fingerprint)
+    for change in changes:
+        say(f"warning: the data are not those of the training: {change}")
+    weights = scored_weights(saved)
+    check_fits(weights, experiment.model)
+    experiment.model.load_state_dict(weights)
+    scored = score_and_keep(experiment, experiment.model, chosen, should_stop=stop)
+    if scored is None:
         raise stop.error("nothing was written")
-    return EvalResult(path, chosen, len(splits[chosen]), metrics)
+    metrics, outputs = scored
+    report = build_report(
+        outputs,
+        experiment.data.split_targets(chosen),
+        loss=build_loss_for(experiment.config, experiment.data, device=outputs.device),
+        class_names=experiment.data.class_names,
+        target_names=experiment.data.target_names,
+        metrics=metrics,
+        seed=experiment.config.seed,
+        check=check,
+    )
+    names, images = _look_up(experiment, chosen, report)
+    return EvalResult(
+        checkpoint=path,
+        split="data" if data and "all" in experiment.data.parts else chosen,
+        num_samples=len(experiment.data.splits[chosen]),
+        metrics=report.metrics,
+        report=report,
+        epoch=int(saved["progress"]["epochs_completed"]),
+        data=str(data) if data else experiment.data.name,
+        is_other_data=data is not None,
+        data_changes=changes,
+        sample_names=names,
+        wrong_images=images,
+    )
 
 
 def restore_experiment(
-    path: Path, *, progress: Callable[[int, int], None] | None = None, stop: StopRequest | None = None
+    path: Path,
+    *,
+    data: Path | None = None,
+    device: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    stop: StopRequest | None = None,
 ) -> tuple[Experiment, dict[str, Any]]:
-    """The experiment that a checkpoint came from, its data loaded anew, and what the checkpoint holds."""
+    """The experiment that a checkpoint came from with its data loaded anew, or others, and what the checkpoint holds.
+
+    Raises:
+        DataError: the data are gone, broken, or have other classes.
+    """
     saved = load_checkpoint(path)
     config = config_from_dict(saved["config"], where=str(path))
-    return prepare_experiment(config, progress=progress, should_stop=stop, stored=saved), saved
+    if device is not None:
+        config = config.model_copy(update={"device": device})
+    if data is not None:
+        config = _without_balance(config)
+        found, files = load_other_data(data, config, saved, progress=progress, should_stop=stop)
+    else:
+        found, files = load_data(config, progress=progress, should_stop=stop)
+        found = align_classes(found, saved["class_names"], where=found.name)
+    experiment = prepare_experiment(config, stored=saved, data=found)
+    return replace(experiment, files=files), saved
+
+
+def _without_balance(config: Config) -> Config:
+    """Balanced weights count the training samples, which other data do not have."""
+    knobs = [name for name in ("weight", "pos_weight") if getattr(config.loss, name, None) == "balanced"]
+    if not knobs:
+        return config
+    return config.model_copy(update={"loss": config.loss.model_copy(update=dict.fromkeys(knobs))})
+
+
+def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:
+    if path is not None and "all" in data.parts:
+        if split is not None:
+            raise UserError(f"--split {split}: --data {path} has no splits; leave --split out to score all of it")
+        return "train"  # the whole, where nothing is held out
+    if split is None:
+        return next(name for name in PREFERRED_SPLITS if name in data.splits)
+    if split not in data.splits:
+        where = data.name if path is None else path
+        raise UserError(f"--split {split}: {where} has the splits {', '.join(data.splits)}; take one of these")
+    return split
+
+
+def _look_up(experiment: Experiment, split: str, report: Report) -> tuple[list[str], list[NDArray[np.uint8]]]:
+    """Where the samples of the report's mistakes are, and their pictures."""
+    chosen = experiment.data.splits[split]
+    if isinstance(report, RegressionReport):
+        positions = [row["position"] for row in report.worst()]
+    else:
+        positions = [mistake.position for mistake in report.mistakes]
+    indices = [int(chosen.indices[position]) for position in positions]
+    files = experiment.files.get(chosen.part)
+    names = [f"{chosen.part}[{index}]" if files is None else str(files[index]) for index in indices]
+    if experiment.data.kind != "image" or isinstance(report, RegressionReport):
+        return names, []
+    inputs = experiment.data.parts[chosen.part].inputs
+    if not isinstance(inputs, tuple):
+        return names, [np.array(inputs[index]) for index in indices]
+    front = front_from_json(experiment.preprocessing["front"])
+    channels = experiment.preprocessing["channels"]
+    return names, [apply_front(decode_image(inputs[index], channels=channels), front) for index in indices]
+
+
+def evaluation_folder(result: EvalResult) -> Path | None:
+    """Where the result belongs: in the checkpoint's run; None where the checkpoint is in no run."""
+    run = result.checkpoint.parent.parent
+    if result.checkpoint.parent.name != "checkpoints" or not (run / "run.json").is_file():
+        return None
+    label = result.split
+    if result.is_other_data:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(result.data).resolve().stem)[:64]
+        label = f"data-{name}" if result.split == "data" else f"data-{name}-{result.split}"
+    return run / "evals" / f"{label}-{result.checkpoint.stem}"
+
+
+def write_evaluation(result: EvalResult, folder: Path, *, plots: bool = True) -> list[Path]:
+    """Write ``eval.json`` and the pictures; returns the files.
+
+    Raises:
+        WriteError: the disk is full or not writable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise durable.WriteError(folder, error) from error
+    pictures = _draw(result, folder) if plots else []
+    path = folder / "eval.json"
+    durable.write_json(path, {**result.as_json(), "plots": [picture.name for picture in pictures]})
+    return [path, *pictures]
+
+
+def _draw(result: EvalResult, folder: Path) -> list[Path]:
+    report = result.report
+    where = result.data if result.split == "data" else f"{result.data}, {result.split}"
+    if isinstance(report, RegressionReport):
+        return [
+            plot_residuals(
+                folder / "residuals.png",
+                report.predictions,
+                report.targets,
+                report.target_names,
+                title=f"Residuals on {where}",
+            )
+        ]
+    drawn = [
+        plot_confusion(folder / "confusion.png", report.confusion, report.class_names, title=f"Confusion on {where}"),
+        plot_reliability(
+            folder / "reliability.png",
+            report.reliability.confidence,
+            report.reliability.accuracy,
+            report.reliability.counts,
+            error=report.metrics["expected_calibration_error"],
+            title=f"Reliability on {where}",
+        ),
+    ]
+    if result.wrong_images:
+        samples = [
+            WrongSample(image, mistake.true, mistake.predicted, mistake.probability, mistake.position)
+            for image, mistake in zip(result.wrong_images, report.mistakes, strict=True)
+        ]
+        drawn.append(plot_wrong_samples(folder / "wrong_samples.png", samples, num_wrong=report.num_mistakes))
+    return drawn

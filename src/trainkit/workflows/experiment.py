@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from trainkit.models.shapes import check_output, check_shapes
 EVAL_BATCH_BYTES = 8 << 20
 MAX_EVAL_BATCH = 1024
 
+ImageFiles = Mapping[str, tuple[Path, ...]]
+"""By part: the files that the samples were decoded from, where they were."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -45,6 +49,7 @@ class Experiment:
     monitor: str
     choices: dict[str, Choice]
     """What ``auto`` chose, and why: device, precision, loss, monitor."""
+    files: ImageFiles = field(default_factory=dict)
 
     @property
     def precision(self) -> str:
@@ -83,12 +88,14 @@ def prepare_experiment(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     stored: Mapping[str, Any] | None = None,
+    data: Dataset | None = None,
 ) -> Experiment:
     """Load the data, apply the front of the transforms, build loss and model.
 
     Args:
         progress: told (done, total) while images are decoded into the cache.
         stored: a checkpoint, whose preprocessing and choices are taken over.
+        data: samples in place of the config's, with the front applied.
 
     Raises:
         DataError: the data are missing or broken.
@@ -101,8 +108,9 @@ def prepare_experiment(
     else:
         precision = Choice(**stored["choices"]["precision"])
     set_threads(config)
-    source = load_source(config)
-    data = materialise(source, build_front(config), cache_dir=cache_root(), progress=progress, should_stop=should_stop)
+    files: ImageFiles = {}
+    if data is None:
+        data, files = load_data(config, progress=progress, should_stop=should_stop)
     steps = build_steps(config, data, stored=None if stored is None else stored["preprocessing"])
     input_shape = build_pipeline(
         steps, input_shape=data.input_shape, seed=config.seed, random=True, keys=step_keys(config)
@@ -127,7 +135,25 @@ def prepare_experiment(
         preprocessing=preprocessing(config, data, steps, input_shape=input_shape),
         monitor=monitor,
         choices={"device": device_choice, "precision": precision, "loss": name},
+        files=files,
     )
+
+
+def load_data(
+    config: Config,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Dataset, ImageFiles]:
+    """The config's data set with the front of the transforms applied.
+
+    Raises:
+        DataError: the data are missing or broken.
+    """
+    source = load_source(config)
+    files = {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
+    front = build_front(config)
+    return materialise(source, front, cache_dir=cache_root(), progress=progress, should_stop=should_stop), files
 
 
 def set_threads(config: Config) -> None:

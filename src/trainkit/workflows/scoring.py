@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from trainkit.build.training import build_plan
@@ -30,6 +31,19 @@ def score(
 ) -> dict[str, float] | None:
     """Loss and metrics of ``model`` over a split; None if stopped on the way."""
     return evaluate(model, plan_for(experiment), experiment.batches(split), should_stop=should_stop)
+
+
+def score_and_keep(
+    experiment: Experiment, model: nn.Module, split: str, *, should_stop: Callable[[], bool]
+) -> tuple[dict[str, float], Tensor] | None:
+    """``score``, and the model's outputs on the way: float32 (N, ...) on the CPU, in the order of the split."""
+    kept: list[Tensor] = []
+    handle = model.register_forward_hook(lambda module, inputs, outputs: kept.append(outputs.float().cpu()))
+    try:
+        metrics = score(experiment, model, split, should_stop=should_stop)
+    finally:
+        handle.remove()
+    return None if metrics is None else (metrics, torch.cat(kept))
 
 
 def scored_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
