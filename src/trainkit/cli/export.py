@@ -1,0 +1,142 @@
+"""``trainkit export [CHECKPOINT] --torchscript | --pt2 | --onnx | --safetensors | --all``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+
+
+def export(
+    checkpoint: Checkpoint = None,
+    torchscript: Annotated[bool, typer.Option("--torchscript", help="Write a TorchScript program (libtorch).")] = False,
+    pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX program (extra: onnx).")] = False,
+    safetensors: Annotated[bool, typer.Option("--safetensors", help="Write the weights as safetensors.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Write all four into one bundle.")] = False,
+    method: Annotated[Literal["script", "trace"], typer.Option(help="How TorchScript is made.")] = "script",
+    output: Annotated[Path | None, typer.Option(help="The folder to make; in the run's exports/ if left out.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The bare network, without preprocessing.")] = False,
+    logits: Annotated[bool, typer.Option("--logits", help="Logits as a second output.")] = False,
+    input_dtype: Annotated[
+        Literal["uint8", "float32"],
+        typer.Option(help="Images: bytes, or floats in [0, 1] (a TorchScript script takes both)."),
+    ] = "uint8",
+    half: Annotated[bool, typer.Option("--half", help="Compute in float16.")] = False,
+    quantize: Annotated[
+        Literal["dynamic", "static"] | None, typer.Option(help="An int8 ONNX program; static calibrates on train.")
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="With --half or --quantize: test accuracy that may be lost (0.01: a point).")
+    ] = 0.01,
+    benchmark: Annotated[bool, typer.Option("--benchmark", help="Compare the formats; write nothing.")] = False,
+    verify: Annotated[Path | None, typer.Option(metavar="BUNDLE", help="Check a bundle again.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
+    from trainkit import console
+    from trainkit.workflows import export as workflow
+
+    def say(message: str) -> None:
+        if not quiet:
+            console.say(message)
+
+    if verify is not None:
+        report = workflow.verify(verify)
+        _show(report, json=json, title=f"{verify}: OK", path=verify)
+        return
+    if benchmark:
+        with console.task_bar("preparing images", quiet=quiet) as progress:
+            rows = workflow.benchmark(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
+        _show_benchmark(rows, json=json)
+        return
+    asked = {"torchscript": torchscript, "pt2": pt2, "onnx": onnx, "safetensors": safetensors}
+    formats = tuple(format for format in workflow.FORMATS if everything or asked[format])
+    with console.task_bar("preparing images", quiet=quiet) as progress:
+        result = workflow.export(
+            checkpoint,
+            formats=formats,
+            method=method,
+            output=output,
+            raw=raw,
+            logits=logits,
+            input_dtype=input_dtype,
+            half=half,
+            quantize=quantize,
+            max_drop=max_drop,
+            runs_dir=runs_dir,
+            say=say,
+            progress=progress,
+        )
+    _show(result.report, json=json, title=None, path=result.bundle)
+
+
+def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Path) -> None:
+    from trainkit import console
+
+    if json:
+        console.print_json({"bundle": str(path), **report})
+        return
+    rows: list[list[object]] = []
+    for name, program in report["programs"].items():
+        if "tensors" in program:
+            rows.append([name, f"{program['tensors']} tensors", "bitwise", "", ""])
+            continue
+        agreement = program["batch_sizes"]["64"].get("class_agreement")
+        change = f"{program['metric']} {program['change']:+.4f}" if "metric" in program else ""
+        rows.append([name, f"{program['error']:.1e}", f"{program['tolerance']:.0e}", agreement or "", change])
+    console.table(title, ["program", "largest error", "allowed", "same class", "change"], rows)
+    if "shrunk" in report:
+        _show_shrunk(report["shrunk"])
+    console.lines([("bundle", str(path)), *(("", str(path / name)) for name in report["programs"])])
+
+
+def _show_shrunk(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    from trainkit import console
+
+    header = ["program", "bytes", "of float32", "ms at batch 1", "ms at 64", "score", "drop"]
+    table = [
+        [
+            name,
+            f"{row['bytes']:,}",
+            f"{row['size_ratio']:.2f} x" if row.get("size_ratio") else "",
+            f"{row['p50_ms_1']:.3f}",
+            f"{row['p50_ms_64']:.3f}",
+            f"{row['score']:.4f}",
+            f"{row['drop']:+.4f}",
+        ]
+        for name, row in rows.items()
+    ]
+    console.table("against the model in PyTorch", header, table)
+
+
+def _show_benchmark(rows: list[dict[str, Any]], *, json: bool) -> None:
+    from trainkit import console
+
+    if json:
+        console.print_json(rows)
+        return
+    header = ["format", "bytes", "load ms", "p50 / p99 ms at 1", "p50 / p99 ms at 64", "samples/s", "MB above runtime"]
+    table: list[list[object]] = []
+    for row in rows:
+        if "skipped" in row:
+            table.append([row["format"], row["skipped"], "", "", "", "", ""])
+            continue
+        table.append(
+            [
+                row["format"],
+                f"{row['bytes']:,}",
+                f"{row['load_ms']:.0f}" if "load_ms" in row else "",
+                f"{row['p50_ms_1']:.3f} / {row['p99_ms_1']:.3f}",
+                f"{row['p50_ms_64']:.3f} / {row['p99_ms_64']:.3f}",
+                f"{row['throughput']:,.0f}",
+                f"{row['memory_mb']:.0f}" if "memory_mb" in row else "",
+            ]
+        )
+    console.table("one process each", header, table)

@@ -1,0 +1,342 @@
+"""The files of a bundle, from a model and validation samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from trainkit.data.resizing import Grayscale, Resize, front_from_json
+from trainkit.export.bundle import golden_bytes
+from trainkit.export.formats import (
+    FILE_NAMES,
+    Format,
+    Method,
+    onnx_bytes,
+    pt2_bytes,
+    safetensors_bytes,
+    torchscript_bytes,
+)
+from trainkit.export.parity import TOLERANCES
+from trainkit.export.program import (
+    InputDtype,
+    ProgramSpec,
+    build_prepare,
+    build_program,
+    describe_program,
+    has_front,
+)
+from trainkit.export.quantize import Quantization, quantize_onnx
+from trainkit.losses import LossName
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained model and what its checkpoint says of it."""
+
+    name: str
+    model: nn.Module
+    """With the weights that the checkpoint's score belongs to."""
+    preprocessing: Mapping[str, Any]
+    loss: LossName
+    task: str
+    class_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    details: Mapping[str, Any]
+    """Plain values for signature.json: the checkpoint's name, versions, the split of the samples, ..."""
+    delimiter: str = ","
+    """What separates the columns of the CSV file that a table came from."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Validation samples, in the forms that programs take."""
+
+    inputs: NDArray[Any]
+    """uint8 (N, C, H, W) as the model takes them, the front applied; or float32 (N, F)."""
+    targets: NDArray[Any]
+    images: NDArray[Any] | None = None
+    """uint8 (N, C, H', W') before the front, where there is one."""
+    image_targets: NDArray[Any] | None = None
+    """Those of ``images``, which need not be the same samples."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for."""
+
+    formats: tuple[Format, ...]
+    method: Method = "script"
+    raw: bool = False
+    """The bare network, without preprocessing and activation."""
+    logits: bool = False
+    input_dtype: InputDtype = "uint8"
+    half: bool = False
+    quantize: Quantization | None = None
+
+    @property
+    def precision(self) -> str:
+        return "int8" if self.quantize else "float16" if self.half else "float32"
+
+
+def takes_any_size(format: Format, wanted: Wanted, preprocessing: Mapping[str, Any]) -> bool:
+    """Whether images are resized and cropped inside the program.
+
+    Scripts hold any front. ``torch.export`` proves what follows for every size, and can where the first step that
+    changes sizes is a resize to (H, W). Traces and ONNX have the size pinned.
+    """
+    if wanted.raw or wanted.precision != "float32" or not has_front(preprocessing):
+        return False
+    if format == "torchscript":
+        return wanted.method == "script"
+    sizing = [step for step in front_from_json(preprocessing["front"]) if not isinstance(step, Grayscale)]
+    first = sizing[0] if sizing else None
+    return format == "pt2" and isinstance(first, Resize) and not isinstance(first.size, int)
+
+
+def make_files(
+    source: Source,
+    wanted: Wanted,
+    samples: Samples,
+    *,
+    calibration: Callable[[], NDArray[Any]] | None = None,
+) -> dict[str, bytes]:
+    """Everything that ``write_bundle`` needs.
+
+    Args:
+        calibration: gives training samples as ``Samples.inputs``; for a static quantisation.
+
+    Raises:
+        ExportError: a format cannot hold the model.
+        UserError: logits of a model that has none.
+    """
+    files: dict[str, bytes] = {}
+    programs: dict[str, Any] = {}
+    golden: dict[str, NDArray[Any]] = {}
+    for format in wanted.formats:
+        if format == "safetensors":
+            name, data, entry = _weights(source, half=wanted.half)
+        else:
+            name, data, entry = _program(source, wanted, samples, format, golden, calibration)
+        files[name], programs[name] = data, entry
+    if not golden:
+        golden["inputs"] = samples.inputs[:1]
+    files["golden.npz"] = golden_bytes(golden)
+    files["signature.json"] = _json(_signature(source, programs))
+    files["labels.json"] = _json(list(source.class_names))
+    if any(program["format"] != "safetensors" for program in programs.values()) and not wanted.raw:
+        kind = source.preprocessing["kind"]
+        files["predict.py"] = _template(f"predict_{kind}.py")
+        if any(program.get("front_outside") for program in programs.values()):
+            files["front.py"] = _template("front.py")
+    return files
+
+
+def _template(name: str) -> bytes:
+    return (TEMPLATES / name).read_bytes().removeprefix(b"# mypy: ignore-errors\n")
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _signature(source: Source, programs: Mapping[str, Any]) -> dict[str, Any]:
+    signature = {
+        "kind": source.preprocessing["kind"],
+        "format_version": 1,
+        "name": source.name,
+        "task": source.task,
+        "target_names": list(source.target_names),
+        "preprocessing": dict(source.preprocessing),
+        "programs": dict(programs),
+        **source.details,
+    }
+    if source.preprocessing["kind"] == "table":
+        encoding = source.preprocessing["table_encoding"]
+        names = source.preprocessing["feature_names"]
+        numeric = [{"name": name, "kind": "numeric"} for name in names]
+        signature |= {"columns": encoding["columns"] if encoding else numeric, "delimiter": source.delimiter}
+    return signature
+
+
+def _program(
+    source: Source,
+    wanted: Wanted,
+    samples: Samples,
+    format: Format,
+    golden: dict[str, NDArray[Any]],
+    calibration: Callable[[], NDArray[Any]] | None,
+) -> tuple[str, bytes, dict[str, Any]]:
+    """A program's file name, its bytes, its entry in signature.json; adds inputs and answers to ``golden``."""
+    free = takes_any_size(format, wanted, source.preprocessing)
+    spec = _spec(source, wanted, format, free=free)
+    if wanted.raw:
+        program = eager = build_program(source.model, source.preprocessing, loss=source.loss).model
+    else:
+        build = {"loss": source.loss, "front": free, "logits": wanted.logits}
+        eager = build_program(source.model, source.preprocessing, **build)  # type: ignore[arg-type]
+        program = eager
+        if wanted.half:
+            program = build_program(source.model, source.preprocessing, half=True, **build)  # type: ignore[arg-type]
+    inputs_key = _add_inputs(golden, samples, spec, free=free, raw=wanted.raw)
+    given = golden[inputs_key]
+    prepared = given if not wanted.raw else build_prepare(source.preprocessing)(torch.from_numpy(given)).numpy()
+    prefix = "images_" if free else ""
+    outputs = _add_outputs(golden, spec, prefix, lambda: answer(eager, prepared))
+    example = torch.from_numpy(prepared[:2].copy())
+    input_name = "inputs" if wanted.raw else "rows" if source.preprocessing["kind"] == "table" else "images"
+
+    def write(module: nn.Module) -> bytes:
+        match format:
+            case "torchscript":
+                return torchscript_bytes(module, example, method=wanted.method)
+            case "pt2":
+                return pt2_bytes(module, example, free_size=free)
+            case _:
+                return onnx_bytes(module, example, input_name=input_name, output_names=spec.output_names)
+
+    data = write(program)
+    full_bytes = len(write(eager)) if wanted.half else len(data)
+    if wanted.quantize:
+        sample = calibration() if calibration is not None else given
+        sample = _as_dtype(sample, spec.input_dtypes[0])
+        data = quantize_onnx(data, kind=wanted.quantize, input_name=input_name, calibration=sample)
+        outputs = _add_outputs(golden, spec, "int8_", lambda: answer_onnx(data, given))
+    entry = {
+        "format": format,
+        "method": wanted.method if format == "torchscript" else None,
+        "precision": wanted.precision,
+        "quantization": wanted.quantize,
+        "float32_bytes": full_bytes,
+        "input": _describe_input(input_name, spec, source.preprocessing),
+        "outputs": [_describe_output(name, golden[key]) for name, key in zip(spec.output_names, outputs, strict=True)],
+        "front_outside": [] if free else list(source.preprocessing.get("front", [])),
+        "outside": _outside(source.preprocessing) if wanted.raw else None,
+        "tolerance": TOLERANCES[wanted.precision],
+        "golden": {"inputs": inputs_key, "outputs": outputs, "targets": f"{prefix}targets"},
+    }
+    return _file_name(format, wanted.precision), data, entry
+
+
+def _file_name(format: Format, precision: str) -> str:
+    stem, suffix = FILE_NAMES[format].split(".")
+    return f"{stem}{ {'float16': '.fp16', 'int8': '.int8'}.get(precision, '') }.{suffix}".replace(" ", "")
+
+
+def _spec(source: Source, wanted: Wanted, format: Format, *, free: bool) -> ProgramSpec:
+    if wanted.raw:
+        return ProgramSpec(tuple(source.preprocessing["input_shape"]), ("float32",), ("outputs",))
+    both = format == "torchscript" and wanted.method == "script"
+    dtypes: tuple[InputDtype, ...] = ("uint8", "float32") if both else (wanted.input_dtype,)
+    return describe_program(source.preprocessing, loss=source.loss, front=free, logits=wanted.logits, dtypes=dtypes)
+
+
+def _add_inputs(golden: dict[str, NDArray[Any]], samples: Samples, spec: ProgramSpec, *, free: bool, raw: bool) -> str:
+    inputs = samples.images if free and samples.images is not None else samples.inputs
+    dtype = str(inputs.dtype) if raw or str(inputs.dtype) in spec.input_dtypes else spec.input_dtypes[0]
+    key = ("images" if free else "inputs") + ("_float32" if dtype != str(inputs.dtype) else "")
+    targets = samples.image_targets if free and samples.image_targets is not None else samples.targets
+    golden["images_targets" if free else "targets"] = targets
+    golden[key] = _as_dtype(inputs, dtype)
+    return key
+
+
+def _as_dtype(inputs: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Bytes as floats in [0, 1] where a program takes those."""
+    return inputs.astype(np.float32) / np.float32(255) if str(inputs.dtype) != dtype else inputs
+
+
+def _add_outputs(
+    golden: dict[str, NDArray[Any]], spec: ProgramSpec, prefix: str, make: Callable[[], list[NDArray[Any]]]
+) -> list[str]:
+    keys = [prefix + name for name in spec.output_names]
+    if not golden.keys() >= set(keys):
+        golden.update(zip(keys, make(), strict=True))
+    return keys
+
+
+def answer(program: nn.Module, inputs: NDArray[Any], *, batch_size: int = 64) -> list[NDArray[Any]]:
+    """The outputs of a program in this process, joined over batches."""
+    answers = []
+    with torch.no_grad():
+        for start in range(0, len(inputs), batch_size):
+            outputs = program(torch.from_numpy(np.ascontiguousarray(inputs[start : start + batch_size])))
+            answers.append(outputs if isinstance(outputs, tuple) else (outputs,))
+    return [torch.cat(parts).numpy() for parts in zip(*answers, strict=True)]
+
+
+def answer_onnx(program: bytes, inputs: NDArray[Any], *, batch_size: int = 64) -> list[NDArray[Any]]:
+    """The outputs of an ONNX program in this process, joined over batches."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    answers = [
+        session.run(None, {name: inputs[start : start + batch_size]}) for start in range(0, len(inputs), batch_size)
+    ]
+    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+
+
+def _describe_input(name: str, spec: ProgramSpec, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    shape: list[str | int] = [
+        "batch",
+        *(size or axis for size, axis in zip(spec.input_shape, _axes(spec), strict=True)),
+    ]
+    described: dict[str, Any] = {"name": name, "dtypes": list(spec.input_dtypes), "shape": shape}
+    if name == "images":
+        ranges = {"uint8": [0, 255], "float32": [0.0, 1.0]}
+        described |= {
+            "range": {dtype: ranges[dtype] for dtype in spec.input_dtypes},
+            "layout": "NCHW",
+            "colors": "RGB" if spec.input_shape[0] == 3 else "grey",
+        }
+    elif name == "rows":
+        described["columns"] = list(preprocessing["feature_names"])
+    described["dynamic_axes"] = {str(i): size for i, size in enumerate(shape) if isinstance(size, str)}
+    return described
+
+
+def _axes(spec: ProgramSpec) -> tuple[str, ...]:
+    return ("channels", "height", "width")[: len(spec.input_shape)]
+
+
+def _describe_output(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    described = {"name": name, "dtypes": ["float32"], "shape": ["batch", *values.shape[1:]]}
+    return {**described, "range": {"float32": [0.0, 1.0]}} if name == "probabilities" else described
+
+
+def _outside(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bare network needs done to its inputs first."""
+    if preprocessing["kind"] == "table":
+        return {"scale": 1, "standardize": preprocessing["standardize"]}
+    return {"scale": preprocessing["scale"], "normalize": preprocessing["normalize"]}
+
+
+def _weights(source: Source, *, half: bool) -> tuple[str, bytes, dict[str, Any]]:
+    tensors = {
+        name: tensor.detach().cpu().half() if half and tensor.is_floating_point() else tensor.detach().cpu()
+        for name, tensor in source.model.state_dict().items()
+    }
+    metadata = {"format": "pt", "trainkit": json.dumps({"name": source.name, **source.details}, ensure_ascii=False)}
+    data = safetensors_bytes(tensors, metadata)
+    precision = "float16" if half else "float32"
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    hashes = {}
+    for name, tensor in tensors.items():
+        described = f"{header[name]['dtype']} {header[name]['shape']} ".encode()
+        hashes[name] = hashlib.sha256(described + tensor.contiguous().numpy().tobytes()).hexdigest()
+    entry = {"format": "safetensors", "precision": precision, "tensors": hashes}
+    return _file_name("safetensors", precision), data, entry

@@ -1,0 +1,123 @@
+"""What programs cost: bytes, load time, latency, throughput, memory; and what smaller ones lose."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainkit.errors import TrainkitError
+from trainkit.export.assemble import Samples, Source, Wanted, answer, make_files
+from trainkit.export.formats import ExportError, check_packages
+from trainkit.export.parity import run_apart, score
+from trainkit.export.program import build_program
+from trainkit.export.runner import load, time_calls
+
+SECONDS = 0.5
+"""How long each batch size is timed for."""
+BENCHMARKED = {
+    "torchscript (script)": Wanted(("torchscript",)),
+    "torchscript (trace)": Wanted(("torchscript",), "trace"),
+    "pt2": Wanted(("pt2",)),
+    "onnx": Wanted(("onnx",)),
+    "onnx int8 dynamic": Wanted(("onnx",), quantize="dynamic"),
+    "onnx int8 static": Wanted(("onnx",), quantize="static"),
+    "torchscript float16": Wanted(("torchscript",), half=True),
+}
+
+
+def measure_shrunk(
+    source: Source, wanted: Wanted, scored: Samples, folder: Path, *, split: str, max_drop: float
+) -> Mapping[str, Any]:
+    """Bytes, latency at batch 1 and 64, and the score of int8 and float16 programs, against the model in PyTorch.
+
+    Args:
+        scored: all samples of ``split``.
+        folder: holds the programs, ``signature.json`` and ``golden.npz``.
+        max_drop: the largest loss of accuracy, or for a regression the largest part by which the RMSE may grow.
+
+    Raises:
+        ExportError: a program loses more.
+    """
+    eager = build_program(source.model, source.preprocessing, loss=source.loss)
+    expected = score(answer(eager, scored.inputs, batch_size=256)[0], scored.targets)
+    rows: dict[str, Any] = {"model in PyTorch": {**time_eager(source, scored), "score": expected, "drop": 0.0}}
+    problems = []
+    for name, program in json.loads((folder / "signature.json").read_text())["programs"].items():
+        if program["format"] == "safetensors":
+            continue
+        run = load(folder / name, program["format"])
+        found = score(_answer(run, scored.inputs, program["input"]["dtypes"]), scored.targets)
+        drop = expected - found if scored.targets.ndim == 1 else (found - expected) / max(expected, 1e-12)
+        size = (folder / name).stat().st_size
+        times = json.loads(run_apart("measure", folder, name, str(SECONDS)))
+        sizes = {
+            "bytes": size,
+            "float32_bytes": program["float32_bytes"],
+            "size_ratio": size / program["float32_bytes"],
+        }
+        rows[name] = {**sizes, **times, "score": found, "drop": drop}
+        if not drop <= max_drop:
+            what = "accuracy" if scored.targets.ndim == 1 else "RMSE"
+            problems.append(
+                f"{name} ({program['quantization'] or program['precision']}) takes the {what} on {split} from "
+                f"{expected:.4f} to {found:.4f}, more than --max-drop {max_drop} allows; nothing was written"
+            )
+    if problems:
+        raise ExportError("\n".join(problems))
+    return {"shrunk": rows, "scored_on": split, "max_drop": max_drop}
+
+
+def _answer(run: Callable[[NDArray[Any]], list[NDArray[Any]]], inputs: NDArray[Any], dtypes: list[str]) -> NDArray[Any]:
+    if str(inputs.dtype) not in dtypes:
+        inputs = inputs.astype(np.float32) / np.float32(255)
+    return np.concatenate([run(inputs[start : start + 64])[0] for start in range(0, len(inputs), 64)])
+
+
+def time_eager(source: Source, samples: Samples) -> dict[str, float]:
+    """Latency of preprocessing, model and activation in PyTorch, in this process, in milliseconds."""
+    program = build_program(source.model, source.preprocessing, loss=source.loss)
+    result: dict[str, float] = {"bytes": sum(t.numel() * t.element_size() for t in program.state_dict().values())}
+    for size in (1, 64):
+        batch = torch.from_numpy(np.resize(samples.inputs, (size, *samples.inputs.shape[1:])))
+
+        def call(batch: torch.Tensor = batch) -> None:
+            with torch.no_grad():
+                program(batch)
+
+        result |= {f"{key}_{size}": value for key, value in time_calls(call, SECONDS).items()}
+    result["throughput"] = 64e3 / result["p50_ms_64"]
+    return result
+
+
+def benchmark_formats(
+    source: Source,
+    samples: Samples,
+    *,
+    calibration: Callable[[], NDArray[Any]],
+    say: Callable[[str], None] = lambda message: None,
+) -> list[dict[str, Any]]:
+    """A row for the model in PyTorch and for each format, each in a process of its own; ``skipped`` says why not."""
+    rows: list[dict[str, Any]] = [{"format": "PyTorch, eager", **time_eager(source, samples)}]
+    for title, wanted in BENCHMARKED.items():
+        say(f"measuring {title}")
+        try:
+            check_packages(wanted.formats)
+            files = make_files(source, wanted, samples, calibration=calibration)
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch)
+                for name, data in files.items():
+                    (folder / name).write_bytes(data)
+                program = next(iter(json.loads(files["signature.json"])["programs"]))
+                times = json.loads(run_apart("measure", folder, program, str(SECONDS)))
+        except TrainkitError as error:
+            rows.append({"format": title, "skipped": str(error)})
+            continue
+        rows.append({"format": title, "bytes": len(files[program]), **times})
+    return rows

@@ -1,0 +1,249 @@
+"""One module from raw samples to answers: preprocessing, model, output activation.
+
+What is exported, what predicts and what an export is compared with are this one module.
+
+- Images come as uint8 (N, C, H, W), 0 to 255, or as floats in [0, 1] in RGB order (one channel: grey).
+- Tables come as float32 (N, F): the columns as in the file, categories one-hot, nothing standardised.
+- Out come probabilities (N, K) for classes, also for two classes of which the model scores one; else values (N, T).
+"""
+
+# Without postponed annotations: TorchScript reads those of the buffers, and cannot read text.
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.data.resizing import front_from_json
+from trainkit.errors import UserError
+from trainkit.export.image_steps import build_front
+from trainkit.losses import EXPECTS, LossName
+
+InputDtype = Literal["uint8", "float32"]
+
+
+class ScaleImages(nn.Module):
+    """Pixels to what the model takes: float32, divided by 255 where they are bytes, then ``(x - mean) / std``."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float], *, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 or float (N, C, H, W) to float32 (N, C, H, W)."""
+        floats = images.to(torch.float32)
+        if images.dtype == torch.uint8:
+            floats = floats / self.scale
+        return (floats - self.mean) / self.std
+
+
+class UnitImages(nn.Module):
+    """Pixels to float32 in [0, 1], for a model that was trained without normalisation."""
+
+    def __init__(self, *, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 or float (N, C, H, W) to float32 (N, C, H, W)."""
+        floats = images.to(torch.float32)
+        if images.dtype == torch.uint8:
+            floats = floats / self.scale
+        return floats
+
+
+class ScaleColumns(nn.Module):
+    """``(x - mean) / std`` by column."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, F) to float32 (N, F)."""
+        return (rows.to(torch.float32) - self.mean) / self.std
+
+
+class ToFloat(nn.Module):
+    """float32, nothing else."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.to(torch.float32)
+
+
+class Exp(nn.Module):
+    """Log-probabilities to probabilities."""
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs.exp()
+
+
+class BothClasses(nn.Module):
+    """The probability of the second class (N, 1) to those of both (N, 2)."""
+
+    def forward(self, second: Tensor) -> Tensor:
+        return torch.cat([1 - second, second], dim=1)
+
+
+class HalfModel(nn.Module):
+    """A model in float16 between float32 inputs and outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model.half()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.model(inputs.to(torch.float16))
+        return outputs.to(torch.float32)
+
+
+class Program(nn.Module):
+    """prepare -> model -> activation."""
+
+    def __init__(self, prepare: nn.Module, model: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.model = model
+        self.activation = activation
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Raw samples (N, ...) to probabilities (N, K) or values (N, T)."""
+        return self.activation(self.model(self.prepare(inputs)))  # type: ignore[no-any-return]
+
+
+class ProgramWithLogits(nn.Module):
+    """prepare -> model -> activation, with what the model itself puts out as a second output."""
+
+    def __init__(self, prepare: nn.Module, model: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.model = model
+        self.activation = activation
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw samples (N, ...) to probabilities (N, K) and logits (N, K); (N, 1) where one stands for two."""
+        logits: Tensor = self.model(self.prepare(inputs))
+        return self.activation(logits), logits
+
+
+@dataclass(frozen=True)
+class ProgramSpec:
+    """What goes into a program and what comes out; plain values for ``signature.json``."""
+
+    input_shape: tuple[int | None, ...]
+    """Without the batch: (C, H, W) with None where the program takes any size, or (F,)."""
+    input_dtypes: tuple[InputDtype, ...]
+    output_names: tuple[str, ...]
+
+
+def build_program(
+    model: nn.Module,
+    preprocessing: Mapping[str, Any],
+    *,
+    loss: LossName,
+    front: bool = False,
+    logits: bool = False,
+    half: bool = False,
+) -> Program | ProgramWithLogits:
+    """A program around a copy of ``model``: on the CPU, float32, in eval mode, without gradients.
+
+    Args:
+        preprocessing: as in a checkpoint.
+        loss: what the model was trained with (``checkpoint["choices"]["loss"]["value"]``): says what its outputs mean.
+        front: resize, crop and grayscale images inside the program too: it takes decoded images of any size. Otherwise
+            images have to come as ``preprocessing["input_shape"]``.
+        logits: also put out what the model itself does.
+        half: run the model in float16.
+
+    Raises:
+        UserError: logits of a model that has none.
+    """
+    model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
+    model = model.to(memory_format=torch.contiguous_format)
+    prepare = build_prepare(preprocessing, front=front)
+    activation = build_activation(loss)
+    if half:
+        model = HalfModel(model)
+    program: Program | ProgramWithLogits
+    if logits:
+        if logits_name(loss) is None:
+            raise UserError(f"a model trained with {loss} puts out its answer itself; leave --logits out")
+        program = ProgramWithLogits(prepare, model, activation)
+    else:
+        program = Program(prepare, model, activation)
+    return program.eval().requires_grad_(False)
+
+
+def logits_name(loss: LossName) -> str | None:
+    """What the model's own outputs are called; None where they are the answer already."""
+    return {"logits": "logits", "log_probabilities": "log_probabilities"}.get(EXPECTS[loss])
+
+
+def build_prepare(preprocessing: Mapping[str, Any], *, front: bool = False) -> nn.Module:
+    """Raw samples to model inputs."""
+    match preprocessing:
+        case {"kind": "table", "standardize": None}:
+            return ToFloat()
+        case {"kind": "table", "standardize": {"mean": mean, "std": std}}:
+            return ScaleColumns(mean, std)
+        case {"kind": "image", "scale": scale, "normalize": None}:
+            scaling: nn.Module = UnitImages(scale=float(scale))
+        case {"kind": "image", "scale": scale, "normalize": {"mean": mean, "std": std}}:
+            scaling = ScaleImages(mean, std, scale=float(scale))
+        case _:
+            raise AssertionError(f"unknown preprocessing {preprocessing}")
+    if not front or not preprocessing["front"]:
+        return scaling
+    steps = build_front(front_from_json(preprocessing["front"]), channels=preprocessing["channels"])
+    return nn.Sequential(steps, scaling)
+
+
+def build_activation(loss: LossName) -> nn.Module:
+    """The model's outputs to probabilities of all classes, or to values."""
+    match loss:
+        case "cross_entropy":
+            return nn.Softmax(dim=1)
+        case "nll":
+            return Exp()
+        case "bce":
+            return BothClasses()
+        case "bce_with_logits":
+            return nn.Sequential(nn.Sigmoid(), BothClasses())
+        case _:
+            return nn.Identity()
+
+
+def has_front(preprocessing: Mapping[str, Any]) -> bool:
+    """Whether images have to be resized, cropped or made grey before the model sees them."""
+    return bool(preprocessing.get("front"))
+
+
+def describe_program(
+    preprocessing: Mapping[str, Any],
+    *,
+    loss: LossName,
+    front: bool = False,
+    logits: bool = False,
+    dtypes: tuple[InputDtype, ...] = ("uint8",),
+) -> ProgramSpec:
+    """The inputs and outputs of a program built with the same arguments."""
+    shape: tuple[int | None, ...] = tuple(preprocessing["input_shape"])
+    if preprocessing["kind"] == "table":
+        dtypes = ("float32",)
+    elif front and has_front(preprocessing):
+        shape = (preprocessing["channels"], None, None)
+    names = ["values" if EXPECTS[loss] == "values" else "probabilities"]
+    if logits:
+        names.append(str(logits_name(loss)))
+    return ProgramSpec(shape, dtypes, tuple(names))

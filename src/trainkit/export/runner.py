@@ -1,0 +1,151 @@
+"""Runs the programs of a bundle in a process of its own, in which trainkit cannot be imported. It stands alone.
+
+python -P runner.py answers BUNDLE OUT.npz    what each program answers to the golden inputs, by batch size
+python -P runner.py measure BUNDLE PROGRAM SECONDS    load time, latency, throughput and memory, as JSON
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.modules["trainkit"] = None  # type: ignore[assignment]  # any import of it fails
+    warnings.filterwarnings("ignore", module="torch")
+
+import numpy as np
+
+Run = Callable[[np.ndarray], list[np.ndarray]]
+BATCH_SIZES = (1, 2, 7, 64)
+WARM_UP = 5
+
+
+def load(path: Path, format: str) -> Run:
+    """The program as a function from an array to the list of its outputs."""
+    if format == "onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda inputs: list(session.run(None, {name: inputs}))
+    import torch
+
+    if format == "torchscript":
+        program = torch.jit.load(str(path), map_location="cpu")
+    else:
+        program = torch.export.load(str(path)).module()
+
+    def run(inputs: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            outputs = program(torch.from_numpy(inputs))
+        return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    return run
+
+
+def prepare(inputs: np.ndarray, outside: dict[str, Any] | None) -> np.ndarray:
+    """What a bare network needs done to raw samples, by the numbers in signature.json; nothing for other programs."""
+    if outside is None:
+        return inputs
+    floats = inputs.astype(np.float32)
+    if inputs.dtype == np.uint8:
+        floats = floats / np.float32(outside["scale"])
+    statistics_ = outside.get("normalize") or outside.get("standardize")
+    if statistics_:
+        shape = (-1, *(1 for _ in inputs.shape[2:]))
+        mean, std = (np.array(statistics_[name], np.float32).reshape(shape) for name in ("mean", "std"))
+        floats = (floats - mean) / std
+    return floats
+
+
+def tensor_hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of each tensor in a safetensors file, with its dtype and shape."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    hashes = {}
+    for name, entry in json.loads(data[8 : 8 + length]).items():
+        if name != "__metadata__":
+            start, stop = (8 + length + offset for offset in entry["data_offsets"])
+            described = f"{entry['dtype']} {entry['shape']} ".encode()
+            hashes[name] = hashlib.sha256(described + data[start:stop]).hexdigest()
+    return hashes
+
+
+def answers(bundle: Path, out: Path) -> None:
+    """Each program's outputs: ``{program}/{batch size}/{output}``; sizes below 64 see the first 8 batches only."""
+    programs = json.loads((bundle / "signature.json").read_text())["programs"]
+    golden = dict(np.load(bundle / "golden.npz"))
+    found: dict[str, np.ndarray] = {}
+    for name, program in programs.items():
+        if program["format"] == "safetensors":
+            found[f"{name}/hashes"] = np.array(json.dumps(tensor_hashes(bundle / name)))
+            continue
+        run = load(bundle / name, program["format"])
+        inputs = golden[program["golden"]["inputs"]]
+        for size in BATCH_SIZES:
+            rows = inputs if size == max(BATCH_SIZES) else inputs[: 8 * size]
+            batches = [prepare(rows[i : i + size], program.get("outside")) for i in range(0, len(rows), size)]
+            outputs = [run(batch) for batch in batches]
+            for k, joined in enumerate(zip(*outputs, strict=True)):
+                found[f"{name}/{size}/{k}"] = np.concatenate(joined)
+    assert "trainkit" not in {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+    with open(out, "wb") as file:
+        np.savez(file, **found)  # type: ignore[arg-type]
+
+
+def measure(bundle: Path, name: str, seconds: float) -> dict[str, float]:
+    """Times in milliseconds, memory in MB: above what the runtime alone takes."""
+    program = json.loads((bundle / "signature.json").read_text())["programs"][name]
+    inputs = dict(np.load(bundle / "golden.npz"))[program["golden"]["inputs"]]
+    import resource
+
+    __import__("onnxruntime" if program["format"] == "onnx" else "torch")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    run = load(bundle / name, program["format"])
+    result = {"load_ms": (time.perf_counter() - start) * 1e3}
+    for size in (1, 64):
+        batch = np.ascontiguousarray(prepare(inputs[:size], program.get("outside")))
+        times = time_calls(functools.partial(run, batch), seconds)
+        result |= {f"{key}_{size}": value for key, value in times.items()}
+    result["throughput"] = 64e3 / result["p50_ms_64"]
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes on macOS, kilobytes elsewhere
+    result["memory_mb"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+    return result
+
+
+def time_calls(call: Callable[[], Any], seconds: float) -> dict[str, float]:
+    """Median and 99th percentile of one call in milliseconds, over at least 20 calls and ``seconds``."""
+    for _ in range(WARM_UP):
+        call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 20 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1e3)
+    return {"p50_ms": statistics.median(times), "p99_ms": float(np.percentile(times, 99))}
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["answers", bundle, out]:
+            answers(Path(bundle), Path(out))
+        case ["measure", bundle, name, seconds]:
+            print(json.dumps(measure(Path(bundle), name, float(seconds))))
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,67 @@
+# mypy: ignore-errors
+"""Resize, crop and make grey with numpy alone, to the same bytes as in training: torch's arithmetic on uint8 images."""
+
+import numpy as np
+
+
+def apply_front(image, steps):
+    """uint8 (H, W, C) through the steps of signature.json to uint8 (H', W', C')."""
+    for step in steps:
+        if step["type"] == "resize":
+            image = resize(image, step["size"], step.get("interpolation", "bilinear"))
+        elif step["type"] == "center_crop":
+            image = center_crop(image, *step["size"])
+        else:
+            image = grayscale(image, step.get("num_output_channels", 1))
+    return image
+
+
+def resize(image, size, interpolation):
+    """To (H, W), or to a length of the shorter side."""
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    size = size if isinstance(size, list) else [size * height // shorter, size * width // shorter]
+    if interpolation == "nearest":
+        return image[nearest(height, size[0])][:, nearest(width, size[1])]
+    for axis in (1, 0):  # along the rows first
+        weights, bits = resize_weights(image.shape[axis], size[axis], interpolation)
+        sums = np.tensordot(np.moveaxis(image, axis, -1).astype(np.int64), weights.T, axes=1)
+        image = np.moveaxis(((sums + (1 << (bits - 1))) >> bits).clip(0, 255), -1, axis).astype(np.uint8)
+    return image
+
+
+def nearest(before, after):
+    """The pixel that each of ``after`` pixels is taken from, in 32-bit floats as in torch."""
+    positions = np.arange(after, dtype=np.float32) * (np.float32(before) / np.float32(after))
+    return positions.astype(int).clip(0, before - 1)
+
+
+def resize_weights(before, after, interpolation):
+    """Whole numbers (after, before) that add up to about 2 ** bits: torch's 16-bit weights with antialiasing."""
+    scale = before / after
+    stretch = max(scale, 1.0)
+    x = np.abs((np.arange(before) + 0.5 - (np.arange(after)[:, None] + 0.5) * scale) / stretch)
+    if interpolation == "bilinear":
+        weights = np.maximum(1 - x, 0)
+    else:  # bicubic with a = -0.5
+        weights = np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0))
+    weights /= weights.sum(axis=1, keepdims=True)
+    bits = next((n for n in range(22) if int(0.5 + weights.max() * (1 << (n + 1))) >= 1 << 15), 22)
+    return np.trunc(weights * (1 << bits) + np.where(weights < 0, -0.5, 0.5)).astype(np.int64), bits
+
+
+def center_crop(image, height, width):
+    """Cut out of the middle; a smaller image is padded with zeros first."""
+    pads = [max(height - image.shape[0], 0), max(width - image.shape[1], 0)]
+    image = np.pad(image, [(pads[0] // 2, (pads[0] + 1) // 2), (pads[1] // 2, (pads[1] + 1) // 2), (0, 0)])
+    top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+    return image[top : top + height, left : left + width]
+
+
+def grayscale(image, channels):
+    """Luma of RGB, cut to a whole number."""
+    if image.shape[2] == 3:
+        red, green, blue = (image[:, :, k].astype(np.float32) for k in range(3))
+        luma = red * np.float32(0.2989) + np.float32(0.587) * green + np.float32(0.114) * blue
+        image = luma.astype(np.uint8)[:, :, None]
+    return np.repeat(image, channels, axis=2)

@@ -1,0 +1,292 @@
+"""``trainkit export``: a checkpoint's model as programs that run without trainkit, in one folder with their proof."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.build.data import load_source
+from trainkit.checkpoint import check_fits, load_checkpoint
+from trainkit.config import config_from_dict
+from trainkit.config.schema.data import Csv
+from trainkit.data.front import apply_front, decode_image, front_from_json
+from trainkit.errors import TrainkitError, UserError
+from trainkit.export.assemble import Samples, Source, Wanted, make_files
+from trainkit.export.bundle import check_target, free_name, verify_bundle, write_bundle
+from trainkit.export.formats import TORCHSCRIPT_NOTE, Format, Method, check_packages
+from trainkit.export.measure import benchmark_formats, measure_shrunk
+from trainkit.export.program import InputDtype, has_front
+from trainkit.export.quantize import Quantization
+from trainkit.rundir import RunDir
+from trainkit.workflows.experiment import Experiment, prepare_experiment
+from trainkit.workflows.locate import find_checkpoint
+from trainkit.workflows.scoring import scored_weights
+
+Say = Callable[[str], None]
+FORMATS: tuple[Format, ...] = ("torchscript", "pt2", "onnx", "safetensors")
+MIN_GOLDEN, MAX_GOLDEN = 64, 256
+GOLDEN_BYTES = 16 << 20
+CALIBRATION_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A published bundle."""
+
+    bundle: Path
+    programs: tuple[Path, ...]
+    report: Mapping[str, Any]
+    """As in ``parity.json``."""
+
+
+def export(
+    checkpoint: Path | None = None,
+    *,
+    formats: tuple[Format, ...],
+    method: Method = "script",
+    output: Path | None = None,
+    raw: bool = False,
+    logits: bool = False,
+    input_dtype: InputDtype = "uint8",
+    half: bool = False,
+    quantize: Quantization | None = None,
+    max_drop: float = 0.01,
+    runs_dir: Path = Path("runs"),
+    say: Say = lambda message: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportResult:
+    """Write a bundle: every program answers in a fresh process as the model does, or nothing is written.
+
+    Args:
+        checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
+        output: the folder to make; in the run's ``exports/`` when left out.
+        max_drop: for ``half`` and ``quantize``: the accuracy on the test split that may be lost, as a fraction; for a
+            regression the part by which the error may grow.
+
+    Raises:
+        UserError: the request or the checkpoint is wrong; nothing was done.
+        ExportError: a format cannot hold the model, or a program does not answer as it should.
+    """
+    wanted = check_wanted(Wanted(formats, method, raw, logits, input_dtype, half, quantize))
+    if output is not None:
+        check_target(output)
+    experiment, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
+    return _export(experiment, path, saved, wanted, output=output, max_drop=max_drop, say=say)
+
+
+def check_wanted(wanted: Wanted) -> Wanted:
+    """The request, its formats in a fixed order.
+
+    Raises:
+        UserError: nothing is asked for, things that exclude each other, or packages are missing.
+    """
+    if wanted.quantize and set(wanted.formats) - {"onnx"}:
+        raise UserError("--quantize writes ONNX programs only; leave the other formats out, or export them apart")
+    formats = wanted.formats or (("onnx",) if wanted.quantize else ())
+    if not formats:
+        raise UserError("nothing to write; add --torchscript, --pt2, --onnx, --safetensors or --all")
+    for first, second, why in (
+        (wanted.quantize, wanted.half, "--quantize and --half exclude each other"),
+        (wanted.raw, wanted.quantize, "--raw and --quantize exclude each other"),
+        (wanted.raw, wanted.half, "--raw and --half exclude each other"),
+        (wanted.raw, wanted.logits, "--raw gives the network's own outputs already; leave --logits out"),
+    ):
+        if first and second:
+            raise UserError(why)
+    check_packages(formats)
+    return replace(wanted, formats=tuple(format for format in FORMATS if format in formats))
+
+
+def export_at_end(
+    experiment: Experiment, checkpoint: Path, run: RunDir, *, say: Say = lambda message: None
+) -> tuple[list[Path], list[str]]:
+    """What the config's ``export:`` asks for at the end of training, into the run's ``exports/``.
+
+    Returns:
+        The programs, and for each format that could not be written the reason: the run is not lost for that.
+    """
+    spec = experiment.config.export
+    programs: list[Path] = []
+    skipped: list[str] = []
+    if not spec.torchscript:
+        return programs, skipped
+    try:
+        wanted = Wanted(("torchscript",), spec.method)
+        result = _export(experiment, checkpoint, load_checkpoint(checkpoint), wanted, runs_exports=run.exports, say=say)
+        programs += result.programs
+    except (TrainkitError, OSError) as error:
+        skipped.append(f"torchscript: {error}")
+    return programs, skipped
+
+
+def benchmark(
+    checkpoint: Path | None = None,
+    *,
+    runs_dir: Path = Path("runs"),
+    say: Say = lambda message: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
+    experiment, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
+    source = make_source(experiment, path, saved)
+    split = next(name for name in ("val", "test", "train") if name in experiment.data.splits)
+    samples = pick_samples(experiment, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
+    return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(experiment, source), say=say)
+
+
+def _open(
+    checkpoint: Path | None, *, runs_dir: Path, say: Say, progress: Callable[[int, int], None] | None
+) -> tuple[Experiment, Path, dict[str, Any]]:
+    path = find_checkpoint(checkpoint, runs_dir=runs_dir, say=say)
+    saved = load_checkpoint(path)
+    # Exports are made and compared on the CPU, wherever the model was trained.
+    config = config_from_dict({**saved["config"], "device": "cpu"}, where=str(path))
+    return prepare_experiment(config, progress=progress, stored=saved), path, saved
+
+
+def verify(bundle: Path) -> dict[str, Any]:
+    """Repeat a bundle's check: the sums of its files, then its programs on the golden inputs.
+
+    Raises:
+        UserError: not a bundle.
+        ExportError: a file or an answer differs.
+    """
+    return verify_bundle(bundle)
+
+
+def _export(
+    experiment: Experiment,
+    path: Path,
+    saved: Mapping[str, Any],
+    wanted: Wanted,
+    *,
+    output: Path | None = None,
+    runs_exports: Path | None = None,
+    max_drop: float = 0.01,
+    say: Say,
+) -> ExportResult:
+    if "torchscript" in wanted.formats:
+        say(TORCHSCRIPT_NOTE)
+    source = make_source(experiment, path, saved)
+    split = next(name for name in ("val", "test", "train") if name in experiment.data.splits)
+    source = replace(source, details={**source.details, "samples_from": split})
+    samples = pick_samples(experiment, split, preprocessing=source.preprocessing)
+    files = make_files(source, wanted, samples, calibration=lambda: calibration_inputs(experiment, source))
+    if output is None:
+        folder = runs_exports or default_exports(path)
+        output = free_name(folder / f"{path.stem}_{_suffix(wanted)}")
+
+    def measure(folder: Path) -> Mapping[str, Any]:
+        test = "test" if "test" in experiment.data.splits else split
+        count = len(experiment.data.splits[test])
+        scored = pick_samples(experiment, test, preprocessing=source.preprocessing, count=count, with_images=False)
+        return measure_shrunk(source, wanted, scored, folder, split=test, max_drop=max_drop)
+
+    report = write_bundle(output, files, measure=measure if wanted.half or wanted.quantize else None)
+    programs = tuple(output / name for name in report["programs"])
+    return ExportResult(output, programs, report)
+
+
+def _suffix(wanted: Wanted) -> str:
+    names = "all" if wanted.formats == FORMATS else "-".join(wanted.formats)
+    extra = "raw" if wanted.raw else {"float16": "fp16", "int8": "int8"}.get(wanted.precision, "")
+    return f"{names}_{extra}" if extra else names
+
+
+def default_exports(checkpoint: Path) -> Path:
+    """``exports/`` in the run folder, or beside a checkpoint that is in none."""
+    folder = checkpoint.resolve().parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "exports"
+
+
+def make_source(experiment: Experiment, path: Path, saved: Mapping[str, Any]) -> Source:
+    """The checkpoint's model and all that its programs have to know."""
+    weights = scored_weights(saved)
+    check_fits(weights, experiment.model)
+    experiment.model.load_state_dict(weights)
+    dataset = experiment.config.dataset
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    details = {
+        "checkpoint": {"name": path.name, "sha256": digest},
+        "weights": "averaged (EMA)" if saved["ema"] is not None else "of the last step",
+        "classes": list(experiment.data.class_names),
+        "model": saved["config"]["model"],
+        "versions": saved["versions"],
+    }
+    return Source(
+        name=saved["name"],
+        model=experiment.model,
+        preprocessing=saved["preprocessing"],
+        loss=experiment.loss.name,
+        task=experiment.data.task,
+        class_names=experiment.data.class_names,
+        target_names=experiment.data.target_names,
+        details=details,
+        delimiter=dataset.delimiter if isinstance(dataset, Csv) else ",",
+    )
+
+
+def pick_samples(
+    experiment: Experiment,
+    split: str,
+    *,
+    preprocessing: Mapping[str, Any],
+    count: int | None = None,
+    with_images: bool = True,
+) -> Samples:
+    """Samples from all over a split, read anew from the source where there is a front; at least ``MIN_GOLDEN``.
+
+    A split with fewer has them repeated. Where images differ in size before the front, those of the commonest size are
+    repeated, so that a batch can be made of them.
+
+    Args:
+        count: how many; as many as ``GOLDEN_BYTES`` hold, up to ``MAX_GOLDEN``, when left out.
+        with_images: also give the images before the front, where there is one.
+    """
+    indices = experiment.data.splits[split].indices
+    if count is None:
+        sample_bytes = 4 * int(np.prod(preprocessing["input_shape"]))
+        count = max(MIN_GOLDEN, min(MAX_GOLDEN, len(indices), GOLDEN_BYTES // sample_bytes))
+    chosen = np.resize(indices, count)
+    if count <= len(indices):
+        chosen = indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
+    part = experiment.data.splits[split].part
+    targets = experiment.data.parts[part].targets[chosen]
+    if not has_front(preprocessing):
+        return Samples(np.ascontiguousarray(_rows(experiment.data.parts[part].inputs, chosen, preprocessing)), targets)
+    raw = _decode(load_source(experiment.config).parts[part].inputs, chosen, preprocessing)
+    front = front_from_json(preprocessing["front"])
+    inputs = np.stack([apply_front(image, front) for image in raw])
+    if not with_images:
+        return Samples(inputs, targets)
+    shapes = [image.shape for image in raw]
+    common = max(dict.fromkeys(shapes), key=shapes.count)
+    same = np.resize([i for i, shape in enumerate(shapes) if shape == common], count)
+    return Samples(inputs, targets, np.stack([raw[i] for i in same]), targets[same])
+
+
+def _rows(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> NDArray[Any]:
+    if isinstance(inputs, tuple):  # files of equal size that found no place in memory
+        return np.stack(_decode(inputs, chosen, preprocessing))
+    rows: NDArray[Any] = inputs[chosen]
+    return rows
+
+
+def _decode(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> list[NDArray[np.uint8]]:
+    if isinstance(inputs, tuple):
+        return [decode_image(inputs[index], channels=preprocessing["channels"]) for index in chosen]
+    return list(inputs[chosen])
+
+
+def calibration_inputs(experiment: Experiment, source: Source) -> NDArray[Any]:
+    """Training samples as programs take them."""
+    count = min(CALIBRATION_SAMPLES, len(experiment.data.splits["train"]))
+    preprocessing = source.preprocessing
+    return pick_samples(experiment, "train", preprocessing=preprocessing, count=count, with_images=False).inputs
