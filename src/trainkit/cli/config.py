@@ -8,17 +8,17 @@ from typing import Annotated
 
 import typer
 
+from trainkit.cli.options import Json, Set, Unset
+
 app = typer.Typer(no_args_is_help=True, help="Show, write and list configs.")
 
 
 @app.command()
 def show(
     config: Annotated[Path, typer.Argument(help="A config file.", metavar="CONFIG")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key.path=value; list+=item adds. Repeatable.")
-    ] = None,
-    unset: Annotated[list[str] | None, typer.Option("--unset", help="key.path to leave out. Repeatable.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    set_: Set = None,
+    unset: Unset = None,
+    as_json: Json = False,
 ) -> None:
     """Print the resolved config, defaults included, with the origin of each value."""
     from trainkit.config import load_config
@@ -46,7 +46,7 @@ def init(
         Path | None, typer.Argument(help="The file to write.", metavar="[PATH]", show_default=False)
     ] = None,
     source: Annotated[str | None, typer.Option("--from", help="A shipped config (see `config list`).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a commented config to start from; an existing file is never overwritten."""
     from trainkit.config.starter import write_starter
@@ -59,7 +59,7 @@ def init(
 
 
 @app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_(as_json: Json = False) -> None:
     """List the shipped configs, one line each."""
     from trainkit.config.shipped import shipped
 

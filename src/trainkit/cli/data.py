@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import typer
 
-from trainkit.data import cache
-from trainkit.data.cache import Entry
 from trainkit.errors import UserError
+
+if TYPE_CHECKING:
+    from trainkit.data.cache import Entry
 
 app = typer.Typer(help="Show and free the cached data sets.", no_args_is_help=True)
 
@@ -18,6 +20,8 @@ app = typer.Typer(help="Show and free the cached data sets.", no_args_is_help=Tr
 @app.command("list")
 def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """List the cached arrays, the newest first."""
+    from trainkit.data import cache
+
     folder = cache.cache_root()
     entries = cache.list_entries(folder)
     total = sum(entry.num_bytes for entry in entries)
@@ -36,6 +40,8 @@ def clear_command(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Remove cached arrays. They are built again when a run needs them."""
+    from trainkit.data import cache
+
     folder = cache.cache_root()
     known = [entry.key for entry in cache.list_entries(folder)]
     for key in keys or []:
