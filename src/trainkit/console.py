@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from trainkit.errors import Interrupted, ProblemsError, TrainkitError
@@ -32,8 +32,9 @@ def err() -> Console:
 
 
 def say(message: str) -> None:
-    """One line for the user, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """One line for the user, on stderr. Where nobody reads it any more (``| head``), work goes on in silence."""
+    with suppress(BrokenPipeError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.v2.functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,11 +102,13 @@ def test_the_given_rows_are_left_as_they_are() -> None:
         assert torch.equal(rows, before)
 
 
-def test_evaluation_takes_the_fixed_steps_only() -> None:
+def test_evaluation_takes_the_fixed_steps_and_the_centre_of_a_random_crop() -> None:
     pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=False)
     mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
-    assert pipeline.output_shape == (3, 14, 18)
-    assert torch.equal(pipeline(IMAGES, INDICES, epoch=0), IMAGES.float().div_(255).sub_(mean).div_(std))
+    training = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    assert pipeline.output_shape == training.output_shape == (3, 13, 17)
+    centre = torchvision.transforms.v2.functional.center_crop(IMAGES, [13, 17])
+    assert torch.equal(pipeline(IMAGES, INDICES, epoch=0), centre.float().div_(255).sub_(mean).div_(std))
 
 
 def test_without_steps_pixels_become_floats() -> None:

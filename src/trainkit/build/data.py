@@ -14,6 +14,7 @@ from trainkit.data import color, erasing, front, geometry
 from trainkit.data.augment import Step
 from trainkit.data.dataset import Dataset
 from trainkit.data.normalize import Normalize, Standardize, channel_statistics, column_statistics
+from trainkit.errors import Problem, ProblemsError
 
 FIXED = (transform.Resize, transform.CenterCrop, transform.Grayscale)
 
@@ -142,6 +143,11 @@ def _normalize(spec: transform.Normalize, data: Dataset, stored: Mapping[str, An
     if spec.mean != "auto" and spec.std != "auto":
         return Normalize(tuple(spec.mean), tuple(spec.std))
     train = data.splits["train"]
+    if data.parts[train.part].is_files:
+        message = (
+            "auto needs the images in memory or in the cache, and they fit in neither; give mean and std as numbers"
+        )
+        raise ProblemsError([Problem(message, key="transforms")])
     mean, std = channel_statistics(_array(data, train.part), train.indices)
     return Normalize(mean if spec.mean == "auto" else tuple(spec.mean), std if spec.std == "auto" else tuple(spec.std))
 

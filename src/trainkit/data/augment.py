@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit import seeding
+from trainkit.data.geometry import RandomCrop
 from trainkit.data.normalize import Normalize, Standardize, normalize, unit_floats
+from trainkit.data.resizing import CenterCrop
 from trainkit.errors import Problem, ProblemsError
 
 
@@ -55,11 +57,16 @@ class _Drawing:
     purpose: str
 
 
+def _centre(step: RandomStep) -> CenterCrop | None:
+    """What evaluation does in the place of a random step: only the size of a crop is not left to chance."""
+    return CenterCrop(step.size) if isinstance(step, RandomCrop) and step.size is not None else None
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """Turns rows as they are stored into float32 model inputs. Made by :func:`build_pipeline`."""
 
-    stages: tuple[_Scaling | _Drawing, ...]
+    stages: tuple[_Scaling | _Drawing | CenterCrop, ...]
     seed: int
     output_shape: tuple[int, ...]
     channels_last: bool
@@ -75,6 +82,8 @@ class Pipeline:
         for stage in self.stages:
             if isinstance(stage, _Scaling):
                 rows = normalize(rows, stage.mean, stage.std)
+            elif isinstance(stage, CenterCrop):
+                rows = stage.apply(rows)
             else:
                 draws = seeding.uniforms(self.seed, stage.purpose, epoch, indices, stage.step.num_draws)
                 images = rows if stage.step.works_on_bytes() else unit_floats(rows)
@@ -98,13 +107,13 @@ def build_pipeline(
     Args:
         steps: random steps, normalisation and standardisation, in order.
         input_shape: (C, H, W) or (F,).
-        random: False leaves the random steps out, as evaluation does.
+        random: False leaves the random steps out, as evaluation does; a random crop becomes one of the centre.
         keys: the config key of each step, for messages; ``transforms[i]`` when left out.
 
     Raises:
         ProblemsError: A step does not fit the shape of the samples; every such step is named.
     """
-    stages: list[_Scaling | _Drawing] = []
+    stages: list[_Scaling | _Drawing | CenterCrop] = []
     problems: list[Problem] = []
     shape, normalized = input_shape, False
     for index, step in enumerate(steps):
@@ -114,7 +123,12 @@ def build_pipeline(
                 _check_scaling(step, shape)
                 stages.append(_scaling(step, shape, device))
                 normalized = True
-            elif random:
+            elif not random:
+                centre = _centre(step)
+                if centre is not None:
+                    stages.append(centre)
+                    shape = (shape[0], *centre.size)
+            else:
                 _check_place(step, shape, normalized)
                 shape = step.output_shape((shape[0], shape[1], shape[2]))
                 stages.append(_Drawing(step, f"augment.{index}.{step.name}"))

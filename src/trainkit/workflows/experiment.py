@@ -16,18 +16,16 @@ from trainkit.build.training import monitor_of
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
 from trainkit.data.augment import Step, build_pipeline
-from trainkit.data.batches import Batches
+from trainkit.data.batches import Batches, evaluation_batch_size
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
-from trainkit.data.front import materialise
-from trainkit.device import Choice, resolve_device, resolve_precision
+from trainkit.data.front import image_shape, materialise
+from trainkit.data.workers import WorkerBatches
+from trainkit.device import Choice, resolve_device, resolve_precision, set_num_threads
 from trainkit.errors import ConfigError, ProblemsError
 from trainkit.losses import Loss
 from trainkit.models.network import Network
 from trainkit.models.shapes import check_output, check_shapes
-
-EVAL_BATCH_BYTES = 8 << 20
-MAX_EVAL_BATCH = 1024
 
 ImageFiles = Mapping[str, tuple[Path, ...]]
 """By part: the files that the samples were decoded from, where they were."""
@@ -55,31 +53,41 @@ class Experiment:
     def precision(self) -> str:
         return self.choices["precision"].value
 
-    def batches(self, split: str, *, training: bool = False) -> Batches:
+    def batches(self, split: str, *, training: bool = False) -> Batches | WorkerBatches:
         """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation."""
         chosen = self.data.splits[split]
+        part = self.data.parts[chosen.part]
         spec = self.config.training
-        return Batches(
-            self.data.parts[chosen.part],
+        size = spec.batch_size if training else eval_batch_size(self.config, self.input_shape, self.device)
+        common: dict[str, Any] = {
+            "steps": self.steps,
+            "batch_size": size,
+            "shuffle": training and spec.shuffle,
+            "seed": self.config.seed,
+            "random": training,
+            "drop_last": training and spec.drop_last,
+            "device": self.device,
+            "channels_last": is_convolutional(self.config),
+            "step_keys": step_keys(self.config),
+        }
+        if not part.is_files:
+            return Batches(part, chosen.indices, **common)
+        assert self.data.channels is not None, "images have channels"
+        return WorkerBatches(
+            part,
             chosen.indices,
-            steps=self.steps,
-            batch_size=spec.batch_size if training else eval_batch_size(self.config, self.input_shape),
-            shuffle=training and spec.shuffle,
-            seed=self.config.seed,
-            random=training,
-            drop_last=training and spec.drop_last,
-            device=self.device,
-            channels_last=is_convolutional(self.config),
-            step_keys=step_keys(self.config),
+            channels=self.data.channels,
+            front=build_front(self.config),
+            num_workers=spec.num_workers,
+            **common,
         )
 
 
-def eval_batch_size(config: Config, input_shape: tuple[int, ...]) -> int:
-    """Large batches, but small enough that the inputs of one stay a few megabytes."""
+def eval_batch_size(config: Config, input_shape: tuple[int, ...], device: torch.device) -> int:
+    """Samples of a forward pass without gradients."""
     if config.training.eval_batch_size != "auto":
         return config.training.eval_batch_size
-    sample_bytes = 4 * torch.Size(input_shape).numel()
-    return max(1, min(MAX_EVAL_BATCH, EVAL_BATCH_BYTES // sample_bytes))
+    return evaluation_batch_size(input_shape, device=device)
 
 
 def prepare_experiment(
@@ -107,13 +115,15 @@ def prepare_experiment(
         precision = resolve_precision(config.training.precision, device, convolutional=is_convolutional(config))
     else:
         precision = Choice(**stored["choices"]["precision"])
-    set_threads(config)
+    threads = set_num_threads(config.training.num_threads)
     files: ImageFiles = {}
     if data is None:
         data, files = load_data(config, progress=progress, should_stop=should_stop)
     steps = build_steps(config, data, stored=None if stored is None else stored["preprocessing"])
+    on_disk = data.parts[data.splits["train"].part].is_files
+    stored_shape = image_shape(data, build_front(config)) if on_disk else data.input_shape
     input_shape = build_pipeline(
-        steps, input_shape=data.input_shape, seed=config.seed, random=True, keys=step_keys(config)
+        steps, input_shape=stored_shape, seed=config.seed, random=True, keys=step_keys(config)
     ).output_shape
     name = loss_name(config, data)
     size = output_size_for(config, data)
@@ -134,7 +144,7 @@ def prepare_experiment(
         input_shape=input_shape,
         preprocessing=preprocessing(config, data, steps, input_shape=input_shape),
         monitor=monitor,
-        choices={"device": device_choice, "precision": precision, "loss": name},
+        choices={"device": device_choice, "threads": threads, "precision": precision, "loss": name},
         files=files,
     )
 
@@ -154,11 +164,6 @@ def load_data(
     files = {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
     front = build_front(config)
     return materialise(source, front, cache_dir=cache_root(), progress=progress, should_stop=should_stop), files
-
-
-def set_threads(config: Config) -> None:
-    if config.training.num_threads != "auto":
-        torch.set_num_threads(config.training.num_threads)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from trainkit.state_dicts import check_fits
 from trainkit.weights import load_weights_file, match_weights
 from trainkit.workflows import resume as resuming
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
+from trainkit.workflows.failures import explained
 from trainkit.workflows.runfiles import describe_machine, write_config_files
 from trainkit.workflows.saving import RunCheckpointer, description
 from trainkit.workflows.scoring import plan_for, score, scored_weights
@@ -293,15 +294,16 @@ def run_loop(
     display = [] if frontend.make_display is None else [frontend.make_display(experiment, batches.batches_per_epoch)]
     recorder = Fanout(log, display, warn=frontend.say)
     try:
-        outcome = fit(
-            state,
-            plan_for(experiment, compiled(experiment.model, experiment.config.training.compile)),
-            train=batches,
-            val=experiment.batches("val") if "val" in experiment.data.splits else None,
-            recorder=recorder,
-            checkpointer=checkpointer,
-            should_stop=frontend.stop,
-        )
+        with explained(batch_size=experiment.config.training.batch_size):
+            outcome = fit(
+                state,
+                plan_for(experiment, compiled(experiment.model, experiment.config.training.compile)),
+                train=batches,
+                val=experiment.batches("val") if "val" in experiment.data.splits else None,
+                recorder=recorder,
+                checkpointer=checkpointer,
+                should_stop=frontend.stop,
+            )
     finally:
         recorder.close()
     if outcome == "interrupted":
