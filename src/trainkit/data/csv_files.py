@@ -105,7 +105,7 @@ def _read_fast(
             converters[column] = lambda _: 0.0
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy warns of a file without rows
+            warnings.filterwarnings("error", message="loadtxt: input contained no data")
             cells = np.loadtxt(
                 path,
                 delimiter=delimiter,

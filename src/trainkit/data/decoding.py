@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainkit.data.images import BadImageError, decode_bytes, probe_bytes, read_image_bytes
+from trainkit.data.images import BadImageError, decode_bytes, printable, probe_bytes, read_image_bytes
 from trainkit.data.resizing import FrontStep, Shape, apply_front, apply_steps, fixes_size
 from trainkit.errors import Interrupted, Problem, ProblemsError
 
@@ -192,9 +192,7 @@ def _sizes_differ(
 ) -> ProblemsError:
     assert not fixes_size(front), (front, shape, other)
     after = " after the transforms" if front else ""
-    message = (
-        f"the images have different sizes{after}: most are to be {shape[1]} x {shape[2]} (height x width), as the "
-        f"first, but {paths[index]} is {other[1]} x {other[2]}; add {{type: resize, size: [{shape[1]}, {shape[2]}]}} "
-        "or a center_crop"
-    )
+    sizes = f"{shape[1]} x {shape[2]} as the first, but {printable(paths[index])} is {other[1]} x {other[2]}"
+    hint = f"add {{type: resize, size: [{shape[1]}, {shape[2]}]}} or a center_crop"
+    message = f"the images have different heights x widths{after}: {sizes}; {hint}"
     return ProblemsError([Problem(message, key="transforms")])

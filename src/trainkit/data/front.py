@@ -22,7 +22,7 @@ from trainkit import durable
 from trainkit.data import cache
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.decoding import MemoryWriter, decode_files, first_size, transform_array
-from trainkit.data.images import BadImageError, decode_image
+from trainkit.data.images import BadImageError, decode_image, printable
 from trainkit.data.resizing import (
     CenterCrop,
     FrontStep,
@@ -145,7 +145,7 @@ def quick_look(dataset: Dataset, *, per_split: int = 8) -> list[str]:
             try:
                 decode_image(paths[index], channels=dataset.channels or 3)
             except BadImageError as error:
-                problems.append(f"{name}: {paths[index]}: {error}")
+                problems.append(f"{name}: {printable(paths[index])}: {error}")
     return problems
 
 
@@ -153,19 +153,21 @@ def _raw_shape(dataset: Dataset, part: Part) -> Shape:
     if isinstance(part.inputs, tuple):
         size = first_size(part.inputs)
         if size is None:
-            _, reason = _first_reason(part.inputs)
-            raise DataError(f"none of {len(part)} images can be read; the first is {part.inputs[0]}: {reason}")
+            reason = _reason(part.inputs[0])
+            raise DataError(
+                f"none of {len(part)} images can be read; the first is {printable(part.inputs[0])}: {reason}"
+            )
         return dataset.channels or 3, *size
     _, channels, height, width = part.inputs.shape
     return int(channels), int(height), int(width)
 
 
-def _first_reason(paths: tuple[Path, ...]) -> tuple[Path, str]:
+def _reason(path: Path) -> str:
     try:
-        decode_image(paths[0], channels=3)
+        decode_image(path, channels=3)
     except BadImageError as error:
-        return paths[0], str(error)
-    return paths[0], "unreadable header"
+        return str(error)
+    return "it changed while it was read"
 
 
 def _plan(dataset: Dataset, name: str, part: Part, front: Sequence[FrontStep]) -> _Job | None:
@@ -340,8 +342,7 @@ def _assemble(dataset: Dataset, jobs: Sequence[_Job], notes: list[str]) -> Datas
     changed = replace(dataset, parts=parts, splits=splits, fingerprint=fingerprint)
     _check_still_filled(changed)
     notes += _describe_shared(dataset, built, splits)
-    channels = jobs[0].shape[0] if jobs else dataset.channels
-    return replace(changed, notes=(*dataset.notes, *notes), channels=channels)
+    return replace(changed, notes=(*dataset.notes, *notes))
 
 
 def _check_bad_files(dataset: Dataset, jobs: Sequence[_Job]) -> None:
@@ -359,9 +360,9 @@ def _check_bad_files(dataset: Dataset, jobs: Sequence[_Job]) -> None:
     raise DataError("\n".join(lines))
 
 
-def _path(job: _Job, index: int) -> Path:
+def _path(job: _Job, index: int) -> str:
     assert isinstance(job.part.inputs, tuple)
-    return job.part.inputs[index]
+    return printable(job.part.inputs[index])
 
 
 def _describe_bad(job: _Job) -> str:

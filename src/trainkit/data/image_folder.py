@@ -13,7 +13,7 @@ import numpy as np
 
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.fingerprints import fingerprint_dataset
-from trainkit.data.images import EXTENSIONS, BadImageError, probe_bytes, read_image_bytes
+from trainkit.data.images import EXTENSIONS, BadImageError, printable, probe_bytes, read_image_bytes
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
 
@@ -100,7 +100,8 @@ def _split_folders(root: Path, scan: _Scan) -> dict[str, Path]:
         what = "is not a folder" if root.exists() else "does not exist"
         hint = "give a folder with one folder a class, or with train/, val/ and test/"
         raise ProblemsError([Problem(f"{root} {what}; {hint}", key="dataset.root")])
-    names = [entry.name for entry in _list(root, scan) if _is_folder(entry)]
+    beside = _Scan()
+    names = [entry.name for entry in _list(root, beside) if _is_folder(entry)]
     if not names:
         hint = "it needs one folder a class, or train/, val/ and test/ with one folder a class in each"
         raise ProblemsError([Problem(f"{root} has no folders in it; {hint}", key="dataset.root")])
@@ -111,6 +112,7 @@ def _split_folders(root: Path, scan: _Scan) -> dict[str, Path]:
         return {"all": root}  # "train" is a class: pictures of trains
     if "train" not in named:
         raise ProblemsError([Problem(f"{root} has {' and '.join(named)} but no train folder", key="dataset.root")])
+    scan.junk += beside.junk
     scan.others += [f"{name}/" for name in names if name not in named]
     return {name: root / name for name in named}
 
@@ -184,6 +186,11 @@ def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Pat
     """Every mistake in the classes at once; returns what is only worth a note."""
     problems, notes = [], []
     training = {name for name, files in found[first].items() if files}
+    for name in found[first]:
+        if printable(name) != name:
+            problems.append(
+                f"the class folder {printable(folders[first] / name)} has a name that is not text; rename it"
+            )
     for split, classes in found.items():
         empty = [name for name, files in classes.items() if not files]
         if len(empty) == len(classes):
@@ -225,13 +232,15 @@ def _make_part(classes: dict[str, list[Path]], class_names: Sequence[str]) -> Pa
 def _describe_scan(root: Path, scan: _Scan) -> list[str]:
     notes = []
     if scan.junk:
-        names = ", ".join(name for name, _ in scan.junk.most_common(5))
+        names = printable(", ".join(name for name, _ in scan.junk.most_common(5)))
         notes.append(f"{root}: ignored {scan.junk.total()} system files or folders ({names})")
     if scan.others:
-        names = ", ".join(sorted(set(scan.others))[:5])
+        names = printable(", ".join(sorted(set(scan.others))[:5]))
         notes.append(f"{root}: ignored {len(scan.others)} entries that are neither images nor class folders ({names})")
     if scan.loops:
-        notes.append(f"{root}: ignored {len(scan.loops)} links to folders searched already ({scan.loops[0]})")
+        notes.append(
+            f"{root}: ignored {len(scan.loops)} links to folders searched already ({printable(scan.loops[0])})"
+        )
     return notes
 
 

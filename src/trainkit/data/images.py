@@ -6,12 +6,14 @@
 - Palettes are looked up; CMYK and YCbCr are converted by Pillow without a colour profile.
 - 16-bit values keep their high byte (``value // 256``). Float and 32-bit images are refused.
 - The EXIF orientation is applied, so an image is upright as viewers show it.
+- More than 179 million pixels (half a gigabyte as RGB, Pillow's limit against bombs) are refused by the header.
 - Of an animation or a file with several pages the first is used.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import stat
 import warnings
 from functools import cache
@@ -25,14 +27,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 178_956_970
-"""Images with more pixels are refused unopened: half a gigabyte as RGB, Pillow's own limit against bombs."""
 _ORIENTATION = 0x0112
 _GREY_MODES = ("L", "LA", "La", "1")
 
 
 class BadImageError(Exception):
     """A file that cannot be used as an image; the message says why, without the path."""
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that any terminal and any file takes: control characters and bytes that are no text escaped."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def read_image_bytes(path: str | Path) -> bytes:
@@ -63,7 +69,7 @@ def decode_image(path: str | Path, *, channels: int) -> NDArray[np.uint8]:
     """Decode a file to uint8 (C, H, W) with ``channels`` 1 or 3, by the rules at the top of this module.
 
     Raises:
-        BadImageError: The file is not an image, is cut short, is larger than ``MAX_PIXELS``, or has a refused mode.
+        BadImageError: The file is not an image, is cut short, is too large, or has a refused mode.
     """
     return decode_bytes(read_image_bytes(path), channels=channels)
 
@@ -98,7 +104,8 @@ def _to_array(image: Image, channels: int) -> NDArray[np.uint8]:
         image if image.mode == ("L" if channels == 1 else "RGB") else image.convert("L" if channels == 1 else "RGB")
     )
     pixels = np.asarray(converted)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    # A copy in any case: Pillow's own memory is read-only, and torch warns of that.
+    return np.array(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), order="C")
 
 
 def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
@@ -119,7 +126,7 @@ def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
 
 
 def _open(data: bytes) -> Image:
-    """A lazily opened image whose size is within the limit."""
+    """A lazily opened image whose size is within Pillow's limit."""
     from PIL import Image, UnidentifiedImageError
 
     _silence_pillow()
@@ -131,10 +138,6 @@ def _open(data: bytes) -> Image:
         raise BadImageError(f"not an image (it begins with {data[:12]!r})") from None
     except Exception as error:  # see decode_bytes
         raise BadImageError(f"not an image that can be read ({_reason(error)})") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        megapixels = width * height / 1e6
-        raise BadImageError(f"{width} x {height} pixels ({megapixels:.0f} megapixels) is more than the limit of 178")
     return image
 
 

@@ -169,6 +169,8 @@ def front_from_json(described: Sequence[dict[str, Any]]) -> tuple[FrontStep, ...
                 steps.append(Resize((height, width), mode))
             case {"type": "center_crop", "size": [int(height), int(width)]}:
                 steps.append(CenterCrop((height, width)))
+            case {"type": "center_crop", "size": int(side)}:
+                steps.append(CenterCrop((side, side)))
             case {"type": "grayscale", "num_output_channels": (1 | 3) as channels}:
                 steps.append(Grayscale(channels))
             case _:
