@@ -91,6 +91,7 @@ def test_a_rule_names_a_place_in_another_file(tmp_path: Path) -> None:
 
 
 PATH_EXPECTED = "extends: expected the path of one config file, relative to this one, such as base.yaml"
+LOOKED = "it is looked for in run.yaml"
 CIRCLE = "extends: the files extend each other in a circle"
 
 
@@ -104,6 +105,8 @@ CIRCLE = "extends: the files extend each other in a circle"
         ("run.yaml", f"run.yaml:1:10: {CIRCLE} (run.yaml -> run.yaml); remove one `extends:`"),
         ("a.yaml", f"b.yaml:1:10: {CIRCLE} (run.yaml -> a.yaml -> b.yaml -> run.yaml); remove one `extends:`"),
         ("sub", "sub: expected a config file, got a folder"),
+        ("x" * 300, "x" * 300 + ": cannot be read: File name too long"),
+        ("run.yaml/x", f"run.yaml:1:10: extends: there is no such file, got 'run.yaml/x'; {LOOKED}"),
         ("empty.yaml", "empty.yaml: the file is empty; `trainkit config init` writes a config to start from"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path as FilePath
 
-from trainkit.config.reader import Node, read_file
+from trainkit.config.reader import Node, is_missing, read_file
 from trainkit.config.suggest import closest
 from trainkit.config.writer import flow
 from trainkit.errors import ConfigError, Problem
@@ -68,17 +68,24 @@ def _base_of(node: Node, files: list[FilePath]) -> FilePath | None:
         what = f"expected the path of one config file, relative to this one, such as base.yaml, got {got[:60]}"
         raise ConfigError([Problem(what, "extends", entry.place)])
     path = files[-1].parent / entry.value
-    if not path.exists():
+    if is_missing(path):
         near = closest(path.name, _neighbours(path))
         hint = f"did you mean {near}?" if near else f"it is looked for in {path.parent}"
         raise ConfigError([Problem(f"there is no such file, got {entry.value!r}; {hint}", "extends", entry.place)])
-    if any(path.samefile(file) for file in files):
+    if any(_same(path, file) for file in files):
         route = " -> ".join(file.name for file in [*files, path])
         message = f"the files extend each other in a circle ({route}); remove one `extends:`"
         raise ConfigError([Problem(message, "extends", entry.place)])
     if len(files) > MAX_BASES:
         raise ConfigError([Problem(f"more than {MAX_BASES} files extend one another", "extends", entry.place)])
     return path
+
+
+def _same(left: FilePath, right: FilePath) -> bool:
+    try:
+        return left.samefile(right)
+    except OSError:
+        return False  # reading it says why
 
 
 def _neighbours(path: FilePath) -> list[str]:

@@ -16,7 +16,7 @@ from trainkit.config.grammar import child_value
 from trainkit.config.messages import explain
 from trainkit.config.overrides import apply_overrides
 from trainkit.config.paths import Path, PathError, format_path, parse_path
-from trainkit.config.reader import Node
+from trainkit.config.reader import Node, is_missing
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
@@ -83,7 +83,7 @@ def safe_name(text: str) -> str:
 def load_config(path: str | FilePath, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
     """Read, complete and check a config. Raises ConfigError with every mistake that can be found in it."""
     file = FilePath(path)
-    if not file.exists():
+    if is_missing(file):
         raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
     tree, text, problems, files = read_with_bases(file)
     tree, more, removed = apply_overrides(tree, overrides, unset)

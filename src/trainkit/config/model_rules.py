@@ -138,16 +138,22 @@ def _batch_norm(review: Review) -> None:
         keys.append("model.norm")
     if isinstance(model, schema.Sequential):
         keys += [f"model.layers[{i}].type" for i, layer in enumerate(model.layers) if layer.type == "BatchNorm1d"]
-    size = -(-training.batch_size // training.accumulation_steps)
-    if keys and size == 1:
+    if not keys:
+        return
+    other = "norm: layer" if keys[0] == "model.norm" else "LayerNorm"
+    if -(-training.batch_size // training.accumulation_steps) == 1:
         others = ["training.batch_size"] + ["training.accumulation_steps"] * (training.accumulation_steps > 1)
         see = " and ".join(f"{{{i}}}" for i in range(len(others)))
+        message = f"batch norm needs two samples or more at a time, got one with {see}; raise it, or use {other}"
+        review.add(keys[0], message, *others)
+        return
+    count = review.facts.num_train
+    if count is not None and count % training.batch_size == 1 and not training.drop_last:
         review.add(
             keys[0],
-            f"batch norm needs two samples or more at a time, got one with {see}; raise it, or norm: layer"
-            if keys[0] == "model.norm"
-            else f"batch norm needs two samples or more at a time, got one with {see}; raise it, or use LayerNorm",
-            *others,
+            f"batch norm needs two samples or more at a time, and the last batch of an epoch would have one: "
+            f"the training split has {count} samples, with {{0}}; set drop_last: true, or another batch size",
+            "training.batch_size",
         )
 
 

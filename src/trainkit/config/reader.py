@@ -150,6 +150,17 @@ def read_file(path: FilePath, *, shown_as: str | None = None) -> tuple[Node, str
     return node, text, problems
 
 
+def is_missing(path: FilePath) -> bool:
+    """Whether there is no such file; a file that cannot be looked at for another reason is not missing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def read_text(text: str, source: Source, *, at: Path = ()) -> tuple[Node | None, list[Problem]]:
     """The value of one YAML document (None where there is nothing), and the mistakes that do not stop the reading.
 
