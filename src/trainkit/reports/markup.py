@@ -16,7 +16,7 @@ Content = str | int | float | Markup | None
 _EMPTY = {"img", "meta", "path", "line", "circle", "rect", "polyline", "use"}
 
 
-def tag(name: str, *content: Content | Iterable[Content], **attributes: object) -> Markup:
+def tag(name: str, /, *content: Content | Iterable[Content], **attributes: object) -> Markup:
     """An element. ``class_`` is class, ``aria_label`` is aria-label; an attribute of None or False is left out."""
     end = "" if name in _EMPTY else f"{join(*content)}</{name}>"
     return Markup(f"<{name}{_attributes(attributes)}>{end}")

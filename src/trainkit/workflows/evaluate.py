@@ -129,7 +129,7 @@ def evaluate(
         seed=experiment.config.seed,
         check=check,
     )
-    names, images = _look_up(experiment, chosen, report)
+    names, images = look_up(experiment, chosen, report)
     return EvalResult(
         checkpoint=path,
         split="data" if data and "all" in experiment.data.parts else chosen,
@@ -193,7 +193,7 @@ def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:
     return split
 
 
-def _look_up(experiment: Experiment, split: str, report: Report) -> tuple[list[str], list[NDArray[np.uint8]]]:
+def look_up(experiment: Experiment, split: str, report: Report) -> tuple[list[str], list[NDArray[np.uint8]]]:
     """Where the samples of the report's mistakes are, and their pictures."""
     chosen = experiment.data.splits[split]
     if isinstance(report, RegressionReport):

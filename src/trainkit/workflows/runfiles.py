@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,14 @@ def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
     durable.write_text(run.config, text)
     resolved = yaml.safe_dump({**loaded.resolved(), "name": loaded.name}, sort_keys=False, allow_unicode=True)
     durable.write_text(run.resolved_config, f"# trainkit train {run.resolved_config}\n{resolved}")
+
+
+def origins_of(loaded: LoadedConfig, *, known: Mapping[str, str]) -> dict[str, str]:
+    """Where each value came from. A run that goes on keeps what is ``known``, except for what was overridden since."""
+    return {
+        key: known[key] if key in known and origin.kind != "override" else str(origin)
+        for key, origin in loaded.origins.items()
+    }
 
 
 def describe_machine() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,8 @@ from trainkit.weights import load_weights_file, match_weights
 from trainkit.workflows import resume as resuming
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
 from trainkit.workflows.failures import explained
-from trainkit.workflows.runfiles import describe_machine, write_config_files
+from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
+from trainkit.workflows.runfiles import describe_machine, origins_of, write_config_files
 from trainkit.workflows.saving import RunCheckpointer, description
 from trainkit.workflows.scoring import plan_for, score, scored_weights
 
@@ -62,6 +63,8 @@ class TrainResult:
     metrics: dict[str, dict[str, float]]
     """Scores of the best checkpoint, by split."""
     exports: list[Path] = field(default_factory=list)
+    report: RunReport | None = None
+    """None where it could not be written."""
     seconds: float = 0.0
 
 
@@ -99,7 +102,7 @@ def train(
     if init_from is not None:
         start_from_weights(state, init_from, say=frontend.say)
     run = create_run(runs_dir, loaded.name, now=datetime.now())
-    with run.locked(), recorded(run):
+    with run.locked(), recorded(run, frontend):
         if resume is not None:
             history = resume.resolve().parent.parent / run.metrics.name
             if history.is_file():
@@ -149,7 +152,7 @@ def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[st
         if point.checkpoint is not None:
             where = f"from {point.checkpoint.name}, after step {state.progress.steps_completed}"
         frontend.say(f"going on with {run.path} {where}")
-        with recorded(run):
+        with recorded(run, frontend):
             return carry_out(run, loaded, experiment, state, source=point.checkpoint, frontend=frontend)
 
 
@@ -220,7 +223,7 @@ def start_from_weights(state: TrainState, path: Path, *, say: Callable[[str], No
 
 
 @contextmanager
-def recorded(run: RunDir) -> Iterator[None]:
+def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
     """Write into run.json how the run ended, whichever way."""
     try:
         yield
@@ -228,6 +231,10 @@ def recorded(run: RunDir) -> Iterator[None]:
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
         with suppress(TrainkitError):
             run.update_info(status="interrupted" if interrupted else f"failed: {error}")
+        if not interrupted:
+            report = report_failure(run, say=frontend.say)
+            for finding in () if report is None else report.findings:
+                frontend.say(f"finding: {finding.title}. {finding.evidence}")
         raise
 
 
@@ -249,6 +256,9 @@ def carry_out(
         **describe_machine(),
         **described,
         status="running",
+        monitor=experiment.monitor,
+        facts=measure_facts(experiment),
+        origins=origins_of(loaded, known=run.read_info().get("origins", {})),
         config_hash=resuming.config_hash(loaded.resolved()),
         resumed_at_step=state.progress.steps_completed,
     )
@@ -281,7 +291,8 @@ def carry_out(
         metrics=scores,
         seconds=round(result.seconds, 2),
     )
-    return result
+    report = report_training(run, experiment, stop=frontend.stop, say=frontend.say)
+    return result if report is None else replace(result, report=report)
 
 
 def run_loop(

@@ -1,0 +1,98 @@
+"""``report.html``: all about a run in one file that needs nothing from outside, not even a script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainkit.reports import sections
+from trainkit.reports.findings import Finding
+from trainkit.reports.history import History
+from trainkit.reports.markup import Content, Markup, join, tag
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from trainkit.reports.evaluation import Report
+
+
+STYLE_FILE = Path(__file__).with_name("page.css")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The best checkpoint on a split."""
+
+    split: str
+    report: Report
+    sample_names: Sequence[str]
+    """By mistake (largest error): its file, or its index in the data."""
+    images: Sequence[NDArray[np.uint8]]
+    """By mistake: uint8 (C, H, W); empty for tables."""
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What the page tells."""
+
+    folder: str
+    """The run folder as the user writes it in commands."""
+    info: Mapping[str, Any]
+    """``run.json``."""
+    status: str
+    history: History
+    findings: Sequence[Finding]
+    layers: Sequence[Mapping[str, Any]] = ()
+    """Rows of the network's table, in order."""
+    evaluated: Evaluated | None = None
+    missing: str | None = None
+    """Why there is no evaluation on the page."""
+
+
+def build_page(data: PageData) -> str:
+    """The whole file as text."""
+    name = str(data.info.get("name") or data.folder)
+    main: list[tuple[str, str, Markup]] = [
+        ("findings", "Findings", sections.findings(data)),
+        ("curves", "Learning curves", sections.curves(data)),
+        ("scores", "Scores", sections.scores(data)),
+        ("classes", "Classes", sections.classes(data)),
+        ("mistakes", "Mistakes", sections.mistakes(data)),
+        ("time", "Time", sections.time_spent(data)),
+        ("network", "Network", sections.network(data)),
+        ("config", "Config", sections.config(data)),
+        ("environment", "Environment", sections.environment(data)),
+    ]
+    shown = [entry for entry in main if entry[2]]
+    links = [tag("li", tag("a", title, href=f"#{id}")) for id, title, _ in shown]
+    body = join(
+        tag("a", "Skip to the findings", href="#findings", class_="skip"),
+        tag("header", sections.summary(data, name)),
+        tag("nav", tag("ul", links), aria_label="Sections"),
+        tag("main", [content for _, _, content in shown]),
+        tag("footer", tag("p", f"Made by trainkit from {data.folder}. To make it again: ", _code(data.folder))),
+    )
+    return document(f"{name}: run report", body)
+
+
+def document(title: str, body: Content) -> str:
+    """An HTML document with the style of all of trainkit's pages, closed to the network."""
+    # The policy makes sure of it: nothing is loaded, and no script runs, whatever a class or a file is called.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Markup(STYLE_FILE.read_text())),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', body), lang='en')}\n"
+
+
+def _code(folder: str) -> Markup:
+    return tag("code", f"trainkit report {folder}")
