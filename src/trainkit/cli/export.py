@@ -100,20 +100,20 @@ def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Pat
 def _show_shrunk(rows: Mapping[str, Mapping[str, Any]]) -> None:
     from trainkit import console
 
-    header = ["program", "bytes", "of float32", "ms at batch 1", "ms at 64", "score", "drop"]
+    header = ["program", "kB", "of float32", "ms at 1", "ms at 64", "score", "drop"]
     table = [
         [
             name,
-            f"{row['bytes']:,}",
-            f"{row['size_ratio']:.2f} x" if row.get("size_ratio") else "",
-            f"{row['p50_ms_1']:.3f}",
-            f"{row['p50_ms_64']:.3f}",
+            f"{row['bytes'] / 1e3:.1f}",
+            f"{row['size_ratio']:.2f} x" if "size_ratio" in row else "",
+            f"{row['p50_ms_1']:.3g}",
+            f"{row['p50_ms_64']:.3g}",
             f"{row['score']:.4f}",
             f"{row['drop']:+.4f}",
         ]
         for name, row in rows.items()
     ]
-    console.table("against the model in PyTorch", header, table)
+    console.table("smaller, and what it costs (PyTorch is the model itself)", header, table)
 
 
 def _show_benchmark(rows: list[dict[str, Any]], *, json: bool) -> None:
@@ -122,21 +122,14 @@ def _show_benchmark(rows: list[dict[str, Any]], *, json: bool) -> None:
     if json:
         console.print_json(rows)
         return
-    header = ["format", "bytes", "load ms", "p50 / p99 ms at 1", "p50 / p99 ms at 64", "samples/s", "MB above runtime"]
-    table: list[list[object]] = []
+    header = ["format", "kB", "load ms", "p50 at 1", "p99 at 1", "p50 at 64", "p99 at 64", "samples / s", "MB"]
+    keys = ("load_ms", "p50_ms_1", "p99_ms_1", "p50_ms_64", "p99_ms_64")
+    table = []
     for row in rows:
         if "skipped" in row:
-            table.append([row["format"], row["skipped"], "", "", "", "", ""])
+            console.say(f"{row['format']}: skipped, {row['skipped']}")
             continue
-        table.append(
-            [
-                row["format"],
-                f"{row['bytes']:,}",
-                f"{row['load_ms']:.0f}" if "load_ms" in row else "",
-                f"{row['p50_ms_1']:.3f} / {row['p99_ms_1']:.3f}",
-                f"{row['p50_ms_64']:.3f} / {row['p99_ms_64']:.3f}",
-                f"{row['throughput']:,.0f}",
-                f"{row['memory_mb']:.0f}" if "memory_mb" in row else "",
-            ]
-        )
-    console.table("one process each", header, table)
+        times = [f"{row[key]:.3g}" if key in row else "" for key in keys]
+        memory = f"{row['memory_mb']:.1f}" if "memory_mb" in row else ""
+        table.append([row["format"], f"{row['bytes'] / 1e3:.1f}", *times, f"{row['throughput']:.0f}", memory])
+    console.table("milliseconds by batch size, a process each; MB above the runtime's own", header, table)

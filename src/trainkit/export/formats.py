@@ -140,7 +140,9 @@ def onnx_bytes(program: nn.Module, example: Tensor, *, input_name: str, output_n
     for node in model.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+    # Shapes of inner values: runtimes infer them, and those of weights go stale when a tool transposes these.
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.ClearField("metadata_props")
     for function in model.functions:
         for node in function.node:

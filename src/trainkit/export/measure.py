@@ -22,13 +22,13 @@ from trainkit.export.runner import load, time_calls
 SECONDS = 0.5
 """How long each batch size is timed for."""
 BENCHMARKED = {
-    "torchscript (script)": Wanted(("torchscript",)),
-    "torchscript (trace)": Wanted(("torchscript",), "trace"),
+    "script": Wanted(("torchscript",)),
+    "trace": Wanted(("torchscript",), "trace"),
     "pt2": Wanted(("pt2",)),
     "onnx": Wanted(("onnx",)),
-    "onnx int8 dynamic": Wanted(("onnx",), quantize="dynamic"),
-    "onnx int8 static": Wanted(("onnx",), quantize="static"),
-    "torchscript float16": Wanted(("torchscript",), half=True),
+    "int8 dynamic": Wanted(("onnx",), quantize="dynamic"),
+    "int8 static": Wanted(("onnx",), quantize="static"),
+    "script float16": Wanted(("torchscript",), half=True),
 }
 
 
@@ -47,7 +47,7 @@ def measure_shrunk(
     """
     eager = build_program(source.model, source.preprocessing, loss=source.loss)
     expected = score(answer(eager, scored.inputs, batch_size=256)[0], scored.targets)
-    rows: dict[str, Any] = {"model in PyTorch": {**time_eager(source, scored), "score": expected, "drop": 0.0}}
+    rows: dict[str, Any] = {"PyTorch": {**time_eager(source, scored), "score": expected, "drop": 0.0}}
     problems = []
     for name, program in json.loads((folder / "signature.json").read_text())["programs"].items():
         if program["format"] == "safetensors":
@@ -104,7 +104,7 @@ def benchmark_formats(
     say: Callable[[str], None] = lambda message: None,
 ) -> list[dict[str, Any]]:
     """A row for the model in PyTorch and for each format, each in a process of its own; ``skipped`` says why not."""
-    rows: list[dict[str, Any]] = [{"format": "PyTorch, eager", **time_eager(source, samples)}]
+    rows: list[dict[str, Any]] = [{"format": "eager", **time_eager(source, samples)}]
     for title, wanted in BENCHMARKED.items():
         say(f"measuring {title}")
         try:

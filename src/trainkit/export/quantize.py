@@ -71,8 +71,28 @@ def quantize_onnx(
         model = onnx.load(target)
     if not any(node.op_type in QUANTIZED_OPERATORS for node in model.graph.node):
         raise ExportError(f"there is nothing to quantise: the model has no {', '.join(LAYERS)}")
+    _shorten_names(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _shorten_names(model: Any) -> None:
+    """Number the inner values: names such as ``blocks.0.conv.weight_quantized_scale`` weigh as much as a small layer."""
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    short: dict[str, str] = {"": ""}
+
+    def rename(name: str) -> str:
+        return name if name in kept else short.setdefault(name, str(len(short)))
+
+    for tensor in graph.initializer:
+        tensor.name = rename(tensor.name)
+    for node in graph.node:
+        node.ClearField("name")
+        node.ClearField("doc_string")
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+    del graph.value_info[:]
 
 
 QUANTIZED_OPERATORS = ("ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear", "QLinearConv")
