@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from trainkit.cli import ckpt, config, data
+from trainkit.cli.check import check
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
 from trainkit.cli.train import resume, train
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(resume)
+app.command()(check)
 app.command(name="eval")(evaluate)
 app.command()(export)
 app.add_typer(config.app, name="config")

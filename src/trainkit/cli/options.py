@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML config.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a value of the config (read as YAML; repeatable)."),

@@ -96,6 +96,7 @@ def prepare_experiment(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     stored: Mapping[str, Any] | None = None,
+    source: Dataset | None = None,
     data: Dataset | None = None,
 ) -> Experiment:
     """Load the data, apply the front of the transforms, build loss and model.
@@ -103,6 +104,7 @@ def prepare_experiment(
     Args:
         progress: told (done, total) while images are decoded into the cache.
         stored: a checkpoint, whose preprocessing and choices are taken over.
+        source: the config's data set, where it is loaded already.
         data: samples in place of the config's, with the front applied.
 
     Raises:
@@ -118,7 +120,7 @@ def prepare_experiment(
     threads = set_num_threads(config.training.num_threads)
     files: ImageFiles = {}
     if data is None:
-        data, files = load_data(config, progress=progress, should_stop=should_stop)
+        data, files = load_data(config, source=source, progress=progress, should_stop=should_stop)
     steps = build_steps(config, data, stored=None if stored is None else stored["preprocessing"])
     on_disk = data.parts[data.splits["train"].part].is_files
     stored_shape = image_shape(data, build_front(config)) if on_disk else data.input_shape
@@ -152,6 +154,7 @@ def prepare_experiment(
 def load_data(
     config: Config,
     *,
+    source: Dataset | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Dataset, ImageFiles]:
@@ -160,7 +163,7 @@ def load_data(
     Raises:
         DataError: the data are missing or broken.
     """
-    source = load_source(config)
+    source = load_source(config, cache_dir=cache_root()) if source is None else source
     files = {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
     front = build_front(config)
     return materialise(source, front, cache_dir=cache_root(), progress=progress, should_stop=should_stop), files

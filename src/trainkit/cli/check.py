@@ -1,0 +1,112 @@
+"""``trainkit check CONFIG``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset
+
+if TYPE_CHECKING:
+    from trainkit.config import LoadedConfig
+    from trainkit.workflows.check import Examination
+
+
+def check(
+    config: ConfigFile, set_: Set = None, unset: Unset = None, runs_dir: RunsDir = Path("runs"), json: Json = False
+) -> None:
+    """Find every mistake that can be found before training, without writing anything."""
+    from trainkit.config import load_config
+
+    show_check(load_config(config, overrides=set_ or (), unset=unset or ()), runs_dir=runs_dir, json=json)
+
+
+def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:
+    """Check and print the summary on stdout; also what ``trainkit train --dry-run`` does."""
+    from trainkit import console
+    from trainkit.workflows.check import check as run_check
+
+    found = run_check(loaded, runs_dir=runs_dir)
+    if json:
+        console.print_json(as_json(found))
+        return
+    print(f"ok: {loaded.path} can be trained")
+    console.lines(summary(found))
+
+
+def as_json(found: Examination) -> dict[str, Any]:
+    data, memory = found.source, found.memory
+    return {
+        "config": str(found.loaded.path),
+        "name": found.loaded.name,
+        "data": {
+            "name": data.name,
+            "task": data.task,
+            "splits": {name: len(split) for name, split in data.splits.items()},
+            "num_classes": data.num_classes,
+            "class_names": list(data.class_names),
+            "target_names": list(data.target_names),
+            "input_shape": list(found.input_shape),
+        },
+        "model": {
+            "type": found.loaded.config.model.type,
+            "parameters": found.num_parameters,
+            "multiply_adds": sum(row.multiply_adds for row in found.rows),
+            "output_size": found.output_size,
+        },
+        "training": {
+            "epochs": found.loaded.config.training.epochs,
+            "steps_per_epoch": found.pieces.steps_per_epoch,
+            "total_steps": found.total_steps,
+            "last_batch": found.pieces.last_batch,
+            "micro_batch": found.pieces.micro_batch,
+        },
+        "memory_bytes": {
+            "weights": memory.weights,
+            "gradients": memory.gradients,
+            "optimizer": memory.optimizer,
+            "activations": memory.activations,
+            "total": memory.total,
+            "free": memory.free,
+        },
+        "disk_bytes": {"checkpoint": found.checkpoint_bytes, "free": found.free_disk},
+        "choices": {name: {"value": c.value, "reason": c.reason} for name, c in found.choices.items()},
+        "notes": list(found.notes),
+    }
+
+
+def summary(found: Examination) -> list[tuple[str, str]]:
+    """Name and text of each line."""
+    from trainkit.workflows.budget import kept_checkpoints, size_text
+
+    data, memory, pieces, config = found.source, found.memory, found.pieces, found.loaded.config
+    what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"
+    splits = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
+    shape = " x ".join(map(str, found.input_shape))
+    multiply_adds = sum(row.multiply_adds for row in found.rows)
+    ragged = f", the last of {pieces.last_batch}" if pieces.last_batch != pieces.batch_size else ""
+    micro = f" in micro-batches of {pieces.micro_batch}" if pieces.accumulation_steps > 1 else ""
+    disk = "" if found.free_disk is None else f", {size_text(found.free_disk)} free"
+    count = kept_checkpoints(config)
+    return [
+        ("data", f"{data.name}: {splits} samples; {what}; model inputs {shape}"),
+        (
+            "model",
+            f"{config.model.type}: {found.num_parameters:,} parameters, {len(found.rows)} layers, "
+            f"{multiply_adds:,} multiply-adds a sample",
+        ),
+        (
+            "training",
+            f"{config.training.epochs} epochs x {pieces.steps_per_epoch:,} steps = {found.total_steps:,}; "
+            f"batches of {pieces.batch_size}{micro}{ragged}",
+        ),
+        (
+            "memory",
+            f"about {size_text(memory.total)} (weights {size_text(memory.weights)}, gradients "
+            f"{size_text(memory.gradients)}, optimizer {size_text(memory.optimizer)}, activations "
+            f"{size_text(memory.activations)}), {size_text(memory.free)} free",
+        ),
+        ("disk", f"{count} checkpoints of about {size_text(found.checkpoint_bytes)}{disk}"),
+        *((name, f"{choice.value} ({choice.reason})") for name, choice in found.choices.items()),
+        *(("note", note) for note in found.notes),
+    ]
