@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from trainkit.reports.history import Points
 from trainkit.reports.markup import Markup, tag
 
-WIDTH, HEIGHT = 480, 290
-LEFT, RIGHT, TOP, BOTTOM = 58, 84, 14, 44
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, TOP, BOTTOM = 58, 84, 24, 44
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "12 5", "4 2 1 2")
 MAX_POINTS = 400
 LOG_FROM_RATIO = 30.0
@@ -79,9 +79,8 @@ def line_chart(
     if mark is not None:
         at = x(mark[0])
         parts.append(tag("line", x1=_r(at), x2=_r(at), y1=TOP, y2=HEIGHT - BOTTOM, class_="mark"))
-        anchor = "end" if at > (LEFT + WIDTH - RIGHT) / 2 else "start"
-        shift = -5 if anchor == "end" else 5
-        parts.append(tag("text", mark[1], x=_r(at + shift), y=TOP + 9, text_anchor=anchor, class_="small"))
+        inside = min(max(at, LEFT + 46), WIDTH - RIGHT - 30)
+        parts.append(tag("text", mark[1], x=_r(inside), y=TOP - 9, text_anchor="middle", class_="small"))
     parts += [_draw(line, x, y, form, x_label) for line in drawn]
     parts.append(_end_labels(drawn, y))
     picture = tag(
@@ -93,14 +92,12 @@ def line_chart(
 def bars(parts: Sequence[tuple[str, float]], *, describe: str) -> Markup:
     """Shares of a whole as one bar; the names and numbers stand in a table beside it."""
     total = sum(value for _, value in parts) or 1.0
-    at, drawn = 0.0, []
-    for index, (name, value) in enumerate(parts):
-        width = 480 * value / total
-        drawn.append(tag("rect", x=_r(at), y=0, width=_r(max(width - 1.5, 0)), height=22, class_=f"fill{index}"))
-        if width > 70:
-            drawn.append(tag("text", name, x=_r(at + 7), y=15, class_="on-bar"))
-        at += width
-    return tag("svg", *drawn, viewbox="0 0 480 22", role="img", aria_label=describe, class_="bar", focusable="false")
+    shares = [(index, name, value / total) for index, (name, value) in enumerate(parts)]
+    pieces = [
+        tag("span", name if share > 0.2 else "", class_=f"key{index}", style=f"width:{100 * share:.2f}%")
+        for index, name, share in shares
+    ]
+    return tag("div", pieces, role="img", aria_label=describe, class_="bar")
 
 
 def scatter(title: str, points: Points, *, describe: str, x_label: str, y_label: str) -> Markup:
@@ -118,7 +115,7 @@ def scatter(title: str, points: Points, *, describe: str, x_label: str, y_label:
         _grid(x, y, lambda value: f"{value:.4g}", x_label, right=20),
         tag("line", **ends, class_="mark"),
         dots,
-        tag("text", y_label, x=LEFT + 4, y=TOP + 9, class_="small"),
+        tag("text", y_label, x=LEFT, y=TOP - 9, class_="small"),
         viewbox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
         aria_label=f"{title}. {describe}",
@@ -219,7 +216,7 @@ def _end_labels(lines: Sequence[Line], y: Scale) -> Markup:
     at = [place for place, _ in wanted]
     for _ in range(20):
         for index in range(1, len(at)):
-            overlap = 15 - (at[index] - at[index - 1])
+            overlap = 17 - (at[index] - at[index - 1])
             if overlap > 0:
                 at[index - 1] -= overlap / 2
                 at[index] += overlap / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,7 @@ def title_of(metric: str) -> str:
         return names[bare]
     if bare.endswith("_macro"):
         return f"{bare.removesuffix('_macro').replace('f1', 'F1')} (macro)"
-    return bare.replace("top5_", "top-5 ").replace("_", " ")
+    return re.sub(r"^top(\d+)_", r"top-\1 ", bare).replace("roc_auc", "ROC AUC").replace("_", " ")
 
 
 def _finite(points: Any) -> Points:

@@ -13,13 +13,17 @@ class Markup(str):
 
 
 Content = str | int | float | Markup | None
-_EMPTY = {"img", "meta", "path", "line", "circle", "rect", "polyline", "use"}
+_VOID = {"img", "meta"}
+_CLOSED = {"path", "line", "rect"}
+"""Of SVG: without the slash, what follows would lie inside."""
 
 
 def tag(name: str, /, *content: Content | Iterable[Content], **attributes: object) -> Markup:
     """An element. ``class_`` is class, ``aria_label`` is aria-label; an attribute of None or False is left out."""
-    end = "" if name in _EMPTY else f"{join(*content)}</{name}>"
-    return Markup(f"<{name}{_attributes(attributes)}>{end}")
+    start = f"<{name}{_attributes(attributes)}"
+    if name in _VOID:
+        return Markup(f"{start}>")
+    return Markup(f"{start}/>" if name in _CLOSED else f"{start}>{join(*content)}</{name}>")
 
 
 def join(*content: Content | Iterable[Content], separator: str = "") -> Markup:

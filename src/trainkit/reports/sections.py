@@ -178,7 +178,7 @@ def scores(data: PageData) -> Markup:
     evaluated = data.evaluated
     splits = list(metrics)
     extra = evaluated.report.metrics if evaluated is not None else {}
-    names = list(dict.fromkeys([*(name for scores in metrics.values() for name in scores), *extra]))
+    names = list(dict.fromkeys([*extra, *(name for scores in metrics.values() for name in scores)]))
     rows: list[list[Content]] = []
     for name in names:
         row: list[Content] = [title_of(name)]
@@ -408,13 +408,13 @@ def form(metric: str, value: float, *, short: bool = False) -> str:
     if value is None or math.isnan(value):
         return "–"
     if is_rate(metric):
-        return f"{100 * value:.4g} %" if short else f"{100 * value:.2f} %"
+        return f"{100 * value:.4g} %" if short else f"{100 * value:.2f} %"
     return f"{value:.4g}"
 
 
 def percent(share: float) -> str:
     """99.96 % is not 100 %: nobody is quite sure before rounding."""
-    return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+    return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
 
 
 def duration(seconds: float) -> str:
@@ -474,7 +474,8 @@ def _type(config: Mapping[str, Any], key: str) -> str:
 
 def _monitor(data: PageData) -> str:
     monitor = data.info.get("monitor") or data.info.get("config", {}).get("checkpoint", {}).get("monitor", "")
-    return str(monitor).replace("_", " ")
+    split, _, metric = str(monitor).partition("_")
+    return f"{_SPLITS.get(split, split)} {title_of(metric)}"
 
 
 def _origin(origin: str | None) -> str:
