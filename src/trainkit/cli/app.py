@@ -8,6 +8,7 @@ from trainkit.cli import ckpt, config, data
 from trainkit.cli.check import check
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
+from trainkit.cli.predict import predict
 from trainkit.cli.train import resume, train
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app.command()(train)
 app.command()(resume)
 app.command()(check)
 app.command(name="eval")(evaluate)
+app.command()(predict)
 app.command()(export)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

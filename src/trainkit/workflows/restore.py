@@ -15,12 +15,14 @@ from trainkit.build.model import build_model, is_convolutional
 from trainkit.checkpoint import check_fits, load_checkpoint
 from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
+from trainkit.config.schema.data import Csv
 from trainkit.data.augment import Pipeline, Step, build_pipeline
 from trainkit.data.normalize import Normalize, Standardize
 from trainkit.device import autocast, resolve_device
 from trainkit.errors import CheckpointError
 from trainkit.losses import Loss, LossName, build_loss, output_size
 from trainkit.models.network import Network
+from trainkit.workflows.experiment import eval_batch_size
 from trainkit.workflows.scoring import scored_weights
 
 _no_indices = np.zeros(0, dtype=np.int64)
@@ -45,6 +47,12 @@ class TrainedModel:
     device: torch.device
     precision: str
     pipeline: Pipeline
+    batch_size: int
+    """That of evaluation."""
+    delimiter: str = ","
+    """Of CSV files."""
+    any_size: bool = False
+    """Images have to come through the front of the transforms first."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -107,6 +115,8 @@ def restore_model(path: Path, *, device: str = "auto") -> TrainedModel:
             device=where,
             channels_last=is_convolutional(config),
         ),
+        batch_size=eval_batch_size(config, input_shape, where),
+        delimiter=config.dataset.delimiter if isinstance(config.dataset, Csv) else ",",
     )
 
 

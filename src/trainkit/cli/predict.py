@@ -1,0 +1,212 @@
+"""``trainkit predict MODEL INPUT...``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json as json_module
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainkit.cli.options import Json, Quiet, RunsDir
+
+if TYPE_CHECKING:
+    from trainkit.workflows.predict import Answerer, Prediction
+
+    Show = Callable[[Prediction], None]
+
+MAX_TABLE_ROWS = 200
+"""On a terminal, more predictions than this come as plain lines: a table has to be known as a whole."""
+SUFFIXES = (".csv", ".jsonl")
+ROWS_AT_A_TIME = 1000
+
+
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="A checkpoint, a run folder (its best checkpoint), or an exported bundle.")
+    ],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders, globs, CSV files (one row a sample), .npy.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the predictions to this .csv or .jsonl file.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="How many classes to name, the most probable first.")] = 3,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")] = "auto",
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a model makes of images, table rows or arrays."""
+    from trainkit.errors import UserError
+
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--output {output}: the name has to end in .csv or .jsonl")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
+
+    from trainkit import console
+    from trainkit.errors import TrainkitError
+    from trainkit.signals import catch_stop_signals
+    from trainkit.workflows.predict import open_model
+    from trainkit.workflows.predict import predict as run_prediction
+
+    done = failed = 0
+    with catch_stop_signals() as stop, console.task_bar("predicting", quiet=quiet) as progress:
+        say = (lambda message: None) if quiet else console.say
+        opened = open_model(model, device=device, runs_dir=runs_dir, say=say)
+        predictions = run_prediction(
+            opened,
+            inputs,
+            top_k=top_k,
+            progress=progress if sys.stderr.isatty() and not quiet else None,
+            stop=stop,
+        )
+        with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
+            for prediction in predictions:
+                done += 1
+                if prediction.error is not None:
+                    failed += 1
+                    console.say(f"error: {prediction.source}: {prediction.error}")
+                show(prediction)
+    if output is not None and not json and not quiet:
+        console.lines([("predictions", f"{done - failed:,}"), ("written to", str(output))])
+    if failed:
+        raise TrainkitError(f"{failed:,} of {done:,} inputs could not be used")
+
+
+@contextmanager
+def write_predictions(output: Path | None, *, columns: Sequence[str], json: bool) -> Iterator[Show]:
+    """What to do with each prediction: to a file, as JSON, as a table or as lines on stdout."""
+    if output is not None:
+        with _into_file(output, columns) as show:
+            yield show
+        if json:
+            print(json_module.dumps({"output": str(output)}))
+    elif json:
+        with _as_json() as show:
+            yield show
+    elif sys.stdout.isatty():
+        with _as_table() as show:
+            yield show
+    else:
+        yield _print_line
+
+
+@contextmanager
+def _into_file(output: Path, columns: Sequence[str]) -> Iterator[Show]:
+    """Whole or absent: the file takes its name when the last prediction is in it."""
+    from trainkit import durable
+
+    as_csv = output.suffix.lower() == ".csv"
+    rows = [_csv_line(columns)] if as_csv else []
+    with durable.open_for_replace(output) as draft:
+
+        def show(prediction: Prediction) -> None:
+            rows.append(_csv_row(prediction, columns) if as_csv else _dumps(prediction.as_json()) + "\n")
+            if len(rows) >= ROWS_AT_A_TIME:
+                draft.write("".join(rows).encode())
+                rows.clear()
+
+        yield show
+        draft.write("".join(rows).encode())
+
+
+def _columns(model: Answerer, top_k: int) -> Sequence[str]:
+    """The columns of a CSV file."""
+    if not model.class_names:
+        return ("source", *model.target_names, "error")
+    further = range(2, min(top_k, len(model.class_names)) + 1)
+    pairs = [("label", "probability"), *((f"label_{k}", f"probability_{k}") for k in further)]
+    return ("source", *(name for pair in pairs for name in pair), "error")
+
+
+def _csv_row(prediction: Prediction, columns: Sequence[str]) -> str:
+    if prediction.error is not None:
+        return _csv_line([prediction.source, *[""] * (len(columns) - 2), prediction.error])
+    answers = prediction.top or ((value,) for value in prediction.values.values())
+    return _csv_line([prediction.source, *(cell for answer in answers for cell in answer), ""])
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+def _dumps(value: Any) -> str:
+    from trainkit import durable
+
+    return json_module.dumps(durable.finite_or_none(value), ensure_ascii=False, allow_nan=False)
+
+
+@contextmanager
+def _as_json() -> Iterator[Show]:
+    """One JSON document, written as the predictions come."""
+    count = 0
+
+    def show(prediction: Prediction) -> None:
+        nonlocal count
+        print(",\n  " if count else '{"predictions": [\n  ', _dumps(prediction.as_json()), sep="", end="")
+        count += 1
+
+    yield show
+    print("\n]}" if count else '{"predictions": []}')
+
+
+@contextmanager
+def _as_table() -> Iterator[Show]:
+    waiting: list[Prediction] | None = []
+
+    def show(prediction: Prediction) -> None:
+        nonlocal waiting
+        if waiting is None:
+            _print_line(prediction)
+            return
+        waiting.append(prediction)
+        if len(waiting) > MAX_TABLE_ROWS:
+            for earlier in waiting:
+                _print_line(earlier)
+            waiting = None
+
+    yield show
+    answers = [prediction for prediction in waiting or [] if prediction.error is None]
+    if answers:
+        _print_table(answers)
+
+
+def _print_table(answers: Sequence[Prediction]) -> None:
+    from trainkit import console
+
+    if answers[0].label is None:
+        console.table(None, ["source", *answers[0].values], [[row.source, *row.values.values()] for row in answers])
+        return
+    rows = [
+        [
+            row.source,
+            row.label,
+            _percent(row.probability),
+            ", ".join(f"{name} {_percent(p)}" for name, p in row.top[1:]),
+        ]
+        for row in answers
+    ]
+    console.table(None, ["source", "label", "probability", "then"], rows)
+
+
+def _percent(probability: float | None) -> str:
+    """Short, and never 100 % for what is not certain."""
+    assert probability is not None, "an answer has a probability"
+    return "100 %" if probability == 1 else f"{min(probability, 0.9999):.2%}".replace("%", " %")
+
+
+def _print_line(prediction: Prediction) -> None:
+    """source, label and probability, or the values, between tabs; broken inputs are on stderr alone."""
+    if prediction.error is not None:
+        return
+    if prediction.label is None:
+        print(prediction.source, *prediction.values.values(), sep="\t")
+    else:
+        print(prediction.source, prediction.label, f"{prediction.probability:.6f}", sep="\t")

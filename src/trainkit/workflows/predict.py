@@ -1,0 +1,212 @@
+"""``trainkit predict``: what a model says about images, table rows and arrays. Nothing but the checkpoint is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainkit.data.front import front_from_json
+from trainkit.data.streams import Item, Piece, Reading, count_samples, find_inputs, read_pieces
+from trainkit.errors import UserError
+from trainkit.signals import StopRequest
+from trainkit.workflows.exported import is_export, open_export
+from trainkit.workflows.locate import find_checkpoint
+from trainkit.workflows.restore import restore_model
+
+MAX_PIECE = 64
+"""Samples that a thread decodes in one go: small sets are shared by all threads."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one sample, or why it could say nothing."""
+
+    source: str
+    """A path, ``file.csv:line`` or ``file.npy[index]``."""
+    label: str | None = None
+    """The most probable class; None for regression and for broken samples."""
+    probability: float | None = None
+    """Of the label."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The most probable classes and their probabilities, the label first."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Regression: by target."""
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Without what does not apply."""
+        if self.error is not None:
+            return {"source": self.source, "error": self.error}
+        if self.label is None:
+            return {"source": self.source, "values": dict(self.values)}
+        top = [{"label": label, "probability": probability} for label, probability in self.top]
+        return {"source": self.source, "label": self.label, "probability": self.probability, "top": top}
+
+
+class Answerer(Protocol):
+    """A model that predicts: a checkpoint's, or an exported one."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def target_names(self) -> tuple[str, ...]: ...
+    @property
+    def preprocessing(self) -> Mapping[str, Any]: ...
+    @property
+    def delimiter(self) -> str: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def any_size(self) -> bool: ...
+    def answer(self, rows: Tensor) -> Tensor: ...
+
+
+def predict(
+    model: Path | Answerer,
+    inputs: Sequence[str | Path],
+    *,
+    top_k: int = 3,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+    stop: StopRequest | None = None,
+) -> Iterator[Prediction]:
+    """A prediction for every sample, in the order of the inputs; memory does not grow with their number.
+
+    Args:
+        model: a checkpoint, a run folder (its best checkpoint), an exported bundle, or what ``open_model`` gave.
+        inputs: image files, folders, globs, CSV files (one prediction a row) and .npy arrays.
+        top_k: how many classes to name.
+        progress: told (done, total) as samples are done; the inputs are counted first.
+
+    Raises:
+        UserError: the model cannot be used, or none of the inputs is there. What is broken among them is a
+            ``Prediction`` with an error.
+    """
+    answerer = open_model(model, device=device) if isinstance(model, Path) else model
+    kind = answerer.preprocessing["kind"]
+    first = [item for given in inputs for item in [next(iter(find_inputs([given], kind=kind)))]]
+    if all(item.kind == "broken" for item in first):
+        reasons = "\n".join(f"{item.name}: {item.reason}" for item in first)
+        raise UserError(reasons or "no inputs; give images, folders, CSV files or .npy arrays")
+    total = 0 if progress is None else count_samples(find_inputs(inputs, kind=kind))
+    stop = StopRequest() if stop is None else stop
+    return _predict_all(
+        answerer,
+        find_inputs(inputs, kind=kind),
+        top_k=top_k,
+        progress=None if progress is None else lambda done: progress(min(done, total), total),
+        stop=stop,
+    )
+
+
+def open_model(
+    model: Path,
+    *,
+    device: str = "auto",
+    runs_dir: Path = Path("runs"),
+    say: Callable[[str], None] = lambda message: None,
+) -> Answerer:
+    """A checkpoint, a run folder, an exported bundle, or a program in one.
+
+    Raises:
+        UserError: it is no model, or a damaged one.
+    """
+    if is_export(model):
+        return open_export(model)
+    return restore_model(find_checkpoint(model, runs_dir=runs_dir, say=say), device=device)
+
+
+def make_reading(answerer: Answerer) -> Reading:
+    """How inputs become what ``answerer`` takes."""
+    preprocessing = answerer.preprocessing
+    batch = answerer.batch_size
+    piece = math.ceil(batch / math.ceil(batch / MAX_PIECE))
+    shape = tuple(preprocessing["input_shape"])
+    if preprocessing["kind"] == "image":
+        return Reading(
+            "image",
+            shape,
+            channels=preprocessing["channels"],
+            front=front_from_json(preprocessing["front"]),
+            any_size=answerer.any_size,
+            piece_size=piece,
+        )
+    encoding = preprocessing["table_encoding"]
+    if encoding is None:
+        encoding = {"columns": [{"name": name, "kind": "numeric"} for name in preprocessing["feature_names"]]}
+    return Reading("table", shape, encoding=encoding, delimiter=answerer.delimiter, piece_size=batch)
+
+
+def _predict_all(
+    answerer: Answerer,
+    items: Iterator[Item],
+    *,
+    top_k: int,
+    progress: Callable[[int], None] | None,
+    stop: StopRequest,
+) -> Iterator[Prediction]:
+    reading = make_reading(answerer)
+    done = 0
+    pieces = read_pieces(items, reading)
+    try:
+        for batch in _batches(pieces, answerer.batch_size):
+            if stop():
+                raise stop.error(f"{done:,} samples were done")
+            yield from _predict_batch(answerer, batch, top_k=top_k)
+            done += sum(len(piece.names) for piece in batch)
+            if progress is not None:
+                progress(done)
+    finally:
+        pieces.close()
+
+
+def _batches(pieces: Iterable[Piece], batch_size: int) -> Iterator[list[Piece]]:
+    """As many pieces at a time as make a batch of usable samples."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.rows)
+        if size >= batch_size or len(batch) >= batch_size:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _predict_batch(answerer: Answerer, pieces: Sequence[Piece], *, top_k: int) -> Iterator[Prediction]:
+    answers = _answers(answerer, [piece.rows for piece in pieces if len(piece.rows)])
+    if answerer.class_names:
+        found = _top_classes(answers, answerer.class_names, top_k)
+    else:
+        names = answerer.target_names
+        found = ({"values": dict(zip(names, row, strict=True))} for row in answers.tolist())
+    for piece in pieces:
+        for position, name in enumerate(piece.names):
+            reason = piece.bad.get(position)
+            yield Prediction(name, error=reason) if reason is not None else Prediction(name, **next(found))
+
+
+def _answers(answerer: Answerer, rows: Sequence[NDArray[Any] | list[NDArray[np.uint8]]]) -> Tensor:
+    if not rows:
+        return torch.zeros(0, len(answerer.class_names or answerer.target_names))
+    if answerer.any_size:  # images of different sizes: one at a time
+        return torch.cat([answerer.answer(torch.from_numpy(image)[None]) for images in rows for image in images])
+    return answerer.answer(torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)))
+
+
+def _top_classes(probabilities: Tensor, class_names: Sequence[str], top_k: int) -> Iterator[dict[str, Any]]:
+    """Of equal probabilities the first class comes first, as in evaluation."""
+    best, order = probabilities.sort(dim=1, descending=True, stable=True)
+    k = max(1, min(top_k, len(class_names)))
+    for values, classes in zip(best[:, :k].tolist(), order[:, :k].tolist(), strict=True):
+        top = tuple((class_names[index], value) for index, value in zip(classes, values, strict=True))
+        yield {"label": top[0][0], "probability": top[0][1], "top": top}
