@@ -64,6 +64,12 @@ def test_message_and_place(case: dict, tmp_path: Path, monkeypatch: pytest.Monke
     assert Path("bad.yaml").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.parametrize("case", CASES[:30], ids=[case["name"] for case in CASES[:30]])
+def test_without_libyaml_the_message_is_the_same(case: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    test_message_and_place(case, tmp_path, monkeypatch)
+
+
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
     assert len(CASES) >= 250
     assert len({case["name"] for case in CASES}) == len(CASES)

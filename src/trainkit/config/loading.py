@@ -132,9 +132,11 @@ def _broken_rules(config: Config | None, data: Any, tree: Node, mistaken: list[P
 
 
 def _without(data: Any, mistaken: list[Path]) -> Any:
-    """The plain config without the values at some paths; a list with a mistaken item loses that item's key only."""
+    """The plain config without the keys that hold a mistake, so that their defaults take their place."""
     data = deepcopy(data)
-    for path in sorted(mistaken, key=len, reverse=True):
+    for path in mistaken:
+        while path and (isinstance(path[-1], int) or path[-1] == "type"):
+            path = path[:-1]  # an item is dropped with its list, a type with its choice
         holder = data
         for piece in path[:-1]:
             holder = child_value(holder, piece)

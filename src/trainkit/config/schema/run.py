@@ -62,6 +62,9 @@ class Training(Section):
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = Field(
         False, description="Compile the model with torch.compile, true for its default mode."
     )
+    channels_last: bool | Literal["auto"] = Field(
+        "auto", description="Memory layout of images; auto is channels-last for models with convolutions."
+    )
     num_workers: int = Field(
         0, ge=0, le=256, description="Processes that load samples where these neither fit in memory nor can be cached."
     )
