@@ -112,7 +112,8 @@ class CheckpointFolder:
         notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale_temps(self.path)]
         known = read_journal(self.path)
         journal, changes = with_uncommitted(self.path, known)
-        if (journal != known and (journal.entries or known is not None)) or not in_order(self.path, journal):
+        # An empty journal is written too: it names the folder, so that no file copied here is taken for its own.
+        if journal != known or not in_order(self.path, journal):
             self._commit_found(journal)
         self._journal = journal
         return notes + changes

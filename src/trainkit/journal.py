@@ -171,9 +171,17 @@ def with_uncommitted(folder: str | Path, journal: Journal | None) -> tuple[Journ
         if journal is not None:
             notes.append(f"{entry.name} was saved but not yet in {JOURNAL_NAME}: added")
     ordered = tuple(sorted(entries.values(), key=lambda entry: (entry.sequence, entry.step)))
-    best = journal.best if journal and journal.best in entries else None
-    best = best or next((entry.name for entry in reversed(ordered) if entry.best), None)
-    return Journal(identity, ordered, best), notes
+    return Journal(identity, ordered, _best(ordered, journal)), notes
+
+
+def _best(entries: Sequence[Entry], journal: Journal | None) -> str | None:
+    """The newest that was the best when it was saved; what the journal retired since does not come back as best."""
+    known = next((entry for entry in entries if journal and entry.name == journal.best), None)
+    newest = journal.entries[-1].sequence if journal and journal.entries else -1
+    for entry in reversed(entries):
+        if entry.best and (known is None or entry.name == known.name or entry.sequence > newest):
+            return entry.name
+    return None
 
 
 def retain(
