@@ -47,7 +47,7 @@ def build_model(config: Config, *, input_shape: Sequence[int], output_size: int)
 
 
 def is_convolutional(config: Config) -> bool:
-    """Whether images should lie in memory channels-last, as convolutions like it."""
+    """Whether the model has convolutions."""
     match config.model:
         case schema.Cnn():
             return True
@@ -55,6 +55,12 @@ def is_convolutional(config: Config) -> bool:
             return any(isinstance(layer, schema.Conv2dLayer) for layer in layers)
         case _:
             return False
+
+
+def is_channels_last(config: Config) -> bool:
+    """The memory layout of images: ``auto`` is what convolutions like."""
+    asked = config.training.channels_last
+    return is_convolutional(config) if asked == "auto" else asked
 
 
 def loss_name(config: Config, data: Dataset) -> Choice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from trainkit.cli import ckpt, config, data
+from trainkit.cli.bench import bench
 from trainkit.cli.check import check
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
@@ -25,6 +26,7 @@ app.command()(check)
 app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(export)
+app.command()(bench)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(ckpt.app, name="ckpt")

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 
 from trainkit.build.data import build_front, build_steps, load_source, preprocessing, step_keys
-from trainkit.build.model import build_loss_for, build_model, is_convolutional, loss_name, output_size_for
+from trainkit.build.model import (
+    build_loss_for,
+    build_model,
+    is_channels_last,
+    is_convolutional,
+    loss_name,
+    output_size_for,
+)
 from trainkit.build.training import monitor_of
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
@@ -67,7 +74,7 @@ class Experiment:
             "random": training,
             "drop_last": training and spec.drop_last,
             "device": self.device,
-            "channels_last": is_convolutional(self.config),
+            "channels_last": is_channels_last(self.config),
             "step_keys": step_keys(self.config),
         }
         if not part.is_files:
@@ -113,7 +120,7 @@ def prepare_experiment(
     """
     device_choice = resolve_device(config.device)
     device = torch.device(device_choice.value)
-    if stored is None:
+    if stored is None or config.training.precision != "auto":
         precision = resolve_precision(config.training.precision, device, convolutional=is_convolutional(config))
     else:
         precision = Choice(**stored["choices"]["precision"])
@@ -133,7 +140,7 @@ def prepare_experiment(
     check_shapes(model, input_shape, batch_size=config.training.batch_size)
     loss = build_loss_for(config, data, device=device)
     check_output(model, input_shape, output_size=size, expects=loss.expects, loss=loss.name)
-    if is_convolutional(config):
+    if is_channels_last(config):
         model = model.to(memory_format=torch.channels_last)
     monitor = monitor_of(config, task=data.task, has_val="val" in data.splits)
     return Experiment(

@@ -24,6 +24,7 @@ HARMLESS = (
     "dataset.test_path",
     "dataset.download",
     "training.eval_batch_size",
+    "training.channels_last",
     "training.num_workers",
     "training.num_threads",
     "training.compile",
