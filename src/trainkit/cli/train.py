@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainkit.cli.options import Json, Quiet, RunsDir, Set, Unset
+from trainkit.cli.check import show_check
+from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
 
 if TYPE_CHECKING:
     from trainkit.workflows.experiment import Experiment
@@ -26,6 +27,7 @@ Resume = Annotated[
     ),
 ]
 InitFrom = Annotated[Path | None, typer.Option(help="Start from the weights of a .pth or .safetensors file.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and stop, as `trainkit check` does.")]
 AllowChange = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY", help="Let a key that changes the result differ from the checkpoint's (repeatable)."),
@@ -33,13 +35,14 @@ AllowChange = Annotated[
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="The YAML config.")],
+    config: ConfigFile,
     set_: Set = None,
     unset: Unset = None,
     resume: Resume = None,
     init_from: InitFrom = None,
     allow_change: AllowChange = None,
     runs_dir: RunsDir = Path("runs"),
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -47,6 +50,9 @@ def train(
     from trainkit.config import load_config
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    if dry_run:
+        show_check(loaded, runs_dir=runs_dir, json=json)
+        return
 
     from trainkit.workflows.train import train as run_training
 

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from trainkit.build.data import load_source
 from trainkit.build.training import build_schedule_for, build_state
 from trainkit.checkpoint import CheckpointFolder, load_checkpoint
 from trainkit.config import LoadedConfig, config_from_dict, load_config
+from trainkit.data.cache import cache_root
 from trainkit.engine import Outcome, Recorder, fit
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError
 from trainkit.recorders.fanout import Fanout
@@ -27,6 +30,7 @@ from trainkit.state import TrainState
 from trainkit.state_dicts import check_fits
 from trainkit.weights import load_weights_file, match_weights
 from trainkit.workflows import resume as resuming
+from trainkit.workflows.check import examine
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
 from trainkit.workflows.failures import explained
 from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
@@ -98,7 +102,7 @@ def train(
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         resume = None
     saved = None if resume is None else load_checkpoint(resume)
-    experiment, state = set_up(loaded, saved, allow_change=allow_change, frontend=frontend)
+    experiment, state = set_up(loaded, saved, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
     if init_from is not None:
         start_from_weights(state, init_from, say=frontend.say)
     run = create_run(runs_dir, loaded.name, now=datetime.now())
@@ -147,7 +151,7 @@ def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[st
     """Go on from the newest good checkpoint of a run, in its folder."""
     with run.locked():
         point = resuming.resume_point(run, say=frontend.say)
-        experiment, state = set_up(loaded, point.saved, allow_change=allow_change, frontend=frontend)
+        experiment, state = set_up(loaded, point.saved, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
         where = "from the start: it has no checkpoint yet"
         if point.checkpoint is not None:
             where = f"from {point.checkpoint.name}, after step {state.progress.steps_completed}"
@@ -157,16 +161,23 @@ def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[st
 
 
 def set_up(
-    loaded: LoadedConfig, saved: dict[str, Any] | None, *, allow_change: Sequence[str], frontend: Frontend
+    loaded: LoadedConfig,
+    saved: dict[str, Any] | None,
+    *,
+    runs_dir: Path,
+    allow_change: Sequence[str],
+    frontend: Frontend,
 ) -> tuple[Experiment, TrainState]:
     """Data, model and state, at the start of the run or where a checkpoint was taken. Writes nothing."""
     notes: list[str] = []
     if saved is not None:
         resuming.check_optimizer(saved, loaded.resolved())
         notes = resuming.check_changes(saved["config"], loaded.resolved(), allowed=allow_change)
+    load = partial(load_source, loaded.config, cache_dir=cache_root())
+    source = examine(loaded, load=load, runs_dir=runs_dir).source
     with located(loaded):
         experiment = prepare_experiment(
-            loaded.config, progress=frontend.progress, should_stop=frontend.stop, stored=saved
+            loaded.config, source=source, progress=frontend.progress, should_stop=frontend.stop, stored=saved
         )
         batches = experiment.batches("train", training=True)
         state = build_state(
