@@ -146,6 +146,12 @@ def test_a_changed_parameter_is_seen(root: Path, cache_dir: Path, steps: tuple[f
     assert build(root, cache_dir).decoded == 0
 
 
+def test_how_files_are_decoded_is_seen_where_the_shape_does_not_tell(root: Path, cache_dir: Path) -> None:
+    luma_of_torchvision = build(root, cache_dir, (*FRONT, Grayscale(1)))
+    luma_of_pillow = build(root, cache_dir, (*FRONT, Grayscale(1)), color="gray")
+    assert (luma_of_torchvision.decoded, luma_of_pillow.decoded) == (24, 24)
+
+
 def test_a_changed_color_is_seen(root: Path, cache_dir: Path) -> None:
     build(root, cache_dir)
     grey = build(root, cache_dir, color="gray")
