@@ -106,14 +106,18 @@ def _show_shrunk(rows: Mapping[str, Mapping[str, Any]]) -> None:
             name,
             f"{row['bytes'] / 1e3:.1f}",
             f"{row['size_ratio']:.2f} x" if "size_ratio" in row else "",
-            f"{row['p50_ms_1']:.3g}",
-            f"{row['p50_ms_64']:.3g}",
+            _milliseconds(row["p50_ms_1"]),
+            _milliseconds(row["p50_ms_64"]),
             f"{row['score']:.4f}",
             f"{row['drop']:+.4f}",
         ]
         for name, row in rows.items()
     ]
     console.table("smaller, and what it costs (PyTorch is the model itself)", header, table)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _show_benchmark(rows: list[dict[str, Any]], *, json: bool) -> None:
@@ -129,7 +133,7 @@ def _show_benchmark(rows: list[dict[str, Any]], *, json: bool) -> None:
         if "skipped" in row:
             console.say(f"{row['format']}: skipped, {row['skipped']}")
             continue
-        times = [f"{row[key]:.3g}" if key in row else "" for key in keys]
+        times = [_milliseconds(row[key]) if key in row else "" for key in keys]
         memory = f"{row['memory_mb']:.1f}" if "memory_mb" in row else ""
         table.append([row["format"], f"{row['bytes'] / 1e3:.1f}", *times, f"{row['throughput']:.0f}", memory])
     console.table("milliseconds by batch size, a process each; MB above the runtime's own", header, table)

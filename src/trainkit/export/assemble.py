@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainkit.data.resizing import Grayscale, Resize, front_from_json
+from trainkit.data.resizing import Grayscale, Resize, front_from_json, front_to_json
 from trainkit.export.bundle import golden_bytes
 from trainkit.export.formats import (
     FILE_NAMES,
@@ -220,7 +220,7 @@ def _program(
         "float32_bytes": full_bytes,
         "input": _describe_input(input_name, spec, source.preprocessing),
         "outputs": [_describe_output(name, golden[key]) for name, key in zip(spec.output_names, outputs, strict=True)],
-        "front_outside": [] if free else list(source.preprocessing.get("front", [])),
+        "front_outside": [] if free else front_to_json(front_from_json(source.preprocessing.get("front", []))),
         "outside": _outside(source.preprocessing) if wanted.raw else None,
         "tolerance": TOLERANCES[wanted.precision],
         "golden": {"inputs": inputs_key, "outputs": outputs, "targets": f"{prefix}targets"},

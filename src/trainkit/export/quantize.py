@@ -77,7 +77,7 @@ def quantize_onnx(
 
 
 def _shorten_names(model: Any) -> None:
-    """Number the inner values: names such as ``blocks.0.conv.weight_quantized_scale`` weigh as much as a small layer."""
+    """Number the inner values: ``blocks.0.conv.weight_quantized_scale`` weighs as much as a small layer."""
     graph = model.graph
     kept = {value.name for value in (*graph.input, *graph.output)}
     short: dict[str, str] = {"": ""}

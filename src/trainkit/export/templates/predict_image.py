@@ -6,6 +6,8 @@ Needs numpy, Pillow, and torch or (for .onnx) onnxruntime; not trainkit.
 
 import argparse
 import json
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ def load(name):
         return lambda inputs: session.run(None, {session.get_inputs()[0].name: inputs})[0]
     import torch
 
+    warnings.filterwarnings("ignore", category=FutureWarning)  # torch.jit.load is deprecated, and works
     path = str(FOLDER / name)
     program = torch.export.load(path).module() if name.endswith(".pt2") else torch.jit.load(path, map_location="cpu")
 
@@ -46,7 +49,8 @@ def read_image(path, entry):
     else:
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, channels)
     if entry["front_outside"]:
-        from front import apply_front  # beside this file
+        sys.path.append(str(FOLDER))
+        from front import apply_front
 
         pixels = apply_front(pixels, entry["front_outside"])
     batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])

@@ -7,6 +7,7 @@ Needs numpy, and torch or (for .onnx) onnxruntime; not trainkit.
 import argparse
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ def load(name):
         return lambda inputs: session.run(None, {session.get_inputs()[0].name: inputs})[0]
     import torch
 
+    warnings.filterwarnings("ignore", category=FutureWarning)  # torch.jit.load is deprecated, and works
     path = str(FOLDER / name)
     program = torch.export.load(path).module() if name.endswith(".pt2") else torch.jit.load(path, map_location="cpu")
 
