@@ -193,7 +193,8 @@ class CheckpointFolder:
         raise TrainkitError(f"{self.path / entry.name}: ten thousand files have this name already")
 
     def _commit_found(self, journal: Journal) -> None:
-        durable.fsync_folder(self.path, intact=_INTACT)  # the names first, then the journal that relies on them
+        if journal.entries:  # their names first, then the journal that relies on them
+            durable.fsync_folder(self.path, intact=_INTACT)
         commit(self.path, journal)
 
     def _commit(self, journal: Journal, path: Path) -> None:
