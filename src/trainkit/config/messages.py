@@ -329,7 +329,9 @@ def render(error: ProblemsError, *, color: bool = False) -> str:
     red, dim, off = ("\x1b[1;31m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
     parts = []
     for problem in error.problems[:MAX_SHOWN]:
-        parts.append(f"{red}error:{off} {_one_line(str(problem))}")
+        first, *more = str(problem).split("\n")  # data errors name several files or rows, one a line
+        parts.append(f"{red}error:{off} {_one_line(first)}")
+        parts += [f"       {_one_line(line)}" for line in more]
         if problem.place is not None and problem.place.text is not None and problem.place.column is not None:
             line, caret = _excerpt(problem.place)
             parts += [f"{dim}{line}{off}", f"{red}{caret}{off}"]

@@ -94,14 +94,17 @@ def check_memory(memory: Memory, config: Config, *, micro_batch: int, device: to
                 )
             ]
         )
-    fitting = max(1, micro_batch * (memory.free - fixed) // memory.activations)
-    pieces = -(-config.training.batch_size // fitting)
+    fitting = micro_batch * (memory.free - fixed) // memory.activations
+    way_out = "even one sample does not fit; make the model or its inputs smaller"
+    if fitting > 0:
+        pieces = -(-config.training.batch_size // fitting)
+        way_out = f"set batch_size to {fitting} at most, or accumulation_steps: {pieces} to keep the batch"
     raise ProblemsError(
         [
             Problem(
                 f"a batch of {micro_batch} takes about {size_text(memory.total)} on {device} "
-                f"({size_text(memory.activations)} of it activations), but {size_text(memory.free)} are free; "
-                f"set batch_size to {fitting} or less, or accumulation_steps: {pieces} to keep the batch",
+                f"({size_text(memory.activations)} of it activations), but {size_text(memory.free)} are "
+                f"free; {way_out}",
                 key="training.batch_size" if config.training.accumulation_steps == 1 else "training.accumulation_steps",
             )
         ]

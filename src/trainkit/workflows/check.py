@@ -24,7 +24,7 @@ from trainkit.data.batches import count_batches
 from trainkit.data.dataset import Dataset
 from trainkit.data.front import quick_look
 from trainkit.device import Choice, resolve_device, resolve_precision, set_num_threads
-from trainkit.errors import ConfigError, Interrupted, Problem, ProblemsError, UserError
+from trainkit.errors import ConfigError, Interrupted, Place, Problem, ProblemsError, UserError
 from trainkit.losses import Loss
 from trainkit.models.network import Network
 from trainkit.models.shapes import LayerRow, check_output, check_shapes, layer_table
@@ -116,7 +116,8 @@ class Mistakes:
     def error(self, loaded: LoadedConfig) -> ConfigError:
         """All of them with their places, in the order of the file."""
         located = [loaded.locate(problem) for problem in dict.fromkeys(self.problems)]
-        return ConfigError(sorted(located, key=lambda p: (p.place.line or 0) if p.place is not None else 0))
+        placed = [(problem.place or Place(str(loaded.path)), problem) for problem in located]
+        return ConfigError([problem.at(place) for place, problem in sorted(placed, key=lambda pair: pair[0].line or 0)])
 
 
 def check(loaded: LoadedConfig, *, runs_dir: Path = Path("runs")) -> Examination:
@@ -296,11 +297,12 @@ class _Model:
         memory = estimate_memory(config, model, self.rows, input_shape=shape, micro_batch=batch, device=self.device)
         self.memory, before = memory, len(self.mistakes.problems)
         catch("training.batch_size", lambda: check_memory(memory, config, micro_batch=batch, device=self.device))
-        self.free_disk = catch(
-            "checkpoint", lambda: check_disk(checkpoint_bytes(config, memory), config, runs_dir=runs_dir)
-        )
         fits = len(self.mistakes.problems) == before
-        if fits and loss is not None and self.size is not None and precision is not None and try_it:
+        if not fits:  # what cannot be trained need not be saved
+            return
+        saved = checkpoint_bytes(config, memory)
+        self.free_disk = catch("checkpoint", lambda: check_disk(saved, config, runs_dir=runs_dir))
+        if loss is not None and self.size is not None and precision is not None and try_it:
             catch("model", lambda: self._try_out(sample, loss, precision.value))
 
     def _input_shape(self, sample: Dataset) -> tuple[int, ...]:

@@ -82,14 +82,14 @@ def take_sample(data: Dataset, front: Sequence[FrontStep], *, size: int = SAMPLE
     """The training split cut down to a few samples, spread evenly over it, with the front applied.
 
     Raises:
-        ProblemsError: images of different sizes, or none that can be decoded.
+        ProblemsError: no image can be decoded.
     """
     split = data.splits["train"]
     part = data.parts[split.part]
     if isinstance(part.inputs, tuple):
-        inputs, chosen = _decode_some(data, part.inputs, split.indices[_spread(len(split), min(size, DECODED))])
-        arrays = [apply_front(image, front) for image in inputs]
-        stacked: NDArray[Any] = np.stack(arrays) if len({array.shape for array in arrays}) == 1 else _refuse(arrays)
+        tried = split.indices[_spread(len(split), min(size, DECODED))]
+        images, chosen = _decode_some(data, part.inputs, tried, front)
+        stacked: NDArray[Any] = np.stack(images)
     else:
         chosen = split.indices[_spread(len(split), size)]
         stacked = np.ascontiguousarray(part.inputs[chosen])
@@ -104,24 +104,22 @@ def take_sample(data: Dataset, front: Sequence[FrontStep], *, size: int = SAMPLE
 
 
 def _decode_some(
-    data: Dataset, paths: tuple[Path, ...], indices: NDArray[np.int64]
+    data: Dataset, paths: tuple[Path, ...], indices: NDArray[np.int64], front: Sequence[FrontStep]
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
-    """The images among these that can be decoded, and their indices."""
-    images, kept = [], []
+    """The images among these that can be decoded and have the size of the first, and their indices."""
+    images: list[NDArray[np.uint8]] = []
+    kept = []
     for index in indices:
         try:
-            images.append(decode_image(paths[index], channels=data.channels or 3))
-            kept.append(index)
+            image = apply_front(decode_image(paths[index], channels=data.channels or 3), front)
         except BadImageError:
             continue  # told by the quick look
+        if not images or image.shape == images[0].shape:  # others are told by ``check_sizes``
+            images.append(image)
+            kept.append(index)
     if not images:
         raise ProblemsError([Problem("none of the images that were tried can be decoded", key="dataset")])
     return images, np.array(kept, dtype=np.int64)
-
-
-def _refuse(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    sizes = " and ".join(sorted({f"{array.shape[1]} x {array.shape[2]}" for array in arrays})[:2])
-    raise ProblemsError([Problem(f"the images have different sizes, such as {sizes}", key="transforms")])
 
 
 def check_sizes(data: Dataset, front: Sequence[FrontStep]) -> None:
