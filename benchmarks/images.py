@@ -1,0 +1,128 @@
+"""An image folder of 10,000 JPEGs of 224 px, made on the spot: first epoch and later epochs against ImageFolder.
+
+    python benchmarks/images.py [--images 10000] [--repeats 2]
+
+The network is one strided convolution: what is measured is the way of the pictures. trainkit's first epoch decodes into
+its cache, which is new each time; the DataLoader decodes in every epoch, with 2 workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+CONFIG = """
+dataset: {{type: image_folder, root: {root}, val_fraction: 0.0, test_fraction: 0.0}}
+transforms:
+  - {{type: resize, size: [224, 224]}}
+  - random_horizontal_flip
+  - {{type: normalize, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}}
+model: {{type: cnn, blocks: [{{channels: 8, kernel_size: 7, stride: 8, padding: 3}}], global_pool: avg}}
+optimizer: {{type: sgd, lr: 0.01}}
+training: {{epochs: 3, batch_size: 64, precision: fp32}}
+checkpoint: {{monitor: train_loss}}
+logging: {{plots: false}}
+"""
+
+
+def make_pictures(root: Path, count: int) -> None:
+    """Smooth coloured noise, which takes as long to decode as a photograph."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for label in range(10):
+        (root / f"class{label}").mkdir()
+    for index in range(count):
+        small = generator.integers(0, 256, (28, 28, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((224, 224), Image.Resampling.BICUBIC)
+        picture.save(root / f"class{index % 10}" / f"{index}.jpg", quality=90)
+
+
+def trainkit(root: Path, work: Path) -> list[float]:
+    from trainkit.config import load_config
+    from trainkit.workflows.train import train
+
+    os.environ["TRAINKIT_CACHE"] = str(work / "cache")
+    config = work / "config.yaml"
+    config.write_text(CONFIG.format(root=root))
+    started = time.perf_counter()
+    result = train(load_config(config), runs_dir=work / "runs")
+    total = time.perf_counter() - started
+    records = [json.loads(line) for line in result.run.metrics.read_text().splitlines()]
+    ends = [record["train_seconds"] for record in records if record["type"] == "epoch"]
+    later = [after - before for before, after in itertools.pairwise(ends)]
+    # All that is not an epoch of training, the building of the cache above all, counts for the first epoch.
+    return [total - sum(later), *later]
+
+
+def image_folder(root: Path, work: Path) -> list[float]:
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    steps = [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)]
+    data = ImageFolder(str(root), transforms.Compose([transforms.Resize((224, 224)), *steps]))
+    loader = DataLoader(data, batch_size=64, shuffle=True, num_workers=2, persistent_workers=True)
+    model = nn.Sequential(nn.Conv2d(3, 8, 7, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.01), nn.CrossEntropyLoss()
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        for x, y in loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--child", choices=["trainkit", "image_folder"])
+    parser.add_argument("--root", type=Path)
+    arguments = parser.parse_args()
+    if arguments.child:
+        with tempfile.TemporaryDirectory() as work:
+            print(
+                json.dumps(
+                    {"trainkit": trainkit, "image_folder": image_folder}[arguments.child](arguments.root, Path(work))
+                )
+            )
+        return
+    found: dict[str, list[list[float]]] = {"trainkit": [], "image_folder": []}
+    with tempfile.TemporaryDirectory() as folder:
+        make_pictures(Path(folder), arguments.images)
+        for _ in range(arguments.repeats):
+            for name, runs in found.items():
+                command = [sys.executable, __file__, "--child", name, "--root", folder]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
+                print(f"  {name}: {[round(value, 1) for value in runs[-1]]}", file=sys.stderr, flush=True)
+    print(f"{arguments.images} JPEGs of 224 px, seconds an epoch (n = {arguments.repeats})\n")
+    print("| | first epoch | later epochs |\n|---|---|---|")
+    for name, runs in found.items():
+        first = [run[0] for run in runs]
+        later = [value for run in runs for value in run[1:]]
+        print(f"| {name} | {spread(first)} | {spread(later)} |")
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} - {max(values):.1f})"
+
+
+if __name__ == "__main__":
+    main()
