@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from trainkit.cli import ckpt, config, data
+from trainkit.cli import ckpt, config, data, runs
 from trainkit.cli.bench import bench
 from trainkit.cli.check import check
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
 from trainkit.cli.predict import predict
+from trainkit.cli.report import report
 from trainkit.cli.train import resume, train
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(export)
 app.command()(bench)
+app.command()(report)
+app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(ckpt.app, name="ckpt")

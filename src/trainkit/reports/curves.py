@@ -62,9 +62,8 @@ def write_learning_curves(path: Path, records: Sequence[Mapping[str, Any]], *, t
     return True
 
 
-def write_overlay(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], *, metric: str) -> bool:
-    """Draw one metric and the validation loss of several runs over each other. ``runs``: records by label."""
-    histories = {label: history_of(records) for label, records in runs.items()}
+def write_overlay(path: Path, histories: Mapping[str, History], *, metric: str) -> bool:
+    """Draw one metric and the loss of several runs, by label, over each other. Returns whether there was anything."""
     panels = [name for name in dict.fromkeys((metric, "val_loss", "train_loss")) if _anyone_has(histories, name)][:2]
     if not panels:
         return False

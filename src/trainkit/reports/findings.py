@@ -90,6 +90,12 @@ class Evidence:
         return int(self.facts.get("num_samples", {}).get(split, 0))
 
 
+def evidence_from_records(info: Mapping[str, Any], history: History, *, status: str) -> Evidence:
+    """What the files of a run tell, without its model: ``run.json`` and the log."""
+    failure = status if status.startswith("failed") else None
+    return Evidence(history, config=info.get("config", {}), facts=info.get("facts", {}), failure=failure)
+
+
 Rule = Callable[[Evidence], Finding | None]
 
 
@@ -169,7 +175,12 @@ def labels_unrelated(evidence: Evidence) -> Finding | None:
         chance = number(evidence.facts.get("majority_share"))
         score, samples = _mean(history.values("val_accuracy")[-tail:]), evidence.num_samples("val")
         learned, of = history.values("train_accuracy")[-1], evidence.num_samples("train")
-        if not samples or not of or score > chance + _reach(chance, samples) or learned < chance + _reach(chance, of):
+        if (
+            not samples
+            or not of
+            or score > chance + chance_reach(chance, samples)
+            or learned < chance + chance_reach(chance, of)
+        ):
             return None
         text = (
             f"Validation accuracy is {score:.1%} over the last epochs, no better than always naming the most frequent "
@@ -201,7 +212,8 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     before, after = sum(rates[1 : half + 1]), sum(rates[half + 1 :])
     if not falling or before <= 0 or after <= 0:
         return None
-    early, late = (train[0] - train[half]) / before, (train[half] - train[-1]) / after
+    curve = train if math.isnan(val[-1]) else val  # no dropout and no draw of batches blurs the validation loss
+    early, late = (curve[0] - curve[half]) / before, (curve[half] - curve[-1]) / after
     if late < 0.4 * early:
         return None
     return Finding(
@@ -224,7 +236,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
     accuracies = history.values("train_accuracy")[-1], history.values("val_accuracy")[-1]
     gap = accuracies[0] - accuracies[1]
     samples = evidence.num_samples("val")
-    if samples and gap > max(0.08, _reach(accuracies[1], samples)) and train[-1] < 0.5 * val[-1]:
+    if samples and gap > max(0.08, chance_reach(accuracies[1], samples)) and train[-1] < 0.5 * val[-1]:
         texts.append(
             f"At the end the model is right on {accuracies[0]:.1%} of the training samples and on {accuracies[1]:.1%} "
             f"of the validation samples, a gap of {100 * gap:.1f} points."
@@ -338,7 +350,7 @@ def validation_too_small(evidence: Evidence) -> Finding | None:
         return None
     mean = _mean(tail)
     spread = math.sqrt(_mean([(score - mean) ** 2 for score in tail]))
-    reach = _reach(mean, samples)
+    reach = chance_reach(mean, samples)
     if spread < 0.02 or max(tail) - mean > reach or reach < 0.03:
         return None
     fraction = evidence.value("dataset.val_fraction")
@@ -355,9 +367,13 @@ def validation_too_small(evidence: Evidence) -> Finding | None:
     )
 
 
-CAUSES: tuple[Rule, ...] = (inputs_out_of_scale, learning_rate_too_high, labels_unrelated)
-CONSEQUENCES: tuple[Rule, ...] = (
+CAUSES: tuple[Rule, ...] = (
+    inputs_out_of_scale,
+    learning_rate_too_high,
+    labels_unrelated,
     learning_rate_too_low,
+)
+CONSEQUENCES: tuple[Rule, ...] = (
     overfitting,
     loss_spikes,
     class_collapse,
@@ -388,7 +404,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _reach(rate: float, samples: int) -> float:
+def chance_reach(rate: float, samples: int) -> float:
     """Half the 95 % interval of a rate (Agresti and Coull, 1998), wide enough at 0 and 1."""
     centre = (rate * samples + 2) / (samples + 4)
     return 1.96 * math.sqrt(centre * (1 - centre) / (samples + 4))

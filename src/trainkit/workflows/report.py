@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from trainkit.models.shapes import layer_table
 from trainkit.reports.curves import write_learning_curves
 from trainkit.reports.evaluation import ClassificationReport, build_report
 from trainkit.reports.facts import DeadUnits, facts_before_training, watching_units
-from trainkit.reports.findings import Evidence, Finding, find
+from trainkit.reports.findings import Evidence, Finding, evidence_from_records, find
 from trainkit.reports.history import History, history_of
 from trainkit.reports.page import Evaluated, PageData, build_page
 from trainkit.rundir import RunDir, list_runs
@@ -216,21 +216,16 @@ def write_report(
     return RunReport(path, findings, history)
 
 
-def evidence_of(
-    info: Mapping[str, Any], history: History, *, status: str = "", examined: Examined | None = None
-) -> Evidence:
+def evidence_of(info: Mapping[str, Any], history: History, *, status: str, examined: Examined | None) -> Evidence:
     """What the findings look at, gathered."""
-    report = None if examined is None else examined.evaluated.report
-    return Evidence(
-        history=history,
-        config=info.get("config", {}),
-        facts=info.get("facts", {}),
-        split="" if examined is None else examined.evaluated.split,
-        class_names=report.class_names if isinstance(report, ClassificationReport) else (),
-        confusion=report.confusion.tolist() if isinstance(report, ClassificationReport) else None,
-        dead_units=() if examined is None else examined.dead_units,
-        failure=status if status.startswith("failed") else None,
-    )
+    evidence = evidence_from_records(info, history, status=status)
+    if examined is None:
+        return evidence
+    evidence = replace(evidence, split=examined.evaluated.split, dead_units=examined.dead_units)
+    report = examined.evaluated.report
+    if not isinstance(report, ClassificationReport):
+        return evidence
+    return replace(evidence, class_names=report.class_names, confusion=report.confusion.tolist())
 
 
 def _layers(experiment: Experiment) -> list[dict[str, Any]]:

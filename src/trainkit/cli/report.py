@@ -1,0 +1,64 @@
+"""``trainkit report [RUN]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainkit.cli.options import Json, Quiet, RunsDir
+
+if TYPE_CHECKING:
+    from trainkit.reports.findings import Finding
+
+
+def report(
+    run: Annotated[Path | None, typer.Argument(help="A run folder; the newest run when left out.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the report page of a run again, with its best checkpoint scored anew."""
+    from trainkit import console
+    from trainkit.signals import catch_stop_signals
+    from trainkit.workflows.report import make_report
+
+    with catch_stop_signals() as stop, console.task_bar("preparing images", quiet=quiet) as progress:
+        made = make_report(
+            run,
+            runs_dir=runs_dir,
+            say=(lambda message: None) if quiet else console.say,
+            progress=progress,
+            stop=stop,
+        )
+    if json:
+        console.print_json({"report": str(made.path), "findings": [as_json(finding) for finding in made.findings]})
+        return
+    show_findings(made.findings)
+    console.lines([("report", str(made.path))])
+
+
+def as_json(finding: Finding) -> dict[str, object]:
+    """A finding as plain values."""
+    return {
+        "name": finding.name,
+        "title": finding.title,
+        "evidence": finding.evidence,
+        "suggestion": finding.suggestion,
+        "changes": {change.key: change.value for change in finding.changes},
+    }
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """What stands out, with what to try, on stdout; nothing where nothing does."""
+    import textwrap
+
+    for finding in findings:
+        print(f"  finding: {finding.title}")
+        for text in (finding.evidence, finding.suggestion):
+            print(textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    "))
+        tries = " ".join(change.override for change in finding.changes if "..." not in change.value)
+        if tries:
+            print(f"    try: {tries}")

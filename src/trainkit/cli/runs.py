@@ -1,0 +1,206 @@
+"""``trainkit runs``: list the runs, show one, compare several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from trainkit.cli.options import Json, RunsDir
+
+if TYPE_CHECKING:
+    from trainkit.workflows.runs import RunSummary
+
+app = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_command(
+    name: Annotated[str | None, typer.Option(help="A part of the name, or a pattern such as 'mnist_*'.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Likewise, of the data set.")] = None,
+    status: Annotated[
+        Literal["finished", "running", "interrupted", "failed"] | None, typer.Option(help="Runs in this state.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="Started on this day or later.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="Started on this day or before.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The newest so many.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List runs, the newest last: status, best score, epochs, time."""
+    from trainkit import console
+    from trainkit.workflows.runs import list_summaries
+
+    for option, day in (("--since", since), ("--until", until)):
+        check_day(option, day)
+    found = list_summaries(runs_dir, name=name, dataset=dataset, status=status, since=since, until=until)
+    shown = found if limit is None else found[-limit:]
+    if json:
+        console.print_json([summary.as_json() for summary in shown])
+        return
+    if not shown:
+        console.say(f"no runs in {runs_dir}" + (" fit" if any((name, dataset, status, since, until)) else ""))
+        return
+    print_list(shown)
+    if len(shown) < len(found):
+        console.say(f"the newest {len(shown)} of {len(found)}; without --limit: all")
+
+
+def print_list(summaries: list[RunSummary]) -> None:
+    """Aligned columns without rich, which would take longer than reading the runs."""
+    header = ("run", "status", "dataset", "best score", "epochs", "time")
+    rows = [
+        (
+            summary.run.path.name,
+            short(summary.status, 34),
+            summary.dataset,
+            "-" if summary.score is None else f"{summary.monitor} {summary.score:.4f}",
+            str(summary.epochs),
+            time_text(summary.seconds),
+        )
+        for summary in summaries
+    ]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, *rows):
+        cells = [
+            cell.rjust(w) if column > 3 else cell.ljust(w)
+            for column, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+@app.command()
+def show(
+    run: Annotated[
+        str | None, typer.Argument(help="A run folder, its name, or a part of it; the newest when left out.")
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Show a run: its state, scores, findings and files."""
+    from trainkit import console
+    from trainkit.errors import UserError
+    from trainkit.rundir import list_runs
+    from trainkit.workflows.runs import find_run, findings_of, summarise
+
+    if run is None and not list_runs(runs_dir):
+        raise UserError(f"{runs_dir}: no runs in this folder")
+    chosen = list_runs(runs_dir)[-1] if run is None else find_run(run, runs_dir=runs_dir)
+    summary, info = summarise(chosen), chosen.read_info()
+    findings = findings_of(chosen, info, summary.status)
+    if json:
+        told = [{"name": finding.name, "title": finding.title, "evidence": finding.evidence} for finding in findings]
+        console.print_json({**summary.as_json(), "findings": told, "info": info})
+        return
+    files = [path for path in ("report.html", "metrics.jsonl", "config.resolved.yaml") if (chosen.path / path).exists()]
+    checkpoint = info.get("best_checkpoint")
+    console.lines(
+        [
+            ("run", str(chosen.path)),
+            ("status", summary.status),
+            ("started", summary.started.replace("T", " ")),
+            ("model", f"{summary.model} on {summary.dataset}"),
+            ("best", "-" if summary.score is None else f"{summary.monitor} {summary.score:.6g}"),
+            ("epochs", f"{summary.epochs}" + (f", best {info['best_epoch']}" if info.get("best_epoch") else "")),
+            ("time", time_text(summary.seconds)),
+            *((("checkpoint", str(chosen.checkpoints / checkpoint)),) if checkpoint else ()),
+            *(("file", str(chosen.path / path)) for path in files),
+        ]
+    )
+    metrics = info.get("metrics") or {}
+    if metrics:
+        names = list(dict.fromkeys(name for scores in metrics.values() for name in scores))
+        rows = [[name, *(number_of(scores.get(name)) for scores in metrics.values())] for name in names]
+        console.table(None, ["metric", *metrics], rows)
+    for finding in findings:
+        print(f"  finding: {finding.title}. {finding.evidence}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, names, or parts of them that fit one run.")],
+    metric: Annotated[str | None, typer.Option(help="Compare by this metric of the epochs, such as val_loss.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of compare.html and compare.png; the runs' own.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Put runs side by side: config differences, scores, and their curves over each other (HTML and PNG)."""
+    from trainkit import console
+    from trainkit.reports.comparison import metric_rows
+    from trainkit.workflows.runs import compare as compare_runs
+    from trainkit.workflows.runs import write_comparison
+
+    comparison = compare_runs(runs, runs_dir=runs_dir, metric=metric)
+    folder = output or Path(comparison.runs[0].folder).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    files = write_comparison(comparison, folder)
+    if json:
+        console.print_json(
+            {
+                "runs": [
+                    {
+                        "run": run.folder,
+                        "status": run.status,
+                        "best": finite(comparison.best(index)),
+                        "reached": comparison.reached(index),
+                        "metrics": run.info.get("metrics"),
+                        "seconds": run.info.get("seconds"),
+                    }
+                    for index, run in enumerate(comparison.runs)
+                ],
+                "metric": comparison.metric,
+                "target": finite(comparison.target),
+                "differences": comparison.differences,
+                "order": [comparison.runs[index].folder for index in comparison.order()],
+                "verdict": comparison.verdict(),
+                "files": [str(path) for path in files],
+            }
+        )
+        return
+    console.lines(
+        [(label, run.folder) for label, run in zip(comparison.labels, comparison.runs, strict=True)],
+    )
+    differences = [
+        [key, *("-" if value is None else str(value) for value in values)]
+        for key, values in comparison.differences.items()
+    ]
+    if differences:
+        console.table("config", ["key", *comparison.labels], differences)
+    console.table("numbers", ["", *comparison.labels], metric_rows(comparison))
+    for sentence in comparison.verdict():
+        print(f"  {sentence}")
+    console.lines([("wrote", str(path)) for path in files])
+
+
+def check_day(option: str, day: str | None) -> None:
+    from datetime import date
+
+    from trainkit.errors import UserError
+
+    if day is None:
+        return
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        raise UserError(f"{option} {day}: not a day; write it as 2026-11-21") from None
+
+
+def time_text(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{seconds:.1f} s" if seconds < 60 else f"{minutes}m{rest:02}s" if not hours else f"{hours}h{minutes:02}m"
+
+
+def short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def number_of(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def finite(value: float) -> float | None:
+    return value if value == value else None

@@ -1,0 +1,209 @@
+"""Runs side by side: what differs, who is better, how fast, and whether chance could have done it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainkit.reports.charts import Line, line_chart
+from trainkit.reports.findings import chance_reach
+from trainkit.reports.history import History, higher_is_better, is_rate, main_metric, number, title_of
+from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
+from trainkit.reports.page import document
+from trainkit.reports.sections import duration, form
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of the runs."""
+
+    folder: str
+    status: str
+    info: Mapping[str, Any]
+    history: History
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs have in common and what not."""
+
+    runs: Sequence[Compared]
+    differences: Mapping[str, Sequence[Any]]
+    """By config key, the value of each run."""
+    metric: str
+    """What they are compared by: a metric of the epochs, such as ``val_accuracy``."""
+
+    @property
+    def labels(self) -> list[str]:
+        return [LETTERS[index % 26] + (str(index // 26) if index >= 26 else "") for index in range(len(self.runs))]
+
+    @property
+    def names(self) -> list[str]:
+        """The letter with what sets the run apart: the first keys that differ."""
+        keys = list(self.differences)[:2]
+        names = []
+        for index, label in enumerate(self.labels):
+            values = [(key, self.differences[key][index]) for key in keys]
+            told = ", ".join(f"{key} {value}" for key, value in values if value is not None)
+            names.append(f"{label}: {told}" if told else f"{label}: {self.runs[index].folder.rpartition('/')[2]}")
+        return names
+
+    @property
+    def target(self) -> float:
+        """What every run has reached at some epoch: the best of the worst."""
+        bests = [value for value in map(self.best, range(len(self.runs))) if not math.isnan(value)]
+        if not bests:
+            return math.nan
+        return min(bests) if higher_is_better(self.metric) else max(bests)
+
+    def best(self, index: int) -> float:
+        """The best value of the metric over the epochs of a run."""
+        values = [value for _, value in self.runs[index].history.series(self.metric)]
+        if not values:
+            return math.nan
+        return max(values) if higher_is_better(self.metric) else min(values)
+
+    def reached(self, index: int) -> tuple[int, float] | None:
+        """The epoch at which a run reached the target, and its seconds of training and validation until then."""
+        sign = 1 if higher_is_better(self.metric) else -1
+        for record in self.runs[index].history.epochs:
+            value = number(record.get(self.metric))
+            if not math.isnan(value) and sign * value >= sign * self.target:
+                spent = (number(record.get(f"{part}_seconds")) for part in ("train", "validation"))
+                return int(record["epoch"]), sum(seconds for seconds in spent if seconds == seconds)
+        return None
+
+    def order(self) -> list[int]:
+        """The runs from the best to the worst by the metric, the sooner first among equals."""
+        sign = -1 if higher_is_better(self.metric) else 1
+
+        def rank(index: int) -> tuple[bool, float, int]:
+            best, reached = self.best(index), self.reached(index)
+            return (math.isnan(best), sign * best if best == best else 0.0, reached[0] if reached else 10**9)
+
+        return sorted(range(len(self.runs)), key=rank)
+
+    def verdict(self) -> list[str]:
+        """Who is best, who is fastest, and how sure that is: a sentence each."""
+        order = self.order()
+        if not order or math.isnan(self.best(order[0])):
+            return ["None of the runs has a value of " + self.metric + "."]
+        first = order[0]
+        title = f"{_SPLIT.get(self.metric.split('_')[0], '')} {title_of(self.metric)}".strip()
+        said = [f"Best {title}: {self.names[first]} with {form(self.metric, self.best(first))}."]
+        times = {index: self.reached(index) for index in order}
+        fast = [(found[0], index) for index, found in times.items() if found is not None]
+        if len(fast) > 1:
+            soonest = min(fast)[0]
+            fastest = " and ".join(self.names[index] for epoch, index in fast if epoch == soonest)
+            said.append(f"First at {form(self.metric, self.target)}, which all reached: {fastest}, in epoch {soonest}.")
+        said += self._doubt(order)
+        return said
+
+    def _doubt(self, order: Sequence[int]) -> list[str]:
+        if len(order) < 2 or not self.metric.endswith("accuracy"):
+            return []
+        best, second = self.best(order[0]), self.best(order[1])
+        split = self.metric.split("_")[0]
+        samples = int(self.runs[order[0]].info.get("facts", {}).get("num_samples", {}).get(split, 0))
+        if not samples or math.isnan(second):
+            return []
+        reach = chance_reach(best, samples)
+        if best - second > reach:
+            return []
+        return [
+            f"The best two differ by {100 * (best - second):.2f} points; with {samples:,} {_SPLIT[split]} samples "
+            f"chance alone moves a score by ± {100 * reach:.2f} points: too few samples to tell the two apart."
+        ]
+
+
+_SPLIT = {"val": "validation", "train": "training", "test": "test"}
+
+
+def pick_metric(runs: Sequence[Compared]) -> str:
+    """The metric of the epochs that all runs have and that says most."""
+    shared = [name for name in runs[0].history.metric_names() if all(run.history.series(name) for run in runs)]
+    for names in ([name for name in shared if name.startswith("val_")], shared):
+        metric = main_metric(names)
+        if metric is not None:
+            return next(name for name in names if name.endswith(f"_{metric}"))
+    return "val_loss" if "val_loss" in shared else "train_loss"
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """One self-contained HTML file."""
+    runs, labels = comparison.runs, comparison.labels
+    first = tag("p", " ".join(comparison.verdict()), class_="lead")
+    names = tag(
+        "ul", [tag("li", tag("code", run.folder), f" {name}") for run, name in zip(runs, comparison.names, strict=True)]
+    )
+    body = join(
+        tag("header", tag("h1", f"{len(runs)} runs compared"), first),
+        tag(
+            "main",
+            section("Runs", names, id="runs"),
+            section("Curves", tag("div", _charts(comparison), class_="charts"), id="curves"),
+            section("Numbers", table("Side by side", ["", *labels], metric_rows(comparison)), id="numbers"),
+            section("What differs in the config", _difference_table(comparison), id="config"),
+        ),
+    )
+    return document("Runs compared", body)
+
+
+def metric_rows(comparison: Comparison) -> list[list[Content]]:
+    """A row for each number, a column for each run."""
+    runs = comparison.runs
+    rows: list[list[Content]] = [
+        ["status", *(run.status.partition(":")[0] for run in runs)],
+        ["epochs", *(str(len(run.history)) for run in runs)],
+        ["best epoch", *(str(run.history.best_epoch or "–") for run in runs)],
+        [f"best {comparison.metric}", *(form(comparison.metric, comparison.best(i)) for i in range(len(runs)))],
+    ]
+    reached = [comparison.reached(index) for index in range(len(runs))]
+    target = form(comparison.metric, comparison.target)
+    rows.append([f"epochs to {target}", *(str(found[0]) if found else "–" for found in reached)])
+    rows.append([f"time to {target}", *(duration(found[1]) if found else "–" for found in reached)])
+    for split in ("val", "test"):
+        scores = [(run.info.get("metrics") or {}).get(split, {}) for run in runs]
+        for name in dict.fromkeys(name for score in scores for name in score):
+            rows.append([f"{split} {name}", *(form(name, number(score.get(name))) for score in scores)])
+    rows.append(["total time", *(duration(number(run.info.get("seconds"))) for run in runs)])
+    return rows
+
+
+def _charts(comparison: Comparison) -> list[Markup]:
+    names = dict.fromkeys((comparison.metric, "val_loss", "train_loss"))
+    charts = []
+    for name in names:
+        lines = [
+            Line(text, run.history.series(name), style=index, label=label, best=run.history.best_epoch)
+            for index, (run, label, text) in enumerate(
+                zip(comparison.runs, comparison.labels, comparison.names, strict=True)
+            )
+        ]
+        ends = "; ".join(f"{line.name}: {form(name, line.points[-1][1])} at the end" for line in lines if line.points)
+        charts.append(
+            line_chart(
+                f"{_SPLIT.get(name.split('_')[0], '')} {title_of(name)} (star: best epoch)".strip().capitalize(),
+                lines,
+                describe=ends,
+                form=lambda value, name=name: form(name, value, short=True),  # type: ignore[misc]
+                log="loss" in name and not is_rate(name),
+            )
+        )
+    return charts
+
+
+def _difference_table(comparison: Comparison) -> Markup:
+    if not comparison.differences:
+        return tag("p", "Nothing: the runs differ by chance, by versions or by machine only.")
+    rows: list[list[Content]] = [
+        [tag("code", key), *("–" if value is None else str(value) for value in values)]
+        for key, values in comparison.differences.items()
+    ]
+    grid = table("Keys whose values differ", ["key", *comparison.labels], rows)
+    return grid if len(rows) <= 20 else fold(f"{len(rows)} keys", grid, open=True)
