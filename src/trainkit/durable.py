@@ -362,6 +362,6 @@ def append_whole(descriptor: int, line: bytes) -> None:
         while done < len(line):
             done += ops.write(descriptor, line[done:])
     except OSError:
-        if done:
+        with contextlib.suppress(OSError):
             ops.truncate(descriptor, start)
         raise

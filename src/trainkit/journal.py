@@ -107,7 +107,8 @@ def commit(folder: str | Path, journal: Journal) -> None:
     for pointer, name in journal.pointed().items():
         if read_pointer(folder / pointer) != folder / name:
             _replace(folder / pointer, name)
-    durable.fsync_folder(folder, intact=_INTACT)
+    if journal.entries:  # an empty one names the folder only: where it is lost, the next start names it again
+        durable.fsync_folder(folder, intact=_INTACT)
 
 
 def _replace(path: Path, text: str) -> None:
