@@ -25,10 +25,10 @@ from trainkit.data.batches import Batch
 from trainkit.engine import Plan, compute_gradients, evaluate, train_step
 from trainkit.guard import Guard
 from trainkit.state import TrainState
+from trainkit.workflows.compilation import compiled
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
 from trainkit.workflows.saving import description
 from trainkit.workflows.scoring import plan_for
-from trainkit.workflows.train import compiled
 
 WARMUP_STEPS = 5
 
@@ -73,7 +73,7 @@ def measure(loaded: LoadedConfig, *, budget_seconds: float = 3.0) -> Measurement
             device=experiment.device,
             precision=experiment.precision,
         )
-    plan = plan_for(experiment, compiled(experiment.model, loaded.config.training.compile))
+    plan = plan_for(experiment, compiled(experiment.model, loaded.config.training.compile, say=warn))
     guard = Guard(state.optimizer, device=experiment.device, skip_limit=0)
     lr = 1e-8  # nothing diverges while it is measured
     for group in state.optimizer.param_groups:
@@ -109,6 +109,10 @@ def endless(experiment: Experiment) -> Iterator[Batch]:
     batches = experiment.batches("train", training=True)
     for epoch in itertools.count():
         yield from batches.epoch(epoch)
+
+
+def warn(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def synchronize(device: torch.device) -> None:

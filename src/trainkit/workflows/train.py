@@ -12,9 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import nn
-
 from trainkit.build.data import load_source
 from trainkit.build.training import build_schedule_for, build_state
 from trainkit.checkpoint import CheckpointFolder, load_checkpoint
@@ -31,6 +28,7 @@ from trainkit.state_dicts import check_fits
 from trainkit.weights import load_weights_file, match_weights
 from trainkit.workflows import resume as resuming
 from trainkit.workflows.check import examine
+from trainkit.workflows.compilation import compiled
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
 from trainkit.workflows.failures import explained
 from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
@@ -319,7 +317,7 @@ def run_loop(
         with explained(batch_size=experiment.config.training.batch_size):
             outcome = fit(
                 state,
-                plan_for(experiment, compiled(experiment.model, experiment.config.training.compile)),
+                plan_for(experiment, compiled(experiment.model, experiment.config.training.compile, say=frontend.say)),
                 train=batches,
                 val=experiment.batches("val") if "val" in experiment.data.splits else None,
                 recorder=recorder,
@@ -344,13 +342,3 @@ def score_best(experiment: Experiment, best: Path, frontend: Frontend) -> dict[s
                 raise frontend.stop.error(f"training is complete and saved; to score it: trainkit eval {best}")
             scores[split] = found
     return scores
-
-
-def compiled(model: nn.Module, mode: bool | str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The model as it is called in training: compiled where the config asks for it."""
-    if mode is False:
-        return model
-    program: Callable[[torch.Tensor], torch.Tensor] = torch.compile(
-        model, mode="default" if mode is True else str(mode)
-    )
-    return program
