@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.build.data import knobs_of
+from trainkit.config.metric_names import better
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import parse_duration
@@ -22,13 +23,11 @@ from trainkit.optimizers import build_optimizer
 from trainkit.schedules import Plateau, Schedule, build_schedule, duration_to_steps
 from trainkit.state import Best, EarlyStopping, Ema, TrainState
 
-HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "r2", "auc")
-
 
 def mode_of(monitor: str, mode: str = "auto") -> Literal["min", "max"]:
     """Whether a higher or a lower value of a metric is better."""
     if mode == "auto":
-        return "max" if any(word in monitor for word in HIGHER_IS_BETTER) else "min"
+        return better(monitor)
     return "min" if mode == "min" else "max"
 
 

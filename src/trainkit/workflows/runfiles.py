@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 
 import torch
-import yaml
 
 from trainkit import durable
 from trainkit.config import LoadedConfig
+from trainkit.config.writer import to_yaml
 from trainkit.rundir import RunDir
 
 
@@ -24,7 +24,7 @@ def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
     if loaded.overrides:
         text += "\n# overrides on the command line:\n" + "".join(f"# {item}\n" for item in loaded.overrides)
     durable.write_text(run.config, text)
-    resolved = yaml.safe_dump({**loaded.resolved(), "name": loaded.name}, sort_keys=False, allow_unicode=True)
+    resolved = to_yaml({**loaded.resolved(), "name": loaded.name})
     durable.write_text(run.resolved_config, f"# trainkit train {run.resolved_config}\n{resolved}")
 
 
