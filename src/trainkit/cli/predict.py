@@ -6,8 +6,9 @@ import csv
 import io
 import json as json_module
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,18 +102,24 @@ def _into_file(output: Path, columns: Sequence[str]) -> Iterator[Show]:
     """Whole or absent: the file takes its name when the last prediction is in it."""
     from trainkit import durable
 
+    waiting: list[Prediction] = []
     as_csv = output.suffix.lower() == ".csv"
-    rows = [_csv_line(columns)] if as_csv else []
     with durable.open_for_replace(output) as draft:
+        if as_csv:
+            draft.write(_csv_text([columns]).encode())
+
+        def flush() -> None:
+            rows = (_cells(prediction, len(columns)) for prediction in waiting)
+            draft.write((_csv_text(rows) if as_csv else _json_lines(waiting)).encode())
+            waiting.clear()
 
         def show(prediction: Prediction) -> None:
-            rows.append(_csv_row(prediction, columns) if as_csv else _dumps(prediction.as_json()) + "\n")
-            if len(rows) >= ROWS_AT_A_TIME:
-                draft.write("".join(rows).encode())
-                rows.clear()
+            waiting.append(prediction)
+            if len(waiting) >= ROWS_AT_A_TIME:
+                flush()
 
         yield show
-        draft.write("".join(rows).encode())
+        flush()
 
 
 def _columns(model: Answerer, top_k: int) -> Sequence[str]:
@@ -124,17 +131,21 @@ def _columns(model: Answerer, top_k: int) -> Sequence[str]:
     return ("source", *(name for pair in pairs for name in pair), "error")
 
 
-def _csv_row(prediction: Prediction, columns: Sequence[str]) -> str:
+def _cells(prediction: Prediction, width: int) -> list[object]:
     if prediction.error is not None:
-        return _csv_line([prediction.source, *[""] * (len(columns) - 2), prediction.error])
-    answers = prediction.top or ((value,) for value in prediction.values.values())
-    return _csv_line([prediction.source, *(cell for answer in answers for cell in answer), ""])
+        return [prediction.source, *[""] * (width - 2), prediction.error]
+    answers = chain.from_iterable(prediction.top) if prediction.top else prediction.values.values()
+    return [prediction.source, *answers, ""]
 
 
-def _csv_line(cells: Sequence[object]) -> str:
+def _csv_text(rows: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
+
+
+def _json_lines(predictions: Sequence[Prediction]) -> str:
+    return "".join(_dumps(prediction.as_json()) + "\n" for prediction in predictions)
 
 
 def _dumps(value: Any) -> str:

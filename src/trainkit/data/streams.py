@@ -117,9 +117,11 @@ def _item(path: str, kind: Kind) -> Item:
 def _walk(folder: str, extensions: tuple[str, ...]) -> Iterator[str]:
     for path, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        for name in sorted(names):
+        names.sort()
+        start = os.path.join(path, "")
+        for name in names:
             if name.lower().endswith(extensions) and not name.startswith("."):
-                yield os.path.join(path, name)
+                yield start + name
 
 
 def count_samples(items: Iterable[Item]) -> int:
