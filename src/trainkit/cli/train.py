@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
 
 if TYPE_CHECKING:
+    from trainkit.reports.history import History
     from trainkit.workflows.experiment import Experiment
     from trainkit.workflows.train import Frontend, TrainResult
 
@@ -136,6 +138,8 @@ def as_json(result: TrainResult) -> dict[str, object]:
         "checkpoint": str(result.best_checkpoint),
         "metrics": result.metrics,
         "exports": [str(path) for path in result.exports],
+        "report": None if result.report is None else str(result.report.path),
+        "findings": [] if result.report is None else [finding_as_json(one) for one in result.report.findings],
         "seconds": round(result.seconds, 2),
     }
 
@@ -149,12 +153,41 @@ def show_result(result: TrainResult) -> None:
     best = "" if result.best_epoch is None else f", best epoch {result.best_epoch}"
     title = f"{how} after {result.epochs_completed} epochs in {result.seconds:.1f} s{best}"
     console.table(title, ["best checkpoint", *result.metrics], rows)
+    report = result.report
+    if report is not None:
+        show_curves(report.history)
+        show_findings(report.findings)
     console.lines(
         [
             ("run", str(result.run.path)),
             ("checkpoint", str(result.best_checkpoint)),
             *(("export", str(path)) for path in result.exports),
-            ("next", f"trainkit eval {result.best_checkpoint}"),
-            ("", f"trainkit export {result.best_checkpoint} --torchscript"),
+            *((("report", str(report.path)),) if report is not None else ()),
+            ("next", f"trainkit eval {result.run.path}"),
+            ("", f"trainkit export {result.run.path} --torchscript"),
         ]
     )
+
+
+def show_curves(history: History) -> None:
+    """The validation's curves as small bars, with where they began, ended and were best; on stdout."""
+    from trainkit import console
+    from trainkit.reports.history import higher_is_better, main_metric
+    from trainkit.reports.sparkline import BLOCKS, PLAIN, sparkline
+
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    blocks, arrow = (BLOCKS, "→") if encoding.startswith("utf") else (PLAIN, "to")
+    split = "val" if history.series("val_loss") else "train"
+    metric = main_metric([name for name in history.metric_names() if name.startswith(split)])
+    pairs = []
+    for name in (f"{split}_loss", f"{split}_{metric}"):
+        points = history.series(name)
+        if len(points) < 2:
+            continue
+        epoch, best = (max if higher_is_better(name) else min)(points, key=lambda point: point[1])
+        numbers = f"{console.number(points[0][1])} {arrow} {console.number(points[-1][1])}"
+        bars = sparkline([value for _, value in points], blocks=blocks)
+        pairs.append((name, f"{bars}  {numbers}, best {console.number(best)} in epoch {epoch:.0f}"))
+    console.lines(pairs)
+    if pairs:
+        print()

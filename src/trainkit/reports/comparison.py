@@ -47,9 +47,9 @@ class Comparison:
         keys = list(self.differences)[:2]
         names = []
         for index, label in enumerate(self.labels):
-            values = [(key, self.differences[key][index]) for key in keys]
-            told = ", ".join(f"{key} {value}" for key, value in values if value is not None)
-            names.append(f"{label}: {told}" if told else f"{label}: {self.runs[index].folder.rpartition('/')[2]}")
+            told = [_told(key, self.differences[key][index]) for key in keys]
+            apart = ", ".join(text for text in told if text) or self.runs[index].folder.rpartition("/")[2]
+            names.append(f"{label} ({apart})")
         return names
 
     @property
@@ -121,6 +121,12 @@ class Comparison:
         ]
 
 
+def _told(key: str, value: Any) -> str:
+    """``optimizer.type: sgd`` is told as ``sgd``, ``optimizer.lr: 0.05`` as ``lr 0.05``."""
+    last = key.rpartition(".")[2]
+    return "" if value is None else f"{value}" if last == "type" else f"{last} {value}"
+
+
 _SPLIT = {"val": "validation", "train": "training", "test": "test"}
 
 
@@ -139,7 +145,8 @@ def comparison_page(comparison: Comparison) -> str:
     runs, labels = comparison.runs, comparison.labels
     first = tag("p", " ".join(comparison.verdict()), class_="lead")
     names = tag(
-        "ul", [tag("li", tag("code", run.folder), f" {name}") for run, name in zip(runs, comparison.names, strict=True)]
+        "ul",
+        [tag("li", f"{name}: ", tag("code", run.folder)) for run, name in zip(runs, comparison.names, strict=True)],
     )
     body = join(
         tag("header", tag("h1", f"{len(runs)} runs compared"), first),

@@ -233,7 +233,8 @@ def classes(data: PageData) -> Markup:
     per_class = table(
         f"Scores of each class on the {where} split{more}", ["class", "precision", "recall", "F1", "samples"], rows
     )
-    return section("Classes", per_class, _confusion(data.evaluated, where), id="classes")
+    side_by_side = tag("div", per_class, tag("div", _confusion(data.evaluated, where)), class_="pair")
+    return section("Classes", side_by_side, id="classes")
 
 
 def _confusion(evaluated: Evaluated, where: str) -> Markup:
