@@ -12,6 +12,8 @@ import typer
 
 from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
+from trainkit.cli.report import as_json as finding_as_json
+from trainkit.cli.report import show_findings
 
 if TYPE_CHECKING:
     from trainkit.reports.history import History

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -29,7 +30,6 @@ def _squeezed(values: Sequence[float], width: int) -> list[float]:
         return list(values)
     edges = [len(values) * index // width for index in range(width + 1)]
     groups = [
-        [value for value in values[start:end] if math.isfinite(value)]
-        for start, end in zip(edges, edges[1:], strict=False)
+        [value for value in values[start:end] if math.isfinite(value)] for start, end in itertools.pairwise(edges)
     ]
     return [sum(group) / len(group) if group else math.nan for group in groups]
