@@ -315,17 +315,20 @@ def _check_local_header(
     file: BinaryIO, path: str | Path, entry: _Entry, name: str, *, limit: int
 ) -> tuple[Record, int]:
     """Compare the header before the record with the directory; returns the record and where the next one begins."""
-    differs = DamagedFile(path, f"damaged: the header of the record {name} differs from the zip directory")
+
+    def differs() -> DamagedFile:
+        return DamagedFile(path, f"damaged: the header of the record {name} differs from the zip directory")
+
     start = entry.header_offset
     if start + _LOCAL.size > limit:
-        raise differs
+        raise differs()
     fields = _LOCAL.unpack(_read_at(file, path, start, _LOCAL.size))
     magic, crc, packed, size, name_length, extra_length = fields[0], *fields[6:]
     after = _read_at(file, path, start + _LOCAL.size, name_length + extra_length)
     if magic != b"PK\x03\x04" or fields[1:6] != entry.common:
-        raise differs
+        raise differs()
     if after[:name_length] != entry.raw_name:
-        raise differs
+        raise differs()
     wide = _extra_fields(after[name_length:], path).get(1)
     begin = start + _LOCAL.size + name_length + extra_length
     end = begin + entry.size
@@ -333,13 +336,13 @@ def _check_local_header(
         # miniz writes zeros here and the numbers behind the record, 64 bits wide where the header has a zip64 field.
         layout = struct.Struct("<4sI2I" if wide is None else "<4sI2Q")
         if (crc, packed, size) not in ((0, 0, 0), (0, 0xFFFFFFFF, 0xFFFFFFFF)) or end + layout.size > limit:
-            raise differs
+            raise differs()
         if layout.unpack(_read_at(file, path, end, layout.size)) != (b"PK\x07\x08", entry.crc, entry.size, entry.size):
-            raise differs
+            raise differs()
         end += layout.size
     else:
         if wide is not None:
             size, packed = _widen(wide[:16], size, packed, path=path)
         if (crc, packed, size) != (entry.crc, entry.size, entry.size) or end > limit:
-            raise differs
+            raise differs()
     return Record(name, begin, entry.size, entry.crc), end

@@ -1,6 +1,5 @@
 """Losses of power at every moment of many saves: each folder that may be found then recovers."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -43,8 +42,9 @@ def fast_folder(tmp_path: Path):
 def findings(layer: Recording, folder: Path, *, each: int = 3, without: str | None = None, stop_at_first: bool = False):
     number, bad = 0, []
     for number, (marks, files) in enumerate(crash_states(layer.events, seed=0, each=each, without=without), 1):  # noqa: B007
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            path.unlink()
         for name, content in files.items():
             (folder / name).write_bytes(content)
         problems = problems_after_crash(folder, marks)

@@ -134,6 +134,8 @@ def _lost(folder: CheckpointFolder, marks: list[str]) -> list[str]:
     allowed = [mark[1] for mark in saved if "best" in mark][-1:]
     allowed += [mark[1] for mark in started[len(saved) :] if "best" in mark]
     best = folder.best()
-    if allowed and (best is None or str(load_checkpoint(best)["progress"]["step"]) not in allowed):
+    if best is not None and best != newest:
+        step = load_checkpoint(best)["progress"]["step"]
+    if allowed and (best is None or str(step) not in allowed):
         problems.append(f"best is {best}, not step {' or '.join(allowed)}")
     return problems
