@@ -9,6 +9,7 @@ from trainkit.cli.bench import bench
 from trainkit.cli.check import check
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
+from trainkit.cli.inspect import inspect
 from trainkit.cli.predict import predict
 from trainkit.cli.report import report
 from trainkit.cli.train import resume, train
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(resume)
 app.command()(check)
+app.command()(inspect)
 app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(export)

@@ -24,7 +24,7 @@ from trainkit.errors import Problem, ProblemsError
 
 SAMPLES = 64
 DECODED = 8
-"""Image files of each split that are decoded to see whether they can be."""
+"""Image files that are decoded to try the model on."""
 PROBED = 256
 """Image files whose headers are read to see whether their sizes are equal."""
 
@@ -78,8 +78,10 @@ def _zeros(facts: Facts, size: int) -> Part:
     return Part(inputs, np.arange(size, dtype=np.int64) % facts.num_classes)
 
 
-def take_sample(data: Dataset, front: Sequence[FrontStep], *, size: int = SAMPLES) -> Dataset:
-    """The training split cut down to a few samples, spread evenly over it, with the front applied.
+def take_sample(data: Dataset, front: Sequence[FrontStep], *, size: int = SAMPLES, decoded: int = DECODED) -> Dataset:
+    """The training split cut down to ``size`` samples, spread evenly over it, with the front applied.
+
+    Of image files, which have to be decoded first, ``decoded`` are taken.
 
     Raises:
         ProblemsError: no image can be decoded.
@@ -87,7 +89,7 @@ def take_sample(data: Dataset, front: Sequence[FrontStep], *, size: int = SAMPLE
     split = data.splits["train"]
     part = data.parts[split.part]
     if isinstance(part.inputs, tuple):
-        tried = split.indices[_spread(len(split), min(size, DECODED))]
+        tried = split.indices[_spread(len(split), min(size, decoded))]
         images, chosen = _decode_some(data, part.inputs, tried, front)
         stacked: NDArray[Any] = np.stack(images)
     else:

@@ -1,0 +1,145 @@
+"""``trainkit inspect CONFIG|CHECKPOINT``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainkit.cli.options import Json, RunsDir, Set, Unset
+
+if TYPE_CHECKING:
+    from trainkit.workflows.inspect import Inspection
+
+
+def inspect(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CONFIG|CHECKPOINT",
+            help="A config, a checkpoint or a run folder; the best checkpoint of the newest run when left out.",
+        ),
+    ] = None,
+    set_: Set = None,
+    unset: Unset = None,
+    source: Annotated[bool, typer.Option("--source", help="Show file and line of each layer's code.")] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Run one batch: activations and gradients by layer, and what looks sick.")
+    ] = False,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Show a model's layers: shapes, parameters, multiply-adds, memory, and where the code is."""
+    from trainkit import console
+
+    if path is not None and is_config(path):
+        from trainkit.config import load_config
+
+        loaded = load_config(path, overrides=set_ or (), unset=unset or ())
+
+        from trainkit.workflows.inspect import inspect_config
+
+        found = inspect_config(loaded, source=source, batch=batch)
+    else:
+        if set_ or unset:
+            raise typer.BadParameter("a checkpoint has its config inside: --set and --unset are for configs")
+        from trainkit.workflows.inspect import inspect_checkpoint
+
+        found = inspect_checkpoint(path, runs_dir=runs_dir, source=source, batch=batch, say=console.say)
+    if json:
+        console.print_json(as_json(found))
+    else:
+        show(found, source=source)
+
+
+def is_config(path: Path) -> bool:
+    """Whether a file is to be read as a config: by its name, and by what it begins with where that says nothing."""
+    if path.is_dir() or path.suffix == ".pth":
+        return False
+    if path.suffix in (".yaml", ".yml"):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) != b"PK\x03\x04"
+    except OSError:
+        return True
+
+
+def as_json(found: Inspection) -> dict[str, Any]:
+    seen = found.diagnosis
+    layers = []
+    for row in found.rows:
+        layer: dict[str, Any] = {key: value for key, value in vars(row).items() if value is not None}
+        if seen is not None and row.name in seen.activities:
+            layer["activity"] = vars(seen.activities[row.name])
+        layers.append(layer)
+    batch = None
+    if seen is not None:
+        batch = {"num_samples": seen.num_samples, "loss": seen.loss, "flags": [vars(flag) for flag in seen.flags]}
+    return {
+        "name": found.name,
+        "input_shape": found.input_shape,
+        "parameters": found.num_parameters,
+        "trainable": found.num_trainable,
+        "multiply_adds": found.multiply_adds,
+        "activation_bytes": found.activation_bytes,
+        "layers": layers,
+        "batch": batch,
+    }
+
+
+def show(found: Inspection, *, source: bool) -> None:
+    from trainkit import console
+    from trainkit.workflows.budget import size_text
+
+    header: list[object] = ["layer", "type", "input", "output", "parameters", "multiply-adds", "memory"]
+    rows: list[list[object]] = []
+    for row in found.rows:
+        cells: list[object] = [row.name, row.type, _shape(row.input_shape), _shape(row.output_shape)]
+        cells += [f"{row.parameters:,}", f"{row.multiply_adds:,}", size_text(row.activation_bytes)]
+        rows.append(cells)
+    totals = [f"{found.num_parameters:,}", f"{found.multiply_adds:,}", size_text(found.activation_bytes)]
+    rows.append(["total", "", _shape(found.input_shape), "", *totals])
+    seen = found.diagnosis
+    if seen is not None:
+        header += ["mean", "spread", "zeros", "gradient"]
+        for row, line in zip(found.rows, rows, strict=False):
+            activity = seen.activities.get(row.name)
+            if activity is not None:
+                norm = "" if activity.grad_norm is None else f"{activity.grad_norm:.3g}"
+                line += [f"{activity.mean:.3g}", f"{activity.std:.3g}", f"{activity.zeros:.0%}", norm]
+    print(f"{found.name}: for one sample\n")
+    print(aligned([header, *rows]) + "\n")
+    batch_bytes = found.activation_bytes * found.batch_size
+    frozen = found.num_parameters - found.num_trainable
+    lines = [
+        ("parameters", f"{found.num_parameters:,}" + (f", {frozen:,} of them frozen" if frozen else "")),
+        ("a batch", f"{found.batch_size} samples keep about {size_text(batch_bytes)} of activations"),
+    ]
+    if seen is not None:
+        lines.append(("this batch", f"{seen.num_samples} samples, loss {console.number(seen.loss)}"))
+        lines += [(f"sick: {flag.kind}", f"{flag.key}: {flag.message}") for flag in seen.flags]
+        if not seen.flags:
+            lines.append(("looks healthy", "no dead units, no vanishing or exploding gradients, inputs in scale"))
+    if source:
+        lines += [(row.name, row.source or "unknown") for row in found.rows]
+    console.lines(lines)
+
+
+def aligned(rows: list[list[object]]) -> str:
+    """Columns of text, numbers to the right; never folded, since a layer is a line."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in texts if column < len(row)) for column in range(len(texts[0]))]
+    lines = []
+    for row in texts:
+        cells = [
+            cell.ljust(width) if column < 4 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
