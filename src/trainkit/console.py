@@ -62,9 +62,9 @@ def table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[obje
     from rich import box
     from rich.table import Table
 
-    grid = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD if header else box.SIMPLE, show_header=bool(header)
-    )
+    if title:  # rich would fold a table's own title to the table's width
+        out().print(title, style="bold", markup=False, soft_wrap=True)
+    grid = Table(box=box.SIMPLE_HEAD if header else box.SIMPLE, show_header=bool(header))
     for column in range(max(map(len, rows), default=len(header))):
         name = header[column] if column < len(header) else ""
         grid.add_column(name, justify="left" if column == 0 or not header else "right", overflow="fold")
@@ -157,27 +157,36 @@ class TrainDisplay:
             key: record[key] - self.last_seconds.get(key, 0.0) for key in ("train_seconds", "validation_seconds")
         }
         self.last_seconds = {key: record[key] for key in seconds}
-        metrics = [
-            f"{name} {number(record[name])}"
-            for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_rmse", "val_r2")
-            if name in record
-        ]
         width = len(str(self.epochs))
-        line = "  ".join(
-            [
-                f"epoch {record['epoch']:>{width}}/{self.epochs}",
-                *metrics,
-                f"lr {record['lr']:.3g}",
-                f"{sum(seconds.values()):.1f} s",
-                *(["best"] if record["best"] else []),
-            ]
-        )
+        parts = {
+            "epoch": f"epoch {record['epoch']:>{width}}/{self.epochs}",
+            "train": named("train", record, ("loss", "accuracy")),
+            "val": named("val", record, ("loss", "accuracy", "rmse", "r2")),
+            "lr": f"lr {record['lr']:.3g}",
+            "time": f"{sum(seconds.values()):.1f} s",
+            "best": "best" if record["best"] else "",
+        }
+        room = self.bar[0].console.width if self.bar is not None else math.inf
+        for spare in ("lr", "time"):  # a line of its own for a word reads worse than a number less
+            if sum(len(part) + 2 for part in parts.values() if part) - 2 > room:
+                del parts[spare]
+        line = "  ".join(part for part in parts.values() if part)
         if self.bar is None:
             say(line)
         else:
             bar, task = self.bar
             bar.console.print(line, markup=False)
             bar.update(task, completed=record["step"])
+
+
+def named(split: str, record: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """The metrics of a split that the record has: ``val loss 0.1040 acc 0.9792``."""
+    found = [
+        f"{'acc' if metric == 'accuracy' else metric} {number(record[f'{split}_{metric}'])}"
+        for metric in metrics
+        if f"{split}_{metric}" in record
+    ]
+    return " ".join([split, *found]) if found else ""
 
 
 def lines(pairs: Sequence[tuple[str, str]]) -> None:

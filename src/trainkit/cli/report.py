@@ -62,3 +62,4 @@ def show_findings(findings: Sequence[Finding]) -> None:
         tries = " ".join(change.override for change in finding.changes if "..." not in change.value)
         if tries:
             print(f"    try: {tries}")
+        print()

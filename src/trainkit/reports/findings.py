@@ -345,11 +345,13 @@ def validation_too_small(evidence: Evidence) -> Finding | None:
     """The score jumps between epochs as chance would have it: which epoch is best is a draw of luck."""
     history, samples = evidence.history, evidence.num_samples("val")
     scores = [score for _, score in history.series("val_accuracy")]
-    tail = scores[-max(4, len(scores) // 3) :]
-    if not samples or len(tail) < 4:
+    tail = scores[-max(6, len(scores) // 3) :]
+    if not samples or len(scores) < 12:
         return None
-    mean = _mean(tail)
+    mean, half = _mean(tail), len(tail) // 2
     spread = math.sqrt(_mean([(score - mean) ** 2 for score in tail]))
+    if abs(_mean(tail[half:]) - _mean(tail[:half])) > spread:
+        return None  # still on its way up or down
     reach = chance_reach(mean, samples)
     if spread < 0.02 or max(tail) - mean > reach or reach < 0.03:
         return None
