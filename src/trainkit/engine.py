@@ -147,7 +147,8 @@ def train_epoch(
             guard.flush()  # a sync point, like the two below
             add_up(state.totals, kept, plan.loss)
             if log:
-                recorder.log(step_record(state, loss=kept[-1].loss.item(), lr=lr))
+                classes = plan.loss.is_classification
+                recorder.log(step_record(state, loss=kept[-1].loss.item(), lr=lr, classes=classes))
             kept.clear()
         if save:
             progress.train_seconds += time.perf_counter() - started
@@ -327,8 +328,8 @@ class Saver:
         self.state.progress.checkpoint_seconds += time.perf_counter() - started
 
 
-def step_record(state: TrainState, *, loss: float, lr: float) -> dict[str, Any]:
-    """A line of the log: the loss of this step's batch, and the epoch's mean so far."""
+def step_record(state: TrainState, *, loss: float, lr: float, classes: bool) -> dict[str, Any]:
+    """A line of the log: the loss of this step's batch, and the epoch's means so far."""
     return {
         "type": "step",
         "step": state.progress.steps_completed,
@@ -336,6 +337,7 @@ def step_record(state: TrainState, *, loss: float, lr: float) -> dict[str, Any]:
         "batch": state.progress.batches_completed,
         "loss": loss,
         "mean_loss": state.totals.mean_loss,
+        **({"mean_accuracy": state.totals.accuracy} if classes else {}),
         "lr": lr,
     }
 
