@@ -145,8 +145,8 @@ class TrainDisplay:
         seconds = time.monotonic() - self.started
         rate = (record["step"] - self.steps_at_start) * self.batch_size / seconds if seconds > 0 else 0.0
         numbers = f"loss {record['mean_loss']:.4f}  lr {record['lr']:.3g}  {rate:,.0f} samples/s"
-        if "accuracy" in record:
-            numbers = f"accuracy {record['accuracy']:.4f}  {numbers}"
+        if "mean_accuracy" in record:
+            numbers = f"acc {record['mean_accuracy']:.4f}  {numbers}"
         bar, task = self.bar
         bar.update(
             task, description=f"epoch {record['epoch']}/{self.epochs}", completed=record["step"], numbers=numbers
