@@ -53,7 +53,7 @@ def read_image(path, entry):
         from front import apply_front
 
         pixels = apply_front(pixels, entry["front_outside"])
-    batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    batch = np.array(pixels.transpose(2, 0, 1)[None], order="C")
     return batch if "uint8" in entry["input"]["dtypes"] else batch.astype(np.float32) / np.float32(255)
 
 
