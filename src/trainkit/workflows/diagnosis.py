@@ -163,15 +163,13 @@ def _flag_dead(units: Sequence[DeadUnits]) -> list[Flag]:
 
 
 def _flag_non_finite(model: nn.Module, activities: dict[str, Activity]) -> list[Flag]:
-    for name, seen in activities.items():
-        if not math.isfinite(seen.mean) or (seen.grad_norm is not None and not math.isfinite(seen.grad_norm)):
-            what = "gradient" if math.isfinite(seen.mean) else "output"
-            return [
-                Flag(
-                    "non-finite", config_key(model, name), f"the {what} of {name} is not finite: look above this layer"
-                )
-            ]
-    return []
+    """Where the first value that is not finite comes up: forwards in the outputs, else backwards in the gradients."""
+    outputs = [name for name, seen in activities.items() if not math.isfinite(seen.mean)]
+    grads = [n for n, seen in activities.items() if seen.grad_norm is not None and not math.isfinite(seen.grad_norm)]
+    if not outputs and not grads:
+        return []
+    name, what = (outputs[0], "output") if outputs else (grads[-1], "gradient")
+    return [Flag("non-finite", config_key(model, name), f"the {what} of {name} is the first that is not finite")]
 
 
 def _flag_gradients(model: nn.Module, activities: dict[str, Activity]) -> list[Flag]:

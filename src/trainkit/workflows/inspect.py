@@ -15,6 +15,7 @@ from trainkit.config.schema import Config
 from trainkit.data.augment import build_pipeline
 from trainkit.data.dataset import Dataset
 from trainkit.device import resolve_device, set_num_threads
+from trainkit.errors import DataError
 from trainkit.models.network import Network
 from trainkit.models.shapes import LayerRow, layer_table
 from trainkit.seeding import seed_default_generators
@@ -86,7 +87,7 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
         raise mistakes.error(loaded)
     diagnosis = None
     if batch:
-        diagnosis = mistakes.catch("model", lambda: _look_inside(config, data, rows, shape, size))
+        diagnosis = mistakes.catch("dataset", lambda: _look_inside(config, data, rows, shape, size))
         if diagnosis is None:
             raise mistakes.error(loaded)
     return Inspection(str(loaded.path), shape, rows, config.training.batch_size, diagnosis)
@@ -119,6 +120,8 @@ def _look_inside(
 
 
 def _batch_sample(config: Config, data: Dataset) -> Dataset:
+    if not data.fingerprint:  # a stand-in for what is not downloaded
+        raise DataError(f"{'; '.join(data.notes)}: a batch needs them")
     size = min(MOST_SAMPLES, config.training.batch_size)
     return take_sample(data, build_front(config), size=size, decoded=size)
 
