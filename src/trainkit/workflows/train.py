@@ -21,6 +21,7 @@ from trainkit.engine import Outcome, Recorder, fit
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError
 from trainkit.recorders.fanout import Fanout
 from trainkit.recorders.jsonl import JsonlRecorder
+from trainkit.recorders.tensorboard import require_tensorboard
 from trainkit.rundir import RunDir, create_run
 from trainkit.signals import StopRequest
 from trainkit.state import TrainState
@@ -30,11 +31,13 @@ from trainkit.workflows import resume as resuming
 from trainkit.workflows.check import examine
 from trainkit.workflows.compilation import compiled
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
+from trainkit.workflows.export import export_at_end
 from trainkit.workflows.failures import explained
 from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
 from trainkit.workflows.runfiles import describe_machine, origins_of, write_config_files
 from trainkit.workflows.saving import RunCheckpointer, description
 from trainkit.workflows.scoring import plan_for, score, scored_weights
+from trainkit.workflows.tracking import build_trackers
 
 MakeDisplay = Callable[[Experiment, int], Recorder]
 """Given the experiment and the batches of an epoch, what shows the run while it goes on."""
@@ -71,8 +74,9 @@ class TrainResult:
 
 
 def train(
-    loaded: LoadedConfig,
+    config: LoadedConfig | str | Path,
     *,
+    overrides: Sequence[str] = (),
     runs_dir: Path = Path("runs"),
     resume: Path | Literal["auto"] | None = None,
     init_from: Path | None = None,
@@ -82,6 +86,8 @@ def train(
     """Train what the config describes, in a new run folder under ``runs_dir``.
 
     Args:
+        config: a config file, or one that is loaded already.
+        overrides: changes to a config file: ``optimizer.lr=0.1``.
         resume: a checkpoint whose run is taken further, in a new folder that begins with its history; or ``auto``: go
             on with the newest unfinished run of this config, in its own folder, where there is one.
         init_from: weights to start from: a checkpoint, a state_dict or a safetensors file.
@@ -93,6 +99,7 @@ def train(
         TrainkitError: the run failed; what was saved before is intact.
     """
     frontend = frontend or Frontend()
+    loaded = config if isinstance(config, LoadedConfig) else load_config(config, overrides=overrides)
     if resume == "auto":
         run = resuming.unfinished_run(loaded, runs_dir=runs_dir)
         if run is not None:
@@ -174,6 +181,8 @@ def set_up(
     load = partial(load_source, loaded.config, cache_dir=cache_root())
     source = examine(loaded, load=load, runs_dir=runs_dir).source
     with located(loaded):
+        if loaded.config.logging.tensorboard:
+            require_tensorboard()
         experiment = prepare_experiment(
             loaded.config, source=source, progress=frontend.progress, should_stop=frontend.stop, stored=saved
         )
@@ -282,6 +291,9 @@ def carry_out(
     best = checkpointer.folder.best() or checkpointer.folder.last()
     assert best is not None, "a finished run has a checkpoint"
     scores = score_best(experiment, best, frontend)
+    exports, skipped = export_at_end(experiment, best, run, say=frontend.say)
+    for reason in skipped:
+        frontend.say(f"warning: not exported: {reason}")
     result = TrainResult(
         run=run,
         outcome=outcome,
@@ -289,6 +301,7 @@ def carry_out(
         best_epoch=state.best.epoch,
         epochs_completed=state.progress.epochs_completed,
         metrics=scores,
+        exports=exports,
         seconds=time.monotonic() - started,
     )
     run.update_info(
@@ -298,6 +311,8 @@ def carry_out(
         best_epoch=result.best_epoch,
         best_checkpoint=best.name,
         metrics=scores,
+        exports=[str(path.relative_to(run.path)) for path in exports],
+        exports_skipped=skipped,
         seconds=round(result.seconds, 2),
     )
     report = report_training(run, experiment, stop=frontend.stop, say=frontend.say)
@@ -312,7 +327,8 @@ def run_loop(
     progress = state.progress
     log = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
     display = [] if frontend.make_display is None else [frontend.make_display(experiment, batches.batches_per_epoch)]
-    recorder = Fanout(log, display, warn=frontend.say)
+    trackers = build_trackers(run, experiment, step=progress.steps_completed, say=frontend.say)
+    recorder = Fanout(log, [*display, *trackers], warn=frontend.say)
     try:
         with explained(batch_size=experiment.config.training.batch_size):
             outcome = fit(
