@@ -42,6 +42,7 @@ def plot_confusion(
 
     Up to 20 classes, the counts stand in the cells; beyond that the mistakes alone are shaded, so that they show.
     """
+    from matplotlib import colormaps
     from matplotlib.ticker import PercentFormatter
 
     counts = np.asarray(confusion, dtype=np.int64)
@@ -54,8 +55,8 @@ def plot_confusion(
     axes = figure.subplots()
     shown = shares if small else np.where(np.eye(num_classes, dtype=bool), np.nan, shares)
     top = 1.0 if small else max(float(np.nanmax(shown)), 1e-9)
-    picture = axes.imshow(shown, cmap="Blues", vmin=0, vmax=top, interpolation="nearest")
-    picture.get_cmap().set_bad(GRID)
+    shades = colormaps["Blues"].with_extremes(bad=GRID)
+    picture = axes.imshow(shown, cmap=shades, vmin=0, vmax=top, interpolation="nearest")
     if small:
         _write_counts(axes, counts, shares)
     names = [short_name(name) for name in class_names]
@@ -237,8 +238,11 @@ def _plot_residual_row(
     middle.axhline(0, linestyle="--", color=INK, linewidth=1)
     middle.scatter(predicted[picks], residuals[picks], **dots)
     style_axes(middle, title="Residuals", xlabel=f"predicted {name}", ylabel="predicted - true")
-    right.hist(residuals, bins=min(50, max(5, round(2 * len(residuals) ** (1 / 3)))), color=BLUE, edgecolor="white")
     mean = float(residuals.mean())
+    # A model that is off by the same amount everywhere has no spread to divide into bins.
+    reach = max(float(np.abs(residuals - mean).max()), 1e-6 * (abs(mean) + float(np.abs(true).max())), 1e-12)
+    bins = np.linspace(mean - reach, mean + reach, 1 + min(50, max(5, round(2 * len(residuals) ** (1 / 3)))))
+    right.hist(residuals, bins=bins.tolist(), color=BLUE, edgecolor="white")
     right.axvline(0, linestyle="--", color=INK, linewidth=1, label="no error")
     right.axvline(mean, color=RED, linewidth=1.5, label=f"mean {mean:.3g}")
     right.legend(fontsize=8, frameon=False)

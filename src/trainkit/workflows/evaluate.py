@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trainkit import durable
 from trainkit.build.model import build_loss_for
@@ -19,7 +20,7 @@ from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
 from trainkit.data.front import apply_front, decode_image, front_from_json
-from trainkit.errors import UserError
+from trainkit.errors import TrainkitError, UserError
 from trainkit.journal import follow_pointer
 from trainkit.reports.evaluation import ClassificationReport, RegressionReport, Report, build_report
 from trainkit.reports.evaluation_plots import (
@@ -119,6 +120,7 @@ def evaluate(
     if scored is None:
         raise stop.error("nothing was written")
     metrics, outputs = scored
+    _check_numbers(experiment, outputs, path)
     report = build_report(
         outputs,
         experiment.data.split_targets(chosen),
@@ -143,6 +145,18 @@ def evaluate(
         sample_names=names,
         wrong_images=images,
     )
+
+
+def _check_numbers(experiment: Experiment, outputs: Tensor, path: Path) -> None:
+    loss = experiment.loss
+    answers = loss.probabilities(outputs) if loss.is_classification else outputs
+    bad = (~answers.isfinite()).reshape(len(answers), -1).any(dim=1)
+    if bad.any():
+        first = int(bad.nonzero()[0])
+        raise TrainkitError(
+            f"{path}: the model answers with NaN or infinity to {int(bad.sum()):,} of {len(bad):,} samples, first to "
+            f"number {first}; look at these inputs, or score in float32 (training.precision)"
+        )
 
 
 def restore_experiment(
