@@ -1,3 +1,40 @@
-"""trainkit: train PyTorch models from YAML configs."""
+"""trainkit: train PyTorch models from YAML configs.
+
+import trainkit
+
+result = trainkit.train("configs/digits_cnn.yaml", overrides=["training.epochs=5"])
+trainkit.evaluate(result.best_checkpoint).metrics
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainkit.config import load_config
+    from trainkit.workflows.evaluate import evaluate
+    from trainkit.workflows.export import export
+    from trainkit.workflows.predict import predict
+    from trainkit.workflows.train import resume, train
 
 __version__ = "0.1.0"
+__all__ = ["evaluate", "export", "load_config", "predict", "resume", "train"]
+
+_HOMES = {
+    "evaluate": "trainkit.workflows.evaluate",
+    "export": "trainkit.workflows.export",
+    "load_config": "trainkit.config",
+    "predict": "trainkit.workflows.predict",
+    "resume": "trainkit.workflows.train",
+    "train": "trainkit.workflows.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function when it is first asked for: ``import trainkit`` itself loads no torch (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trainkit' has no attribute {name!r}")
+    function = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = function
+    return function

@@ -20,9 +20,13 @@ from trainkit.rundir import RunDir
 
 def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
     """The file as the user wrote it with the overrides as comments, and every value of the resolved config."""
-    text = loaded.text if loaded.text.endswith("\n") else loaded.text + "\n"
+    if run.config.exists():
+        text, when = run.config.read_text(), "when the run went on"
+    else:
+        text, when = loaded.text, "on the command line"
     if loaded.overrides:
-        text += "\n# overrides on the command line:\n" + "".join(f"# {item}\n" for item in loaded.overrides)
+        text += "" if text.endswith("\n") else "\n"
+        text += f"\n# overrides {when}:\n" + "".join(f"# {item}\n" for item in loaded.overrides)
     durable.write_text(run.config, text)
     resolved = to_yaml({**loaded.resolved(), "name": loaded.name})
     durable.write_text(run.resolved_config, f"# trainkit train {run.resolved_config}\n{resolved}")
