@@ -1,20 +1,22 @@
-"""``trainkit data``: what the cache holds, and freeing it."""
+"""``trainkit data``: what the cache holds, freeing it, and what augmentation does."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
 from trainkit.errors import UserError
 
 if TYPE_CHECKING:
     from trainkit.data.cache import Entry
 
-app = typer.Typer(help="Show and free the cached data sets.", no_args_is_help=True)
+app = typer.Typer(help="Show and free the cached data sets; preview augmentation.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -72,3 +74,31 @@ def _size(num_bytes: int) -> str:
         if num_bytes >= factor:
             return f"{num_bytes / factor:.1f} {unit}"
     return f"{num_bytes} B"
+
+
+@app.command()
+def preview(
+    config: ConfigFile,
+    set_: Set = None,
+    unset: Unset = None,
+    output: Annotated[Path | None, typer.Option(help="The PNG file; preview_NAME.png when left out.")] = None,
+    images: Annotated[int, typer.Option(min=1, max=64, help="How many images.")] = 16,
+    epochs: Annotated[int, typer.Option(min=1, max=8, help="How many epochs' versions of each.")] = 2,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw an augmented training batch next to the originals into a PNG file."""
+    from trainkit import console
+    from trainkit.config import load_config
+
+    loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+
+    from trainkit.workflows.preview import preview as draw_preview
+
+    path = output or Path(f"preview_{loaded.name}.png")
+    with console.task_bar("preparing images", quiet=quiet) as progress:
+        draw_preview(loaded, path, num_images=images, epochs=epochs, progress=progress)
+    if as_json:
+        console.print_json({"file": str(path)})
+    else:
+        print(path)

@@ -1,0 +1,74 @@
+"""``trainkit data preview``: training images as they are, and as the random transforms change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit.build.data import build_steps, step_keys
+from trainkit.config import LoadedConfig
+from trainkit.data.batches import Batches
+from trainkit.data.normalize import Normalize
+from trainkit.errors import UserError
+from trainkit.reports.preview import plot_preview
+from trainkit.workflows.experiment import load_data, located
+
+
+def preview(
+    loaded: LoadedConfig,
+    output: Path,
+    *,
+    num_images: int = 16,
+    epochs: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draw the first images of training into a PNG file: the same ones, changed as they will be in each epoch.
+
+    Raises:
+        DataError: the data are missing or broken.
+        UserError: the data are a table.
+    """
+    config = loaded.config
+    with located(loaded):
+        data, _ = load_data(config, progress=progress)
+        if data.kind != "image":
+            raise UserError(f"{loaded.path}: {data.name} is a table; there are no images to preview")
+        steps = build_steps(config, data)
+        chosen = data.splits["train"]
+        part = data.parts[chosen.part]
+        shared: dict[str, Any] = {
+            "steps": steps,
+            "shuffle": False,
+            "seed": config.seed,
+            "step_keys": step_keys(config),
+            "residency": "host",
+        }
+        first = Batches(part, chosen.indices, batch_size=num_images, random=False, **{**shared, "shuffle": True})
+        batch = next(iter(first.epoch(0)))
+        # The random transforms are drawn by the sample's index: the same images in any order are changed alike.
+        same = Batches(part, batch.indices.numpy(), batch_size=len(batch.indices), random=True, **shared)
+        changed = [next(iter(same.epoch(epoch))).inputs for epoch in range(epochs)]
+    normalize = next((step for step in steps if isinstance(step, Normalize)), None)
+    names = [data.class_names[int(target)] if data.class_names else "" for target in batch.targets]
+    random = [spec.type for spec in config.transforms if spec.type.startswith(("random", "color"))]
+    how = ", ".join(random) if random else "no random transforms: training images stay as they are"
+    return plot_preview(
+        output,
+        _visible(batch.inputs, normalize),
+        [_visible(inputs, normalize) for inputs in changed],
+        names,
+        title=f"{data.name}: {how}",
+    )
+
+
+def _visible(inputs: Tensor, normalize: Normalize | None) -> Any:
+    """Model inputs (N, C, H, W) back in [0, 1]."""
+    images = inputs.float().cpu()
+    if normalize is not None:
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (normalize.mean, normalize.std))
+        images = images * std + mean
+    return images.clamp(0, 1).numpy()
