@@ -77,12 +77,12 @@ class EvalResult:
 
 
 def evaluate(
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     *,
     split: str | None = None,
-    data: Path | None = None,
+    data: str | Path | None = None,
     device: str | None = None,
-    runs_dir: Path = Path("runs"),
+    runs_dir: str | Path = Path("runs"),
     say: Callable[[str], None] = lambda message: None,
     progress: Callable[[int, int], None] | None = None,
     stop: StopRequest | None = None,
@@ -105,7 +105,9 @@ def evaluate(
         if stop():
             raise stop.error("nothing was written")
 
-    path = follow_pointer(find_checkpoint(checkpoint, runs_dir=runs_dir, say=say))
+    checkpoint = None if checkpoint is None else Path(checkpoint)
+    data = None if data is None else Path(data)
+    path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), say=say))
     experiment, saved = restore_experiment(path, data=data, device=device, progress=progress, stop=stop)
     for note in experiment.data.notes:
         say(f"note: {note}")

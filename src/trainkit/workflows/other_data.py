@@ -13,6 +13,7 @@ from trainkit.build.data import build_front
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
 from trainkit.data.cache import cache_root
+from trainkit.data.csv_files import read_table
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.front import materialise
@@ -82,6 +83,8 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
         raise UserError(f"--data {path}: {what}; the checkpoint is for tables: give a CSV file")
     delimiter = config.dataset.delimiter if isinstance(config.dataset, dataset.Csv) else ","
     classes = tuple(saved["class_names"])
+    if classes:
+        _check_labels(path, encoding["target"], classes, delimiter)
     parts = {"all": read_labelled(path, encoding, classes, delimiter=delimiter, key="--data")}
     splits = {"train": whole_part(parts["all"], "all")}
     return Dataset(
@@ -98,6 +101,28 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
     )
 
 
+def _check_labels(path: Path, target: str, classes: Sequence[str], delimiter: str) -> None:
+    """Other classes are told in one sentence, not row by row. A missing column and blank cells are told later."""
+
+    def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
+        return [], [target] if target in header else []
+
+    labels = read_table(path, choose, delimiter=delimiter, key="--data").texts.get(target, [])
+    found = sorted({*labels} - {""})
+    if any(name not in classes for name in found):
+        raise _other_classes(found, classes, where=f"--data {path}")
+
+
+def _other_classes(found: Sequence[str], known: Sequence[str], *, where: str) -> DataError:
+    extra = [name for name in found if name not in known]
+    missing = [name for name in known if name not in found]
+    gone = f", and it knows {_listed(missing)}, which the data do not have" if missing else ""
+    return DataError(
+        f"{where}: other classes than the checkpoint's: it does not know {_listed(extra)}{gone}; "
+        "rename or remove these classes, or take a checkpoint that was trained on them"
+    )
+
+
 def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> Dataset:
     """The data with the labels of ``class_names``, matched by name. Classes without samples are noted.
 
@@ -107,14 +132,9 @@ def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> D
     known = tuple(class_names)
     if data.class_names == known:
         return data
-    extra = [name for name in data.class_names if name not in known]
+    if any(name not in known for name in data.class_names):
+        raise _other_classes(data.class_names, known, where=where)
     missing = [name for name in known if name not in data.class_names]
-    if extra:
-        gone = f", and it knows {_listed(missing)}, which the data do not have" if missing else ""
-        raise DataError(
-            f"{where}: other classes than the checkpoint's: it does not know {_listed(extra)}{gone}; "
-            "rename or remove these classes, or take a checkpoint that was trained on them"
-        )
     labels = np.array([known.index(name) for name in data.class_names], dtype=np.int64)
     parts = {name: Part(part.inputs, labels[part.targets]) for name, part in data.parts.items()}
     notes = (*data.notes, f"no samples of {_listed(missing)}; labels go by name") if missing else data.notes

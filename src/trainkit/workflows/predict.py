@@ -70,7 +70,7 @@ class Answerer(Protocol):
 
 
 def predict(
-    model: Path | Answerer,
+    model: str | Path | Answerer,
     inputs: Sequence[str | Path],
     *,
     top_k: int = 3,
@@ -90,7 +90,7 @@ def predict(
         UserError: the model cannot be used, or none of the inputs is there. What is broken among them is a
             ``Prediction`` with an error.
     """
-    answerer = open_model(model, device=device) if isinstance(model, Path) else model
+    answerer = open_model(Path(model), device=device) if isinstance(model, str | Path) else model
     kind = answerer.preprocessing["kind"]
     first = [item for given in inputs for item in [next(iter(find_inputs([given], kind=kind)))]]
     if all(item.kind == "broken" for item in first):
