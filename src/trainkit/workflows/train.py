@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,9 +17,10 @@ from trainkit.checkpoint import CheckpointFolder, load_checkpoint
 from trainkit.config import LoadedConfig, config_from_dict, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Outcome, Recorder, fit
-from trainkit.errors import CheckpointError, Interrupted, TrainkitError
+from trainkit.errors import CheckpointError, Interrupted, ProblemsError, TrainkitError
 from trainkit.recorders.fanout import Fanout
 from trainkit.recorders.jsonl import JsonlRecorder
+from trainkit.recorders.textlog import TextLog
 from trainkit.recorders.tensorboard import require_tensorboard
 from trainkit.rundir import RunDir, create_run
 from trainkit.signals import StopRequest
@@ -106,18 +106,17 @@ def train(
             return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         resume = None
-    saved = None if resume is None else load_checkpoint(resume)
-    experiment, state = set_up(loaded, saved, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
+    point = None if resume is None else resuming.point_at(resume, say=frontend.say)
+    experiment, state = set_up(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
     if init_from is not None:
         start_from_weights(state, init_from, say=frontend.say)
     run = create_run(runs_dir, loaded.name, now=datetime.now())
     with run.locked(), recorded(run, frontend):
-        if resume is not None:
-            history = resume.resolve().parent.parent / run.metrics.name
-            if history.is_file():
-                shutil.copyfile(history, run.metrics)
-            frontend.say(f"going on from {resume}, after step {state.progress.steps_completed}")
-        return carry_out(run, loaded, experiment, state, source=None, frontend=frontend)
+        if point is not None:
+            resuming.take_over(run, point, keep_last=loaded.config.checkpoint.keep_last)
+            frontend.say(f"going on from {point.checkpoint}, after step {state.progress.steps_completed}")
+        # A run that does not begin from nothing keeps its own beginning: the file that it came from may change.
+        return carry_out(run, loaded, experiment, state, save_first=init_from is not None, frontend=frontend)
 
 
 def resume(
@@ -142,12 +141,9 @@ def resume(
     frontend = frontend or Frontend()
     run = resuming.find_run(given, runs_dir=runs_dir)
     loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
-    info = run.read_info()
-    if info.get("status") == "finished" and loaded.config.training.epochs <= info.get("epochs_completed", 0):
-        frontend.say(
-            f"{run.path}: finished after {info['epochs_completed']} epochs, nothing to do; "
-            f"to train it for longer: trainkit resume {run.path} --set training.epochs=N"
-        )
+    done = resuming.why_finished(run, loaded, allowed=allow_change)
+    if done is not None:
+        frontend.say(done)
         return None
     return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
 
@@ -156,18 +152,19 @@ def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[st
     """Go on from the newest good checkpoint of a run, in its folder."""
     with run.locked():
         point = resuming.resume_point(run, say=frontend.say)
-        experiment, state = set_up(loaded, point.saved, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
+        experiment, state = set_up(loaded, point, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
         where = "from the start: it has no checkpoint yet"
-        if point.checkpoint is not None:
+        if point is not None:
             where = f"from {point.checkpoint.name}, after step {state.progress.steps_completed}"
         frontend.say(f"going on with {run.path} {where}")
         with recorded(run, frontend):
-            return carry_out(run, loaded, experiment, state, source=point.checkpoint, frontend=frontend)
+            source = None if point is None else point.checkpoint
+            return carry_out(run, loaded, experiment, state, source=source, frontend=frontend)
 
 
 def set_up(
     loaded: LoadedConfig,
-    saved: dict[str, Any] | None,
+    point: resuming.ResumePoint | None,
     *,
     runs_dir: Path,
     allow_change: Sequence[str],
@@ -175,12 +172,13 @@ def set_up(
 ) -> tuple[Experiment, TrainState]:
     """Data, model and state, at the start of the run or where a checkpoint was taken. Writes nothing."""
     notes: list[str] = []
+    saved = None if point is None else point.saved
     if saved is not None:
         resuming.check_optimizer(saved, loaded.resolved())
-        notes = resuming.check_changes(saved["config"], loaded.resolved(), allowed=allow_change)
+        notes = resuming.check_changes(saved, loaded.resolved(), allowed=allow_change)
     load = partial(load_source, loaded.config, cache_dir=cache_root())
-    source = examine(loaded, load=load, runs_dir=runs_dir).source
-    with located(loaded):
+    with located(loaded), preparing(frontend.stop):
+        source = examine(loaded, load=load, runs_dir=runs_dir).source
         if loaded.config.logging.tensorboard:
             require_tensorboard()
         experiment = prepare_experiment(
@@ -199,7 +197,10 @@ def set_up(
         resuming.check_data(saved, experiment.data.fingerprint)
         check_fits(saved["model"], experiment.model)
         state.load_state_dict(saved)
+        if point is not None and point.best_is_lost:
+            state.best.value = state.best.epoch = None
         notes += schedule_changes(saved, state, steps_per_epoch=batches.batches_per_epoch)
+        notes += resuming.other_surroundings(saved, experiment.choices)
     for note in (*experiment.data.notes, *notes):
         frontend.say(f"note: {note}")
     for name, choice in experiment.choices.items():
@@ -208,14 +209,32 @@ def set_up(
     return experiment, state
 
 
+@contextmanager
+def preparing(stop: StopRequest) -> Iterator[None]:
+    """A stop before the first step ends with the exit code of its signal; nothing was written but the cache."""
+    try:
+        yield
+    except Interrupted as error:
+        if not stop():
+            raise
+        raise stop.error(f"{str(error).removeprefix('stopped ')}; no step was taken") from error
+    if stop():
+        raise stop.error("before the first step; nothing was written")
+
+
 def schedule_changes(saved: Mapping[str, Any], state: TrainState, *, steps_per_epoch: int) -> list[str]:
-    """What a changed config does to the learning rate from here on."""
-    step = state.progress.steps_completed
-    before = build_schedule_for(config_from_dict(saved["config"], where="checkpoint"), steps_per_epoch=steps_per_epoch)
-    lrs = [schedule.lr_at(step) for schedule in (before, state.schedule)]
-    if lrs[0] == lrs[1]:
-        return []
-    return [f"the schedule is another one now: at step {step} the learning rate is {lrs[1]:.4g}, not {lrs[0]:.4g}"]
+    """What a changed config does to the learning rate from here on: the first step of the old run that differs."""
+    config = config_from_dict(saved["config"], where="checkpoint")
+    try:
+        before = build_schedule_for(config, steps_per_epoch=steps_per_epoch)
+    except ProblemsError:  # an epoch has another number of steps now, too few for the old schedule
+        return ["the schedule is another one now"]
+    first = state.progress.steps_completed
+    for step in range(first, max(first + 1, config.training.epochs * steps_per_epoch)):
+        old, new = before.lr_at(step), state.schedule.lr_at(step)
+        if old != new:
+            return [f"the schedule is another one now: at step {step} the learning rate is {new:.4g}, not {old:.4g}"]
+    return []
 
 
 def start_from_weights(state: TrainState, path: Path, *, say: Callable[[str], None]) -> None:
@@ -262,11 +281,19 @@ def carry_out(
     experiment: Experiment,
     state: TrainState,
     *,
-    source: Path | None,
+    source: Path | None = None,
+    save_first: bool = False,
     frontend: Frontend,
 ) -> TrainResult:
-    """Train from ``state`` on, then score the best checkpoint: everything that writes into the run folder."""
+    """Train from ``state`` on, then score the best checkpoint: everything that writes into the run folder.
+
+    Args:
+        source: the checkpoint of this folder that the run goes on from; it is not deleted.
+        save_first: save the state before the first step too.
+    """
     started = time.monotonic()
+    log = TextLog(run.log)
+    frontend = replace(frontend, say=told_and_written(frontend.say, log))
     frontend.say(f"run: {run.path}")
     write_config_files(run, loaded)
     described = description(loaded, experiment)
@@ -287,9 +314,10 @@ def carry_out(
         keep_last=loaded.config.checkpoint.keep_last,
         protect=[] if source is None else [source],
     )
-    outcome = run_loop(run, experiment, state, checkpointer, frontend)
-    best = checkpointer.folder.best() or checkpointer.folder.last()
-    assert best is not None, "a finished run has a checkpoint"
+    if save_first:
+        checkpointer.save(state.state_dict(), metrics={}, best=False)
+    outcome = run_loop(run, experiment, state, checkpointer, frontend, log)
+    best = resuming.best_or_newest(checkpointer.folder, say=frontend.say)
     scores = score_best(experiment, best, frontend)
     exports, skipped = export_at_end(experiment, best, run, say=frontend.say)
     for reason in skipped:
@@ -316,19 +344,36 @@ def carry_out(
         seconds=round(result.seconds, 2),
     )
     report = report_training(run, experiment, stop=frontend.stop, say=frontend.say)
+    if report is None and frontend.stop():
+        raise frontend.stop.error(f"the run is finished and saved; for its report: trainkit report {run.path}")
     return result if report is None else replace(result, report=report)
 
 
+def told_and_written(say: Callable[[str], None], log: TextLog) -> Callable[[str], None]:
+    """Says a line to the user, and keeps it in train.log."""
+
+    def tell(message: str) -> None:
+        say(message)
+        log.write(message)
+
+    return tell
+
+
 def run_loop(
-    run: RunDir, experiment: Experiment, state: TrainState, checkpointer: RunCheckpointer, frontend: Frontend
+    run: RunDir,
+    experiment: Experiment,
+    state: TrainState,
+    checkpointer: RunCheckpointer,
+    frontend: Frontend,
+    log: TextLog,
 ) -> Outcome:
     """The engine with its collaborators. Raises Interrupted after a stop, the state saved."""
     batches = experiment.batches("train", training=True)
     progress = state.progress
-    log = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
+    lines = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
     display = [] if frontend.make_display is None else [frontend.make_display(experiment, batches.batches_per_epoch)]
     trackers = build_trackers(run, experiment, step=progress.steps_completed, say=frontend.say)
-    recorder = Fanout(log, [*display, *trackers], warn=frontend.say)
+    recorder = Fanout(lines, [log, *display, *trackers], warn=frontend.say)
     try:
         with explained(batch_size=experiment.config.training.batch_size):
             outcome = fit(
