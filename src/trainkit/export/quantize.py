@@ -1,7 +1,8 @@
 """int8 versions of ONNX programs, by ONNX Runtime's own tools.
 
-torchao (0.18) quantises the weights of linear layers in place but leaves convolutions in float, and its programs need
-torchao to load; ONNX Runtime does both kinds of layers and its files run wherever ONNX Runtime does.
+torchao's ``quantize_`` (0.18) takes linear layers only, and a program exported from it does not load without torchao;
+its PT2E flow for convolutions becomes int8 only where torch.compile lowers it. ONNX Runtime does both kinds of layers,
+and its files run wherever it does.
 """
 
 from __future__ import annotations
