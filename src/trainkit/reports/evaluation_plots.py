@@ -32,7 +32,8 @@ class WrongSample:
     predicted: str
     probability: float
     """Of the predicted class."""
-    index: int
+    name: str = ""
+    """What it is called in the data."""
 
 
 def plot_confusion(
@@ -67,7 +68,7 @@ def plot_confusion(
     accuracy = np.trace(counts) / max(1, counts.sum())
     style_axes(
         axes,
-        title=f"{title}: {np.trace(counts):,} of {counts.sum():,} right ({accuracy:.2%})",
+        title=f"{title}\n{np.trace(counts):,} of {counts.sum():,} right ({accuracy:.2%})",
         xlabel="predicted class",
         ylabel="true class",
         grid=None,
@@ -130,12 +131,13 @@ def plot_reliability(
         color=ORANGE,
         markeredgecolor=INK,
         markersize=5,
+        clip_on=False,
         label="at the mean probability",
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.legend(fontsize=9, frameon=False, loc="upper left")
-    style_axes(axes, title=f"{title}: expected calibration error {error:.2%}", ylabel="share that is right")
+    style_axes(axes, title=f"{title}\nexpected calibration error {error:.2%}", ylabel="share that is right")
     below.bar(edges[:-1], counts, color=BLUE, edgecolor="white", **bars)
     style_axes(below, xlabel="probability of the predicted class", ylabel="samples", grid="y")
     if filled.any() and counts.max() > 100 * counts[filled].min():
@@ -169,7 +171,7 @@ def plot_wrong_samples(
         _show_image(axes, sample.image)
         axes.set_title(
             f"true: {short_name(sample.true)}\ntaken for: {short_name(sample.predicted)}\n"
-            f"{_percent(sample.probability)} sure, #{sample.index}",
+            f"{_percent(sample.probability)} sure{sample.name and ', '}{short_name(sample.name, 15)}",
             fontsize=8,
             color=INK,
             loc="left",
@@ -222,6 +224,8 @@ def plot_residuals(
 def _plot_residual_row(
     row: Sequence[Axes], predicted: NDArray[np.float64], true: NDArray[np.float64], picks: NDArray[np.int64], name: str
 ) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     residuals = predicted - true
     dots: dict[str, Any] = {
         "s": 14 if len(picks) < 1000 else 6,
@@ -246,4 +250,5 @@ def _plot_residual_row(
     right.axvline(0, linestyle="--", color=INK, linewidth=1, label="no error")
     right.axvline(mean, color=RED, linewidth=1.5, label=f"mean {mean:.3g}")
     right.legend(fontsize=8, frameon=False)
+    right.yaxis.set_major_locator(MaxNLocator(integer=True))
     style_axes(right, title="Spread of the residuals", xlabel="predicted - true", ylabel="samples", grid="y")

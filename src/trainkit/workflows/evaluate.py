@@ -283,8 +283,8 @@ def _draw(result: EvalResult, folder: Path) -> list[Path]:
     ]
     if result.wrong_images:
         samples = [
-            WrongSample(image, mistake.true, mistake.predicted, mistake.probability, mistake.position)
-            for image, mistake in zip(result.wrong_images, report.mistakes, strict=True)
+            WrongSample(image, mistake.true, mistake.predicted, mistake.probability, Path(name).name)
+            for image, mistake, name in zip(result.wrong_images, report.mistakes, result.sample_names, strict=True)
         ]
         drawn.append(plot_wrong_samples(folder / "wrong_samples.png", samples, num_wrong=report.num_mistakes))
     return drawn

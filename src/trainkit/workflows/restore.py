@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainkit.build.model import build_model, is_convolutional
+from trainkit.build.model import build_model, is_channels_last
 from trainkit.checkpoint import check_fits, load_checkpoint
 from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
@@ -94,7 +94,7 @@ def restore_model(path: Path, *, device: str = "auto") -> TrainedModel:
     weights = scored_weights(saved)
     check_fits(weights, model)
     model.load_state_dict(weights)
-    if is_convolutional(config):
+    if is_channels_last(config):
         model = model.to(memory_format=torch.channels_last)
     where = torch.device(resolve_device(device).value)
     return TrainedModel(
@@ -113,7 +113,7 @@ def restore_model(path: Path, *, device: str = "auto") -> TrainedModel:
             seed=0,
             random=False,
             device=where,
-            channels_last=is_convolutional(config),
+            channels_last=is_channels_last(config),
         ),
         batch_size=eval_batch_size(config, input_shape, where),
         delimiter=config.dataset.delimiter if isinstance(config.dataset, Csv) else ",",
