@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -83,7 +84,7 @@ def fit(
     ``train`` and ``val`` yield batches on the model's device. A checkpoint is saved before this returns.
     """
     progress = state.progress
-    guard = Guard(state.optimizer, device=next(state.model.parameters()).device, skip_limit=plan.skip_limit)
+    guard = Guard(state.model, state.optimizer, skip_limit=plan.skip_limit, scaled=state.scaler is not None)
     saver = Saver(state, recorder, checkpointer, every=plan.save_every)
     while progress.epochs_completed < plan.epochs and not state.stopped_early:
         if not train_epoch(state, plan, train, guard=guard, recorder=recorder, saver=saver, should_stop=should_stop):
@@ -108,9 +109,10 @@ def fit(
         improved = state.judge(metrics)
         last = progress.epochs_completed == plan.epochs or state.stopped_early
         recorder.log(epoch_record(state, metrics, loss_max=loss_max, improved=improved))
-        if improved or last or saver.due_after_epoch() or should_stop():
+        stop = should_stop()  # asked once: what ends the run is what made it save
+        if improved or last or saver.due_after_epoch() or stop:
             saver.save(metrics, best=improved)
-        if should_stop() and not last:
+        if stop and not last:
             return "interrupted"
     return "early stopping" if state.stopped_early else "finished"
 
@@ -189,8 +191,7 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     """Forward, loss, backward, clip, step: on one batch."""
     if isinstance(state.optimizer, torch.optim.LBFGS):
         return lbfgs_step(state, plan, batch, guard=guard, lr=lr)
-    buffers = list(state.model.buffers()) if plan.skip_limit else []
-    before = [buffer.clone() for buffer in buffers]
+    before = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
     loss, weight, outputs = compute_gradients(state, plan, batch)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
@@ -200,16 +201,32 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
         torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), plan.clip_grad_norm, norm)
     if plan.clip_grad_value is not None:
         torch.nn.utils.clip_grad_value_(state.model.parameters(), plan.clip_grad_value)
-    taken = guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
+    overflow = state.scaler is not None and overflows(state.scaler, loss, norm)
+    taken = not overflow and guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
     if taken:
         state.optimizer.step()
         if state.ema is not None:
             state.ema.update(state.model)
-    else:
-        # A forward pass over bad samples has already moved the batch-norm statistics.
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+    elif not overflow:
+        restore_buffers(state.model, before)
+    if state.scaler is not None:
+        state.progress.overflows += overflow
+        state.scaler.update()
     return StepResult(loss, weight, outputs, batch.targets, taken)
+
+
+def overflows(scaler: torch.amp.GradScaler, loss: Tensor, norm: Tensor) -> bool:
+    """Whether the scaled gradients were too large for fp16: the step is left out and the scale halved, as is usual.
+
+    At a scale of 1 nothing is left to halve, and the gradients themselves are at fault.
+    """
+    return math.isfinite(loss.item()) and not math.isfinite(norm.item()) and scaler.get_scale() > 1
+
+
+def restore_buffers(model: nn.Module, before: Sequence[Tensor]) -> None:
+    """A forward pass over bad samples has already moved the batch-norm statistics: back to ``before``."""
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)
 
 
 def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
@@ -245,6 +262,7 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     """One step of L-BFGS, which evaluates the loss several times; with the same dropout masks each time."""
     evaluations: list[tuple[Tensor, Tensor | float, Tensor]] = []
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
+    buffers = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
 
     def closure() -> Tensor:
         seed_default_generators(plan.seed, "dropout", state.progress.steps_completed)
@@ -259,7 +277,9 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
         torch._foreach_copy_(list(state.model.parameters()), before)
         state.optimizer.state.clear()
     taken = guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
-    if taken and state.ema is not None:
+    if not taken:
+        restore_buffers(state.model, buffers)
+    elif state.ema is not None:
         state.ema.update(state.model)
     return StepResult(loss, weight, outputs, batch.targets, taken)
 
@@ -310,6 +330,7 @@ class Saver:
         self.state, self.recorder, self.checkpointer = state, recorder, checkpointer
         self.interval, self.unit = every
         self.last_save = time.monotonic()
+        self.saved: Progress | None = None
 
     def due_after_step(self) -> bool:
         if self.unit == "steps":
@@ -320,11 +341,17 @@ class Saver:
         return self.unit == "epochs" and self.state.progress.epochs_completed % self.interval == 0
 
     def save(self, metrics: Mapping[str, float] | None = None, *, best: bool = False) -> None:
-        """Make the logged numbers durable, then the state: a checkpoint never knows more than the log."""
+        """Make the logged numbers durable, then the state: a checkpoint never knows more than the log.
+
+        Where this very position was just saved (a stop after a step whose save was due), nothing is left to do.
+        """
+        if self.saved is not None and self.saved.position == self.state.progress.position:
+            return
         started = time.perf_counter()
         self.recorder.sync()
         self.checkpointer.save(self.state.state_dict(), metrics=metrics or {}, best=best)
         self.last_save = time.monotonic()
+        self.saved = replace(self.state.progress)
         self.state.progress.checkpoint_seconds += time.perf_counter() - started
 
 

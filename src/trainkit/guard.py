@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainkit.data.batches import Batch
 from trainkit.errors import TrainkitError
@@ -18,7 +18,7 @@ LOOK_BEHIND = 8
 
 
 class NonFiniteError(TrainkitError):
-    """A loss or a gradient was NaN or Inf; the weights are those of the step before."""
+    """A loss, a gradient or a buffer was NaN or Inf; the weights are those of the step before."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,22 @@ class Guard:
     On the CPU the verdict is read at once. On CUDA with a fused optimizer the device itself leaves out the update
     (the ``found_inf`` of PyTorch's GradScaler; the flag stays set until the host has read it), so the weights are
     safe without a synchronisation, and the host reads the verdict ``LOOK_BEHIND`` steps later.
+
+    Buffers count too: activations that overflow make batch-norm statistics infinite while the loss stays finite, and
+    nobody would know before the validation.
+
+    Args:
+        scaled: the loss is scaled for fp16, whose overflows the host judges at each step.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, *, device: torch.device, skip_limit: int) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, skip_limit: int, scaled: bool = False
+    ) -> None:
+        device = next(model.parameters()).device
         fused = all(group.get("fused") for group in optimizer.param_groups)
-        self.on_device = device.type == "cuda" and fused and skip_limit == 0
+        self.on_device = device.type == "cuda" and fused and skip_limit == 0 and not scaled
+        self.model = model
+        self.buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point() and buffer.numel()]
         self.skip_limit = skip_limit
         self.optimizer = optimizer
         self.halted = torch.zeros((), device=device)
@@ -59,6 +70,8 @@ class Guard:
         Raises:
             NonFiniteError: at a bad step, unless it may be skipped.
         """
+        if self.buffers:  # 0 where all are finite, else NaN
+            norm = norm + 0 * torch.stack(torch._foreach_norm(self.buffers, math.inf)).sum()
         if not self.on_device:
             bad = not (math.isfinite(loss.item()) and math.isfinite(norm.item()))
             if bad and progress.steps_skipped >= self.skip_limit:
@@ -88,11 +101,17 @@ class Guard:
         if verdict.bad.item() != 0:
             raise self._error(verdict, 0)
 
+    def _culprit(self) -> str:
+        for name, buffer in self.model.named_buffers():
+            if not torch.isfinite(buffer).all():
+                return f"the buffer {name}"
+        return "a gradient"
+
     def _error(self, verdict: Verdict, skipped: int) -> NonFiniteError:
         loss = verdict.loss.item()
-        what = (
-            f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.6g} but a gradient is not finite"
-        )
+        what = f"the loss is {loss}"
+        if math.isfinite(loss):
+            what = f"the loss is {loss:.6g} but {self._culprit()} is not finite"
         first = ", ".join(map(str, verdict.indices[:8].tolist()))
         more = f" and {len(verdict.indices) - 8} more" if len(verdict.indices) > 8 else ""
         limit = f" ({skipped} steps were skipped before: training.on_non_finite.limit)" if self.skip_limit else ""

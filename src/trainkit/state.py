@@ -26,12 +26,19 @@ class Progress:
     steps_completed: int = 0
     """Optimizer steps over the whole run, skipped ones included: the position in the learning-rate schedule."""
     steps_skipped: int = 0
+    overflows: int = 0
+    """Steps of fp16 that only lowered the loss scale."""
     samples_seen: int = 0
     train_seconds: float = 0.0
     data_seconds: float = 0.0
     """The part of ``train_seconds`` that was spent waiting for batches."""
     validation_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Where the run stands; the same twice only if nothing happened in between."""
+        return self.epochs_completed, self.batches_completed, self.steps_completed
 
 
 @dataclass
@@ -181,13 +188,17 @@ class TrainState:
         """Continue where a checkpoint was taken. The caller has checked that it fits (``checkpoint.check_fits``)."""
         self.model.load_state_dict(state["model"])
         # Tensors come from the checkpoint, hyperparameters from the config: they may have been changed on purpose.
-        fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        # What the schedule moves stays where the last step left it, until the next one.
+        moved = {"params", "lr"} | ({"momentum", "betas"} if self.schedule.main_momentum is not None else set())
+        fresh = [{k: v for k, v in group.items() if k not in moved} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, values in zip(self.optimizer.param_groups, fresh, strict=True):
             group.update(values)
         for part, key in ((self.plateau, "plateau"), (self.scaler, "scaler"), (self.ema, "ema")):
             if part is not None and state[key] is not None:
                 part.load_state_dict(state[key])
+        if self.ema is not None and state["ema"] is None:  # switched on now: it begins with these weights
+            self.ema.model.load_state_dict(self.model.state_dict())
         self.progress = _record(Progress, state["progress"])
         self.totals = _record(EpochTotals, state["totals"])
         saved_best = _record(Best, state["best"])

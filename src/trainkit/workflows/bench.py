@@ -74,7 +74,7 @@ def measure(loaded: LoadedConfig, *, budget_seconds: float = 3.0) -> Measurement
             precision=experiment.precision,
         )
     plan = plan_for(experiment, compiled(experiment.model, loaded.config.training.compile, say=warn))
-    guard = Guard(state.optimizer, device=experiment.device, skip_limit=0)
+    guard = Guard(state.model, state.optimizer, skip_limit=0)
     lr = 1e-8  # nothing diverges while it is measured
     for group in state.optimizer.param_groups:
         group["lr"] = lr

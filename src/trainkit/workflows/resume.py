@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from trainkit import durable
+from trainkit.archive import DamagedFile
 from trainkit.checkpoint import CheckpointFolder, load_checkpoint
+from trainkit.checkpoint_file import inspect_checkpoint
 from trainkit.config import LoadedConfig
 from trainkit.data.fingerprints import describe_changes
-from trainkit.errors import CheckpointError, UserError
+from trainkit.device import Choice
+from trainkit.errors import CheckpointError, TrainkitError, UserError
+from trainkit.journal import follow_pointer, known_sha256
 from trainkit.rundir import RunDir, list_runs, newest_run
 
 # Keys that change what is written down, where, or how fast, but not what is trained.
@@ -33,15 +40,18 @@ HARMLESS = (
     "logging",
     "export",
 )
+# Keys that say which samples the rest of an epoch holds.
+CUTS_OF_AN_EPOCH = ("seed", "training.batch_size", "training.shuffle", "training.drop_last")
 
 
 @dataclass(frozen=True)
 class ResumePoint:
     """A state to go on from."""
 
-    checkpoint: Path | None
-    """None for a run that ended before its first checkpoint: it starts over, in its own folder."""
-    saved: dict[str, Any] | None
+    checkpoint: Path
+    saved: dict[str, Any]
+    best_is_lost: bool = False
+    """The best checkpoint so far is damaged or gone: the best of what is to come takes its place."""
 
 
 def config_hash(resolved: Mapping[str, Any]) -> str:
@@ -72,12 +82,13 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tu
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
-def check_changes(old: Mapping[str, Any], new: Mapping[str, Any], *, allowed: Sequence[str]) -> list[str]:
+def check_changes(saved: Mapping[str, Any], new: Mapping[str, Any], *, allowed: Sequence[str]) -> list[str]:
     """What the new config changes, in words; more epochs and harmless keys may change freely.
 
     Raises:
-        UserError: a key that changes the result differs, and is not allowed to.
+        UserError: a key that changes the result differs, and is not allowed to, or not at this point.
     """
+    old = saved["config"]
     changes = {key: pair for key, pair in changed_keys(old, new).items() if not is_harmless(key)}
     free = ("training.epochs", *allowed)
     refused = [
@@ -91,6 +102,12 @@ def check_changes(old: Mapping[str, Any], new: Mapping[str, Any], *, allowed: Se
             "the config is not the one that this run began with:\n  "
             + "\n  ".join(refused[:10])
             + f"\nleave it as it was, start a new run, or change it in the middle of the run with {keys}"
+        )
+    cuts = [key for key in CUTS_OF_AN_EPOCH if key in changes]
+    if cuts and saved["progress"]["batches_completed"] > 0:
+        raise UserError(
+            f"{cuts[0]}: cannot change in the middle of an epoch, whose samples it cuts into batches; the checkpoint "
+            f"was saved after batch {saved['progress']['batches_completed']} of one, so go on from the end of an epoch"
         )
     return [f"{key}: {before!r} -> {after!r}" for key, (before, after) in changes.items()]
 
@@ -131,8 +148,10 @@ def unfinished_run(loaded: LoadedConfig, *, runs_dir: Path) -> RunDir | None:
     return newest_run(runs_dir, unfinished=True, config_hash=config_hash(loaded.resolved()))
 
 
-def resume_point(run: RunDir, *, say: Callable[[str], None]) -> ResumePoint:
+def resume_point(run: RunDir, *, say: Callable[[str], None]) -> ResumePoint | None:
     """The newest good checkpoint of a run that this process has locked.
+
+    None for a run that ended before its first checkpoint: it starts over, in its own folder.
 
     Raises:
         TrainkitError: there are checkpoints, and all of them are damaged; nothing is overwritten.
@@ -143,7 +162,145 @@ def resume_point(run: RunDir, *, say: Callable[[str], None]) -> ResumePoint:
     path, skipped = folder.newest_good()
     for bad, reason in skipped:
         say(f"warning: {bad.name} is skipped: {reason}")
-    return ResumePoint(path, None if path is None else load_checkpoint(path))
+    if path is None:
+        strays = sorted(file.name for file in run.checkpoints.glob("*.pth"))
+        if strays:
+            raise TrainkitError(
+                f"{run.checkpoints}: none of its files is a whole checkpoint of this run ({', '.join(strays[:5])}); "
+                f"nothing was changed; see trainkit ckpt verify {run.path}"
+            )
+        return None
+    return ResumePoint(path, load_checkpoint(path), _best_is_lost(folder, newest_good=path, say=say))
+
+
+def _best_is_lost(folder: CheckpointFolder, *, newest_good: Path, say: Callable[[str], None]) -> bool:
+    """Whether the best checkpoint from before ``newest_good`` cannot be read.
+
+    One from after it does not count: the run is about to come there again.
+    """
+    best, entries = folder.best(), [entry.name for entry in folder.entries()]
+    if best is None or best == newest_good or entries.index(best.name) > entries.index(newest_good.name):
+        return False
+    reason = _damage(best)
+    if reason is not None:
+        say(f"warning: {best.name}, the best so far, is lost ({reason}); the best from here on takes its place")
+    return reason is not None
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        inspect_checkpoint(path, expected_sha256=known_sha256(path))
+    except DamagedFile as error:
+        return error.reason
+    return None
+
+
+def point_at(checkpoint: Path, *, say: Callable[[str], None]) -> ResumePoint:
+    """A checkpoint that the user names, for a new run folder.
+
+    Raises:
+        DamagedFile: it is not a good checkpoint.
+    """
+    checkpoint = follow_pointer(checkpoint)
+    saved = load_checkpoint(checkpoint)
+    lost = saved["best"]["value"] is not None and _best_file(checkpoint, saved) is None
+    if lost:
+        say(f"warning: the best checkpoint so far is not beside {checkpoint}; the best from here on takes its place")
+    return ResumePoint(checkpoint, saved, lost)
+
+
+def _best_file(checkpoint: Path, saved: Mapping[str, Any]) -> Path | None:
+    """The file that was the best when ``checkpoint`` was saved, itself or one beside it; None where that is gone."""
+    own = saved.get("saved") or {}
+    if own.get("best"):
+        return checkpoint
+    for entry in reversed(CheckpointFolder(checkpoint.parent).entries()):
+        path = checkpoint.with_name(entry.name)
+        same = (entry.epoch, entry.score) == (saved["best"]["epoch"], saved["best"]["value"])
+        if entry.best and same and _damage(path) is None:
+            return path
+    return None
+
+
+def take_over(run: RunDir, point: ResumePoint, *, keep_last: int) -> None:
+    """Let a new run folder begin with the history, the best checkpoint and the state of the run that it goes on with.
+
+    So it needs nothing of the old folder, and can itself be killed and resumed at any moment.
+    """
+    history = point.checkpoint.resolve().parent.parent / run.metrics.name
+    if history.is_file():
+        durable.write_bytes(run.metrics, history.read_bytes())
+    best = None if point.best_is_lost else _best_file(point.checkpoint, point.saved)
+    folder = CheckpointFolder(run.checkpoints)
+    for path in dict.fromkeys(file for file in (best, point.checkpoint) if file is not None):
+        saved = point.saved if path == point.checkpoint else load_checkpoint(path)
+        known = saved.get("saved") or {}
+        folder.save(
+            {name: value for name, value in saved.items() if name not in ("format", "kind", "saved")},
+            name=known.get("name", path.name),
+            step=saved["progress"]["steps_completed"],
+            epoch=saved["progress"]["epochs_completed"],
+            score=known.get("score"),
+            best=path == best,
+            keep_last=keep_last,
+        )
+
+
+def why_finished(run: RunDir, loaded: LoadedConfig, *, allowed: Sequence[str]) -> str | None:
+    """What to tell where a run is finished and its config asks for nothing more; None where there is work to do.
+
+    Raises:
+        UserError: the config differs in a key that changes the result.
+    """
+    info = run.read_info()
+    completed = info.get("epochs_completed", 0)
+    early = info.get("outcome") == "early stopping"
+    changed = changed_keys(info.get("config", {}), loaded.resolved())
+    stopping = any(key.startswith("training.early_stopping") for key in changed)
+    more = stopping if early else loaded.config.training.epochs > completed
+    if info.get("status") != "finished" or more:
+        return None
+    check_changes({"config": info["config"], "progress": {"batches_completed": 0}}, loaded.resolved(), allowed=allowed)
+    if early:
+        return (
+            f"{run.path}: early stopping ended it after {completed} epochs, nothing to do; to train it for longer: "
+            f"trainkit resume {run.path} --unset training.early_stopping --allow-change training.early_stopping"
+        )
+    return (
+        f"{run.path}: finished after {completed} epochs, nothing to do; "
+        f"to train it for longer: trainkit resume {run.path} --set training.epochs=N"
+    )
+
+
+def best_or_newest(folder: CheckpointFolder, *, say: Callable[[str], None]) -> Path:
+    """The best checkpoint; the newest good one where the best was damaged since it was saved.
+
+    Raises:
+        TrainkitError: all are damaged.
+    """
+    best = folder.best()
+    reason = None if best is None else _damage(best)
+    if best is not None and reason is None:
+        return best
+    newest, _ = folder.newest_good()
+    assert newest is not None, "a finished run has a checkpoint"
+    if best is not None:
+        say(f"warning: {best.name}, the best, is damaged since it was saved ({reason}); {newest.name} takes its place")
+    return newest
+
+
+def other_surroundings(saved: Mapping[str, Any], choices: Mapping[str, Choice]) -> list[str]:
+    """What is not as it was when the checkpoint was saved, and may change the last bits of the numbers."""
+    now = {name: choices[name].value for name in ("device", "threads", "precision") if name in choices}
+    then = {name: saved["choices"][name]["value"] for name in now if name in saved["choices"]}
+    versions = {"torch": torch.__version__}
+    pairs = [(name, then[name], now[name]) for name in then]
+    pairs += [(name, saved["versions"][name], version) for name, version in versions.items()]
+    return [
+        f"{name} is {after}, and was {before} when the checkpoint was saved: the last bits of the numbers may differ"
+        for name, before, after in pairs
+        if before != after
+    ]
 
 
 def check_optimizer(saved: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:

@@ -20,8 +20,8 @@ from trainkit.engine import Outcome, Recorder, fit
 from trainkit.errors import CheckpointError, Interrupted, ProblemsError, TrainkitError
 from trainkit.recorders.fanout import Fanout
 from trainkit.recorders.jsonl import JsonlRecorder
-from trainkit.recorders.textlog import TextLog
 from trainkit.recorders.tensorboard import require_tensorboard
+from trainkit.recorders.textlog import TextLog
 from trainkit.rundir import RunDir, create_run
 from trainkit.signals import StopRequest
 from trainkit.state import TrainState
