@@ -40,6 +40,16 @@ def resolve_device(requested: str) -> Choice:
     return Choice(wanted, "as asked for")
 
 
+def claim(choice: Choice) -> torch.device:
+    """The chosen device, made current, with kernels that give the same numbers every time."""
+    device = torch.device(choice.value)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # layers such as dropout draw from the current device's generator
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+    return device
+
+
 def available_devices() -> tuple[str, ...]:
     """The devices that can be asked for, the best first."""
     cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []

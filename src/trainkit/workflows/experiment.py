@@ -28,7 +28,7 @@ from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
 from trainkit.data.front import image_shape, materialise
 from trainkit.data.workers import WorkerBatches
-from trainkit.device import Choice, resolve_device, resolve_precision, set_num_threads
+from trainkit.device import Choice, claim, resolve_device, resolve_precision, set_num_threads
 from trainkit.errors import ConfigError, ProblemsError
 from trainkit.losses import Loss
 from trainkit.models.network import Network
@@ -119,7 +119,7 @@ def prepare_experiment(
         ProblemsError: the model does not fit the data or the loss; the keys say where.
     """
     device_choice = resolve_device(config.device)
-    device = torch.device(device_choice.value)
+    device = claim(device_choice)
     if stored is None or config.training.precision != "auto":
         precision = resolve_precision(config.training.precision, device, convolutional=is_convolutional(config))
     else:
