@@ -17,7 +17,7 @@ from trainkit.errors import Problem, ProblemsError
 from trainkit.models.shapes import LayerRow
 
 FLOAT_BYTES = 4
-CHECKPOINT_OVERHEAD = 64 << 10
+CHECKPOINT_OVERHEAD = 12 << 10
 """Bytes of a checkpoint besides its tensors: names, config, zip directory."""
 
 
