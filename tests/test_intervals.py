@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from trainkit.intervals import bootstrap_interval, wilson_interval
+from trainkit.intervals import bootstrap_interval, bootstrap_intervals, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(50, 100), (9, 10), (0, 10), (10, 10), (9910, 10000), (1, 1)])
@@ -46,3 +46,14 @@ def test_resamples_without_a_value_do_not_count():
     assert all(math.isnan(end) for end in bootstrap_interval(lambda i: math.nan, 3, seed=0, num_resamples=5))
     with pytest.raises(ValueError, match="no interval of no samples"):
         bootstrap_interval(lambda i: 1.0, 0, seed=0)
+
+
+def test_several_statistics_share_their_resamples():
+    values = np.random.default_rng(0).normal(size=50)
+
+    def both(indices):
+        return {"mean": values[indices].mean(), "spread": values[indices].std()}
+
+    found = bootstrap_intervals(both, 50, seed=3, num_resamples=100)
+    assert found["mean"] == bootstrap_interval(lambda i: values[i].mean(), 50, seed=3, num_resamples=100)
+    assert found["spread"] == bootstrap_interval(lambda i: values[i].std(), 50, seed=3, num_resamples=100)

@@ -239,3 +239,24 @@ def test_every_loss_runs_on_the_meta_device():
         targets = torch.empty(4, dtype=torch.int64, device="meta") if loss.is_classification else outputs.detach()
         loss.mean(outputs, targets).backward()
         assert outputs.grad.shape == outputs.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"),
+    [
+        ("cross_entropy", {}),
+        ("cross_entropy", {"weight": [1.0, 2.0, 0.5], "label_smoothing": 0.1}),
+        ("nll", {"weight": [1.0, 2.0, 0.5]}),
+        ("bce_with_logits", {"pos_weight": 3.0}),
+        ("mse", {}),
+        ("huber", {"delta": 0.5}),
+    ],
+)
+def test_the_samples_add_up_to_the_sum(name, knobs):
+    loss = build_loss(name, **knobs)
+    outputs = torch.randn(20, 1 if loss.is_binary else 3, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(20) % (2 if loss.is_binary else 3) if loss.is_classification else outputs.flip(0)
+    each, weights = loss.of_each(outputs, targets), loss.weight_of_each(targets)
+    assert each.shape == weights.shape == (20,)
+    torch.testing.assert_close(each.sum(), loss.sum(outputs, targets))
+    assert float(weights.sum()) == pytest.approx(float(loss.normalizer(targets)))
