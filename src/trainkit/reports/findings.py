@@ -262,7 +262,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
 
 def loss_spikes(evidence: Evidence) -> Finding | None:
     means, peaks = evidence.history.values("train_loss"), evidence.history.values("train_loss_max")
-    warm = max(1, len(means) // 10)
+    warm = max(2, len(means) // 10)
     reference = evidence.reference_loss
     spikes = [at for at in _rises(means, by=SPIKE_RISE, at_least=0.25 * reference) if at > warm]
     if not spikes:

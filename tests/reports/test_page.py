@@ -1,0 +1,236 @@
+"""The page as a file: whole, closed to the network, sensible without eyes or colours; then in a real browser."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from trainkit.reports.charts import Line, line_chart, log_ticks, thinned, ticks
+from trainkit.reports.findings import Change, Finding
+from trainkit.reports.history import history_of
+from trainkit.reports.markup import fold, join, table, tag
+from trainkit.reports.page import PageData, build_page
+from trainkit.reports.sections import data_url, duration, flatten
+from trainkit.workflows.report import make_report
+from trainkit.workflows.runs import flatten as flatten_config
+
+VOID = {"meta", "img"}
+
+
+class Checker(HTMLParser):
+    """Fails on tags that do not match, and keeps what there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.found = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def check(page):
+    checker = Checker()
+    checker.feed(page)
+    assert not checker.open
+    return checker.found
+
+
+@pytest.fixture(scope="module")
+def page(tiny_run):
+    return make_report(tiny_run.run.path).path.read_text()
+
+
+def test_the_run_left_a_report_and_its_curves(tiny_run):
+    assert tiny_run.report is not None
+    assert tiny_run.report.path == tiny_run.run.path / "report.html"
+    assert (tiny_run.run.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_real_page_is_well_formed_small_and_loads_nothing(page):
+    found = check(page)
+    assert len(page.encode()) < 2_000_000
+    assert "default-src 'none'" in html.unescape(page)
+    for name, attributes in found:
+        assert name not in {"script", "link", "iframe", "object"}
+        for key in ("src", "href", "action"):
+            value = attributes.get(key, "#")
+            assert value.startswith(("#", "data:image/png;base64,")), f"<{name} {key}={value[:60]}>"
+    assert not re.search(r"https?://|url\(", page)
+
+
+def test_a_real_page_can_be_read_without_eyes(page):
+    found = check(page)
+    tags = [name for name, _ in found]
+    assert tags.count("h1") == 1
+    assert {"main", "nav", "header", "footer"} <= set(tags)
+    assert tags.count("table") == tags.count("caption")
+    assert all(attributes.get("alt") for name, attributes in found if name == "img")
+    assert all(attributes.get("aria-label") for name, attributes in found if name == "svg")
+    assert all(attributes.get("scope") for name, attributes in found if name == "th")
+    ids = [attributes["id"] for _, attributes in found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"][1:] for name, attributes in found if name == "a"]
+    assert links
+    assert set(links) <= set(ids)
+
+
+def test_a_real_page_tells_what_was_run(page, tiny_run):
+    for text in ("digits", "Confusion matrix", "optimizer.lr", "digits_mlp.yaml:", "learning rate", "best epoch"):
+        assert text in page
+    accuracy = tiny_run.metrics["test"]["accuracy"]
+    assert f"{100 * accuracy:.2f}\u00a0%" in page
+
+
+def test_names_from_data_and_files_cannot_become_markup():
+    evil = "<script>alert(1)</script>"
+    info = {"name": evil, "config": {"dataset": {"type": evil}}, "command": [evil], "origins": {"dataset.type": evil}}
+    finding = Finding("x", evil, evil, evil, (Change("a.b", evil),))
+    history = history_of([{"type": "epoch", "step": 1, "epoch": 1, "train_loss": 1.0, evil: 2.0}])
+    page = build_page(PageData(evil, info, f"failed: {evil}", history, [finding]))
+    assert "<script" not in page
+    check(page)
+
+
+def test_a_run_that_failed_at_once_has_a_page():
+    page = build_page(PageData("runs/x", {}, "failed: the disk is full", history_of([]), []))
+    assert "the disk is full" in page
+    assert "No epoch was completed" in page
+    check(page)
+
+
+def test_a_report_without_its_data_or_checkpoint_goes_without_scores(tiny_run, tmp_path):
+    folder = tmp_path / tiny_run.run.path.name
+    shutil.copytree(tiny_run.run.path, folder)
+    for path in (folder / "checkpoints").glob("*.pth"):
+        path.write_bytes(path.read_bytes()[:1000])
+    said = []
+    text = make_report(folder, say=said.append).path.read_text()
+    assert "could not be scored" in text
+    assert "Learning curves" in text
+    assert "cannot be scored" in said[0]
+
+
+def test_markup_escapes_text_and_keeps_markup():
+    assert tag("p", "a < b & c", title='"') == '<p title="&quot;">a &lt; b &amp; c</p>'
+    assert join(tag("b", 1), None, "<") == "<b>1</b>&lt;"
+    assert "<summary>x</summary>" in fold("x", "y")
+    assert table("c", ["h"], [["a"]]).count("<th") == 3
+
+
+def test_ticks_are_round_numbers_inside():
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(0.931, 0.989) == [0.94, 0.96, 0.98]
+    assert log_ticks(0.003, 2.5) == [0.01, 0.1, 1.0]
+    assert ticks(3, 3) == [3]
+
+
+def test_a_chart_of_one_point_a_flat_line_and_nothing():
+    for points in ([(1.0, 0.5)], [(1.0, 0.5), (2.0, 0.5)], [(1.0, 0.0), (2.0, 1e-9)]):
+        check(line_chart("t", [Line("a", points), Line("b", [])], describe="d", log=True))
+    assert line_chart("t", [Line("a", [])], describe="d") == ""
+
+
+def test_thinning_keeps_the_spike():
+    points = [(float(x), 1.0) for x in range(10_000)]
+    points[5000] = (5000.0, 99.0)
+    kept = thinned(points, 100)
+    assert len(kept) <= 200
+    assert (5000.0, 99.0) in kept
+    assert kept == sorted(kept)
+
+
+def test_durations_and_flat_configs():
+    assert [duration(value) for value in (0.05, 3.21, 61, 3700, float("nan"))] == [
+        "50 ms",
+        "3.2 s",
+        "1 min 1 s",
+        "1 h 1 min",
+        "–",
+    ]
+    config = {"model": {"blocks": [{"channels": 3}], "sizes": [1, 2]}}
+    assert flatten(config) == [("model.blocks[0].channels", 3), ("model.sizes", [1, 2])]
+    assert dict(flatten(config)) == flatten_config(config)
+
+
+def test_a_picture_becomes_small_text():
+    assert data_url(np.zeros((3, 900, 400), np.uint8)).startswith("data:image/png;base64,")
+    assert len(data_url(np.zeros((1, 900, 400), np.uint8))) < 1000
+
+
+# ---- in a browser ----
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--proxy-server=127.0.0.1:9",
+    "--enable-logging=stderr",
+    "--allow-file-access-from-files",
+    "--virtual-time-budget=2000",
+]
+
+
+def browse(tmp_path, text):
+    """(the document after loading, console lines, addresses that were asked for)."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    file, log = tmp_path / "page.html", tmp_path / "net.json"
+    file.write_text(text)
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path}/profile", f"--log-net-log={log}"]
+    done = subprocess.run([*command, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    events = json.loads(log.read_text())["events"]
+    # The browser asks for things of its own at every start; what a page asks for has that page as its initiator.
+    params = [event.get("params", {}) for event in events]
+    asked = {entry.get("url", "") for entry in params if entry.get("initiator", "not an origin") != "not an origin"}
+    return done.stdout, console, sorted(url for url in asked if url.startswith(("http", "ws")))
+
+
+def test_in_chromium_the_page_renders_without_errors_or_requests(tmp_path, page):
+    document, console, asked = browse(tmp_path, page)
+    assert "Learning curves" in document
+    assert console == []
+    assert asked == []
+
+
+def test_the_browser_check_sees_requests_and_errors(tmp_path, page):
+    loose = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    _, _, asked = browse(tmp_path, loose.replace("</main>", '<img src="http://example.org/x.png" alt="x"></main>'))
+    assert asked == ["http://example.org/x.png"]
+    _, console, _ = browse(tmp_path, page.replace("</main>", "<script>alert(1)</script></main>"))
+    assert console, "the policy forbids scripts, and the console says so"
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_in_chromium_nothing_is_wider_than_the_screen(tmp_path, page, width):
+    (tmp_path / "inner.html").write_text(page)
+    outer = f"""<!doctype html><iframe id="f" src="inner.html" style="width:{width}px;height:800px;border:0"></iframe>
+    <p id="out"></p><script>document.getElementById("f").onload = e => {{
+    const d = e.target.contentDocument.documentElement; document.getElementById("out").textContent =
+    "wide " + d.scrollWidth + " of " + d.clientWidth; }}</script>"""
+    document, _, _ = browse(tmp_path, outer)
+    measured = re.search(r"wide (\d+) of (\d+)", document)
+    assert measured is not None, document[-500:]
+    assert int(measured[1]) <= int(measured[2])

@@ -1,0 +1,40 @@
+from PIL import Image
+from typer.testing import CliRunner
+
+from trainkit.cli.app import app
+from trainkit.errors import UserError
+from trainkit.workflows import preview as module
+
+
+def write_config(tmp_path, text):
+    path = tmp_path / "p.yaml"
+    path.write_text(text + "\nmodel: {type: mlp}\n")
+    return str(path)
+
+
+def test_a_preview_shows_each_image_and_its_versions(tmp_path, monkeypatch):
+    shown = {}
+    real = module.plot_preview
+    monkeypatch.setattr(
+        module,
+        "plot_preview",
+        lambda path, a, b, names, title: shown.update(a=a, b=b, names=names) or real(path, a, b, names, title=title),
+    )
+    config = write_config(tmp_path, "dataset: digits\ntransforms: [{type: random_crop, padding: 2}, normalize]")
+    output = tmp_path / "out.png"
+    done = CliRunner().invoke(app, ["data", "preview", config, "--output", str(output), "--images", "4"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(output)
+    assert Image.open(output).size[0] > 400
+    assert shown["a"].shape == (4, 1, 8, 8)
+    assert [images.shape for images in shown["b"]] == [(4, 1, 8, 8)] * 2
+    assert shown["a"].max() <= 1
+    assert shown["a"].max() > 0.9, "back from the normalised values"
+    assert (shown["b"][0] != shown["a"]).any()
+    assert (shown["b"][0] != shown["b"][1]).any(), "another epoch, another drawing"
+
+
+def test_a_table_has_no_images(tmp_path):
+    done = CliRunner().invoke(app, ["data", "preview", write_config(tmp_path, "dataset: iris")])
+    assert isinstance(done.exception, UserError)
+    assert "iris is a table" in str(done.exception)
