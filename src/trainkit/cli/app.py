@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from trainkit.cli import ckpt, config, data, runs
+from trainkit.cli import ckpt, config, data, runs, selftest
 from trainkit.cli.bench import bench
 from trainkit.cli.check import check
 from trainkit.cli.evaluate import evaluate
@@ -35,6 +35,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(ckpt.app, name="ckpt")
+app.add_typer(selftest.app, name="selftest")
 
 
 def version(show: bool) -> None:
