@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -24,13 +25,13 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS}
 WRONG = "dataset: digits\nmodel: mlp\noptmizer: adam\n"
 
 
-def seconds(command: list[str], *, cwd: str, code: int) -> float:
-    """Wall-clock time of one process that has to exit with this code."""
-    started = time.perf_counter()
+def seconds(command: list[str], *, cwd: str, code: int) -> tuple[float, float]:
+    """Wall-clock and processor time of one process that has to exit with this code."""
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    taken = time.perf_counter() - started
+    taken, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == code, done.stderr
-    return taken
+    return taken, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -45,20 +46,23 @@ def main() -> None:
         "trainkit check wrong.yaml": ([*trainkit, "check", "wrong.yaml"], 2),
         "python -c 'import torch'": ([sys.executable, "-c", "import torch"], 0),
     }
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "wrong.yaml").write_text(WRONG)
-        for name, (command, code) in commands.items():
+        for command, code in commands.values():
             seconds(command, cwd=folder, code=code)  # once for the disk cache and the .pyc files
-            taken[name].clear()
         for _ in range(repeats):  # in turns, so that what else the machine does hits all alike
             for name, (command, code) in commands.items():
                 taken[name].append(seconds(command, cwd=folder, code=code))
     load = os.getloadavg()[0]
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}")
-    print(f"{'command':<28} {'n':>3} {'median s':>9} {'fastest':>8} {'slowest':>8}")
-    for name, values in taken.items():
-        print(f"{name:<28} {len(values):>3} {statistics.median(values):>9.3f} {min(values):>8.3f} {max(values):>8.3f}")
+    print(f"{'command':<28} {'n':>3} {'median s':>9} {'fastest':>8} {'slowest':>8} {'processor s':>12}")
+    for name, runs in taken.items():
+        wall, processor = zip(*runs, strict=True)
+        line = (
+            f"{statistics.median(wall):>9.3f} {min(wall):>8.3f} {max(wall):>8.3f} {statistics.median(processor):>12.3f}"
+        )
+        print(f"{name:<28} {len(runs):>3} {line}")
 
 
 if __name__ == "__main__":
