@@ -152,11 +152,12 @@ def test_healthy_runs_have_no_findings(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "lr"),
     [
-        ("digits_mlp", 0.2),
         ("iris_mlp", 2),
-        ("breast_cancer_mlp", 0.5),
-        ("diabetes_mlp", 1),
         ("synthetic_regression", 1),
+        pytest.param("digits_mlp", 0.2, marks=SLOW),
+        pytest.param("digits_cnn", 0.3, marks=SLOW),
+        pytest.param("breast_cancer_mlp", 0.5, marks=SLOW),
+        pytest.param("diabetes_mlp", 1, marks=SLOW),
     ],
 )
 def test_a_hundred_times_the_learning_rate(tmp_path, name, lr):

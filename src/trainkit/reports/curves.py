@@ -56,7 +56,7 @@ def write_learning_curves(path: Path, records: Sequence[Mapping[str, Any]], *, t
     _draw_learning_rate(axes[-1], history)
     for axis in axes:
         _finish(axis, num_epochs=len(history), best=history.best_epoch)
-    if axes[0].lines:
+    if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(frameon=False)
     figure.suptitle(title.replace("$", r"\$"), x=0.01, ha="left", weight="bold")
     save(figure, path)

@@ -141,8 +141,8 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
     means, peaks = history.values("train_loss"), history.values("train_loss_max")
     if reason is None and means and peaks[0] > TOO_HIGH_START * reference and means[0] > reference:
         reason = (
-            f"In the first epoch the loss of a batch went up to {peaks[0]:.3g} and the epoch's mean is {means[0]:.3g}; "
-            f"a network that knows nothing has {reference:.3g}."
+            f"In the first epoch the loss of a batch went up to {peaks[0]:.4g} and the epoch's mean is {means[0]:.4g}; "
+            f"a network that knows nothing has {reference:.4g}."
         )
     rises = _rises(means, by=UNSTABLE_RISE, at_least=0.05 * reference)
     if reason is None and len(rises) >= max(3, len(means) / 4):

@@ -55,12 +55,13 @@ class PageData:
 def build_page(data: PageData) -> str:
     """The whole file as text."""
     name = str(data.info.get("name") or data.folder)
+    regression = data.info.get("task") == "regression"
     main: list[tuple[str, str, Markup]] = [
         ("findings", "Findings", sections.findings(data)),
         ("curves", "Learning curves", sections.curves(data)),
         ("scores", "Scores", sections.scores(data)),
-        ("classes", "Classes", sections.classes(data)),
-        ("mistakes", "Mistakes", sections.mistakes(data)),
+        ("classes", "Predictions" if regression else "Classes", sections.classes(data)),
+        ("mistakes", "Largest errors" if regression else "Mistakes", sections.mistakes(data)),
         ("time", "Time", sections.time_spent(data)),
         ("network", "Network", sections.network(data)),
         ("config", "Config", sections.config(data)),
