@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -123,13 +124,18 @@ def show_confusion(report: ClassificationReport) -> None:
 def show_mistakes(report: ClassificationReport, names: list[str]) -> None:
     from trainkit import console
 
-    shown = list(zip(report.mistakes, names, strict=True))[:MAX_LISTED]
-    if shown:
-        console.table(
-            f"most confidently wrong: {len(shown)} of {report.num_mistakes:,}",
-            ["sample", "true", "taken for", "probability"],
-            [[name, mistake.true, mistake.predicted, mistake.probability] for mistake, name in shown],
-        )
+    shown = report.mistakes[:MAX_LISTED]
+    if not shown:
+        return
+    names = names[: len(shown)]
+    where = os.path.commonpath([os.path.dirname(name) for name in names])
+    if where:  # files: said once, so that the table stays narrow
+        names = [os.path.relpath(name, where) for name in names]
+    console.table(
+        f"most confidently wrong: {len(shown)} of {report.num_mistakes:,}{where and f', in {where}'}",
+        ["sample", "true", "taken for", "probability"],
+        [[name, row.true, row.predicted, row.probability] for name, row in zip(names, shown, strict=True)],
+    )
 
 
 def show_targets(report: RegressionReport) -> None:
