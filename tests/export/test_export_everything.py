@@ -46,7 +46,7 @@ def run_without_trainkit(*arguments):
 
 
 def run_predict_py(script, inputs, programs):
-    """What a bundle's predict.py prints for each program in turn; in one process, which saves three imports of torch."""
+    """What a bundle's predict.py prints for each program in turn; one process saves three imports of torch."""
     code = (
         "import runpy, sys; script, given = sys.argv[1], sys.argv[2:]\n"
         f"for name in {programs!r}:\n"
