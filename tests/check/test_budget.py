@@ -68,7 +68,7 @@ def test_activations_are_what_autograd_keeps(name: str) -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(inputs).sum()
     rows = layer_table(model, shape)
-    memory = estimate_memory(config, model, rows, input_shape=shape, micro_batch=16, device=CPU)
+    memory = estimate_memory(config, model, rows, input_shape=shape, micro_batch=16, device=CPU, precision="fp32")
     assert output.requires_grad
     # The estimate has the gradient of the largest activation on top, and what layers put out but need not keep.
     assert 1.0 <= memory.activations / sum(kept.values()) <= 2.2
@@ -84,10 +84,23 @@ def test_the_average_of_the_weights_counts() -> None:
     model = build_model(plain, input_shape=(1, 8, 8), output_size=10)
     rows = layer_table(model, (1, 8, 8))
     sizes = [
-        estimate_memory(config, model, rows, input_shape=(1, 8, 8), micro_batch=2, device=CPU).weights
+        estimate_memory(config, model, rows, input_shape=(1, 8, 8), micro_batch=2, device=CPU, precision="fp32").weights
         for config in (plain, averaged)
     ]
     assert sizes[1] == 2 * sizes[0]
+
+
+def test_activations_of_16_bits_take_half() -> None:
+    model = build_model(config_with(), input_shape=(1, 8, 8), output_size=10)
+    rows = layer_table(model, (1, 8, 8))
+    full, half = (
+        estimate_memory(
+            config_with(), model, rows, input_shape=(1, 8, 8), micro_batch=2, device=CPU, precision=precision
+        ).activations
+        for precision in ("fp32", "bf16")
+    )
+    inputs = 2 * 64 * 4
+    assert full - inputs == 2 * (half - inputs)
 
 
 def test_a_batch_that_does_not_fit_says_what_does() -> None:

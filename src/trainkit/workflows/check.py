@@ -294,7 +294,15 @@ class _Model:
             catch("model", lambda: check_output(model, shape, output_size=self.output_size, expects=expects, loss=name))
         self.rows = layer_table(model, shape)
         batch = self.pieces.micro_batch
-        memory = estimate_memory(config, model, self.rows, input_shape=shape, micro_batch=batch, device=self.device)
+        memory = estimate_memory(
+            config,
+            model,
+            self.rows,
+            input_shape=shape,
+            micro_batch=batch,
+            device=self.device,
+            precision="fp32" if precision is None else precision.value,
+        )
         self.memory, before = memory, len(self.mistakes.problems)
         catch("training.batch_size", lambda: check_memory(memory, config, micro_batch=batch, device=self.device))
         fits = len(self.mistakes.problems) == before
