@@ -205,7 +205,7 @@ def test_what_is_no_bundle(tmp_path, copied):
     with pytest.raises(UserError, match="no such folder; give the folder of a bundle"):
         verify_bundle(tmp_path / "nothing")
     (copied / "SHA256SUMS").unlink()
-    with pytest.raises(UserError, match=r"not a whole bundle \(SHA256SUMS is missing\); export it again"):
+    with pytest.raises(UserError, match=r"not a whole bundle \(.*SHA256SUMS is missing\); export it again"):
         verify_bundle(copied)
 
 
@@ -242,9 +242,8 @@ def test_killed_at_any_point_no_bundle_looks_whole(files, written, tmp_path):
         left = list(tmp_path.iterdir())
         assert all(path.name.startswith(".net.") and path.name.endswith(".tmp") for path in left)
         for path in left:
-            if number % 10 == 0:
-                with pytest.raises((UserError, ExportError)):
-                    verify_bundle(path)
+            with pytest.raises(UserError, match="not a whole bundle"):
+                verify_bundle(path)
         clear_stale_folders(tmp_path)
         assert list(tmp_path.iterdir()) == []
     assert number > 30  # nine files: open, write, fsync, close, rename, fsync of the folder

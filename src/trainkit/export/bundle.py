@@ -1,7 +1,7 @@
 """The folder that an export leaves: programs, what they take and give, golden answers, sums. Whole or absent.
 
 It is filled under a temporary name, checked, flushed to the device and renamed: a kill at any point leaves a folder
-whose name starts with a dot and ends in ``.tmp``, without ``SHA256SUMS``, which the next export removes.
+whose name starts with a dot and ends in ``.tmp``, which is never taken for a bundle and which the next export removes.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a bundle")
-    if not (folder / SUMS).is_file():
-        raise UserError(f"{folder}: not a whole bundle ({SUMS} is missing); export it again")
+    if not (folder / SUMS).is_file() or _TEMP_NAME.fullmatch(folder.name):
+        raise UserError(f"{folder}: not a whole bundle (the export was stopped, or {SUMS} is missing); export it again")
     lines = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines() if line.strip()]
     if any(len(line) != 2 or Path(line[1]).name != line[1] for line in lines):
         raise ExportError(f"{folder / SUMS} is damaged; export the bundle again")
