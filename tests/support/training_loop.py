@@ -1,0 +1,123 @@
+"""Run by a test as a process of its own, which forks one child per order: the real command line, torch imported once.
+
+Reads lines of JSON: {"arguments": [...], "cwd", "crash", "seconds", "signal", "naive", "said"}. A child runs
+``trainkit ARGUMENTS``; it kills itself at the point ``crash`` of ``file_layers``, or the parent kills it after
+``seconds``; or it sends itself ``signal`` at a phase. It writes each checkpoint into the file ``said`` when it is saved.
+Answers with the exit status of each.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import file_layers
+import torch
+
+import trainkit.cli.app  # noqa: F401
+import trainkit.workflows.train as workflow
+from trainkit import durable, engine
+from trainkit.metrics import ClassificationMetrics
+
+torch.set_num_threads(1)  # a forked child has no other threads
+
+
+def child(order: dict) -> None:
+    os.chdir(order["cwd"])
+    output = os.open("output.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ["TRAINKIT_TEST_CRASH"] = order.get("crash", "")
+    durable.ops = file_layers.SYNC_FREE
+    file_layers.REAL = file_layers.SYNC_FREE  # kill -9 loses nothing that was written; losses of power are simulated
+    file_layers.install_crashes()
+    workflow.report_training = lambda run, experiment, *, stop, say: None
+    workflow.measure_facts = lambda experiment: {}
+    announce_saves(order["said"])
+    if order.get("naive"):
+        from checkpoint_checks import NaiveFolder
+
+        workflow.CheckpointFolder = NaiveFolder
+    if "signal" in order:
+        send_at(order["phase"], order["signal"], at=order.get("at", 1), times=order.get("times", 1))
+    sys.argv = ["trainkit", *order["arguments"]]
+    from trainkit.__main__ import main
+
+    main()
+
+
+def announce_saves(path: str) -> None:
+    said = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    save = workflow.RunCheckpointer.save
+
+    def saving(self, state, **rest):
+        save(self, state, **rest)
+        os.write(said, f"{state['progress']['steps_completed']}\n".encode())
+
+    workflow.RunCheckpointer.save = saving
+
+
+def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
+    """Send this process a signal at the ``at``-th time that it comes to a phase."""
+    count = 0
+
+    def come() -> None:
+        nonlocal count
+        count += 1
+        if count == at:
+            for _ in range(times):
+                os.kill(os.getpid(), signum)
+
+    def coming(function):
+        def call(*arguments, **rest):
+            come()
+            return function(*arguments, **rest)
+
+        return call
+
+    match phase:
+        case "preparation":
+            import trainkit.data.decoding as decoding
+
+            decoding._decode_block = coming(decoding._decode_block)
+        case "training":
+            engine.train_step = coming(engine.train_step)
+        case "validation":
+            ClassificationMetrics.update = coming(ClassificationMetrics.update)
+        case "saving":
+            layer = file_layers.Watched(durable.ops)
+            layer.before = lambda name, path, arguments: (
+                come() if name == "write" and file_layers.role(path) == "checkpoint" else None
+            )
+            durable.ops = layer.ops()
+        case "scoring":
+            workflow.score = coming(workflow.score)
+        case "export":
+            workflow.export_at_end = coming(workflow.export_at_end)
+        case "report":
+            workflow.report_training = coming(workflow.report_training)
+
+
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            child(order)
+            code = 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        except BaseException:  # noqa: BLE001
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    if "seconds" in order:
+        time.sleep(order["seconds"])
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
