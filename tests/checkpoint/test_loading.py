@@ -150,6 +150,20 @@ def test_rebuilding_the_journal_gives_the_same(folder):
     assert json.loads((folder.path / JOURNAL_NAME).read_text()) == before
 
 
+def test_a_checkpoint_of_another_run_never_becomes_part_of_this_one(folder, tmp_path):
+    mine = CheckpointFolder(tmp_path / "mine")
+    mine.recover()
+    foreign = mine.path / folder.last().name
+    foreign.write_bytes(folder.last().read_bytes())
+    again = CheckpointFolder(mine.path)
+    assert again.recover() == []
+    assert again.entries() == ()
+    for step in (11, 12, 13, 14):
+        save(again, step, keep_last=1)
+    assert foreign.exists()
+    assert [entry.step for entry in again.entries()] == [14]
+
+
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(1)

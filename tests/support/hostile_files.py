@@ -44,15 +44,20 @@ def stored(records: dict[str, bytes], *, top: str = "archive") -> bytes:
     return b"".join([*body, *directory, end])
 
 
-def with_pickle(data: bytes, **records: bytes) -> bytes:
-    rest = {name.replace("data_", "data/"): content for name, content in records.items()}
-    return stored({"data.pkl": data, "byteorder": b"little", **(rest or {"data/0": bytes(16)}), "version": b"3\n"})
+def with_pickle(data: bytes) -> bytes:
+    return stored({**loadable(), "data.pkl": data})
 
 
 def checkpoint_with(value: bytes) -> bytes:
     """A checkpoint whose last value is made by the given opcodes."""
+    return stored(loadable(value))
+
+
+def loadable(value: bytes = b"N") -> dict[str, bytes]:
+    """The records of ``checkpoint_with``."""
     head = b"\x80\x02}(" + text("format") + b"K\x01" + text("kind") + text("trainkit-checkpoint")
-    return with_pickle(head + text("model") + b"}" + text("w") + tensor() + b"s" + text("x") + value + b"u.")
+    data = head + text("model") + b"}" + text("w") + tensor() + b"s" + text("x") + value + b"u."
+    return {"data.pkl": data, "byteorder": b"little", "data/0": bytes(16), "version": b"3\n"}
 
 
 def text(value: str) -> bytes:
@@ -156,7 +161,7 @@ def archives() -> dict[str, bytes]:
         for _ in range(300):
             record.write(bytes(1 << 20))
     nested = stored({"data.pkl": good, "version": b"3\n"})
-    plain = {"data.pkl": pickle.dumps({}, 2), "version": b"3\n"}
+    plain = loadable()
     encrypted = bytearray(stored(plain))
     encrypted[6] |= 1
     encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
@@ -182,6 +187,8 @@ def archives() -> dict[str, bytes]:
         "zip: a record larger than the file": bytes(endless),
         "zip: 60000 records": stored({**plain, **{f"data/{number}": b"" for number in range(60_000)}}),
         "zip: a name twice": duplicate(),
+        "zip: bytes between the records": with_gap(plain),
+        "zip: two names for one record": stored(plain).replace(b"archive/version", b"archive/VERSION", 1),
         "zip: path out of the folder": stored({**plain, "../../evil": b""}),
         "zip: absolute path": stored({**plain, "data/0": b""}, top="/etc"),
         "zip: other case": stored({**plain, "DATA.PKL": b""}),
@@ -203,8 +210,19 @@ def as_folder(name: str) -> zipfile.ZipInfo:
 
 
 def duplicate() -> bytes:
-    data = bytearray(stored({"data.pkl": pickle.dumps({}, 2), "version1": b"3\n"}))
-    return bytes(data).replace(b"version1", b"data.pkl")
+    return stored({**loadable(), "version1": loadable()["data.pkl"]}).replace(b"version1", b"data.pkl")
+
+
+def with_gap(records: dict[str, bytes]) -> bytes:
+    """One byte before the last record that belongs to nothing; all offsets are right."""
+    data = bytearray(stored(records))
+    data.insert(data.rindex(b"PK\3\4"), 0x3F)
+    last = data.rindex(b"PK\1\2") + 42
+    for position in (last, len(data) - 6):
+        data[position : position + 4] = (int.from_bytes(data[position : position + 4], "little") + 1).to_bytes(
+            4, "little"
+        )
+    return bytes(data)
 
 
 def numpy_archive() -> bytes:
