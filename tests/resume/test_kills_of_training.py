@@ -84,7 +84,7 @@ def kill_again_and_again(server, folder: Path, rng: random.Random, *, kills: int
             point = f"{rng.choice(POINTS)}#{rng.randint(1, 3)}"
             ended = server.trainkit(*command(), cwd=folder, crash=point, naive=naive)
         else:
-            ended = server.trainkit(*command(), cwd=folder, seconds=rng.uniform(0.05, 0.6), naive=naive)
+            ended = server.trainkit(*command(), cwd=folder, seconds=rng.uniform(0.05, 0.5), naive=naive)
         if ended.code == 0:
             break
         if ended.code != -signal.SIGKILL:

@@ -1,8 +1,8 @@
 """Run by a test as a process of its own, which forks one child per order: the real command line, torch imported once.
 
-Reads lines of JSON: {"arguments": [...], "cwd", "crash", "seconds", "signal", "naive", "said"}. A child runs
+Reads lines of JSON: {"arguments": [...], "cwd", "crash", "seconds", "signal", "naive", "environment", "said"}. A child runs
 ``trainkit ARGUMENTS``; it kills itself at the point ``crash`` of ``file_layers``, or the parent kills it after
-``seconds``; or it sends itself ``signal`` at a phase. It writes each checkpoint into the file ``said`` when it is saved.
+``seconds``; or it sends itself ``signal`` at a ``phase``. It writes each checkpoint into the file ``said`` when it is saved.
 Answers with the exit status of each.
 """
 
@@ -13,9 +13,12 @@ import sys
 import time
 
 import file_layers
+import sklearn.datasets  # noqa: F401  (these are imported by the first run otherwise, in every child anew)
 import torch
+import torch._dynamo
 
-import trainkit.cli.app  # noqa: F401
+import trainkit.cli.app
+import trainkit.data.bundled  # noqa: F401
 import trainkit.workflows.train as workflow
 from trainkit import durable, engine
 from trainkit.metrics import ClassificationMetrics
@@ -25,6 +28,7 @@ torch.set_num_threads(1)  # a forked child has no other threads
 
 def child(order: dict) -> None:
     os.chdir(order["cwd"])
+    os.environ.update(order.get("environment", {}))
     output = os.open("output.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(output, 1)
     os.dup2(output, 2)

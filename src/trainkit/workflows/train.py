@@ -318,7 +318,10 @@ def carry_out(
         checkpointer.save(state.state_dict(), metrics={}, best=False)
     outcome = run_loop(run, experiment, state, checkpointer, frontend, log)
     best = resuming.best_or_newest(checkpointer.folder, say=frontend.say)
-    scores = score_best(experiment, best, frontend)
+    unfinished = f"training is complete and saved; for scores, exports and report: trainkit resume {run.path}"
+    scores = score_best(experiment, best, frontend.stop)
+    if scores is None or frontend.stop():
+        raise frontend.stop.error(unfinished)
     exports, skipped = export_at_end(experiment, best, run, say=frontend.say)
     for reason in skipped:
         frontend.say(f"warning: not exported: {reason}")
@@ -345,7 +348,7 @@ def carry_out(
     )
     report = report_training(run, experiment, stop=frontend.stop, say=frontend.say)
     if report is None and frontend.stop():
-        raise frontend.stop.error(f"the run is finished and saved; for its report: trainkit report {run.path}")
+        raise frontend.stop.error(unfinished)
     return result if report is None else replace(result, report=report)
 
 
@@ -392,14 +395,17 @@ def run_loop(
     return outcome
 
 
-def score_best(experiment: Experiment, best: Path, frontend: Frontend) -> dict[str, dict[str, float]]:
-    """Load the best checkpoint as a user would, and score it on the splits that were not trained on."""
+def score_best(experiment: Experiment, best: Path, stop: StopRequest) -> dict[str, dict[str, float]] | None:
+    """Load the best checkpoint as a user would, and score it on the splits that were not trained on.
+
+    None if stopped on the way.
+    """
     experiment.model.load_state_dict(scored_weights(load_checkpoint(best)))
     scores: dict[str, dict[str, float]] = {}
     for split in ("val", "test"):
         if split in experiment.data.splits:
-            found = score(experiment, experiment.model, split, should_stop=frontend.stop)
+            found = score(experiment, experiment.model, split, should_stop=stop)
             if found is None:
-                raise frontend.stop.error(f"training is complete and saved; to score it: trainkit eval {best}")
+                return None
             scores[split] = found
     return scores

@@ -1,0 +1,88 @@
+"""SIGINT, SIGTERM and SIGUSR1 in every phase of a real run: the right exit code, and a resume that is bitwise equal."""
+
+import signal
+
+import numpy as np
+import pytest
+from engine_runs import CNN, differences
+from PIL import Image
+from real_processes import ForkServer
+
+from trainkit.json_lines import read_json_lines
+from trainkit.rundir import newest_run
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs fork and SIGUSR1")
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+PHASES = [("preparation", 1), ("training", 4), ("validation", 2), ("saving", 3), ("scoring", 1), ("export", 1)]
+
+
+@pytest.fixture(scope="module")
+def server():
+    one = ForkServer()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a config of 90 images in files, decoded into a cache of its own."""
+    rng = np.random.default_rng(0)
+    for label in range(3):
+        folder = tmp_path / "images" / f"class{label}"
+        folder.mkdir(parents=True)
+        for number in range(30):
+            pixels = rng.integers(0, 100, (8, 8), dtype=np.uint8) + 50 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    data = "{type: image_folder, root: images, color: gray, val_fraction: 0.2, test_fraction: 0.1}"
+    text = CNN.replace("{type: digits, val_fraction: 0.1, test_fraction: 0.2}", data)
+    text = text.replace("batch_size: 200", "batch_size: 20, eval_batch_size: 5").replace("epochs: 3", "epochs: 2")
+    (tmp_path / "config.yaml").write_text(text + "export: {torchscript: true}\n")
+    return tmp_path
+
+
+TRAIN = ("train", "config.yaml", "--run-dir")
+
+
+@pytest.mark.parametrize(("phase", "at"), PHASES, ids=[phase for phase, _ in PHASES])
+@pytest.mark.parametrize("signum", CODES, ids=lambda signum: signum.name)
+def test_a_signal_in_each_phase(server, place, phase, at, signum):
+    cache = {"environment": {"TRAINKIT_CACHE": str(place / "cache")}}
+    ended = server.trainkit(*TRAIN, "runs", cwd=place, signal=signum, phase=phase, at=at, **cache)
+    assert ended.code == CODES[signum], ended.output
+    assert f"stopped by {signum.name}: " in ended.output
+    assert "Traceback" not in ended.output
+    run = newest_run(place / "runs")
+    if phase == "preparation":
+        assert run is None
+        assert "no step was taken" in ended.output
+        assert not (place / "runs").exists()
+    else:
+        assert run.status() == "interrupted"
+    ended = server.trainkit(*TRAIN, "runs", "--resume", "auto", cwd=place, **cache)
+    assert ended.code == 0, ended.output
+    assert server.trainkit(*TRAIN, "whole", cwd=place, **cache).code == 0
+    whole, run = newest_run(place / "whole"), newest_run(place / "runs")
+    assert len(list((place / "runs").iterdir())) == 1
+    assert differences(whole, run) == []
+    assert [len(one.read_info()["exports"]) for one in (run, whole)] == [1, 1]
+
+
+@pytest.mark.parametrize("phase", ["training", "validation", "saving"])
+def test_a_second_sigint_ends_at_once_without_harm(server, place, phase):
+    at = dict(PHASES)[phase] + 3
+    ended = server.trainkit(*TRAIN, "runs", cwd=place, signal=signal.SIGINT, phase=phase, at=at, times=2)
+    assert ended.code == 130
+    assert "stopped by" not in ended.output
+    run = newest_run(place / "runs")
+    assert run.status() == "interrupted (killed)"
+    assert server.trainkit("resume", cwd=place).code == 0
+    assert server.trainkit(*TRAIN, "whole", cwd=place).code == 0
+    assert differences(newest_run(place / "whole"), newest_run(place / "runs")) == []
+
+
+def test_the_step_is_finished_before_the_stop(server, place):
+    ended = server.trainkit(*TRAIN, "runs", cwd=place, signal=signal.SIGTERM, phase="training", at=5)
+    run = newest_run(place / "runs")
+    assert [record["step"] for record in read_json_lines(run.metrics) if record["type"] == "step"] == [1, 2, 3, 4, 5]
+    assert "SIGTERM: finishing the step and saving the state" in ended.output
+    assert f"trainkit resume {run.path.relative_to(place)}" in ended.output
