@@ -33,7 +33,7 @@ FLOORS = [
         "checkpoint",
         "weights",
         "recorders",
-        "export",
+        "exports",
         "reports",
     },
     {"build"},

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Place:
-    """A position in a file (1-based line and column) or, with ``line=None``, a name such as ``--set optimizer.lr=x``."""
+    """A position in a file (1-based line and column) or, with ``line=None``, a name: ``--set optimizer.lr=x``."""
 
     file: str
     line: int | None = None

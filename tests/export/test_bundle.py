@@ -16,9 +16,9 @@ from torch import nn
 
 from trainkit import durable
 from trainkit.errors import UserError
-from trainkit.export import bundle as bundles
-from trainkit.export.assemble import Samples, Source, Wanted, make_files
-from trainkit.export.bundle import (
+from trainkit.exports import bundle as bundles
+from trainkit.exports.assemble import Samples, Source, Wanted, make_files
+from trainkit.exports.bundle import (
     check_target,
     clear_stale_folders,
     free_name,
@@ -26,9 +26,9 @@ from trainkit.export.bundle import (
     verify_bundle,
     write_bundle,
 )
-from trainkit.export.formats import ExportError, torchscript_bytes
-from trainkit.export.parity import RUNNER
-from trainkit.export.program import build_program
+from trainkit.exports.formats import ExportError, torchscript_bytes
+from trainkit.exports.parity import RUNNER
+from trainkit.exports.program import build_program
 
 PREPROCESSING = {
     "kind": "image",

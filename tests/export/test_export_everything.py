@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from trainkit.config import load_config
-from trainkit.export.assemble import Source, Wanted, make_files
-from trainkit.export.bundle import write_bundle
-from trainkit.export.formats import ExportError
-from trainkit.export.program import build_program
+from trainkit.exports.assemble import Source, Wanted, make_files
+from trainkit.exports.bundle import write_bundle
+from trainkit.exports.formats import ExportError
+from trainkit.exports.program import build_program
 from trainkit.workflows import export as workflow
 from trainkit.workflows.experiment import prepare_experiment
 from trainkit.workflows.train import train

@@ -15,8 +15,8 @@ from PIL import Image
 
 from trainkit.config import load_config
 from trainkit.errors import UserError
-from trainkit.export.assemble import Wanted
-from trainkit.export.formats import ExportError
+from trainkit.exports.assemble import Wanted
+from trainkit.exports.formats import ExportError
 from trainkit.workflows import export as workflow
 from trainkit.workflows.experiment import prepare_experiment
 from trainkit.workflows.predict import predict

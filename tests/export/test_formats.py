@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import UserError
-from trainkit.export import formats
-from trainkit.export.formats import ExportError, onnx_bytes, pt2_bytes, safetensors_bytes, torchscript_bytes
-from trainkit.export.program import build_program
+from trainkit.exports import formats
+from trainkit.exports.formats import ExportError, onnx_bytes, pt2_bytes, safetensors_bytes, torchscript_bytes
+from trainkit.exports.program import build_program
 from trainkit.models.network import Network
 from trainkit.weights import read_safetensors
 

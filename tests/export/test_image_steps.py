@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import trainkit.export
+import trainkit.exports
 from trainkit.data.resizing import CenterCrop, Grayscale, Resize, apply_front, apply_steps, front_to_json
-from trainkit.export.image_steps import build_front
+from trainkit.exports.image_steps import build_front
 
 FRONTS = [
     [Resize(36), CenterCrop((36, 36)), CenterCrop((32, 32))],
@@ -29,7 +29,7 @@ def images(height, width, count=2):
 
 @pytest.fixture(scope="module")
 def bundled_front():
-    path = Path(trainkit.export.__file__).parent / "templates" / "front.py"
+    path = Path(trainkit.exports.__file__).parent / "templates" / "front.py"
     spec = importlib.util.spec_from_file_location("bundled_front", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from trainkit.export.parity import compare, failures, score
+from trainkit.exports.parity import compare, failures, score
 
 
 def test_errors_are_absolute_below_one_and_relative_above():

@@ -8,7 +8,7 @@ from trainkit.data.augment import build_pipeline
 from trainkit.data.normalize import Normalize, Standardize
 from trainkit.data.resizing import CenterCrop, Grayscale, Resize, apply_steps, front_to_json
 from trainkit.errors import UserError
-from trainkit.export.program import build_prepare, build_program, describe_program
+from trainkit.exports.program import build_prepare, build_program, describe_program
 from trainkit.losses import build_loss
 
 STATISTICS = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.2435, 0.2616]}

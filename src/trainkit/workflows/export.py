@@ -17,12 +17,12 @@ from trainkit.config import config_from_dict
 from trainkit.config.schema.data import Csv
 from trainkit.data.front import apply_front, decode_image, front_from_json
 from trainkit.errors import TrainkitError, UserError
-from trainkit.export.assemble import Samples, Source, Wanted, make_files
-from trainkit.export.bundle import check_target, free_name, verify_bundle, write_bundle
-from trainkit.export.formats import TORCHSCRIPT_NOTE, Format, Method, check_packages
-from trainkit.export.measure import benchmark_formats, measure_shrunk
-from trainkit.export.program import InputDtype, has_front
-from trainkit.export.quantize import Quantization
+from trainkit.exports.assemble import Samples, Source, Wanted, make_files
+from trainkit.exports.bundle import check_target, free_name, verify_bundle, write_bundle
+from trainkit.exports.formats import TORCHSCRIPT_NOTE, Format, Method, check_packages
+from trainkit.exports.measure import benchmark_formats, measure_shrunk
+from trainkit.exports.program import InputDtype, has_front
+from trainkit.exports.quantize import Quantization
 from trainkit.rundir import RunDir
 from trainkit.workflows.experiment import Experiment, prepare_experiment
 from trainkit.workflows.locate import find_checkpoint

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.export.formats import ExportError
+from trainkit.exports.formats import ExportError
 
 Quantization = Literal["dynamic", "static"]
 LAYERS = ("Conv", "Gemm", "MatMul")

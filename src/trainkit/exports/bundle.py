@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from trainkit import durable
 from trainkit.errors import UserError
-from trainkit.export.formats import ExportError
-from trainkit.export.parity import check_programs, failures
+from trainkit.exports.formats import ExportError
+from trainkit.exports.parity import check_programs, failures
 from trainkit.processes import Process, is_alive, this_process
 
 SUMS = "SHA256SUMS"

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.errors import TrainkitError
-from trainkit.export.assemble import Samples, Source, Wanted, answer, make_files
-from trainkit.export.formats import ExportError, check_packages
-from trainkit.export.parity import run_apart, score
-from trainkit.export.program import build_program
-from trainkit.export.runner import load, time_calls
+from trainkit.exports.assemble import Samples, Source, Wanted, answer, make_files
+from trainkit.exports.formats import ExportError, check_packages
+from trainkit.exports.parity import run_apart, score
+from trainkit.exports.program import build_program
+from trainkit.exports.runner import load, time_calls
 
 SECONDS = 0.5
 """How long each batch size is timed for."""

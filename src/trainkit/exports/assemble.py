@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trainkit.data.resizing import Grayscale, Resize, front_from_json, front_to_json
-from trainkit.export.bundle import golden_bytes
-from trainkit.export.formats import (
+from trainkit.exports.bundle import golden_bytes
+from trainkit.exports.formats import (
     FILE_NAMES,
     Format,
     Method,
@@ -25,8 +25,8 @@ from trainkit.export.formats import (
     safetensors_bytes,
     torchscript_bytes,
 )
-from trainkit.export.parity import TOLERANCES
-from trainkit.export.program import (
+from trainkit.exports.parity import TOLERANCES
+from trainkit.exports.program import (
     InputDtype,
     ProgramSpec,
     build_prepare,
@@ -34,7 +34,7 @@ from trainkit.export.program import (
     describe_program,
     has_front,
 )
-from trainkit.export.quantize import Quantization, quantize_onnx
+from trainkit.exports.quantize import Quantization, quantize_onnx
 from trainkit.losses import LossName
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.export.formats import ExportError
-from trainkit.export.runner import BATCH_SIZES
+from trainkit.exports.formats import ExportError
+from trainkit.exports.runner import BATCH_SIZES
 
 RUNNER = Path(__file__).with_name("runner.py")
 TIMEOUT_SECONDS = 600

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trainkit.data.resizing import front_from_json
 from trainkit.errors import UserError
-from trainkit.export.image_steps import build_front
+from trainkit.exports.image_steps import build_front
 from trainkit.losses import EXPECTS, LossName
 
 InputDtype = Literal["uint8", "float32"]
