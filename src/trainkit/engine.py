@@ -267,6 +267,9 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     def closure() -> Tensor:
         seed_default_generators(plan.seed, "dropout", state.progress.steps_completed)
         evaluations.append(compute_gradients(state, plan, batch))
+        for parameter in state.model.parameters():  # L-BFGS takes views of them, which channels-last ones have not
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.contiguous()
         return evaluations[-1][0]
 
     state.optimizer.step(closure)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGUSR1 in every phase of a real run: the right exit code, and a resume that is bitwise equal."""
 
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,21 +24,33 @@ def server():
     one.close()
 
 
-@pytest.fixture
-def place(tmp_path):
-    """A folder with a config of 90 images in files, decoded into a cache of its own."""
+def prepare(folder: Path) -> Path:
+    """A config of 90 images in files, and the cache that they are decoded into."""
     rng = np.random.default_rng(0)
     for label in range(3):
-        folder = tmp_path / "images" / f"class{label}"
-        folder.mkdir(parents=True)
+        images = folder / "images" / f"class{label}"
+        images.mkdir(parents=True)
         for number in range(30):
             pixels = rng.integers(0, 100, (8, 8), dtype=np.uint8) + 50 * label
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+            Image.fromarray(pixels.astype(np.uint8)).save(images / f"{number}.png")
     data = "{type: image_folder, root: images, color: gray, val_fraction: 0.2, test_fraction: 0.1}"
     text = CNN.replace("{type: digits, val_fraction: 0.1, test_fraction: 0.2}", data)
     text = text.replace("batch_size: 200", "batch_size: 20, eval_batch_size: 5").replace("epochs: 3", "epochs: 2")
-    (tmp_path / "config.yaml").write_text(text + "export: {torchscript: true}\n")
-    return tmp_path
+    (folder / "config.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path):
+    return prepare(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(server, tmp_path_factory):
+    """The run that is left alone."""
+    folder = prepare(tmp_path_factory.mktemp("whole"))
+    assert server.trainkit(*TRAIN, "runs", cwd=folder).code == 0
+    return newest_run(folder / "runs")
 
 
 TRAIN = ("train", "config.yaml", "--run-dir")
@@ -45,9 +58,10 @@ TRAIN = ("train", "config.yaml", "--run-dir")
 
 @pytest.mark.parametrize(("phase", "at"), PHASES, ids=[phase for phase, _ in PHASES])
 @pytest.mark.parametrize("signum", CODES, ids=lambda signum: signum.name)
-def test_a_signal_in_each_phase(server, place, phase, at, signum):
+def test_a_signal_in_each_phase(server, whole, place, phase, at, signum):
     cache = {"environment": {"TRAINKIT_CACHE": str(place / "cache")}}
-    ended = server.trainkit(*TRAIN, "runs", cwd=place, signal=signum, phase=phase, at=at, **cache)
+    export = ("--set", "export.torchscript=true") if (phase, signum) == ("export", signal.SIGTERM) else ()
+    ended = server.trainkit(*TRAIN, "runs", *export, cwd=place, signal=signum, phase=phase, at=at, **cache)
     assert ended.code == CODES[signum], ended.output
     assert f"stopped by {signum.name}: " in ended.output
     assert "Traceback" not in ended.output
@@ -58,17 +72,16 @@ def test_a_signal_in_each_phase(server, place, phase, at, signum):
         assert not (place / "runs").exists()
     else:
         assert run.status() == "interrupted"
-    ended = server.trainkit(*TRAIN, "runs", "--resume", "auto", cwd=place, **cache)
+    ended = server.trainkit(*TRAIN, "runs", "--resume", "auto", *export, cwd=place, **cache)
     assert ended.code == 0, ended.output
-    assert server.trainkit(*TRAIN, "whole", cwd=place, **cache).code == 0
-    whole, run = newest_run(place / "whole"), newest_run(place / "runs")
+    run = newest_run(place / "runs")
     assert len(list((place / "runs").iterdir())) == 1
     assert differences(whole, run) == []
-    assert [len(one.read_info()["exports"]) for one in (run, whole)] == [1, 1]
+    assert len(run.read_info()["exports"]) == (1 if export else 0)
 
 
 @pytest.mark.parametrize("phase", ["training", "validation", "saving"])
-def test_a_second_sigint_ends_at_once_without_harm(server, place, phase):
+def test_a_second_sigint_ends_at_once_without_harm(server, whole, place, phase):
     at = dict(PHASES)[phase] + 3
     ended = server.trainkit(*TRAIN, "runs", cwd=place, signal=signal.SIGINT, phase=phase, at=at, times=2)
     assert ended.code == 130
@@ -76,8 +89,7 @@ def test_a_second_sigint_ends_at_once_without_harm(server, place, phase):
     run = newest_run(place / "runs")
     assert run.status() == "interrupted (killed)"
     assert server.trainkit("resume", cwd=place).code == 0
-    assert server.trainkit(*TRAIN, "whole", cwd=place).code == 0
-    assert differences(newest_run(place / "whole"), newest_run(place / "runs")) == []
+    assert differences(whole, newest_run(place / "runs")) == []
 
 
 def test_the_step_is_finished_before_the_stop(server, place):

@@ -77,8 +77,9 @@ def train_with_stops(
                 train(loaded, runs_dir=runs_dir, frontend=front)
             else:
                 resume(runs_dir=runs_dir, overrides=settings, frontend=front)
-        except Interrupted as error:
-            assert step is not None, error
+        except Interrupted:
+            if step is None:
+                raise
         else:
             assert step is None or number == len(stops), f"was not stopped at step {step}"
     run = newest_run(runs_dir)

@@ -1,9 +1,9 @@
 """Run by a test as a process of its own, which forks one child per order: the real command line, torch imported once.
 
-Reads lines of JSON: {"arguments": [...], "cwd", "crash", "seconds", "signal", "naive", "environment", "said"}. A child runs
-``trainkit ARGUMENTS``; it kills itself at the point ``crash`` of ``file_layers``, or the parent kills it after
-``seconds``; or it sends itself ``signal`` at a ``phase``. It writes each checkpoint into the file ``said`` when it is saved.
-Answers with the exit status of each.
+Reads lines of JSON: {"arguments": [...], "cwd", "said", "environment", "crash", "seconds", "signal", "phase", "at",
+"times", "naive"}. A child runs ``trainkit ARGUMENTS``. It kills itself at the point ``crash`` of ``file_layers``, or the
+parent kills it after ``seconds``, or it sends itself ``signal`` at a ``phase``. It adds the step of each checkpoint to
+the file ``said`` once it is saved. Answers with the exit status of each child.
 """
 
 import json
