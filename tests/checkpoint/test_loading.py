@@ -164,6 +164,15 @@ def test_a_checkpoint_of_another_run_never_becomes_part_of_this_one(folder, tmp_
     assert [entry.step for entry in again.entries()] == [14]
 
 
+def test_a_file_that_somebody_put_in_the_place_of_a_checkpoint_is_not_deleted(folder):
+    replaced = folder.path / "net_step3.pth"
+    replaced.write_text("mine")
+    for step in (11, 12, 13):
+        save(folder, step)
+    assert replaced.read_text() == "mine"
+    assert [entry.step for entry in folder.entries()] == [2, 12, 13]
+
+
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(1)
