@@ -277,7 +277,8 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
     if not torch.isfinite(norm + loss):
         # The line search has walked off: back to where it started, before the guard has its say.
-        torch._foreach_copy_(list(state.model.parameters()), before)
+        with torch.no_grad():
+            torch._foreach_copy_(list(state.model.parameters()), before)
         state.optimizer.state.clear()
     taken = guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
     if not taken:

@@ -56,8 +56,14 @@ def whole(server, tmp_path_factory):
 TRAIN = ("train", "config.yaml", "--run-dir")
 
 
-@pytest.mark.parametrize(("phase", "at"), PHASES, ids=[phase for phase, _ in PHASES])
-@pytest.mark.parametrize("signum", CODES, ids=lambda signum: signum.name)
+EVERY = [(phase, at, signum) for phase, at in PHASES for signum in CODES]
+USUAL = [case for case in EVERY if case[0] == "training" or case[2] == signal.SIGTERM]
+
+
+@pytest.mark.parametrize(
+    ("phase", "at", "signum"),
+    [case if case in USUAL else pytest.param(*case, marks=pytest.mark.slow) for case in EVERY],
+)
 def test_a_signal_in_each_phase(server, whole, place, phase, at, signum):
     cache = {"environment": {"TRAINKIT_CACHE": str(place / "cache")}}
     export = ("--set", "export.torchscript=true") if (phase, signum) == ("export", signal.SIGTERM) else ()
