@@ -1,5 +1,6 @@
 """``best`` through NaN, ties and resumes; early stopping; what a loaded state keeps and what the config decides."""
 
+import copy
 import math
 
 import pytest
@@ -59,7 +60,7 @@ def test_best_goes_on_after_a_resume():
     state.progress.epochs_completed = 3
     state.judge({"val_accuracy": 0.8})
     other = make_state()
-    other.load_state_dict(state.state_dict())
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert not other.judge({"val_accuracy": 0.8})
     assert other.judge({"val_accuracy": 0.9})
     another_metric = make_state()
@@ -81,7 +82,7 @@ def test_a_loaded_optimizer_stands_where_the_last_step_left_it(schedule):
     for _ in range(4):
         step(state)
     other = make_state(schedule=schedule)
-    other.load_state_dict(state.state_dict())
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert str(other.optimizer.state_dict()) == str(state.optimizer.state_dict())
 
 
@@ -89,7 +90,7 @@ def test_a_changed_learning_rate_counts_from_the_next_step():
     state = make_state()
     step(state)
     other = make_state(lr=0.5)
-    other.load_state_dict(state.state_dict())
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
     step(other)
     assert other.optimizer.param_groups[0]["lr"] == 0.5
 
@@ -98,7 +99,7 @@ def test_an_average_that_is_switched_on_begins_with_the_loaded_weights():
     state = make_state()
     step(state)
     other = make_state(ema=True)
-    other.load_state_dict(state.state_dict())
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert other.ema is not None
     assert torch.equal(other.ema.model.weight, state.model.weight)
     assert other.ema.num_updates == 0
@@ -114,7 +115,7 @@ def test_average_and_plateau_come_back():
         state.judge({"val_accuracy": value})
     assert state.learning_rate() < 0.1
     other = make()
-    other.load_state_dict(state.state_dict())
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
     assert other.learning_rate() == state.learning_rate()
     for one in (state, other):
         step(one)
