@@ -21,7 +21,7 @@ from trainkit.errors import ConfigError
 SHIPPED = [config.path.read_bytes() for config in shipped()]
 RESOLVED = [load_config(config.path).resolved() for config in shipped()]
 QUICK = settings(max_examples=1700, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=30_000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=8_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def load(path: Path, overrides: list[str]) -> ConfigError | None:
