@@ -33,7 +33,7 @@ from trainkit.config.writer import flow
 from trainkit.errors import Place, ProblemsError
 
 _IMPORTS = ("_target_", "class_path", "_component_")
-_NO_IMPORTS = "a config cannot name code to import; choose a `type`, and bring your own code with `--plugin`"
+_NO_IMPORTS = "a config cannot name code to import; choose a `type`; code of your own can call trainkit from Python"
 
 MAX_SHOWN = 10
 """Problems printed; the rest is counted."""
