@@ -226,6 +226,15 @@ class TestChanges:
         rates = [record["lr"] for record in read_json_lines(stopped.metrics) if record["type"] == "step"]
         assert rates == [0.05] * 12 + [0.5] * 9
 
+    def test_allowed_once_is_allowed_for_that_run(self, stopped):
+        """Killed before its next checkpoint, the run goes on with what was changed; another change is refused."""
+        with dying_in("trainkit.workflows.train.fit"), pytest.raises(SystemExit):
+            resume(stopped.path, overrides=["optimizer.lr=0.5"], allow_change=["optimizer.lr"], frontend=frontend())
+        with pytest.raises(UserError, match=r"optimizer.lr: 0.05 in the checkpoint, 0.7 in the config"):
+            resume(stopped.path, overrides=["optimizer.lr=0.7"], frontend=frontend())
+        resume(stopped.path, frontend=frontend())
+        assert read_json_lines(stopped.metrics)[-1]["lr"] == 0.5
+
     def test_another_optimizer_is_refused(self, stopped):
         with pytest.raises(CheckpointError, match="saved with optimizer sgd, the config has adam"):
             resume(stopped.path, overrides=["optimizer=adam"], allow_change=["optimizer"], frontend=frontend())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class ResumePoint:
     saved: dict[str, Any]
     best_is_lost: bool = False
     """The best checkpoint so far is damaged or gone: the best of what is to come takes its place."""
+    accepted: Mapping[str, Any] = field(default_factory=dict)
+    """The config that the run went on with after the checkpoint was saved: its changes were allowed then."""
 
 
 def config_hash(resolved: Mapping[str, Any]) -> str:
@@ -82,19 +84,27 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tu
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
-def check_changes(saved: Mapping[str, Any], new: Mapping[str, Any], *, allowed: Sequence[str]) -> list[str]:
+def check_changes(
+    saved: Mapping[str, Any], new: Mapping[str, Any], *, allowed: Sequence[str], accepted: Mapping[str, Any]
+) -> list[str]:
     """What the new config changes, in words; more epochs and harmless keys may change freely.
+
+    Args:
+        saved: the checkpoint.
+        allowed: keys that may change now.
+        accepted: a config whose changes were allowed before.
 
     Raises:
         UserError: a key that changes the result differs, and is not allowed to, or not at this point.
     """
     old = saved["config"]
     changes = {key: pair for key, pair in changed_keys(old, new).items() if not is_harmless(key)}
-    free = ("training.epochs", *allowed)
+    free, known = ("training.epochs", *allowed), flatten(accepted)
     refused = [
         f"{key}: {before!r} in the checkpoint, {after!r} in the config"
         for key, (before, after) in changes.items()
         if not any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in free)
+        and not (key in known and known[key] == after)
     ]
     if refused:
         keys = " ".join(f"--allow-change {line.split(':')[0]}" for line in refused[:3])
@@ -170,7 +180,8 @@ def resume_point(run: RunDir, *, say: Callable[[str], None]) -> ResumePoint | No
                 f"nothing was changed; see trainkit ckpt verify {run.path}"
             )
         return None
-    return ResumePoint(path, load_checkpoint(path), _best_is_lost(folder, newest_good=path, say=say))
+    lost = _best_is_lost(folder, newest_good=path, say=say)
+    return ResumePoint(path, load_checkpoint(path), lost, run.read_info().get("config", {}))
 
 
 def _best_is_lost(folder: CheckpointFolder, *, newest_good: Path, say: Callable[[str], None]) -> bool:
@@ -260,7 +271,8 @@ def why_finished(run: RunDir, loaded: LoadedConfig, *, allowed: Sequence[str]) -
     more = stopping if early else loaded.config.training.epochs > completed
     if info.get("status") != "finished" or more:
         return None
-    check_changes({"config": info["config"], "progress": {"batches_completed": 0}}, loaded.resolved(), allowed=allowed)
+    at_its_end = {"config": info["config"], "progress": {"batches_completed": 0}}
+    check_changes(at_its_end, loaded.resolved(), allowed=allowed, accepted={})
     if early:
         return (
             f"{run.path}: early stopping ended it after {completed} epochs, nothing to do; to train it for longer: "

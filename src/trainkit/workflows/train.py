@@ -173,9 +173,9 @@ def set_up(
     """Data, model and state, at the start of the run or where a checkpoint was taken. Writes nothing."""
     notes: list[str] = []
     saved = None if point is None else point.saved
-    if saved is not None:
-        resuming.check_optimizer(saved, loaded.resolved())
-        notes = resuming.check_changes(saved, loaded.resolved(), allowed=allow_change)
+    if point is not None:
+        resuming.check_optimizer(point.saved, loaded.resolved())
+        notes = resuming.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
     load = partial(load_source, loaded.config, cache_dir=cache_root())
     with located(loaded), preparing(frontend.stop):
         source = examine(loaded, load=load, runs_dir=runs_dir).source

@@ -1,0 +1,153 @@
+"""Take one guarantee away, and a test must turn red: each patch is applied to a copy of the sources."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Saboteur:
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    """What must notice: arguments of pytest."""
+
+
+EXACT = "tests/resume/test_exact_resume.py -k test_stopped_at_each_step[3]"
+COMBINED = "tests/resume/test_exact_resume.py -k test_combinations"
+STATE = "tests/engine/test_state.py"
+COMMAND = "tests/resume/test_resume_command.py"
+SABOTEURS = [
+    Saboteur(
+        "no fsync", "durable.py", "            ops.fsync(self._descriptor)\n", "", "tests/checkpoint/test_power_loss.py"
+    ),
+    Saboteur(
+        "delete first",
+        "checkpoint.py",
+        "        path, entry = self._publish(",
+        "        self._delete(self._journal.entries)\n        path, entry = self._publish(",
+        "tests/checkpoint/test_save_errors.py",
+    ),
+    Saboteur(
+        "newest by name",
+        "journal.py",
+        "key=lambda entry: entry.sequence)), value",
+        "key=lambda entry: entry.name)), value",
+        "tests/checkpoint/test_retention.py",
+    ),
+    Saboteur(
+        "scheduler stepped after the save",
+        "state.py",
+        '            "progress": asdict(self.progress),\n',
+        '            "progress": {**asdict(self.progress), "steps_completed": self.progress.steps_completed - 1},\n',
+        EXACT,
+    ),
+    Saboteur("best not restored", "state.py", "            self.best = saved_best\n", "            pass\n", STATE),
+    Saboteur("metrics opened with w", "json_lines.py", "os.O_CREAT | os.O_APPEND", "os.O_CREAT | os.O_TRUNC", EXACT),
+    Saboteur(
+        "what a killed run had logged stays",
+        "recorders/jsonl.py",
+        "        self.lines.truncate_after(step, epochs=epochs)\n",
+        "",
+        f"{COMMAND} -k killed_before_its_first_checkpoint",
+    ),
+    Saboteur(
+        "exit 0 on SIGTERM",
+        "signals.py",
+        "        return 128 + (self.signum or 0)",
+        "        return 0",
+        "tests/resume/test_signals_in_phases.py -k test_a_signal_in_each_phase[training-4-Signals.SIGTERM]",
+    ),
+    Saboteur(
+        "dropout seeded once",
+        "engine.py",
+        '        seed_default_generators(plan.seed, "dropout", progress.steps_completed)\n        lr =',
+        '        if not kept:\n            seed_default_generators(plan.seed, "dropout", 0)\n        lr =',
+        EXACT,
+    ),
+    Saboteur(
+        "order from a stateful generator",
+        "seeding.py",
+        '    return torch.randperm(length, generator=generator(seed, "order", epoch))',
+        "    return torch.randperm(length)",
+        EXACT,
+    ),
+    Saboteur("totals not saved", "state.py", "asdict(self.totals)", "asdict(EpochTotals())", EXACT),
+    Saboteur(
+        "counter of the average not restored",
+        "state.py",
+        '        self.num_updates = state["num_updates"]\n',
+        "",
+        STATE,
+    ),
+    Saboteur("plateau not restored", "state.py", '((self.plateau, "plateau"), ', "(", STATE),
+    Saboteur(
+        "optimizer not restored", "state.py", '        self.optimizer.load_state_dict(state["optimizer"])\n', "", EXACT
+    ),
+    Saboteur(
+        "early stopping begins anew",
+        "state.py",
+        'self.early_stopping.epochs_without_improvement = saved["epochs_without_improvement"]',
+        "pass",
+        COMBINED,
+    ),
+    Saboteur("always from the start of the epoch", "engine.py", "start=progress.batches_completed", "start=0", EXACT),
+    Saboteur(
+        "a live run is taken over",
+        "rundir.py",
+        "        if locked is False or (locked is None and owner is not None):",
+        "        if False:",
+        f"{COMMAND} -k live_run",
+    ),
+    Saboteur(
+        "a NaN steps", "guard.py", "            return not bad", "            return True", "tests/engine/test_guard.py"
+    ),
+    Saboteur(
+        "a bad file is taken",
+        "checkpoint_file.py",
+        "    check_records(file, path, records, also=digest.update if digest else None)\n",
+        "",
+        "tests/checkpoint/test_damage.py",
+    ),
+    Saboteur(
+        "the newest, good or not",
+        "workflows/resume.py",
+        "    path, skipped = folder.newest_good()\n",
+        "    path, skipped = folder.last(), []\n",
+        f"{COMMAND} -k takes_the_newest_good_one",
+    ),
+    Saboteur(
+        "changed data pass",
+        "workflows/resume.py",
+        "    if changes:\n        raise",
+        "    if False:\n        raise",
+        COMMAND,
+    ),
+]
+
+
+@pytest.mark.parametrize("saboteur", SABOTEURS, ids=lambda saboteur: saboteur.name)
+def test_is_caught(tmp_path, saboteur):
+    shutil.copytree(REPOSITORY / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    file = tmp_path / "src" / "trainkit" / saboteur.file
+    text = file.read_text()
+    assert text.count(saboteur.old) == 1, f"{saboteur.file} reads otherwise now: renew the patch"
+    file.write_text(text.replace(saboteur.old, saboteur.new))
+    path, _, keyword = saboteur.tests.partition(" -k ")
+    chosen = [f"{path}::{keyword}"] if "[" in keyword else [path, *(["-k", keyword] if keyword else [])]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=line", *chosen]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, f"nobody noticed:\n{done.stdout}\n{done.stderr}"
+    assert " failed" in done.stdout
