@@ -38,7 +38,8 @@ def catch_stop_signals(on_first: Callable[[str], None] | None = None) -> Iterato
     """Turn the first stop signal into a flag; a second SIGINT ends the process at once.
 
     Ending at once does no harm: every file is whole or absent at any instant (``durable``). Outside the main thread,
-    where Python allows no handlers, nothing is caught.
+    where Python allows no handlers, nothing is caught. Deep code that only asks whether to stop raises Interrupted
+    without knowing the signal: it gets the signal's exit code here.
     """
     request = StopRequest()
 
@@ -57,6 +58,10 @@ def catch_stop_signals(on_first: Callable[[str], None] | None = None) -> Iterato
     before = {signum: signal.signal(signum, handle) for signum in STOP_SIGNALS}
     try:
         yield request
+    except Interrupted as error:
+        if request():
+            error.exit_code = request.exit_code
+        raise
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
