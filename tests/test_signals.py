@@ -30,9 +30,12 @@ def test_a_signal_is_a_flag(name, code):
 
 
 def test_deep_code_that_only_asks_gets_the_right_code():
-    with pytest.raises(Interrupted) as caught, catch_stop_signals():
+    def work():
         os.kill(os.getpid(), signal.SIGTERM)
         raise Interrupted("stopped while the images were being prepared", 130)
+
+    with pytest.raises(Interrupted) as caught, catch_stop_signals():
+        work()
     assert caught.value.exit_code == 143
 
 

@@ -248,13 +248,16 @@ class Plateau:
     def state_dict(self) -> dict[str, Any]:
         return {
             "lr": self.lr,
+            "base_lr": self.base_lr,
             "best": self.best,
             "num_bad_epochs": self.num_bad_epochs,
             "cooldown_left": self.cooldown_left,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.lr = state["lr"]
+        # Where the run goes on with another learning rate, what was taken off stays taken off.
+        same = state["base_lr"] == self.base_lr
+        self.lr = state["lr"] if same else self.base_lr * (state["lr"] / state["base_lr"])
         self.best = state["best"]
         self.num_bad_epochs = state["num_bad_epochs"]
         self.cooldown_left = state["cooldown_left"]

@@ -123,6 +123,15 @@ def test_average_and_plateau_come_back():
     assert state.ema.num_updates == other.ema.num_updates == 2
 
 
+def test_a_plateau_keeps_its_reductions_at_another_learning_rate():
+    before, after = (Plateau(monitor="val_loss", mode="min", base_lr=lr, factor=0.5, patience=0) for lr in (0.1, 0.4))
+    for value in (1.0, 2.0, 2.0):
+        before.step(value)
+    assert before.apply(0.1) == pytest.approx(0.025)
+    after.load_state_dict(before.state_dict())
+    assert after.apply(0.4) == pytest.approx(0.1)
+
+
 def test_fields_that_another_version_did_not_have():
     state = make_state()
     saved = state.state_dict()

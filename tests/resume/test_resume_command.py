@@ -239,6 +239,20 @@ class TestChanges:
         with pytest.raises(CheckpointError, match="saved with optimizer sgd, the config has adam"):
             resume(stopped.path, overrides=["optimizer=adam"], allow_change=["optimizer"], frontend=frontend())
 
+    @pytest.mark.parametrize(
+        ("optimizer", "change"), [("adam", "amsgrad=true"), ("rmsprop", "momentum=0.9"), ("rmsprop", "centered=true")]
+    )
+    def test_a_knob_that_needs_more_state_is_refused(self, tmp_path, optimizer, change):
+        with pytest.raises(Interrupted):
+            train(load(tmp_path, MLP, f"optimizer={optimizer}"), runs_dir=tmp_path / "r", frontend=frontend(stop_at=3))
+        with pytest.raises(CheckpointError, match="its state lacks what that needs"):
+            resume(
+                runs_dir=tmp_path / "r",
+                overrides=[f"optimizer.{change}"],
+                allow_change=["optimizer"],
+                frontend=frontend(),
+            )
+
     def test_batches_cannot_change_in_the_middle_of_an_epoch(self, stopped):
         overrides, allowed = ["training.batch_size=100"], ["training.batch_size"]
         with pytest.raises(UserError, match="cannot change in the middle of an epoch"):

@@ -316,10 +316,18 @@ def other_surroundings(saved: Mapping[str, Any], choices: Mapping[str, Choice]) 
 
 
 def check_optimizer(saved: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
-    """Raises CheckpointError where the optimizer is of another type: its state would mean something else."""
-    before, after = saved["config"]["optimizer"]["type"], resolved["optimizer"]["type"]
-    if before != after:
+    """Raises CheckpointError where the optimizer's state cannot be used: of another type, or without a part."""
+    before, after = saved["config"]["optimizer"], resolved["optimizer"]
+    advice = "go on with the same optimizer, or start from the weights with --init-from"
+    if before["type"] != after["type"]:
         raise CheckpointError(
-            f"the checkpoint was saved with optimizer {before}, the config has {after}: its state cannot be used; "
-            "go on with the same optimizer, or start from the weights with --init-from"
+            f"the checkpoint was saved with optimizer {before['type']}, the config has {after['type']}: "
+            f"its state cannot be used; {advice}"
         )
+    # For these knobs PyTorch keeps a tensor that the state has only if they were on from the start.
+    for knob in ("amsgrad", "centered", *(["momentum"] if after["type"] == "rmsprop" else [])):
+        if after.get(knob) and not before.get(knob):
+            raise CheckpointError(
+                f"optimizer.{knob}: {before.get(knob)} in the checkpoint, {after[knob]} in the config: its state lacks "
+                f"what that needs; {advice}"
+            )
