@@ -1,8 +1,8 @@
 """Run by a test as a process of its own, which forks one child per order: the real command line, torch imported once.
 
 Reads lines of JSON: {"arguments": [...], "cwd", "said", "environment", "crash", "seconds", "signal", "phase", "at",
-"times", "naive"}. A child runs ``trainkit ARGUMENTS``. It kills itself at the point ``crash`` of ``file_layers``, or the
-parent kills it after ``seconds``, or it sends itself ``signal`` at a ``phase``. It adds the step of each checkpoint to
+"times", "naive"}. A child runs ``trainkit ARGUMENTS``. It kills itself at the point ``crash`` of ``file_layers``,
+or its parent kills it after ``seconds``, or it sends itself ``signal`` at a ``phase``. It adds the step of each checkpoint to
 the file ``said`` once it is saved. Answers with the exit status of each child.
 """
 
