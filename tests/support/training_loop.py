@@ -2,8 +2,8 @@
 
 Reads lines of JSON: {"arguments": [...], "cwd", "said", "environment", "crash", "seconds", "signal", "phase", "at",
 "times", "naive"}. A child runs ``trainkit ARGUMENTS``. It kills itself at the point ``crash`` of ``file_layers``,
-or its parent kills it after ``seconds``, or it sends itself ``signal`` at a ``phase``. It adds the step of each checkpoint to
-the file ``said`` once it is saved. Answers with the exit status of each child.
+or its parent kills it after ``seconds``, or it sends itself ``signal`` at a ``phase``. It adds the step of each
+checkpoint to the file ``said`` once it is saved. Answers with the exit status of each child.
 """
 
 import json
