@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "trainkit"
 FLOORS = [
-    {"errors", "config", "durable", "json_lines", "processes", "rundir", "signals"},
+    {"errors", "config", "durable", "hashing", "json_lines", "processes", "rundir", "signals"},
     {
         "device",
         "seeding",

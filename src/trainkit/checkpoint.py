@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -178,8 +179,7 @@ class CheckpointFolder:
             state["saved"] = {"folder": self._journal.folder, **entry.description()}
             with durable.Draft(path, needed=needed, intact=_INTACT) as draft:
                 write_state(state, draft)
-                draft.finish()
-                _check_written(draft)
+                draft.finish(meanwhile=partial(_check_written, draft))
                 try:
                     draft.publish(overwrite=False)
                 except FileExistsError:  # somebody else's file, made in this moment
@@ -249,6 +249,7 @@ def write_state(state: Mapping[str, Any], draft: durable.Draft) -> None:
 
 
 def _check_written(draft: durable.Draft) -> None:
+    """Open the file again and check it as a load does."""
     try:
         with open_regular(draft.temporary) as file:
             outline = read_archive(file, draft.temporary)

@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import json
 import math
 import os
 import re
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from trainkit.errors import TrainkitError
+from trainkit.hashing import HashBehind
 from trainkit.processes import Process, is_alive, this_process
 
 try:
@@ -51,8 +51,6 @@ _REASONS = {
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 # A temporary file of another machine cannot be checked for life; untouched for this long, nobody writes it.
 _FOREIGN_TEMP_SECONDS = 24 * 3600.0
-# Below this a thread costs more than it saves.
-_HASHED_BESIDE = 1 << 20
 _TEMP_NAME = re.compile(r"\.(?P<name>.+)\.(?P<owner>[0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")
 _temp_numbers = itertools.count()
 
@@ -140,9 +138,9 @@ class Draft:
         self.failure: WriteError | None = None
         self._needed = needed
         self._intact = intact
-        self._hash = hashlib.sha256()
         name = f".{self.path.name}.{this_process().token}-{next(_temp_numbers)}.tmp"
         self.temporary = self.path.with_name(name)
+        self._hash = HashBehind(self.temporary)
         self._descriptor: int | None = None
         self._exists = False
         with self._reporting():
@@ -151,7 +149,8 @@ class Draft:
 
     @property
     def sha256(self) -> str:
-        return self._hash.hexdigest()
+        with self._reporting():
+            return self._hash.hexdigest()
 
     def write(self, data: Buffer) -> int:
         """Append ``data``, all of it. After a failure every further call fails alike and writes nothing."""
@@ -159,23 +158,35 @@ class Draft:
             raise self.failure
         assert self._descriptor is not None, "written after finish()"
         view = memoryview(data).cast("B")
-        with self._reporting(len(view)), self._hashing(view):
+        with self._reporting(len(view)):
             done = 0
             while done < len(view):
                 done += ops.write(self._descriptor, view[done:])
         self.size += len(view)
+        self._hash.written(view, self.size)
         return len(view)
 
     def flush(self) -> None:
         """Nothing is buffered here; part of the protocol of binary files."""
 
-    def finish(self) -> None:
-        """Bring the bytes to the device and close. A failed fsync may have dropped them: it is never tried again."""
+    def finish(self, *, meanwhile: Callable[[], None] | None = None) -> None:
+        """Bring the bytes to the device and close. A failed fsync may have dropped them: it is never tried again.
+
+        ``meanwhile`` runs while the device works; what it raises is raised once that is done.
+        """
         if self.failure is not None:
             raise self.failure
         assert self._descriptor is not None, "finished twice"
         with self._reporting():
-            ops.fsync(self._descriptor)
+            if meanwhile is None:
+                ops.fsync(self._descriptor)
+            else:
+                with ThreadPoolExecutor(1) as pool:
+                    synced = pool.submit(ops.fsync, self._descriptor)
+                    try:
+                        meanwhile()
+                    finally:
+                        synced.result()
             descriptor, self._descriptor = self._descriptor, None
             ops.close(descriptor)
 
@@ -201,6 +212,7 @@ class Draft:
 
     def discard(self) -> None:
         """Close and remove what is left of the draft; nothing where it was published."""
+        self._hash.stop()
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
@@ -209,20 +221,6 @@ class Draft:
             self._exists = False
             with contextlib.suppress(OSError):
                 ops.unlink(str(self.temporary))
-
-    @contextlib.contextmanager
-    def _hashing(self, view: memoryview) -> Iterator[None]:
-        """Hash large pieces beside the write: both leave the interpreter to others, and each takes half of a save."""
-        if len(view) < _HASHED_BESIDE:
-            self._hash.update(view)
-            yield
-            return
-        thread = threading.Thread(target=self._hash.update, args=(view,))
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()  # the caller may reuse the memory
 
     @contextlib.contextmanager
     def _reporting(self, more_bytes: int = 0) -> Iterator[None]:

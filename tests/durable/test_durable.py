@@ -56,10 +56,16 @@ def test_the_order_of_the_calls(tmp_path):
 def test_the_hash_is_of_what_was_written(tmp_path):
     import hashlib
 
-    data = os.urandom(3 << 20)
+    data = os.urandom(9_000_001)
     with durable.open_for_replace(tmp_path / "a") as draft:
-        draft.write(data[:5])
-        draft.write(memoryview(data)[5:])
+        for begin, end in (
+            (0, 5),
+            (5, 2_000_000),
+            (2_000_000, 2_000_001),
+            (2_000_001, 8_999_999),
+            (8_999_999, 9_000_001),
+        ):
+            draft.write(memoryview(data)[begin:end])
     assert draft.sha256 == hashlib.sha256(data).hexdigest()
     assert draft.size == len(data)
     assert (tmp_path / "a").read_bytes() == data
