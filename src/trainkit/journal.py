@@ -162,8 +162,8 @@ def with_uncommitted(folder: str | Path, journal: Journal | None) -> tuple[Journ
                     found.setdefault(owner, []).append(entry)
     if journal is not None:
         identity = journal.folder
-    elif found:  # the folder's own files are those of its newest save; others were copied here
-        identity = max(found, key=lambda owner: (len(found[owner]), max(entry.sequence for entry in found[owner])))
+    elif found:
+        identity = _own(folder, found)
         notes.append(f"{JOURNAL_NAME} was missing or damaged: rebuilt from {len(found[identity])} files")
     else:
         identity = new_journal().folder
@@ -173,6 +173,16 @@ def with_uncommitted(folder: str | Path, journal: Journal | None) -> tuple[Journ
             notes.append(f"{entry.name} was saved but not yet in {JOURNAL_NAME}: added")
     ordered = tuple(sorted(entries.values(), key=lambda entry: (entry.sequence, entry.step)))
     return Journal(identity, ordered, _best(ordered, journal)), notes
+
+
+def _own(folder: Path, found: Mapping[str, Sequence[Entry]]) -> str:
+    """Whose files are the folder's own: those that its pointers name, else the most; others were copied here."""
+    owners = {entry.name: owner for owner, entries in found.items() for entry in entries}
+    for pointer in ("last", "best"):
+        target = read_pointer(folder / pointer)
+        if target is not None and target.name in owners:
+            return owners[target.name]
+    return max(found, key=lambda owner: (len(found[owner]), max(entry.sequence for entry in found[owner])))
 
 
 def _best(entries: Sequence[Entry], journal: Journal | None) -> str | None:

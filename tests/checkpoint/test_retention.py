@@ -163,7 +163,7 @@ class Retention(RuleBasedStateMachine):
         for number, path in enumerate(sorted(self.path.glob("*.pth"))):
             os.utime(path, (self.clock - number, self.clock - number))
 
-    # A folder that lost its journal takes the majority's identity; the model does not follow what damage does to that.
+    # A folder that lost its journal is known by what its pointers name; damage to that is not followed here.
     @precondition(lambda self: self.saves and not any(one.damaged for one in self.saves))
     @rule(torn=st.booleans())
     def journal_is_lost(self, torn: bool) -> None:

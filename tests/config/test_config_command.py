@@ -131,7 +131,7 @@ def test_list_works_from_an_installed_package(tmp_path: Path) -> None:
     """A wheel holds the configs as ``trainkit/configs``."""
     site = tmp_path / "site"
     shutil.copytree(PACKAGE, site / "trainkit", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(folder(), site / "trainkit" / "configs")
+    shutil.copytree(folder(), site / "trainkit" / "configs", dirs_exist_ok=True)
     done = run("config", "list", cwd=tmp_path, source=site)
     lines = done.stdout.splitlines()
     assert len(lines) == len(shipped())
