@@ -49,7 +49,7 @@ SGD = "optimizer={type: sgd, lr: 0.05, momentum: 0.9, nesterov: true}"
 EMA = "training.ema={decay: 0.9}"
 CLIP = "training.clip_grad_norm=0.5"
 PARTS = "training.accumulation_steps=3"
-PATIENCE = "training.early_stopping={patience: 1, min_delta: 0.02}"
+PATIENCE = "training.early_stopping={patience: 2, min_delta: 1.0}"
 PLATEAU = "scheduler={type: reduce_on_plateau, patience: 0, threshold: 0.5, factor: 0.5}"
 BF16 = "training.precision=bf16"
 
@@ -97,7 +97,7 @@ def check_combination(tmp_path, text, overrides, *, stops):
 
 @pytest.mark.parametrize("overrides", COMBINATIONS, ids=" ".join)
 def test_combinations(tmp_path, overrides):
-    check_combination(tmp_path, MLP, overrides, stops=[4, 7, 12])
+    check_combination(tmp_path, MLP, overrides, stops=[4, 7, 12, 17])
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ class SkipNonFinite(Section):
     """Leave out steps with a NaN or Inf, up to a limit."""
 
     type: Literal["skip"]
-    limit: Count = Field(10, description="Number of skipped steps at which the run stops.")
+    limit: Count = Field(10, description="Steps that may be left out over the run; the next one stops it.")
 
 
 NonFinite = Annotated[StopOnNonFinite | SkipNonFinite, Field(discriminator="type"), ShortForm]
