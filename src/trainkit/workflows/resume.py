@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from trainkit import durable
 from trainkit.archive import DamagedFile
 from trainkit.checkpoint import CheckpointFolder, load_checkpoint
 from trainkit.checkpoint_file import inspect_checkpoint
 from trainkit.config import LoadedConfig
 from trainkit.data.fingerprints import describe_changes
-from trainkit.device import Choice
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.journal import follow_pointer, known_sha256
 from trainkit.rundir import RunDir, list_runs, newest_run
@@ -299,20 +296,6 @@ def best_or_newest(folder: CheckpointFolder, *, say: Callable[[str], None]) -> P
     if best is not None:
         say(f"warning: {best.name}, the best, is damaged since it was saved ({reason}); {newest.name} takes its place")
     return newest
-
-
-def other_surroundings(saved: Mapping[str, Any], choices: Mapping[str, Choice]) -> list[str]:
-    """What is not as it was when the checkpoint was saved, and may change the last bits of the numbers."""
-    now = {name: choices[name].value for name in ("device", "threads", "precision") if name in choices}
-    then = {name: saved["choices"][name]["value"] for name in now if name in saved["choices"]}
-    versions = {"torch": torch.__version__}
-    pairs = [(name, then[name], now[name]) for name in then]
-    pairs += [(name, saved["versions"][name], version) for name, version in versions.items()]
-    return [
-        f"{name} is {after}, and was {before} when the checkpoint was saved: the last bits of the numbers may differ"
-        for name, before, after in pairs
-        if before != after
-    ]
 
 
 def check_optimizer(saved: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:

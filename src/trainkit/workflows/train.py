@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from trainkit.build.data import load_source
-from trainkit.build.training import build_schedule_for, build_state
+from trainkit.build.training import build_state
 from trainkit.checkpoint import CheckpointFolder, load_checkpoint
-from trainkit.config import LoadedConfig, config_from_dict, load_config
+from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Outcome, Recorder, fit
-from trainkit.errors import CheckpointError, Interrupted, ProblemsError, TrainkitError
+from trainkit.errors import Interrupted, TrainkitError
 from trainkit.recorders.fanout import Fanout
 from trainkit.recorders.jsonl import JsonlRecorder
 from trainkit.recorders.tensorboard import require_tensorboard
@@ -26,8 +26,8 @@ from trainkit.rundir import RunDir, create_run
 from trainkit.signals import StopRequest
 from trainkit.state import TrainState
 from trainkit.state_dicts import check_fits
-from trainkit.weights import load_weights_file, match_weights
 from trainkit.workflows import resume as resuming
+from trainkit.workflows.beginning import other_surroundings, schedule_changes, start_from_weights
 from trainkit.workflows.check import examine
 from trainkit.workflows.compilation import compiled
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
@@ -200,7 +200,7 @@ def set_up(
         if point is not None and point.best_is_lost:
             state.best.value = state.best.epoch = None
         notes += schedule_changes(saved, state, steps_per_epoch=batches.batches_per_epoch)
-        notes += resuming.other_surroundings(saved, experiment.choices)
+        notes += other_surroundings(saved, experiment.choices)
     for note in (*experiment.data.notes, *notes):
         frontend.say(f"note: {note}")
     for name, choice in experiment.choices.items():
@@ -220,43 +220,6 @@ def preparing(stop: StopRequest) -> Iterator[None]:
         raise stop.error(f"{str(error).removeprefix('stopped ')}; no step was taken") from error
     if stop():
         raise stop.error("before the first step; nothing was written")
-
-
-def schedule_changes(saved: Mapping[str, Any], state: TrainState, *, steps_per_epoch: int) -> list[str]:
-    """What a changed config does to the learning rate from here on: the first step of the old run that differs."""
-    config = config_from_dict(saved["config"], where="checkpoint")
-    try:
-        before = build_schedule_for(config, steps_per_epoch=steps_per_epoch)
-    except ProblemsError:  # an epoch has another number of steps now, too few for the old schedule
-        return ["the schedule is another one now"]
-    first = state.progress.steps_completed
-    for step in range(first, max(first + 1, config.training.epochs * steps_per_epoch)):
-        old, new = before.lr_at(step), state.schedule.lr_at(step)
-        if old != new:
-            return [f"the schedule is another one now: at step {step} the learning rate is {new:.4g}, not {old:.4g}"]
-    return []
-
-
-def start_from_weights(state: TrainState, path: Path, *, say: Callable[[str], None]) -> None:
-    """Take over the weights of a file that fit by name and shape, and say which do not.
-
-    Raises:
-        CheckpointError: none fits.
-    """
-    weights = load_weights_file(path)
-    report = match_weights(weights, state.model)
-    say(f"weights: {len(report.matched)} of {len(state.model.state_dict())} tensors taken from {path}")
-    shapes = [f"{name} ({theirs} in the file, {ours} in the model)" for name, theirs, ours in report.wrong_shape]
-    for what, names in (("missing", report.missing), ("unexpected", report.unexpected), ("wrong shape", shapes)):
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            say(f"weights: {what}: {', '.join(names[:5])}{more}")
-    if not report.matched:
-        raise CheckpointError(f"{path}: none of its {len(weights)} tensors fits the model by name and shape")
-    own = state.model.state_dict()
-    state.model.load_state_dict(own | {name: weights[name].to(own[name].dtype) for name in report.matched})
-    if state.ema is not None:
-        state.ema.model.load_state_dict(state.model.state_dict())
 
 
 @contextmanager
