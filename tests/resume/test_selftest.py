@@ -52,7 +52,7 @@ def test_the_command(tmp_path):
     assert found["passed"] is True
     assert found["digest"] == found["killed_digest"]
     assert len(found["kills"]) == 2
-    assert found["steps"] == 3 * 63
+    assert found["steps"] == 3 * 65
 
 
 @pytest.mark.slow
