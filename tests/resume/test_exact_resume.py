@@ -73,7 +73,7 @@ SLOW_COMBINATIONS = [
         ["optimizer=adamw", SGD, "optimizer=adam", "optimizer=rmsprop", "optimizer=adagrad"] * 5,
         [
             "scheduler=cosine",
-            "scheduler={type: one_cycle}",
+            "scheduler={type: one_cycle, cycle_momentum: false}",
             PLATEAU,
             "scheduler={type: step, step_size: 1ep}",
             "scheduler={type: exponential}",
