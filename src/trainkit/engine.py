@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.data.batches import Batch
-from trainkit.guard import Guard
+from trainkit.guard import Guard, any_non_finite
 from trainkit.losses import Loss
 from trainkit.metrics import ClassificationMetrics, RegressionMetrics
 from trainkit.seeding import seed_default_generators
-from trainkit.state import EpochTotals, Progress, TrainState, gradients, set_learning_rate
+from trainkit.state import EpochTotals, Progress, TrainState, set_learning_rate
 
 Unit = Literal["epochs", "steps", "minutes"]
 Outcome = Literal["finished", "early stopping", "interrupted"]
@@ -195,14 +195,13 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     loss, weight, outputs = compute_gradients(state, plan, batch)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
-    grads = gradients(state.model)
-    norm = torch.nn.utils.get_total_norm(grads)
-    if plan.clip_grad_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), plan.clip_grad_norm, norm)
-    if plan.clip_grad_value is not None:
-        torch.nn.utils.clip_grad_value_(state.model.parameters(), plan.clip_grad_value)
-    overflow = state.scaler is not None and overflows(state.scaler, loss, norm)
-    taken = not overflow and guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
+    grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
+    overflow = state.scaler is not None and overflows(state.scaler, loss, any_non_finite(grads))
+    taken = not overflow and guard.allows(loss, grads, batch=batch, progress=state.progress, lr=lr)
+    if taken and plan.clip_grad_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.parameters, plan.clip_grad_norm)
+    if taken and plan.clip_grad_value is not None:
+        torch.nn.utils.clip_grad_value_(state.parameters, plan.clip_grad_value)
     if taken:
         state.optimizer.step()
         if state.ema is not None:
@@ -215,12 +214,12 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     return StepResult(loss, weight, outputs, batch.targets, taken)
 
 
-def overflows(scaler: torch.amp.GradScaler, loss: Tensor, norm: Tensor) -> bool:
+def overflows(scaler: torch.amp.GradScaler, loss: Tensor, bad: Tensor) -> bool:
     """Whether the scaled gradients were too large for fp16: the step is left out and the scale halved, as is usual.
 
     At a scale of 1 nothing is left to halve, and the gradients themselves are at fault.
     """
-    return math.isfinite(loss.item()) and not math.isfinite(norm.item()) and scaler.get_scale() > 1
+    return math.isfinite(loss.item()) and bad.item() != 0 and scaler.get_scale() > 1
 
 
 def restore_buffers(model: nn.Module, before: Sequence[Tensor]) -> None:
@@ -274,13 +273,14 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
 
     state.optimizer.step(closure)  # type: ignore[arg-type]
     loss, weight, outputs = evaluations[0]
-    norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
+    with torch.no_grad():
+        norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
     if not torch.isfinite(norm + loss):
         # The line search has walked off: back to where it started, before the guard has its say.
         with torch.no_grad():
             torch._foreach_copy_(list(state.model.parameters()), before)
         state.optimizer.state.clear()
-    taken = guard.allows(loss, norm, batch=batch, progress=state.progress, lr=lr)
+    taken = guard.allows(loss, [norm], batch=batch, progress=state.progress, lr=lr)
     if not taken:
         restore_buffers(state.model, buffers)
     elif state.ema is not None:

@@ -60,26 +60,25 @@ class Guard:
         self.halted = torch.zeros((), device=device)
         self.verdicts: deque[Verdict] = deque()
 
-    def allows(self, loss: Tensor, norm: Tensor, *, batch: Batch, progress: Progress, lr: float) -> bool:
+    def allows(self, loss: Tensor, tensors: list[Tensor], *, batch: Batch, progress: Progress, lr: float) -> bool:
         """Whether the optimizer may step; a step that it may not take is counted in ``progress``.
 
         Args:
             loss: the batch's mean loss, ().
-            norm: a norm over all gradients, (); NaN or Inf if any element is.
+            tensors: the gradients.
 
         Raises:
             NonFiniteError: at a bad step, unless it may be skipped.
         """
-        if self.buffers:  # 0 where all are finite, else NaN
-            norm = norm + 0 * torch.stack(torch._foreach_norm(self.buffers, math.inf)).sum()
+        bad = any_non_finite([*tensors, *self.buffers])
         if not self.on_device:
-            bad = not (math.isfinite(loss.item()) and math.isfinite(norm.item()))
-            if bad and progress.steps_skipped >= self.skip_limit:
-                verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, norm, None)
+            skip = not math.isfinite(loss.item()) or bad.item() != 0
+            if skip and progress.steps_skipped >= self.skip_limit:
+                verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, bad, None)
                 raise self._error(verdict, progress.steps_skipped)
-            progress.steps_skipped += bad
-            return not bad
-        self.halted = torch.maximum(self.halted, (~torch.isfinite(loss + norm)).float())
+            progress.steps_skipped += skip
+            return not skip
+        self.halted = torch.maximum(self.halted, torch.maximum(bad.squeeze(), (~torch.isfinite(loss)).float()))
         self.optimizer.found_inf = self.halted  # type: ignore[attr-defined]
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         flag = torch.empty((), pin_memory=True).copy_(self.halted, non_blocking=True)
@@ -120,3 +119,14 @@ class Guard:
             "The weights are those of the step before. A lower optimizer.lr, training.clip_grad_norm or a warm-up "
             "(scheduler.warmup) often helps; training.on_non_finite: skip leaves out single bad batches"
         )
+
+
+def any_non_finite(tensors: list[Tensor]) -> Tensor:
+    """1 where an element of any tensor is NaN or Inf, else 0: float32 (1,) on their device, without a sync.
+
+    The kernel of PyTorch's GradScaler, with a scale of 1, which changes nothing: 7 us for the gradients of a small
+    network on the CPU, against 27 for ``get_total_norm``.
+    """
+    found = torch.zeros(1, device=tensors[0].device)
+    torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, torch.ones(1, device=found.device))
+    return found
