@@ -115,7 +115,11 @@ SABOTEURS = [
         f"{COMMAND} -k live_run",
     ),
     Saboteur(
-        "a NaN steps", "guard.py", "            return not bad", "            return True", "tests/engine/test_guard.py"
+        "a NaN steps",
+        "guard.py",
+        "            return not skip",
+        "            return True",
+        "tests/engine/test_guard.py",
     ),
     Saboteur(
         "a flipped bit is taken",
