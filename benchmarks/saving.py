@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from trainkit.checkpoint import CheckpointFolder
+from trainkit.checkpoints.folder import CheckpointFolder
 
 
 def bare(path: Path, state: dict[str, object]) -> float:

@@ -190,7 +190,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where a checkpoint was taken. The caller has checked that it fits (``checkpoint.check_fits``)."""
+        """Continue where a checkpoint was taken. The caller has checked that it fits (``state_dicts.check_fits``)."""
         self.model.load_state_dict(state["model"])
         # Tensors come from the checkpoint, hyperparameters from the config: they may have been changed on purpose.
         # What the schedule moves stays where the last step left it, until the next one.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from trainkit import durable
-from trainkit.checkpoint import load_checkpoint
+from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.config import load_config
 from trainkit.errors import CheckpointError, DataError, Interrupted, TrainkitError, UserError
 from trainkit.signals import StopRequest

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainkit.checkpoints.weights import read_safetensors
 from trainkit.errors import UserError
 from trainkit.exports import formats
 from trainkit.exports.formats import ExportError, onnx_bytes, pt2_bytes, safetensors_bytes, torchscript_bytes
 from trainkit.exports.program import build_program
 from trainkit.models.network import Network
-from trainkit.weights import read_safetensors
 
 IMAGES = {
     "kind": "image",

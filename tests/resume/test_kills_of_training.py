@@ -13,10 +13,10 @@ import pytest
 from engine_runs import MLP, differences
 from real_processes import ForkServer
 
-from trainkit.checkpoint import CheckpointFolder
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.verification import verify
 from trainkit.errors import TrainkitError
 from trainkit.rundir import RunDir, newest_run
-from trainkit.verification import verify
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs fork and SIGKILL")
 

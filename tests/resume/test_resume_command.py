@@ -13,7 +13,8 @@ import pytest
 import torch
 from engine_runs import CNN, MLP, STEPS, Said, differences, frontend, load, train_with_stops
 
-from trainkit.checkpoint import CheckpointFolder, load_checkpoint
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
 from trainkit.json_lines import read_json_lines
 from trainkit.rundir import RunDir, RunLocked, list_runs, newest_run

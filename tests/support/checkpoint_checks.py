@@ -5,12 +5,13 @@ from pathlib import Path
 import torch
 
 from trainkit import durable
-from trainkit.archive import DamagedFile
-from trainkit.checkpoint import CheckpointFolder, load_checkpoint, write_state
-from trainkit.checkpoint_file import inspect_checkpoint
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.inspection import inspect_checkpoint
+from trainkit.checkpoints.journal import POINTERS, Entry, Journal, commit, follow_pointer, new_journal, read_journal
+from trainkit.checkpoints.serialization import load_checkpoint, write_state
+from trainkit.checkpoints.state_dicts import plain_state
 from trainkit.errors import TrainkitError
-from trainkit.journal import POINTERS, Entry, Journal, commit, follow_pointer, new_journal, read_journal
-from trainkit.state_dicts import plain_state
 
 
 def tiny_state(step: int) -> dict:

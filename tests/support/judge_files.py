@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from trainkit.archive import DamagedFile
-from trainkit.checkpoint import load_checkpoint
-from trainkit.weights import load_weights_file
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.weights import load_weights_file
 
 
 def megabytes(field: str) -> float:

@@ -15,7 +15,7 @@ import file_layers
 import torch
 from checkpoint_checks import NaiveFolder, save
 
-from trainkit.checkpoint import CheckpointFolder
+from trainkit.checkpoints.folder import CheckpointFolder
 
 torch.set_num_threads(1)  # a forked child has no other threads
 

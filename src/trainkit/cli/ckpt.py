@@ -20,8 +20,8 @@ def verify(
 ) -> None:
     """Read every byte of each file and say OK, BAD (why) or UNCOMMITTED. Exit code 1 where any is BAD."""
     from trainkit import console
+    from trainkit.checkpoints.verification import verify as verdicts_of
     from trainkit.errors import UserError
-    from trainkit.verification import verify as verdicts_of
 
     found = []
     for path in paths:
@@ -45,9 +45,9 @@ def list_checkpoints(
 ) -> None:
     """List what is committed, oldest first, with step, epoch and score. Does not read the files themselves."""
     from trainkit import console
+    from trainkit.checkpoints.journal import read_journal, with_uncommitted
+    from trainkit.checkpoints.verification import checkpoint_folder
     from trainkit.errors import UserError
-    from trainkit.journal import read_journal, with_uncommitted
-    from trainkit.verification import checkpoint_folder
 
     folder = checkpoint_folder(path)
     journal = read_journal(folder) or with_uncommitted(folder, None)[0]

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from trainkit.build.training import build_schedule_for
+from trainkit.checkpoints.weights import load_weights_file, match_weights
 from trainkit.config import config_from_dict
 from trainkit.device import Choice
 from trainkit.errors import CheckpointError, ProblemsError
 from trainkit.state import TrainState
-from trainkit.weights import load_weights_file, match_weights
 
 
 def schedule_changes(saved: Mapping[str, Any], state: TrainState, *, steps_per_epoch: int) -> list[str]:

@@ -19,7 +19,7 @@ import torch
 
 from trainkit.build.model import is_convolutional
 from trainkit.build.training import build_state
-from trainkit.checkpoint import CheckpointFolder, checkpoint_name
+from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
 from trainkit.data.batches import Batch
 from trainkit.engine import Plan, compute_gradients, evaluate, train_step

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from trainkit import durable
 from trainkit.build.model import build_loss_for
-from trainkit.checkpoint import check_fits, load_checkpoint
+from trainkit.checkpoints.journal import follow_pointer
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
 from trainkit.data.front import apply_front, decode_image, front_from_json
 from trainkit.errors import TrainkitError, UserError
-from trainkit.journal import follow_pointer
 from trainkit.reports.evaluation import ClassificationReport, RegressionReport, Report, build_report
 from trainkit.reports.evaluation_plots import (
     WrongSample,

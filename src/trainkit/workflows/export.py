@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.build.data import load_source
-from trainkit.checkpoint import check_fits, load_checkpoint
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import config_from_dict
 from trainkit.config.schema.data import Csv
 from trainkit.data.front import apply_front, decode_image, front_from_json

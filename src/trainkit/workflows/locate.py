@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from trainkit.checkpoint import CheckpointFolder
+from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.errors import CheckpointError
 from trainkit.rundir import list_runs
 

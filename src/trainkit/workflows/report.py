@@ -11,7 +11,7 @@ import torch
 
 from trainkit import durable
 from trainkit.build.model import build_loss_for
-from trainkit.checkpoint import check_fits
+from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.data.batches import Batches
 from trainkit.errors import TrainkitError, UserError
 from trainkit.json_lines import read_json_lines

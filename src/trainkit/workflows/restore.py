@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from trainkit.build.model import build_model, is_channels_last
-from trainkit.checkpoint import check_fits, load_checkpoint
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import Csv

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from trainkit import durable
-from trainkit.archive import DamagedFile
-from trainkit.checkpoint import CheckpointFolder, load_checkpoint
-from trainkit.checkpoint_file import inspect_checkpoint
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.inspection import inspect_checkpoint
+from trainkit.checkpoints.journal import follow_pointer, known_sha256
+from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.config import LoadedConfig
 from trainkit.data.fingerprints import describe_changes
 from trainkit.errors import CheckpointError, TrainkitError, UserError
-from trainkit.journal import follow_pointer, known_sha256
 from trainkit.rundir import RunDir, list_runs, newest_run
 
 # Keys that change what is written down, where, or how fast, but not what is trained.

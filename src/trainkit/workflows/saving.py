@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import trainkit
-from trainkit.checkpoint import CheckpointFolder, checkpoint_name
+from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
 from trainkit.workflows.experiment import Experiment
 

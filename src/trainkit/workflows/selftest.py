@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.checkpoint import CheckpointFolder, load_checkpoint
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.journal import read_journal
+from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import TrainkitError
-from trainkit.journal import read_journal
 from trainkit.json_lines import read_json_lines
 from trainkit.rundir import RunDir, newest_run
 from trainkit.signals import StopRequest

@@ -13,7 +13,9 @@ from typing import Literal
 
 from trainkit.build.data import load_source
 from trainkit.build.training import build_state
-from trainkit.checkpoint import CheckpointFolder, load_checkpoint
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Outcome, Recorder, fit
@@ -25,7 +27,6 @@ from trainkit.recorders.textlog import TextLog
 from trainkit.rundir import RunDir, create_run
 from trainkit.signals import StopRequest
 from trainkit.state import TrainState
-from trainkit.state_dicts import check_fits
 from trainkit.workflows import resume as resuming
 from trainkit.workflows.beginning import other_surroundings, schedule_changes, start_from_weights
 from trainkit.workflows.check import examine

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trainkit.archive import DamagedFile
-from trainkit.checkpoint_file import JOURNAL_NAME, inspect_checkpoint
-from trainkit.journal import POINTERS, Journal, entry_of, follow_pointer, read_journal
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.inspection import JOURNAL_NAME, inspect_checkpoint
+from trainkit.checkpoints.journal import POINTERS, Journal, entry_of, follow_pointer, read_journal
 
 
 @dataclass(frozen=True)

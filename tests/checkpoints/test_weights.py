@@ -8,10 +8,10 @@ import torch
 from checkpoint_checks import save
 from torch import nn
 
-from trainkit.archive import DamagedFile
-from trainkit.checkpoint import CheckpointFolder
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.weights import load_matching_weights, load_weights_file, match_weights
 from trainkit.errors import CheckpointError
-from trainkit.weights import load_matching_weights, load_weights_file, match_weights
 
 
 def build() -> nn.Module:

@@ -10,9 +10,9 @@ import hostile_files
 import pytest
 import torch
 
-from trainkit.archive import DamagedFile
-from trainkit.checkpoint import load_checkpoint
-from trainkit.weights import load_weights_file
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.weights import load_weights_file
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 JUDGE = Path(hostile_files.__file__).with_name("judge_files.py")

@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from trainkit.archive import DamagedFile, open_regular
-from trainkit.checkpoint import load_plain
-from trainkit.checkpoint_file import KIND, read_archive
+from trainkit.checkpoints.archive import DamagedFile, open_regular
+from trainkit.checkpoints.inspection import KIND, read_archive
+from trainkit.checkpoints.journal import follow_pointer
+from trainkit.checkpoints.serialization import load_plain
+from trainkit.checkpoints.state_dicts import is_finite
 from trainkit.errors import CheckpointError
-from trainkit.journal import follow_pointer
-from trainkit.state_dicts import is_finite
 
 _MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
 _SAFETENSORS_DTYPES = {

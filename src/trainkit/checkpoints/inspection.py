@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trainkit.archive import DamagedFile, check_records, open_regular, read_directory
-from trainkit.outline import TensorOutline, read_outline
+from trainkit.checkpoints.archive import DamagedFile, check_records, open_regular, read_directory
+from trainkit.checkpoints.outline import TensorOutline, read_outline
 
 FORMAT = 1
 KIND = "trainkit-checkpoint"

@@ -12,11 +12,12 @@ import torch
 from checkpoint_checks import save, tiny_state
 from torch import nn
 
-from trainkit.archive import DamagedFile
-from trainkit.checkpoint import CheckpointFolder, check_fits, checkpoint_name, load_checkpoint
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
+from trainkit.checkpoints.journal import JOURNAL_NAME
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits, plain_state
 from trainkit.errors import CheckpointError
-from trainkit.journal import JOURNAL_NAME
-from trainkit.state_dicts import plain_state
 
 NOW = datetime(2026, 11, 20, 15, 30, 55)
 

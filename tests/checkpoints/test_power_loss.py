@@ -7,7 +7,7 @@ from checkpoint_checks import NaiveFolder, problems_after_crash, save
 from file_layers import SYNC_FREE, Failing, Killed, Recording, crash_states, installed
 
 from trainkit import durable
-from trainkit.checkpoint import CheckpointFolder
+from trainkit.checkpoints.folder import CheckpointFolder
 
 BESTS = {1, 2, 5, 6}
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from trainkit import durable
-from trainkit.archive import DamagedFile, open_regular
-from trainkit.checkpoint_file import JOURNAL_NAME, CheckpointOutline, inspect_checkpoint
+from trainkit.checkpoints.archive import DamagedFile, open_regular
+from trainkit.checkpoints.inspection import JOURNAL_NAME, CheckpointOutline, inspect_checkpoint
 
 POINTERS = ("best", "last")
 _FORMAT = 1

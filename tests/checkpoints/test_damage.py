@@ -8,9 +8,10 @@ import torch
 from checkpoint_checks import save
 from torch import Tensor, nn
 
-from trainkit.archive import DamagedFile, open_regular, read_directory
-from trainkit.checkpoint import CheckpointFolder, load_checkpoint
-from trainkit.outline import read_outline
+from trainkit.checkpoints.archive import DamagedFile, open_regular, read_directory
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.outline import read_outline
+from trainkit.checkpoints.serialization import load_checkpoint
 
 
 def build_checkpoint(folder: Path) -> Path:

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from trainkit.checkpoint import CheckpointFolder, load_checkpoint
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import TrainkitError
 
 KEEP = 2

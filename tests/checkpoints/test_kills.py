@@ -12,7 +12,7 @@ import file_layers
 import pytest
 from checkpoint_checks import problems_after_crash
 
-from trainkit.verification import verify
+from trainkit.checkpoints.verification import verify
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 SUPPORT = Path(file_layers.__file__).parent

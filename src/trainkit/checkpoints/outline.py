@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trainkit.archive import DamagedFile, Record, read_record
+from trainkit.checkpoints.archive import DamagedFile, Record, read_record
 
 MAX_PICKLE_BYTES = 32 << 20
 _MAX_OPERATIONS = 1_000_000

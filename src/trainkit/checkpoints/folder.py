@@ -1,42 +1,32 @@
-"""Checkpoints: written so that no crash can hurt them, read so that no file can hurt the reader.
-
-A file is what ``torch.save`` makes of tensors and plain values; ``torch.load(path, weights_only=True)`` opens it with
-an empty allow-list. ``CheckpointFolder`` commits and retires them, ``load_checkpoint`` reads one.
-"""
+"""The folder of a run's checkpoints: saved so that no crash can hurt them, retired when better ones are safe."""
 
 from __future__ import annotations
 
 import math
 import os
 import stat
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
-
-import torch
+from typing import Any
 
 from trainkit import durable
-from trainkit.archive import DamagedFile, open_regular
-from trainkit.checkpoint_file import FORMAT, KIND, check_format, inspect_checkpoint, read_archive
-from trainkit.errors import TrainkitError
-from trainkit.journal import (
+from trainkit.checkpoints.archive import DamagedFile, open_regular
+from trainkit.checkpoints.inspection import FORMAT, KIND, check_format, inspect_checkpoint, read_archive
+from trainkit.checkpoints.journal import (
     Entry,
     Journal,
     commit,
-    follow_pointer,
     in_order,
-    known_sha256,
     read_journal,
     retain,
     with_uncommitted,
 )
-from trainkit.state_dicts import check_fits, plain_state, refuse_non_finite, tensor_bytes
-
-__all__ = ["CheckpointFolder", "check_fits", "checkpoint_name", "load_checkpoint", "load_plain", "write_state"]
+from trainkit.checkpoints.serialization import write_state
+from trainkit.checkpoints.state_dicts import plain_state, refuse_non_finite, tensor_bytes
+from trainkit.errors import TrainkitError
 
 _INTACT = "earlier checkpoints are intact"
 
@@ -234,20 +224,6 @@ def _remove(path: Path) -> None:
         return
 
 
-def write_state(state: Mapping[str, Any], draft: durable.Draft) -> None:
-    """``torch.save`` into a draft.
-
-    Raises:
-        durable.WriteError: the system refused; ``torch.save`` would speak of an unexpected position.
-    """
-    try:
-        torch.save(state, cast(IO[bytes], draft))
-    except Exception:
-        if draft.failure is not None:
-            raise draft.failure from None
-        raise
-
-
 def _check_written(draft: durable.Draft) -> None:
     """Open the file again and check it as a load does."""
     try:
@@ -260,38 +236,3 @@ def _check_written(draft: durable.Draft) -> None:
             f"cannot save {draft.path}: what was written does not read back whole ({reason}); {_INTACT}, "
             "but the disk or the memory of this machine may be failing"
         ) from None
-
-
-def load_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint after every check of its file; tensors are on the CPU, and nothing in the file is ever run.
-
-    ``best`` and ``last`` stand for the checkpoints that they name. Where the journal beside the file knows its SHA-256,
-    that is compared too.
-
-    Raises:
-        DamagedFile: says what is wrong with the file, and what to do with it where it is a good file of another kind.
-    """
-    path = follow_pointer(path)
-    with open_regular(path) as file:
-        outline = read_archive(file, path, expected_sha256=expected_sha256 or known_sha256(path))
-        check_format(outline)
-        state = load_plain(file, path)
-    assert isinstance(state, dict)
-    return state
-
-
-def load_plain(file: BinaryIO, path: str | Path) -> Any:
-    """``torch.load`` of an open file that ``read_archive`` has passed.
-
-    The names in it are known to be those of tensors and containers, so neither an allow-list that a plugin has extended
-    nor an environment variable makes a difference; ``weights_only`` is the second lock.
-    """
-    file.seek(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 (its readers raise of every kind)
-        raise DamagedFile(path, f"PyTorch cannot read it: {str(error).splitlines()[0][:200]}") from None

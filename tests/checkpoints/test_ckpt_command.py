@@ -10,7 +10,7 @@ from checkpoint_checks import save
 from file_layers import Failing, Killed, installed
 from typer.testing import CliRunner
 
-from trainkit.checkpoint import CheckpointFolder
+from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.cli.ckpt import app
 from trainkit.errors import UserError
 
