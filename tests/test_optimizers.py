@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.optimizers import build_optimizer, has_momentum
+from trainkit.optimizers import build_optimizer, has_momentum, take_step
 
 CASES = [
     ("sgd", torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "dampening": 0.0}),
@@ -38,6 +38,18 @@ def test_steps_are_bitwise_those_of_torch(type, torch_class, knobs):
     with_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in knobs.items()}
     ours = trained(lambda params: build_optimizer(type, params, device="cpu", **knobs))
     assert torch.equal(ours, trained(lambda params: torch_class(params, **with_tuples)))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("type", "torch_class", "knobs"), CASES[:-1])
+def test_a_bare_step_is_a_step(type, torch_class, knobs, fused):
+    def bare(params):
+        optimizer = build_optimizer(type, params, device="cpu", fused=fused, **knobs)
+        optimizer.step = lambda closure: (closure(), take_step(optimizer))
+        return optimizer
+
+    whole = trained(lambda params: build_optimizer(type, params, device="cpu", fused=fused, **knobs))
+    assert torch.equal(trained(bare), whole)
 
 
 @pytest.mark.parametrize(("type", "torch_class", "knobs"), CASES)

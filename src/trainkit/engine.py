@@ -16,6 +16,7 @@ from trainkit.data.batches import Batch
 from trainkit.guard import Guard, any_non_finite
 from trainkit.losses import Loss
 from trainkit.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.optimizers import take_step
 from trainkit.seeding import seed_default_generators
 from trainkit.state import EpochTotals, Progress, TrainState, set_learning_rate
 
@@ -135,7 +136,8 @@ def train_epoch(
     state.model.train()
     batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
     for batch in timed(batches, progress):
-        seed_default_generators(plan.seed, "dropout", progress.steps_completed)
+        if state.draws:
+            seed_default_generators(plan.seed, "dropout", progress.steps_completed)
         lr = state.learning_rate()
         set_learning_rate(state.optimizer, lr=lr, momentum=state.schedule.momentum_at(progress.steps_completed))
         kept.append(train_step(state, plan, batch, guard=guard, lr=lr))
@@ -203,7 +205,7 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     if taken and plan.clip_grad_value is not None:
         torch.nn.utils.clip_grad_value_(state.parameters, plan.clip_grad_value)
     if taken:
-        state.optimizer.step()
+        take_step(state.optimizer)
         if state.ema is not None:
             state.ema.update(state.model)
     elif not overflow:
@@ -233,7 +235,8 @@ def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tens
 
     Returns the mean loss (), what its sum was divided by, and the outputs (N, ...), all detached.
     """
-    state.optimizer.zero_grad(set_to_none=True)
+    for parameter in state.parameters:
+        parameter.grad = None
     total = plan.loss.normalizer(batch.targets)
     if plan.accumulation_steps == 1:
         with plan.autocast():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -128,5 +129,11 @@ def any_non_finite(tensors: list[Tensor]) -> Tensor:
     network on the CPU, against 27 for ``get_total_norm``.
     """
     found = torch.zeros(1, device=tensors[0].device)
-    torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, torch.ones(1, device=found.device))
+    torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, _one(found.device))
     return found
+
+
+@functools.cache
+def _one(device: torch.device) -> Tensor:
+    """The scale of 1 that is not made anew at each step."""
+    return torch.ones(1, device=device)

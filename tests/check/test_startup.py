@@ -18,7 +18,7 @@ try:
     main()
 except SystemExit as exit:
     print("exit", exit.code or 0)
-heavy = {"torch", "torchvision", "numpy", "sklearn", "matplotlib", "rich.console", "pydantic", "yaml"}
+heavy = {"torch", "torch._dynamo", "torchvision", "numpy", "sklearn", "matplotlib", "rich.console", "pydantic", "yaml"}
 print("imported", *sorted(heavy & set(sys.modules)))
 """
 HEAVY = {"torch", "torchvision", "numpy", "sklearn", "matplotlib", "rich.console"}
@@ -100,3 +100,14 @@ def test_a_misspelt_command_is_found_without_imports(tmp_path: Path) -> None:
     assert code == 2
     assert not imported - {"pydantic"}
     assert "Did you mean 'train'?" in done.stderr
+
+
+def test_training_on_a_warm_cache_imports_only_what_it_uses(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "dataset: {type: digits}\nmodel: {type: mlp}\ntraining: {epochs: 1}\nlogging: {plots: false}\n"
+    )
+    cache = {"TRAINKIT_CACHE": str(tmp_path / "cache")}
+    _, code, cold = run("train", "c.yaml", cwd=tmp_path, **cache)
+    assert (code, "sklearn" in cold) == (0, True)
+    _, code, warm = run("train", "c.yaml", cwd=tmp_path, **cache)
+    assert (code, warm & {"torchvision", "sklearn", "matplotlib", "torch._dynamo"}) == (0, set())

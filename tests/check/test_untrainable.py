@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from trainkit import optimizers
 from trainkit.config import load_config
 from trainkit.errors import ProblemsError
 from trainkit.workflows.check import check
@@ -48,12 +49,24 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture
-def steps():
+def steps(monkeypatch):
     """Optimizer steps taken, by any optimizer."""
     taken: list[object] = []
-    hook = register_optimizer_step_pre_hook(lambda *arguments: taken.append(arguments))
+
+    def seen(*arguments: object) -> None:
+        taken.append(arguments)
+
+    monkeypatch.setattr(optimizers, "_bare_step", lambda kind: seen)
+    hook = register_optimizer_step_pre_hook(seen)
     yield taken
     hook.remove()
+
+
+def test_a_step_would_be_seen(tmp_path, monkeypatch, steps) -> None:
+    monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "c.yaml").write_text("dataset: {type: iris}\nmodel: {type: mlp}\ntraining: {epochs: 1}\n")
+    train(load_config(tmp_path / "c.yaml"), runs_dir=tmp_path / "runs")
+    assert steps
 
 
 def prepare(case: dict, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:

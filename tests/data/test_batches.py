@@ -184,18 +184,21 @@ def test_device_residency_holds_the_split_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "device", "expected"),
+    ("shape", "device", "convolutional", "expected"),
     [
-        ((1, 28, 28), "cpu", 128),
-        ((3, 32, 32), "cpu", 32),
-        ((3, 224, 224), "cpu", 16),
-        ((4,), "cpu", 1024),
-        ((3, 32, 32), "cuda", 2048),
-        ((3, 224, 224), "cuda", 32),
+        ((1, 28, 28), "cpu", True, 128),
+        ((1, 28, 28), "cpu", False, 1024),
+        ((3, 32, 32), "cpu", True, 32),
+        ((3, 224, 224), "cpu", True, 16),
+        ((4,), "cpu", False, 1024),
+        ((3, 32, 32), "cuda", True, 2048),
+        ((3, 224, 224), "cuda", True, 32),
     ],
 )
-def test_evaluation_batches_are_sized_by_bytes(shape: tuple[int, ...], device: str, expected: int) -> None:
-    assert evaluation_batch_size(shape, device=torch.device(device)) == expected
+def test_evaluation_batches_are_sized_by_bytes(
+    shape: tuple[int, ...], device: str, convolutional: bool, expected: int
+) -> None:
+    assert evaluation_batch_size(shape, device=torch.device(device), convolutional=convolutional) == expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -75,9 +75,8 @@ SABOTEURS = [
     Saboteur(
         "dropout seeded once",
         "engine.py",
-        '        seed_default_generators(plan.seed, "dropout", progress.steps_completed)\n        lr =',
-        "        if progress.batches_completed == 0:\n"
-        '            seed_default_generators(plan.seed, "dropout", 0)\n        lr =',
+        "        if state.draws:\n",
+        "        if state.draws and progress.batches_completed == 0:\n",
         EXACT,
     ),
     Saboteur(

@@ -94,7 +94,7 @@ def eval_batch_size(config: Config, input_shape: tuple[int, ...], device: torch.
     """Samples of a forward pass without gradients."""
     if config.training.eval_batch_size != "auto":
         return config.training.eval_batch_size
-    return evaluation_batch_size(input_shape, device=device)
+    return evaluation_batch_size(input_shape, device=device, convolutional=is_convolutional(config))
 
 
 def prepare_experiment(
