@@ -75,7 +75,7 @@ def _spare_the_compiler() -> None:
     for method in (optim.Optimizer.add_param_group, optim.Optimizer.state_dict, optim.Optimizer.load_state_dict):
         inner = inspect.unwrap(method)
         if inner is not method and not hasattr(inner, "__dynamo_disable"):
-            setattr(inner, "__dynamo_disable", inner)  # noqa: B010 (the name must not be mangled)
+            setattr(inner, "__dynamo_disable", inner)
 
 
 def has_momentum(type: OptimizerType) -> bool:

@@ -194,9 +194,10 @@ def count_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
 def evaluation_batch_size(input_shape: tuple[int, ...], *, device: torch.device, convolutional: bool) -> int:
     """How many samples a forward pass without gradients gets: a power of two that keeps the inputs under a size.
 
-    CPU: 512 KB for convolutions, since activations must fit in its caches (the CNN on MNIST takes 290 ms for 8192 images
-    in batches of 128 and 865 ms in batches of 512); 4 MB for fully connected layers, whose activations are smaller than
-    their inputs (the MLP takes 56 ms for 10,000 images in batches of 128 and 34 ms of 1024). Accelerators: 32 MB.
+    CPU: 512 KB for convolutions, since activations must fit in its caches (the CNN on MNIST takes 290 ms for 8192
+    images in batches of 128 and 865 ms in batches of 512); 4 MB for fully connected layers, whose activations are
+    smaller than their inputs (10,000 images take the MLP 56 ms in batches of 128 and 34 ms in batches of 1024).
+    Accelerators: 32 MB.
     """
     sample_bytes = 4 * math.prod(input_shape)
     limit, most = ((512 if convolutional else 4096) << 10, 1024) if device.type == "cpu" else (32 << 20, 2048)
