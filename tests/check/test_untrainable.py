@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from trainkit import optimizers
+from trainkit import engine
 from trainkit.config import load_config
 from trainkit.errors import ProblemsError
 from trainkit.workflows.check import check
@@ -56,7 +56,7 @@ def steps(monkeypatch):
     def seen(*arguments: object) -> None:
         taken.append(arguments)
 
-    monkeypatch.setattr(optimizers, "_bare_step", lambda kind: seen)
+    monkeypatch.setattr(engine, "take_step", seen)
     hook = register_optimizer_step_pre_hook(seen)
     yield taken
     hook.remove()

@@ -127,3 +127,32 @@ def test_a_block_that_does_not_fit_is_named(input_shape, blocks, expected):
     with pytest.raises(ProblemsError) as error:
         build_cnn(input_shape, 3, blocks=blocks)
     assert expected in message(error)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_relu_after_the_max_pool_is_bitwise_one_before_it(residual: bool) -> None:
+    torch.manual_seed(0)
+    blocks = [BlockSpec(6, pool=2), BlockSpec(6, pool=2, residual=residual)]
+    model = build_cnn((2, 12, 12), 3, blocks=blocks, norm="batch")
+    names = [name for name, _ in model.named_modules()]
+    assert names.index("blocks.0.pool") < names.index("blocks.0.activation")
+
+    def block(sequence: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        convolved = sequence.norm(sequence.conv(images))
+        return nn.functional.max_pool2d(
+            nn.functional.relu(convolved + images if residual_of(sequence) else convolved), 2
+        )
+
+    def residual_of(sequence: nn.Module) -> bool:
+        return hasattr(sequence, "shortcut")
+
+    def usual(images: torch.Tensor) -> torch.Tensor:
+        return model.head(block(model.blocks[1], block(model.blocks[0], images)))
+
+    images, gradients = torch.randn(16, 2, 12, 12), []
+    for forward in (model, usual):
+        model.zero_grad()
+        outputs = forward(images)
+        outputs.square().sum().backward()
+        gradients.append([outputs.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))

@@ -28,30 +28,20 @@ class Network(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """conv -> norm, plus the shortcut of the input, -> activation -> pool -> dropout (He et al., 2015)."""
+    """conv -> norm, plus the shortcut of the input, and the rest of the block's layers (He et al., 2015)."""
 
     def __init__(
-        self,
-        *,
-        conv: nn.Module,
-        norm: nn.Module,
-        shortcut: nn.Module,
-        activation: nn.Module,
-        pool: nn.Module,
-        dropout: nn.Module,
+        self, *, conv: nn.Module, norm: nn.Module, shortcut: nn.Module, rest: OrderedDict[str, nn.Module]
     ) -> None:
         super().__init__()
         self.conv = conv
         self.norm = norm
         self.shortcut = shortcut
-        self.activation = activation
-        self.pool = pool
-        self.dropout = dropout
+        self.rest = nn.Sequential(rest)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
-        summed = self.norm(self.conv(images)) + self.shortcut(images)
-        return self.dropout(self.pool(self.activation(summed)))  # type: ignore[no-any-return]
+        return self.rest(self.norm(self.conv(images)) + self.shortcut(images))  # type: ignore[no-any-return]
 
 
 def activation_layer(name: Activation) -> nn.Module:

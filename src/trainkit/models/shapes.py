@@ -150,9 +150,7 @@ def _walk(model: nn.Module, shape: Shape) -> tuple[list[_Step], Shape]:
                 main = visit(f"{name}.norm", module.norm, visit(f"{name}.conv", module.conv, before))
                 shortcut = visit(f"{name}.shortcut", module.shortcut, before)
                 check_shortcut(shortcut, main, stride=(1, 1), key=config_key(model, name))
-                after = visit(f"{name}.activation", module.activation, main)
-                after = visit(f"{name}.pool", module.pool, after)
-                after = visit(f"{name}.dropout", module.dropout, after)
+                after = visit(f"{name}.rest", module.rest, main)
             case _:
                 after = output_shape(module, before, key=config_key(model, name))
                 steps.append(_Step(name, module, before, after))
