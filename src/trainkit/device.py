@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +45,28 @@ def resolve_device(requested: str) -> Choice:
 def claim(choice: Choice) -> torch.device:
     """The chosen device, made current, with kernels that give the same numbers every time."""
     device = torch.device(choice.value)
+    if device.type == "cpu":
+        _keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)  # layers such as dropout draw from the current device's generator
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
     return device
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next step, which needs the same again.
+
+    By default it returns large blocks to the system, which clears their pages when they come back: 3.5 million page
+    faults in an epoch of the MNIST CNN, which took 15 to 17 s with them and 12 s without (glibc 2.36, two cores). The
+    process stays at its peak, which it would reach again anyway. Elsewhere than on glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold, mebibyte = -1, -3, 1 << 20
+        mallopt(trim_threshold, 1024 * mebibyte)
+        if not mallopt(mmap_threshold, 1024 * mebibyte):
+            mallopt(mmap_threshold, 32 * mebibyte)  # the most that glibc before 2.35 takes
 
 
 def available_devices() -> tuple[str, ...]:
