@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from trainkit import durable
-from trainkit.errors import UserError
+from trainkit.errors import Interrupted, UserError
 from trainkit.exports import bundle as bundles
 from trainkit.exports.assemble import Samples, Source, Wanted, make_files
 from trainkit.exports.bundle import (
@@ -194,6 +194,17 @@ def test_a_program_that_answers_otherwise_is_not_published(files, source, sample
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stop_between_two_formats(source, samples):
+    asked = []
+    with pytest.raises(Interrupted, match="stopped before the model was exported as safetensors"):
+        make_files(
+            source,
+            Wanted(("torchscript", "safetensors")),
+            samples,
+            should_stop=lambda: asked.append(None) or len(asked) == 2,
+        )
+
+
 @pytest.mark.slow
 def test_a_program_that_does_not_load_is_not_published(files, tmp_path):
     with pytest.raises(ExportError, match="the program fails in a fresh process: "):
@@ -268,7 +279,7 @@ def export_and_die(target, files, report, *, at):
             fields = {field.name: dying(getattr(durable.ops, field.name)) for field in dataclasses.fields(durable.ops)}
             durable.ops = durable.FileOps(**fields)
             os.rename = dying(os.rename)
-            bundles.check_programs = lambda folder: report  # it would take a second each time
+            bundles.check_programs = lambda folder, **_: report  # it would take a second each time
             write_bundle(target, files)
             os._exit(0)
         finally:

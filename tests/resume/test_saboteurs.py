@@ -135,6 +135,27 @@ SABOTEURS = [
         f"{COMMAND} -k takes_the_newest_good_one",
     ),
     Saboteur(
+        "an export goes on after a stop",
+        "exports/assemble.py",
+        "        if should_stop is not None and should_stop():",
+        "        if False:",
+        "tests/export/test_bundle.py -k between_two_formats",
+    ),
+    Saboteur(
+        "the check of an export goes on after a stop",
+        "children.py",
+        "            if should_stop is not None and should_stop():",
+        "            if False:",
+        "tests/resume/test_signals_in_phases.py -k test_a_signal_in_each_phase[export: checking-1-15]",
+    ),
+    Saboteur(
+        "a download goes on after a stop",
+        "data/download.py",
+        "        if should_stop is not None and should_stop():",
+        "        if False:",
+        "tests/resume/test_signals_in_phases.py -k test_a_download_is_given_up",
+    ),
+    Saboteur(
         "changed data pass",
         "workflows/resume.py",
         "    if changes:\n        raise",

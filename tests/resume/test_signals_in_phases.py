@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGUSR1 in every phase of a real run: the right exit code, and a resume that is bitwise equal."""
 
 import signal
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from trainkit.rundir import newest_run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs fork and SIGUSR1")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
-PHASES = [("preparation", 1), ("training", 4), ("validation", 2), ("saving", 3), ("scoring", 1), ("export", 1)]
+PHASES = [("preparation", 1), ("training", 4), ("validation", 2), ("saving", 3), ("scoring", 1)]
+PHASES += [("export", 1), ("export: a format", 1), ("export: checking", 1)]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,8 @@ TRAIN = ("train", "config.yaml", "--run-dir")
 
 
 EVERY = [(phase, at, signum) for phase, at in PHASES for signum in CODES]
-USUAL = [case for case in EVERY if case[0] == "training" or case[2] == signal.SIGTERM]
+LONG = ("export", "export: a format")
+USUAL = [case for case in EVERY if case[0] == "training" or (case[2] == signal.SIGTERM and case[0] not in LONG)]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ USUAL = [case for case in EVERY if case[0] == "training" or case[2] == signal.SI
 )
 def test_a_signal_in_each_phase(server, whole, place, phase, at, signum):
     cache = {"environment": {"TRAINKIT_CACHE": str(place / "cache")}}
-    export = ("--set", "export.torchscript=true") if (phase, signum) == ("export", signal.SIGTERM) else ()
+    export = ("--set", "export.torchscript=true") if phase.startswith("export") else ()
     ended = server.trainkit(*TRAIN, "runs", *export, cwd=place, signal=signum, phase=phase, at=at, **cache)
     assert ended.code == CODES[signum], ended.output
     assert f"stopped by {signum.name}: " in ended.output
@@ -78,6 +81,9 @@ def test_a_signal_in_each_phase(server, whole, place, phase, at, signum):
         assert not (place / "runs").exists()
     else:
         assert run.status() == "interrupted"
+    if export:
+        assert "the export was given up; training is complete and saved" in ended.output
+        assert not run.exports.exists() or list(run.exports.iterdir()) == []
     ended = server.trainkit(*TRAIN, "runs", "--resume", "auto", *export, cwd=place, **cache)
     assert ended.code == 0, ended.output
     run = newest_run(place / "runs")
@@ -96,6 +102,39 @@ def test_a_second_sigint_ends_at_once_without_harm(server, whole, place, phase):
     assert run.status() == "interrupted (killed)"
     assert server.trainkit("resume", cwd=place).code == 0
     assert differences(whole, newest_run(place / "runs")) == []
+
+
+def test_an_export_is_given_up_between_its_formats(server, whole, place):
+    ended = server.trainkit(
+        *("export", whole.path, "--all", "--output", "bundle"),
+        cwd=place,
+        signal=signal.SIGTERM,
+        phase="export: a format",
+    )
+    assert ended.code == 143
+    assert ended.output.splitlines()[-1] == "stopped by SIGTERM: nothing was written"
+    assert sorted(path.name for path in place.iterdir()) == ["config.yaml", "images", "output.txt", "said.txt"]
+
+
+def test_a_download_is_given_up(server, tmp_path):
+    """From a proxy that takes the request and never answers."""
+    (tmp_path / "config.yaml").write_text("dataset: {type: mnist, root: data}\nmodel: mlp\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        proxy = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environment = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": ""}
+        for signum, code in CODES.items():
+            ended = server.trainkit(
+                *("train", "config.yaml"),
+                cwd=tmp_path,
+                signal=signum,
+                phase="download",
+                at=2,
+                environment=environment,
+            )
+            assert ended.code == code, ended.output
+            stopped = f"stopped by {signum.name}: while MNIST was being downloaded; no step was taken"
+            assert ended.output.splitlines()[-1] == stopped
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "output.txt", "said.txt"]
 
 
 def test_the_step_is_finished_before_the_stop(server, place):

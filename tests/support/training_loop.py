@@ -99,6 +99,18 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
             workflow.score = coming(workflow.score)
         case "export":
             workflow.export_at_end = coming(workflow.export_at_end)
+        case "export: a format":
+            import trainkit.exports.assemble as assemble
+
+            assemble.torchscript_bytes = coming(assemble.torchscript_bytes)
+        case "export: checking":
+            import trainkit.exports.bundle as bundle
+
+            bundle.check_programs = coming(bundle.check_programs)
+        case "download":
+            import trainkit.data.download as download
+
+            download._folder_bytes = coming(download._folder_bytes)
         case "report":
             workflow.report_training = coming(workflow.report_training)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,23 @@ def knobs_of(section: Any) -> dict[str, Any]:
     return {name: getattr(section, name) for name in type(section).model_fields if name != "type"}
 
 
-def load_source(config: Config, *, cache_dir: Path | None = None, read_only: bool = False) -> Dataset:
+def load_source(
+    config: Config,
+    *,
+    cache_dir: Path | None = None,
+    read_only: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+) -> Dataset:
     """The data set as its source has it; images in files are not decoded yet.
 
     Args:
         cache_dir: where arrays that had to be unpacked or converted are kept.
         read_only: neither download nor add to the cache.
+        should_stop: asked during a download.
 
     Raises:
         DataError: it is missing, broken, or not what the config says.
+        Interrupted: ``should_stop`` said so.
     """
     spec = config.dataset
     knobs = knobs_of(spec) | {"seed": config.seed}
@@ -56,7 +64,9 @@ def load_source(config: Config, *, cache_dir: Path | None = None, read_only: boo
 
             knobs["download"] = spec.download and not read_only
             root = Path(knobs.pop("root"))
-            return load_downloaded(spec.type, root=root, cache_dir=cache_dir, save=not read_only, **knobs)
+            return load_downloaded(
+                spec.type, root=root, cache_dir=cache_dir, save=not read_only, should_stop=should_stop, **knobs
+            )
         case _:
             from trainkit.data.bundled import load_bundled
 

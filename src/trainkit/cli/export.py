@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+
+if TYPE_CHECKING:
+    from trainkit.signals import StopRequest
 
 
 def export(
@@ -58,7 +62,7 @@ def export(
         return
     asked = {"torchscript": torchscript, "pt2": pt2, "onnx": onnx, "safetensors": safetensors}
     formats = tuple(format for format in workflow.FORMATS if everything or asked[format])
-    with console.task_bar("preparing images", quiet=quiet) as progress:
+    with console.task_bar("preparing images", quiet=quiet) as progress, stoppable(say) as stop:
         result = workflow.export(
             checkpoint,
             formats=formats,
@@ -73,8 +77,22 @@ def export(
             runs_dir=runs_dir,
             say=say,
             progress=progress,
+            should_stop=stop,
         )
     _show(result.report, json=json, title=None, path=result.bundle)
+
+
+@contextmanager
+def stoppable(say: Callable[[str], None]) -> Iterator[StopRequest]:
+    """A signal ends the export at the next step of it."""
+    from trainkit.errors import Interrupted
+    from trainkit.signals import catch_stop_signals
+
+    with catch_stop_signals(lambda name: say(f"{name}: giving the export up; Ctrl-C ends at once")) as stop:
+        try:
+            yield stop
+        except Interrupted as error:
+            raise stop.error("nothing was written") from error
 
 
 def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Path) -> None:

@@ -9,19 +9,29 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from trainkit.errors import Interrupted
 
 STALL_SECONDS = 20.0
 """A download that brought nothing for so long is given up."""
 _SOCKET_TIMEOUT_SECONDS = 10.0
 
 
-def fetch_with_torchvision(class_name: str, root: Path, subfolder: str) -> str | None:
+def fetch_with_torchvision(
+    class_name: str, root: Path, subfolder: str, *, should_stop: Callable[[], bool] | None = None
+) -> str | None:
     """Download a set of ``torchvision.datasets`` and put its files into ``root/subfolder``.
 
     The files arrive in a temporary folder and are moved when torchvision has checked them all, so an interrupted
     download leaves nothing that looks like data. Returns None when done, else the reason why it did not work.
+
+    Args:
+        should_stop: asked several times a second.
+
+    Raises:
+        Interrupted: ``should_stop`` said so.
     """
     created = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
@@ -30,7 +40,7 @@ def fetch_with_torchvision(class_name: str, root: Path, subfolder: str) -> str |
     except OSError as error:
         return f"{root} cannot be written ({error.strerror})"
     try:
-        reason = _run_watched(class_name, temporary)
+        reason = _run_watched(class_name, temporary, should_stop)
         if reason is None:
             _move_files(temporary / subfolder, root / subfolder)
         return reason
@@ -43,16 +53,16 @@ def fetch_with_torchvision(class_name: str, root: Path, subfolder: str) -> str |
                 folder.rmdir()
 
 
-def _run_watched(class_name: str, folder: Path) -> str | None:
+def _run_watched(class_name: str, folder: Path, should_stop: Callable[[], bool] | None) -> str | None:
     """In a thread: a resolver or a proxy that never answers must not hang the command."""
+    from torchvision import datasets  # not in the thread, which then makes its folders at once, if ever
+
     failures: list[str] = []
     done = threading.Event()
 
     def work() -> None:
         try:
             with _socket_timeout(_SOCKET_TIMEOUT_SECONDS):
-                from torchvision import datasets
-
                 getattr(datasets, class_name)(folder, download=True)
         except Exception as error:  # noqa: BLE001  whatever torchvision or the network raised is a reason, not a crash
             failures.append(_last_line(error))
@@ -62,6 +72,8 @@ def _run_watched(class_name: str, folder: Path) -> str | None:
     threading.Thread(target=work, name=f"download {class_name}", daemon=True).start()
     received, last_news = -1, time.monotonic()
     while not done.wait(0.2):
+        if should_stop is not None and should_stop():  # the thread ends with the process
+            raise Interrupted(f"stopped while {class_name} was being downloaded", 130)
         size = _folder_bytes(folder)
         if size != received:
             received, last_news = size, time.monotonic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ from trainkit.errors import DataError, Problem, ProblemsError
 
 DownloadedName = Literal["mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"]
 Arrays = tuple[NDArray[Any], NDArray[Any]]
+Fetch = Callable[[Path, str], str | None]
+"""Given the root and the folder in it: downloads the set. Returns why that did not work, or None."""
 
 _IDX_CLASSES = {
     "mnist": tuple(str(digit) for digit in range(10)),
@@ -54,6 +58,7 @@ def load_downloaded(
     seed: int,
     cache_dir: Path | None = None,
     save: bool = True,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Dataset:
     """The official parts ``"train"`` and ``"test"`` as uint8 images (N, C, H, W); validation comes out of train.
 
@@ -64,14 +69,16 @@ def load_downloaded(
     Raises:
         ProblemsError: Files are missing and could not be, or must not be, downloaded.
         DataError: A file is damaged.
+        Interrupted: ``should_stop`` said so during a download, of which nothing is left.
     """
+    fetch = partial(fetch_with_torchvision, _TORCHVISION_CLASS[name], should_stop=should_stop) if download else None
     root = Path(root).expanduser()
     if name in _IDX_CLASSES:
-        folder = _find_or_download_idx(name, root, download=download)
+        folder = _find_or_download_idx(name, root, fetch)
         train, test = (_read_idx_pair(folder, part, cache_dir, save=save) for part in ("train", "t10k"))
         class_names = _IDX_CLASSES[name]
     else:
-        train, test, class_names = _read_cifar(name, root, download=download, cache_dir=cache_dir, save=save)
+        train, test, class_names = _read_cifar(name, root, fetch, cache_dir=cache_dir, save=save)
     parts = {"train": Part(*train), "test": Part(*test)}
     for part_name, part in parts.items():
         _check_labels(part.targets, len(class_names), f"{name}, part {part_name!r}")
@@ -103,7 +110,7 @@ def _check_labels(labels: NDArray[Any], num_classes: int, where: str) -> None:
         )
 
 
-def _find_or_download_idx(name: str, root: Path, *, download: bool) -> Path:
+def _find_or_download_idx(name: str, root: Path, fetch: Fetch | None) -> Path:
     """The folder that holds all four IDX files."""
     usual = root / _TORCHVISION_CLASS[name] / "raw"
     folders = (usual, root, root / "raw")
@@ -112,8 +119,8 @@ def _find_or_download_idx(name: str, root: Path, *, download: bool) -> Path:
             return folder
     missing = [file for file in _IDX_FILES if _idx_path(usual, file) is None]
     reason = "downloading is switched off (dataset.download: false)"
-    if download:
-        reason = fetch_with_torchvision(_TORCHVISION_CLASS[name], root, f"{_TORCHVISION_CLASS[name]}/raw") or ""
+    if fetch is not None:
+        reason = fetch(root, f"{_TORCHVISION_CLASS[name]}/raw") or ""
         if not reason:
             return usual
     raise _missing_error(name, usual, missing, reason, note=" (plain or .gz)")
@@ -187,15 +194,15 @@ def read_idx(path: Path, *, num_axes: int) -> NDArray[np.uint8]:
 
 
 def _read_cifar(
-    name: str, root: Path, *, download: bool, cache_dir: Path | None, save: bool
+    name: str, root: Path, fetch: Fetch | None, *, cache_dir: Path | None, save: bool
 ) -> tuple[Arrays, Arrays, tuple[str, ...]]:
     """Both parts and the class names."""
     folder = root / _CIFAR_FOLDER[name]
     missing = [file for file in _CIFAR_FILES[name] if not (folder / file).is_file()]
     if missing:
         reason = "downloading is switched off (dataset.download: false)"
-        if download:
-            reason = fetch_with_torchvision(_TORCHVISION_CLASS[name], root, _CIFAR_FOLDER[name]) or ""
+        if fetch is not None:
+            reason = fetch(root, _CIFAR_FOLDER[name]) or ""
         if reason:
             raise _missing_error(name, folder, missing, reason)
     description = {"kind": name, "files": stamp_files([folder / file for file in _CIFAR_FILES[name]])}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trainkit.data.resizing import Grayscale, Resize, front_from_json, front_to_json
+from trainkit.errors import Interrupted
 from trainkit.exports.bundle import golden_bytes
 from trainkit.exports.formats import (
     FILE_NAMES,
@@ -110,20 +111,25 @@ def make_files(
     samples: Samples,
     *,
     calibration: Callable[[], NDArray[Any]] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, bytes]:
     """Everything that ``write_bundle`` needs.
 
     Args:
         calibration: gives training samples as ``Samples.inputs``; for a static quantisation.
+        should_stop: asked before each format.
 
     Raises:
         ExportError: a format cannot hold the model.
         UserError: logits of a model that has none.
+        Interrupted: ``should_stop`` said so.
     """
     files: dict[str, bytes] = {}
     programs: dict[str, Any] = {}
     golden: dict[str, NDArray[Any]] = {}
     for format in wanted.formats:
+        if should_stop is not None and should_stop():
+            raise Interrupted(f"stopped before the model was exported as {format}", 130)
         if format == "safetensors":
             name, data, entry = _weights(source, half=wanted.half)
         else:

@@ -51,7 +51,11 @@ def free_name(target: Path) -> Path:
 
 
 def write_bundle(
-    target: Path, files: Mapping[str, bytes], *, measure: Callable[[Path], Mapping[str, Any]] | None = None
+    target: Path,
+    files: Mapping[str, bytes],
+    *,
+    measure: Callable[[Path], Mapping[str, Any]] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Publish a bundle at ``target``, after its programs have answered in a fresh process as they should.
 
@@ -65,6 +69,7 @@ def write_bundle(
     Raises:
         ExportError: a program fails or answers otherwise; nothing is left behind.
         UserError: the name is taken.
+        Interrupted: ``should_stop`` said so; nothing is left behind.
     """
     check_target(target)
     try:
@@ -77,7 +82,7 @@ def write_bundle(
     try:
         for name, data in files.items():
             durable.write_bytes(folder / name, data)
-        report = check_programs(folder)
+        report = check_programs(folder, should_stop=should_stop)
         if not report["passed"]:
             raise ExportError("\n".join([*failures(report), f"{target} was not written"]))
         if measure is not None:

@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.children import run_child
+from trainkit.errors import Interrupted
 from trainkit.exports.formats import ExportError
 from trainkit.exports.runner import BATCH_SIZES
 
@@ -25,38 +27,42 @@ An int8 program is compared with its own answers when it was made: how processor
 """
 
 
-def run_apart(*arguments: str | Path) -> str:
+def run_apart(*arguments: str | Path, should_stop: Callable[[], bool] | None = None) -> str:
     """Run ``runner.py`` in a fresh interpreter; what it printed.
 
     Raises:
         ExportError: it failed; the last line of what it said.
+        Interrupted: ``should_stop`` said so.
     """
     # -P: the folder of the runner, which is inside trainkit, stays off the path.
     command = [sys.executable, "-P", str(RUNNER), *map(str, arguments)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = run_child(command, timeout_seconds=TIMEOUT_SECONDS, should_stop=should_stop)
     except subprocess.TimeoutExpired:
         raise ExportError(f"the program did not answer within {TIMEOUT_SECONDS} s in a fresh process") from None
+    if done is None:
+        raise Interrupted("stopped while the exported programs were being checked", 130)
     if done.returncode != 0:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
         raise ExportError(f"the program fails in a fresh process: {lines[-1] if lines else f'exit {done.returncode}'}")
     return done.stdout
 
 
-def check_programs(folder: Path) -> dict[str, Any]:
+def check_programs(folder: Path, *, should_stop: Callable[[], bool] | None = None) -> dict[str, Any]:
     """What ``parity.json`` holds: for each program its errors at each batch size, and whether it passed.
 
     ``folder`` holds the programs, ``signature.json`` and ``golden.npz``.
 
     Raises:
         ExportError: a program cannot be run.
+        Interrupted: ``should_stop`` said so.
     """
     programs = json.loads((folder / "signature.json").read_text())["programs"]
     with np.load(folder / "golden.npz") as file:
         golden = dict(file)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "answers.npz"
-        run_apart("answers", folder, out)
+        run_apart("answers", folder, out, should_stop=should_stop)
         with np.load(out) as file:
             answers = dict(file)
     reports = {name: _check(name, program, golden, answers) for name, program in programs.items()}

@@ -60,8 +60,12 @@ class Experiment:
     def precision(self) -> str:
         return self.choices["precision"].value
 
-    def batches(self, split: str, *, training: bool = False) -> Batches | WorkerBatches:
-        """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation."""
+    def batches(self, split: str, *, training: bool = False, augmented: bool = True) -> Batches | WorkerBatches:
+        """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation.
+
+        Args:
+            augmented: False leaves the random transforms out of training, to see what they cost.
+        """
         chosen = self.data.splits[split]
         part = self.data.parts[chosen.part]
         spec = self.config.training
@@ -71,7 +75,7 @@ class Experiment:
             "batch_size": size,
             "shuffle": training and spec.shuffle,
             "seed": self.config.seed,
-            "random": training,
+            "random": training and augmented,
             "drop_last": training and spec.drop_last,
             "device": self.device,
             "channels_last": is_channels_last(self.config),
@@ -110,6 +114,7 @@ def prepare_experiment(
 
     Args:
         progress: told (done, total) while images are decoded into the cache.
+        should_stop: asked while data are downloaded and decoded.
         stored: a checkpoint, whose preprocessing and choices are taken over.
         source: the config's data set, where it is loaded already.
         data: samples in place of the config's, with the front applied.
@@ -117,6 +122,7 @@ def prepare_experiment(
     Raises:
         DataError: the data are missing or broken.
         ProblemsError: the model does not fit the data or the loss; the keys say where.
+        Interrupted: ``should_stop`` said so.
     """
     device_choice = resolve_device(config.device)
     device = claim(device_choice)
@@ -170,7 +176,8 @@ def load_data(
     Raises:
         DataError: the data are missing or broken.
     """
-    source = load_source(config, cache_dir=cache_root()) if source is None else source
+    if source is None:
+        source = load_source(config, cache_dir=cache_root(), should_stop=should_stop)
     files = {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
     front = build_front(config)
     return materialise(source, front, cache_dir=cache_root(), progress=progress, should_stop=should_stop), files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import config_from_dict
 from trainkit.config.schema.data import Csv
 from trainkit.data.front import apply_front, decode_image, front_from_json
-from trainkit.errors import TrainkitError, UserError
+from trainkit.errors import Interrupted, TrainkitError, UserError
 from trainkit.exports.assemble import Samples, Source, Wanted, make_files
 from trainkit.exports.bundle import check_target, free_name, verify_bundle, write_bundle
 from trainkit.exports.formats import TORCHSCRIPT_NOTE, Format, Method, check_packages
@@ -30,6 +31,7 @@ from trainkit.workflows.locate import find_checkpoint
 from trainkit.workflows.scoring import scored_weights
 
 Say = Callable[[str], None]
+ShouldStop = Callable[[], bool]
 FORMATS: tuple[Format, ...] = ("torchscript", "pt2", "onnx", "safetensors")
 MIN_GOLDEN, MAX_GOLDEN = 64, 256
 GOLDEN_BYTES = 16 << 20
@@ -61,6 +63,7 @@ def export(
     runs_dir: Path = Path("runs"),
     say: Say = lambda message: None,
     progress: Callable[[int, int], None] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> ExportResult:
     """Write a bundle: every program answers in a fresh process as the model does, or nothing is written.
 
@@ -69,16 +72,18 @@ def export(
         output: the folder to make; in the run's ``exports/`` when left out.
         max_drop: for ``half`` and ``quantize``: the accuracy on the test split that may be lost, as a fraction; for a
             regression the part by which the error may grow.
+        should_stop: asked between formats, and while the programs are checked.
 
     Raises:
         UserError: the request or the checkpoint is wrong; nothing was done.
         ExportError: a format cannot hold the model, or a program does not answer as it should.
+        Interrupted: ``should_stop`` said so; nothing was written.
     """
     wanted = check_wanted(Wanted(formats, method, raw, logits, input_dtype, half, quantize))
     if output is not None:
         check_target(output)
-    experiment, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
-    return _export(experiment, path, saved, wanted, output=output, max_drop=max_drop, say=say)
+    experiment, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress, should_stop=should_stop)
+    return _export(experiment, path, saved, wanted, output=output, max_drop=max_drop, say=say, should_stop=should_stop)
 
 
 def check_wanted(wanted: Wanted) -> Wanted:
@@ -105,12 +110,20 @@ def check_wanted(wanted: Wanted) -> Wanted:
 
 
 def export_at_end(
-    experiment: Experiment, checkpoint: Path, run: RunDir, *, say: Say = lambda message: None
+    experiment: Experiment,
+    checkpoint: Path,
+    run: RunDir,
+    *,
+    say: Say = lambda message: None,
+    should_stop: ShouldStop | None = None,
 ) -> tuple[list[Path], list[str]]:
     """What the config's ``export:`` asks for at the end of training, into the run's ``exports/``.
 
     Returns:
         The programs, and for each format that could not be written the reason: the run is not lost for that.
+
+    Raises:
+        Interrupted: ``should_stop`` said so; nothing half-written is left.
     """
     spec = experiment.config.export
     programs: list[Path] = []
@@ -119,8 +132,13 @@ def export_at_end(
         return programs, skipped
     try:
         wanted = Wanted(("torchscript",), spec.method)
-        result = _export(experiment, checkpoint, load_checkpoint(checkpoint), wanted, runs_exports=run.exports, say=say)
+        saved = load_checkpoint(checkpoint)
+        result = _export(
+            experiment, checkpoint, saved, wanted, runs_exports=run.exports, say=say, should_stop=should_stop
+        )
         programs += result.programs
+    except Interrupted:
+        raise
     except (TrainkitError, OSError) as error:
         skipped.append(f"torchscript: {error}")
     return programs, skipped
@@ -142,13 +160,18 @@ def benchmark(
 
 
 def _open(
-    checkpoint: Path | None, *, runs_dir: Path, say: Say, progress: Callable[[int, int], None] | None
+    checkpoint: Path | None,
+    *,
+    runs_dir: Path,
+    say: Say,
+    progress: Callable[[int, int], None] | None,
+    should_stop: ShouldStop | None = None,
 ) -> tuple[Experiment, Path, dict[str, Any]]:
     path = find_checkpoint(checkpoint, runs_dir=runs_dir, say=say)
     saved = load_checkpoint(path)
     # Exports are made and compared on the CPU, wherever the model was trained.
     config = config_from_dict({**saved["config"], "device": "cpu"}, where=str(path))
-    return prepare_experiment(config, progress=progress, stored=saved), path, saved
+    return prepare_experiment(config, progress=progress, should_stop=should_stop, stored=saved), path, saved
 
 
 def verify(bundle: Path) -> dict[str, Any]:
@@ -171,6 +194,7 @@ def _export(
     runs_exports: Path | None = None,
     max_drop: float = 0.01,
     say: Say,
+    should_stop: ShouldStop | None = None,
 ) -> ExportResult:
     if "torchscript" in wanted.formats:
         say(TORCHSCRIPT_NOTE)
@@ -178,7 +202,8 @@ def _export(
     split = next(name for name in ("val", "test", "train") if name in experiment.data.splits)
     source = replace(source, details={**source.details, "samples_from": split})
     samples = pick_samples(experiment, split, preprocessing=source.preprocessing)
-    files = make_files(source, wanted, samples, calibration=lambda: calibration_inputs(experiment, source))
+    calibration = partial(calibration_inputs, experiment, source)
+    files = make_files(source, wanted, samples, calibration=calibration, should_stop=should_stop)
     if output is None:
         folder = runs_exports or default_exports(path)
         output = free_name(folder / f"{path.stem}_{_suffix(wanted)}")
@@ -189,7 +214,8 @@ def _export(
         scored = pick_samples(experiment, test, preprocessing=source.preprocessing, count=count, with_images=False)
         return measure_shrunk(source, wanted, scored, folder, split=test, max_drop=max_drop)
 
-    report = write_bundle(output, files, measure=measure if wanted.half or wanted.quantize else None)
+    shrunk = wanted.half or wanted.quantize
+    report = write_bundle(output, files, measure=measure if shrunk else None, should_stop=should_stop)
     programs = tuple(output / name for name in report["programs"])
     return ExportResult(output, programs, report)
 

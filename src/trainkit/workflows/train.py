@@ -177,7 +177,7 @@ def set_up(
     if point is not None:
         resuming.check_optimizer(point.saved, loaded.resolved())
         notes = resuming.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
-    load = partial(load_source, loaded.config, cache_dir=cache_root())
+    load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
     with located(loaded), preparing(frontend.stop):
         source = examine(loaded, load=load, runs_dir=runs_dir).source
         if loaded.config.logging.tensorboard:
@@ -286,7 +286,10 @@ def carry_out(
     scores = score_best(experiment, best, frontend.stop)
     if scores is None or frontend.stop():
         raise frontend.stop.error(unfinished)
-    exports, skipped = export_at_end(experiment, best, run, say=frontend.say)
+    try:
+        exports, skipped = export_at_end(experiment, best, run, say=frontend.say, should_stop=frontend.stop)
+    except Interrupted as error:
+        raise frontend.stop.error(f"the export was given up; {unfinished}") from error
     for reason in skipped:
         frontend.say(f"warning: not exported: {reason}")
     result = TrainResult(
