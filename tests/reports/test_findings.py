@@ -1,20 +1,14 @@
-"""Rules on records made for them, then real small runs with a planted fault: the right finding and no other."""
+"""Rules on records made for them: where each begins, and what hides what. Real runs are in test_planted_runs.py."""
 
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from trainkit.config import load_config
-from trainkit.errors import TrainkitError
+from trainkit.reports.evidence import Evidence
 from trainkit.reports.facts import DeadUnits
-from trainkit.reports.findings import Evidence, find
+from trainkit.reports.findings import EXPLAINS, find
 from trainkit.reports.history import history_of
-from trainkit.workflows.report import find_run
-from trainkit.workflows.runs import findings_of
-from trainkit.workflows.train import train
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 FACTS = {
     "num_samples": {"train": 1000, "val": 200},
     "constant_loss": 2.3,
@@ -41,7 +35,7 @@ def evidence(train_loss, **series):
         {"type": "epoch", "step": 10 * (row + 1), "epoch": row + 1, **{name: v[row] for name, v in columns.items()}}
         for row in range(count)
     ]
-    return Evidence(history_of(records), CONFIG, FACTS)
+    return Evidence(history_of(records), CONFIG, FACTS, monitor="val_accuracy", loss="cross_entropy")
 
 
 def names(found):
@@ -77,123 +71,110 @@ def test_waiting_for_data_needs_a_share_and_enough_seconds():
     assert find(evidence(HEALTHY, **short)) == []
 
 
-def test_a_class_that_is_never_predicted():
-    collapsed = Evidence(
-        evidence(HEALTHY).history,
-        {"loss": {"type": "cross_entropy"}},
-        FACTS,
+def collapsed(loss="cross_entropy", **knobs):
+    return replace(
+        evidence(HEALTHY),
+        config={**CONFIG, "loss": {"type": loss, **knobs}, "training": {"epochs": 12}},
+        loss=loss,
         split="val",
         class_names=("cat", "dog", "<owl>"),
         confusion=[[50, 0, 0], [2, 48, 0], [20, 10, 0]],
     )
-    found = find(collapsed)
+
+
+def test_a_class_that_is_never_predicted():
+    found = find(collapsed())
     assert names(found) == ["class-collapse"]
     assert "never answers <owl>" in found[0].evidence
     assert found[0].changes[0].override == "--set loss.weight=balanced"
 
 
-def test_dead_units_count_where_a_layer_has_many():
-    layers = (DeadUnits("1", "model.hidden_sizes[0]", 20, 32), DeadUnits("3", "model.hidden_sizes[1]", 2, 32))
-    found = find(Evidence(evidence(HEALTHY).history, CONFIG, FACTS, dead_units=layers))
+@pytest.mark.parametrize(
+    ("given", "overrides"),
+    [
+        (collapsed(weight=[9, 1, 1]), ["--set loss.weight=balanced"]),
+        (collapsed(weight="balanced"), ["--set training.epochs=24"]),
+        (collapsed("bce_with_logits"), ["--set loss.pos_weight=balanced"]),
+        (
+            collapsed("bce"),
+            ["--set 'loss={type: bce_with_logits, pos_weight: balanced}'", "--set model.output=none"],
+        ),
+        (
+            replace(collapsed(), config={"loss": {"type": "auto"}}),
+            ["--set 'loss={type: cross_entropy, weight: balanced}'"],
+        ),
+    ],
+)
+def test_what_to_change_for_rare_classes_depends_on_the_loss(given, overrides):
+    assert [change.override for change in find(given)[0].changes] == overrides
+
+
+@pytest.mark.parametrize(
+    ("key", "overrides"),
+    [
+        ("model.activation", "--set model.activation=leaky_relu"),
+        ("model.blocks[1]", "--set 'model.blocks[1].activation=leaky_relu'"),
+        ("model.layers[3]", "--set 'model.layers[3]=LeakyReLU'"),
+    ],
+)
+def test_dead_units_count_where_a_layer_has_many(key, overrides):
+    layers = (DeadUnits("1", key, 20, 32, seen=700), DeadUnits("3", "model.activation", 2, 32, seen=700))
+    found = find(replace(evidence(HEALTHY), dead_units=layers))
     assert names(found) == ["dead-units"]
     assert "20 of 32 in 1" in found[0].evidence
+    assert "700 samples" in found[0].evidence
     assert "2 of 32" not in found[0].evidence
+    assert found[0].changes[0].override == overrides
+
+
+JUMPING = [0.5, 0.7, 0.8, 0.85, 0.9, 0.83, 0.93, 0.87, 0.8, 0.93, 0.83, 0.9]
 
 
 def test_a_jumping_validation_score_of_few_samples():
     facts = {**FACTS, "num_samples": {"train": 1000, "val": 30}}
-    scores = [0.5, 0.7, 0.8, 0.85, 0.9, 0.83, 0.93, 0.87, 0.8, 0.93, 0.83, 0.9]
-    base = evidence(HEALTHY, val_accuracy=scores)
-    assert names(find(Evidence(base.history, CONFIG, facts))) == ["validation-set-too-small"]
-    assert find(base) == [], "with 200 samples the same jumps are more than chance would make"
+    small = replace(evidence(HEALTHY, val_accuracy=JUMPING), facts=facts)
+    found = find(small)
+    assert names(found) == ["validation-set-too-small"]
+    assert "30 samples" in found[0].evidence
+    assert [change.override for change in found[0].changes] == [
+        "--set dataset.val_fraction=0.2",
+        "--set checkpoint.monitor=val_loss",
+    ]
+    assert find(replace(small, facts=FACTS)) == [], "with 200 samples the same jumps are more than chance would make"
+    assert find(replace(small, monitor="val_loss")) == [], "the best epoch is not chosen by that score"
+
+
+def test_a_finding_that_another_accounts_for_is_not_said():
+    facts = {**FACTS, "num_samples": {"train": 1000, "val": 30}}
+    spiked = evidence([*HEALTHY[:8], 1.5, 0.2, 0.1, 0.08], val_accuracy=JUMPING)
+    dead = (DeadUnits("1", "model.activation", 20, 32, seen=700),)
+    assert names(find(replace(spiked, facts=facts, dead_units=dead))) == ["loss-spikes"]
+    assert {"dead-units", "validation-set-too-small"} <= set(EXPLAINS["loss-spikes"])
+
+
+def test_waiting_for_data_names_what_costs_the_time():
+    slow = {"train_seconds": [100.0] * 12, "data_seconds": [80.0] * 12}
+    base = evidence(HEALTHY, **slow)
+    transforms = [{"type": "random_affine", "degrees": 10.0, "shear": None}, {"type": "normalize", "mean": "auto"}]
+    found = find(replace(base, config={**CONFIG, "transforms": transforms}))
+    assert "random_affine work on every batch" in found[0].evidence
+    assert found[0].changes[0].override == "--set 'transforms=[{type: normalize, mean: auto}]'"
+    found = find(replace(base, facts={**FACTS, "decoded_while_training": True}))
+    assert "decoded in every epoch" in found[0].evidence
+    assert found[0].changes[0].override == "--set training.num_workers=2"
+
+
+def test_the_steps_that_are_there_stay_in_front_of_a_new_one():
+    facts = {**FACTS, "input_shape": [3, 8, 8], "input_scale": {**FACTS["input_scale"], "largest_rms": 100.0}}
+    transforms = [{"type": "grayscale", "num_output_channels": 1}, {"type": "random_vertical_flip"}]
+    found = find(replace(evidence(HEALTHY), facts=facts, config={**CONFIG, "transforms": transforms}))
+    wanted = "transforms=[{type: grayscale, num_output_channels: 1}, random_vertical_flip, normalize]"
+    assert found[0].changes[0].override == f"--set '{wanted}'"
 
 
 def test_a_cause_hides_its_consequences():
     facts = {**FACTS, "input_scale": {"smallest": "a", "smallest_rms": 1.0, "largest": "salary", "largest_rms": 5e4}}
     spiked = evidence([*HEALTHY[:8], 1.5, 0.2, 0.1, 0.08])
-    found = find(Evidence(spiked.history, CONFIG, facts))
+    found = find(replace(spiked, facts=facts))
     assert names(found) == ["inputs-not-normalised"]
     assert "salary" in found[0].evidence
-
-
-# ---- real runs ----
-
-
-def findings_of_run(tmp_path, config, *overrides):
-    """The names of what is found in a run, whether it ends well or not."""
-    try:
-        result = train(load_config(config, overrides=[*overrides, "logging.plots=false"]), runs_dir=tmp_path)
-    except TrainkitError:
-        run = find_run(None, runs_dir=tmp_path)
-        assert (run.path / "report.html").is_file(), "a failed run has a report too"
-        return names(findings_of(run, run.read_info(), run.status()))
-    assert result.report is not None
-    return names(result.report.findings)
-
-
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "iris_mlp",
-        "breast_cancer_mlp",
-        *(
-            pytest.param(name, marks=SLOW)
-            for name in ("digits_mlp", "digits_cnn", "diabetes_mlp", "synthetic_regression")
-        ),
-    ],
-)
-def test_healthy_runs_have_no_findings(tmp_path, name):
-    assert findings_of_run(tmp_path, CONFIGS / f"{name}.yaml") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "lr"),
-    [
-        ("iris_mlp", 2),
-        ("synthetic_regression", 1),
-        pytest.param("digits_mlp", 0.2, marks=SLOW),
-        pytest.param("digits_cnn", 0.3, marks=SLOW),
-        pytest.param("breast_cancer_mlp", 0.5, marks=SLOW),
-        pytest.param("diabetes_mlp", 1, marks=SLOW),
-    ],
-)
-def test_a_hundred_times_the_learning_rate(tmp_path, name, lr):
-    assert findings_of_run(tmp_path, CONFIGS / f"{name}.yaml", f"optimizer.lr={lr}") == ["learning-rate-too-high"]
-
-
-@pytest.mark.parametrize("lr", [2e-5, pytest.param(2e-6, marks=SLOW)])
-def test_a_learning_rate_far_too_low(tmp_path, lr):
-    assert findings_of_run(tmp_path, CONFIGS / "digits_mlp.yaml", f"optimizer.lr={lr}") == ["learning-rate-too-low"]
-
-
-def test_a_large_model_on_tiny_data(tmp_path):
-    tiny = ["dataset={type: digits, val_fraction: 0.5, test_fraction: 0.9}", "model={type: mlp, hidden_sizes: [512]}"]
-    assert findings_of_run(tmp_path, CONFIGS / "digits_mlp.yaml", *tiny, "scheduler=constant") == ["overfitting"]
-
-
-def test_inputs_that_are_not_normalised(tmp_path):
-    found = findings_of_run(tmp_path, CONFIGS / "breast_cancer_mlp.yaml", "transforms=[]")
-    assert found == ["inputs-not-normalised"]
-
-
-def test_shuffled_labels(tmp_path):
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    labels = np.random.default_rng(0).permutation(digits.target)
-    lines = [",".join([*(f"f{index}" for index in range(64)), "label"])]
-    lines += [
-        ",".join([*(f"{value:g}" for value in row), f"c{label}"])
-        for row, label in zip(digits.data, labels, strict=True)
-    ]
-    (tmp_path / "shuffled.csv").write_text("\n".join(lines))
-    config = tmp_path / "shuffled.yaml"
-    config.write_text(
-        f"dataset: {{type: csv, path: {tmp_path}/shuffled.csv, target: label, val_fraction: 0.2, test_fraction: 0.0}}\n"
-        "transforms: [standardize]\nmodel: {type: mlp, hidden_sizes: [128, 64]}\n"
-        "optimizer: {type: adam, lr: 0.001}\ntraining: {epochs: 10, batch_size: 32}\n"
-    )
-    assert findings_of_run(tmp_path / "runs", config) == ["labels-unrelated"]

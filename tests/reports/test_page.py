@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trainkit.reports.charts import Line, line_chart, log_ticks, thinned, ticks
-from trainkit.reports.findings import Change, Finding
+from trainkit.reports.evidence import Change, Finding
 from trainkit.reports.history import history_of
 from trainkit.reports.markup import fold, join, table, tag
 from trainkit.reports.page import PageData, build_page

@@ -11,7 +11,7 @@ import typer
 from trainkit.cli.options import Json, Quiet, RunsDir
 
 if TYPE_CHECKING:
-    from trainkit.reports.findings import Finding
+    from trainkit.reports.evidence import Finding
 
 
 def report(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainkit.reports.charts import Line, line_chart
-from trainkit.reports.findings import chance_reach
+from trainkit.reports.evidence import chance_reach
 from trainkit.reports.history import History, higher_is_better, is_rate, main_metric, number, title_of
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
 from trainkit.reports.page import document

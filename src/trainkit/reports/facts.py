@@ -28,6 +28,8 @@ class DeadUnits:
     """The layer's config key."""
     dead: int
     total: int
+    seen: int = 0
+    """Samples looked at."""
 
 
 def facts_before_training(
@@ -38,12 +40,14 @@ def facts_before_training(
     num_classes: int,
     num_samples: Mapping[str, int],
     feature_names: Sequence[str],
+    decoded_while_training: bool = False,
 ) -> dict[str, Any]:
     """What can be measured without training, as plain values: the scale of the inputs, the loss of knowing nothing.
 
     Args:
         batches: of the training split, without the random transforms.
         targets: of the training split: int64 (N,) or float32 (N, T), on the loss's device.
+        decoded_while_training: whether the samples are image files that were not decoded beforehand.
     """
     inputs, seen = [], 0
     for batch in batches:
@@ -56,6 +60,7 @@ def facts_before_training(
         "num_samples": dict(num_samples),
         "input_shape": list(sample.shape[1:]),
         "input_scale": _input_scale(sample, feature_names),
+        "decoded_while_training": decoded_while_training,
         **_losses_of_knowing_nothing(loss, targets, num_classes),
     }
     if num_classes:
@@ -122,14 +127,16 @@ class _Watch:
     def __init__(self, name: str, layer: nn.Module) -> None:
         self.name = name
         self.alive: Tensor | None = None
+        self.seen = 0
         self.handle = layer.register_forward_hook(self._look)
 
     def _look(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         across = [dim for dim in range(output.dim()) if dim != 1]
         fired = (output > 0).sum(dim=across) > 0
         self.alive = fired if self.alive is None else self.alive | fired
+        self.seen += len(output)
 
     def result(self, model: nn.Module) -> DeadUnits:
         assert self.alive is not None
         total = len(self.alive)
-        return DeadUnits(self.name, config_key(model, self.name), total - int(self.alive.sum()), total)
+        return DeadUnits(self.name, config_key(model, self.name), total - int(self.alive.sum()), total, self.seen)

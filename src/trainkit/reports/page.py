@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.reports import sections
-from trainkit.reports.findings import Finding
+from trainkit.reports.evidence import Finding
 from trainkit.reports.history import History
 from trainkit.reports.markup import Content, Markup, join, tag
 

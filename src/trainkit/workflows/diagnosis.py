@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from trainkit.losses import Loss
 from trainkit.models.network import config_key
 from trainkit.models.shapes import LayerRow
+from trainkit.reports.causes import INPUT_SCALE
+from trainkit.reports.consequences import DEAD_SHARE, MIN_UNITS
 from trainkit.reports.facts import DeadUnits, watching_units
-from trainkit.reports.findings import DEAD_SHARE, INPUT_SCALE
 
-MIN_UNITS = 8
-"""Of fewer units in a ReLU layer, many may be off by chance."""
 VANISHING = 1e-3
 """The gradient of a layer's weights, relative to the weights, as a share of that of the layer with the largest."""
 EXPLODING = 100.0

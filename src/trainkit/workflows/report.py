@@ -10,16 +10,19 @@ from typing import Any
 import torch
 
 from trainkit import durable
+from trainkit.build.data import build_front
 from trainkit.build.model import build_loss_for
 from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.data.batches import Batches
+from trainkit.data.workers import WorkerBatches
 from trainkit.errors import TrainkitError, UserError
 from trainkit.json_lines import read_json_lines
 from trainkit.models.shapes import layer_table
 from trainkit.reports.curves import write_learning_curves
 from trainkit.reports.evaluation import ClassificationReport, build_report
+from trainkit.reports.evidence import Evidence, Finding, evidence_from_records
 from trainkit.reports.facts import DeadUnits, facts_before_training, watching_units
-from trainkit.reports.findings import Evidence, Finding, evidence_from_records, find
+from trainkit.reports.findings import find
 from trainkit.reports.history import History, history_of
 from trainkit.reports.page import Evaluated, PageData, build_page
 from trainkit.rundir import RunDir, list_runs
@@ -29,7 +32,8 @@ from trainkit.workflows.experiment import Experiment
 from trainkit.workflows.locate import best_of
 from trainkit.workflows.scoring import score_and_keep, scored_weights
 
-_FACTS_BATCH = 256
+_SAMPLE_BATCH = 256
+_WAKING_SAMPLES = 1024
 
 
 @dataclass(frozen=True)
@@ -53,24 +57,14 @@ class Examined:
 def measure_facts(experiment: Experiment) -> dict[str, Any]:
     """What findings need to know of the data, measured before the first step; plain values for run.json."""
     data = experiment.data
-    chosen = data.splits["train"]
-    batches = Batches(
-        data.parts[chosen.part],
-        chosen.indices,
-        steps=experiment.steps,
-        batch_size=_FACTS_BATCH,
-        shuffle=True,
-        seed=experiment.config.seed,
-        random=False,
-        residency="host",
-    )
     return facts_before_training(
-        batches.epoch(0),
+        _sample_batches(experiment).epoch(0),
         loss=build_loss_for(experiment.config, data, device=torch.device("cpu")),
         targets=torch.from_numpy(data.split_targets("train")),
         num_classes=data.num_classes,
         num_samples={name: len(split) for name, split in data.splits.items()},
         feature_names=data.feature_names,
+        decoded_while_training=data.parts[data.splits["train"].part].is_files,
     )
 
 
@@ -159,6 +153,8 @@ def examine(experiment: Experiment, split: str, *, stop: StopRequest) -> Examine
 
     with watching_units(experiment.model) as dead_units:
         scored = score_and_keep(experiment, experiment.model, split, should_stop=stop)
+        if scored is not None:
+            _wake(experiment)
     check()
     assert scored is not None, "not stopped, so scored"
     metrics, outputs = scored
@@ -174,6 +170,37 @@ def examine(experiment: Experiment, split: str, *, stop: StopRequest) -> Examine
     )
     names, images = look_up(experiment, split, report)
     return Examined(Evaluated(split, report, names, images), dead_units())
+
+
+@torch.inference_mode()
+def _wake(experiment: Experiment) -> None:
+    """Run training samples through the model: a unit that none of a small split wakes may have its use."""
+    experiment.model.eval()
+    seen = 0
+    for batch in _sample_batches(experiment).epoch(0):
+        experiment.model(batch.inputs.to(experiment.device))
+        seen += len(batch.targets)
+        if seen >= _WAKING_SAMPLES:
+            break
+
+
+def _sample_batches(experiment: Experiment) -> Batches | WorkerBatches:
+    """Training samples as the model sees them, without the random transforms; decoded in this process."""
+    data = experiment.data
+    chosen = data.splits["train"]
+    part = data.parts[chosen.part]
+    common: dict[str, Any] = {
+        "steps": experiment.steps,
+        "batch_size": _SAMPLE_BATCH,
+        "shuffle": True,
+        "seed": experiment.config.seed,
+        "random": False,
+    }
+    if not part.is_files:
+        return Batches(part, chosen.indices, residency="host", **common)
+    assert data.channels is not None, "images have channels"
+    front = build_front(experiment.config)
+    return WorkerBatches(part, chosen.indices, channels=data.channels, front=front, **common)
 
 
 def _preferred_split(experiment: Experiment) -> str:

@@ -18,7 +18,7 @@ from trainkit.rundir import RunDir, list_runs
 
 if TYPE_CHECKING:
     from trainkit.reports.comparison import Comparison
-    from trainkit.reports.findings import Finding
+    from trainkit.reports.evidence import Finding
 
 _TAIL_BYTES = 16 << 10
 
@@ -203,7 +203,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def findings_of(run: RunDir, info: Mapping[str, Any], status: str) -> list[Finding]:
     """What stands out in a run, as far as its records tell."""
-    from trainkit.reports.findings import evidence_from_records, find
+    from trainkit.reports.evidence import evidence_from_records
+    from trainkit.reports.findings import find
 
     return find(evidence_from_records(info, history_of(read_json_lines(run.metrics)), status=status))
 
