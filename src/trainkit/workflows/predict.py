@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trainkit.data.front import front_from_json
@@ -153,19 +154,27 @@ def _predict_all(
     progress: Callable[[int], None] | None,
     stop: StopRequest,
 ) -> Iterator[Prediction]:
-    reading = make_reading(answerer)
+    """The forward pass of a batch goes on in a thread of its own while the next one is decoded."""
     done = 0
-    pieces = read_pieces(items, reading)
+    running: tuple[list[Piece], Future[Tensor]] | None = None
+    pieces = read_pieces(items, make_reading(answerer))
+    forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
     try:
-        for batch in _batches(pieces, answerer.batch_size):
+        for batch in chain(_batches(pieces, answerer.batch_size), [None]):
             if stop():
                 raise stop.error(f"{done:,} samples were done")
-            yield from _predict_batch(answerer, batch, top_k=top_k)
-            done += sum(len(piece.names) for piece in batch)
+            before = running
+            running = None if batch is None else (batch, forward.submit(_answers, answerer, batch))
+            if before is None:
+                continue
+            finished, answers = before
+            yield from _name_answers(answerer, finished, answers.result(), top_k=top_k)
+            done += sum(len(piece.names) for piece in finished)
             if progress is not None:
                 progress(done)
     finally:
         pieces.close()
+        forward.shutdown(wait=True, cancel_futures=True)
 
 
 def _batches(pieces: Iterable[Piece], batch_size: int) -> Iterator[list[Piece]]:
@@ -182,8 +191,16 @@ def _batches(pieces: Iterable[Piece], batch_size: int) -> Iterator[list[Piece]]:
         yield batch
 
 
-def _predict_batch(answerer: Answerer, pieces: Sequence[Piece], *, top_k: int) -> Iterator[Prediction]:
-    answers = _answers(answerer, [piece.rows for piece in pieces if len(piece.rows)])
+def _answers(answerer: Answerer, pieces: Sequence[Piece]) -> Tensor:
+    rows = [piece.rows for piece in pieces if len(piece.rows)]
+    if not rows:
+        return torch.zeros(0, len(answerer.class_names or answerer.target_names))
+    if answerer.any_size:  # images of different sizes: one at a time
+        return torch.cat([answerer.answer(torch.from_numpy(image)[None]) for images in rows for image in images])
+    return answerer.answer(torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)))
+
+
+def _name_answers(answerer: Answerer, pieces: Sequence[Piece], answers: Tensor, *, top_k: int) -> Iterator[Prediction]:
     if answerer.class_names:
         found = _top_classes(answers, answerer.class_names, top_k)
     else:
@@ -193,14 +210,6 @@ def _predict_batch(answerer: Answerer, pieces: Sequence[Piece], *, top_k: int) -
         for position, name in enumerate(piece.names):
             reason = piece.bad.get(position)
             yield Prediction(name, error=reason) if reason is not None else Prediction(name, **next(found))
-
-
-def _answers(answerer: Answerer, rows: Sequence[NDArray[Any] | list[NDArray[np.uint8]]]) -> Tensor:
-    if not rows:
-        return torch.zeros(0, len(answerer.class_names or answerer.target_names))
-    if answerer.any_size:  # images of different sizes: one at a time
-        return torch.cat([answerer.answer(torch.from_numpy(image)[None]) for images in rows for image in images])
-    return answerer.answer(torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)))
 
 
 def _top_classes(probabilities: Tensor, class_names: Sequence[str], top_k: int) -> Iterator[dict[str, Any]]:
