@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from trainkit.ranking import average_precision, expected_calibration_error, roc_auc
-from trainkit.reports.resampling import ClassificationSample, Ranking, RegressionSample
+from trainkit.reports.resampling import SHIFT, ClassificationSample, Ranking, RegressionSample
 
 
 def make_sample(rng, num_samples, num_classes, *, decimals):
@@ -43,6 +43,8 @@ def test_a_classification_resample_equals_its_samples_written_out(seed, num_clas
         assert found[f"{name}_macro"] == pytest.approx(expected, abs=1e-12)
     assert found["loss"] == pytest.approx(losses[indices].sum() / weights[indices].sum(), abs=1e-12)
     assert found["expected_calibration_error"] == pytest.approx(expected_calibration_error(drawn, true), abs=1e-12)
+    moved = abs(found["expected_calibration_error"] - expected_calibration_error(probabilities, targets))
+    assert moved <= found[SHIFT] + 1e-12, "the triangle inequality"
     assert found["roc_auc"] == pytest.approx(roc_auc(drawn, true), abs=1e-12, nan_ok=True)
     assert found["average_precision"] == pytest.approx(average_precision(drawn, true), abs=1e-12, nan_ok=True)
 

@@ -7,39 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainkit.intervals import bootstrap_intervals, wilson_interval
 from trainkit.losses import Loss
 from trainkit.metrics import ClassificationMetrics, RegressionMetrics
 from trainkit.ranking import average_precision, expected_calibration_error, roc_auc
+from trainkit.reports.evaluation_intervals import CONFIDENCE, Interval, classification_intervals, regression_intervals
 from trainkit.reports.resampling import ClassificationSample, RegressionSample
 
 Floats = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 TOP_K = (2, 3, 5)
 NUM_BINS = 15
 MAX_MISTAKES = 25
-NUM_RESAMPLES = 1000
-_MAX_VALUES = 200_000_000
-"""Samples x classes x resamples: a few seconds. Larger sets get fewer resamples, and need fewer."""
-_MIN_RESAMPLES = 100
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Where a metric lies with 95 % confidence."""
-
-    low: float
-    high: float
-    method: Literal["wilson", "bootstrap"]
-    resamples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -234,7 +219,7 @@ def classification_report(
     return ClassificationReport(
         num_samples=len(labels),
         metrics=_in_order({**metrics, **top, **areas}),
-        intervals=_classification_intervals(sample, {**counts.compute(), **top}, seed=seed, check=check),
+        intervals=classification_intervals(sample, {**counts.compute(), **top, **areas}, seed=seed, check=check),
         class_names=tuple(class_names),
         per_class=_per_class(counts, chances, labels, class_names, check),
         confusion=counts.confusion.numpy(),
@@ -256,42 +241,6 @@ def _in_order(metrics: Mapping[str, float]) -> dict[str, float]:
 def _top_k(counts: ClassificationMetrics) -> dict[int, float]:
     computed = counts.compute()
     return {k: computed[f"top{k}_accuracy"] for k in counts.top_k}
-
-
-def _classification_intervals(
-    sample: ClassificationSample, rates: Mapping[str, float], *, seed: int, check: Callable[[], None]
-) -> dict[str, Interval]:
-    """Wilson's for what is a share of the samples, the bootstrap for the rest."""
-    num_samples = sample.num_samples
-    intervals = {
-        name: Interval(*wilson_interval(round(rate * num_samples), num_samples, confidence=CONFIDENCE), "wilson")
-        for name, rate in rates.items()
-        if name.endswith("accuracy")
-    }
-    for statistics, values in ((sample.counted, num_samples), (sample.ranked, num_samples * sample.num_classes)):
-        intervals |= _bootstrap(statistics, num_samples, values=values, seed=seed, check=check)
-    return intervals
-
-
-def _bootstrap(
-    statistics: Callable[[NDArray[np.int64]], dict[str, float]],
-    num_samples: int,
-    *,
-    values: int,
-    seed: int,
-    check: Callable[[], None],
-) -> dict[str, Interval]:
-    """Empty where even a hundred resamples would take too long."""
-    resamples = min(NUM_RESAMPLES, _MAX_VALUES // values)
-    if resamples < _MIN_RESAMPLES:
-        return {}
-
-    def checked(indices: NDArray[np.int64]) -> dict[str, float]:
-        check()
-        return statistics(np.bincount(indices, minlength=num_samples))
-
-    found = bootstrap_intervals(checked, num_samples, seed=seed, num_resamples=resamples, confidence=CONFIDENCE)
-    return {name: Interval(low, high, "bootstrap", resamples) for name, (low, high) in found.items()}
 
 
 def _per_class(
@@ -347,7 +296,7 @@ def regression_report(
     return RegressionReport(
         num_samples=len(true),
         metrics=dict(metrics),
-        intervals=_bootstrap(sample.statistics, len(true), values=true.size, seed=seed, check=check),
+        intervals=regression_intervals(sample, seed=seed, check=check),
         target_names=tuple(target_names),
         per_target=[TargetScores(target_names[row.index], row.mae, row.rmse, row.r2) for row in counts.per_target()],
         predictions=values,

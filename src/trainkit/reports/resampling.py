@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+SHIFT = "calibration_shift"
+"""Not a metric: how far the gaps between accuracy and probability move in a resample, summed over the bins."""
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -67,6 +70,8 @@ class ClassificationSample:
     gaps: Floats
     """1 or 0 for right or wrong, less that probability (N,)."""
     num_bins: int
+    sums: Floats
+    """The gaps summed by bin (B,)."""
     losses: Floats
     weights: Floats
     rankings: tuple[Ranking, ...]
@@ -87,13 +92,16 @@ class ClassificationSample:
         num_classes = probabilities.shape[1]
         confidence = probabilities.max(axis=1)
         ranked = [1] if num_classes == 2 else range(num_classes)
+        bins = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+        gaps = (probabilities.argmax(axis=1) == targets) - confidence
         return cls(
             num_samples=len(targets),
             num_classes=num_classes,
             pairs=targets * num_classes + predicted,
-            bins=np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1),
-            gaps=(probabilities.argmax(axis=1) == targets) - confidence,
+            bins=bins,
+            gaps=gaps,
             num_bins=num_bins,
+            sums=np.bincount(bins, weights=gaps, minlength=num_bins),
             losses=losses,
             weights=weights,
             rankings=tuple(Ranking.build(probabilities[:, k], targets == k) for k in ranked),
@@ -113,6 +121,7 @@ class ClassificationSample:
             "recall_macro": float((right / np.maximum(support, 1))[occurring].mean()),
             "f1_macro": float((2 * right / np.maximum(support + taken, 1))[occurring].mean()),
             "expected_calibration_error": float(np.abs(gaps).sum() / counts.sum()),
+            SHIFT: float(np.abs(gaps - self.sums).sum() / counts.sum()),
         }
 
     def ranked(self, counts: Counts) -> dict[str, float]:
