@@ -101,7 +101,7 @@ class ClassificationSample:
             bins=bins,
             gaps=gaps,
             num_bins=num_bins,
-            sums=np.bincount(bins, weights=gaps, minlength=num_bins),
+            sums=np.bincount(bins, weights=gaps, minlength=num_bins).astype(np.float64),
             losses=losses,
             weights=weights,
             rankings=tuple(Ranking.build(probabilities[:, k], targets == k) for k in ranked),
