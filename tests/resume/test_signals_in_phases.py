@@ -143,3 +143,25 @@ def test_the_step_is_finished_before_the_stop(server, place):
     assert [record["step"] for record in read_json_lines(run.metrics) if record["type"] == "step"] == [1, 2, 3, 4, 5]
     assert "SIGTERM: finishing the step and saving the state" in ended.output
     assert f"trainkit resume {run.path.relative_to(place)}" in ended.output
+
+
+def test_a_stopped_run_has_a_report_when_asked_for(server, place):
+    """The stop itself is quick; its last line says how to get the report, and those words work as they stand."""
+    at = dict(PHASES)["validation"] + 1
+    ended = server.trainkit(*TRAIN, "runs", cwd=place, signal=signal.SIGINT, phase="validation", at=at)
+    run = newest_run(place / "runs")
+    assert not (run.path / "report.html").exists()
+    line = next(line for line in ended.output.splitlines() if "for a report so far: " in line)
+    words = line.partition("for a report so far: ")[2].split()
+    assert words == ["trainkit", "report", str(run.path.relative_to(place))]
+    shown = server.trainkit("runs", "show", str(run.path), cwd=place)
+    assert f"none yet: trainkit report {run.path}" in shown.output
+    made = server.trainkit(*words[1:], cwd=place)
+    assert made.code == 0, made.output
+    page = (run.path / "report.html").read_text()
+    assert "interrupted" in page
+    assert "Confusion matrix" in page
+    assert "was not scored" not in page
+    assert run.status() == "interrupted", "a report changes nothing about the run"
+    assert server.trainkit("resume", cwd=place).code == 0
+    assert run.status() == "finished"

@@ -106,6 +106,7 @@ def show(
             ("time", time_text(summary.seconds)),
             *((("checkpoint", str(chosen.checkpoints / checkpoint)),) if checkpoint else ()),
             *(("file", str(chosen.path / path)) for path in files),
+            *(() if "report.html" in files else (("report", f"none yet: trainkit report {chosen.path}"),)),
         ]
     )
     metrics = info.get("metrics") or {}

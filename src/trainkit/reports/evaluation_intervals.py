@@ -66,8 +66,8 @@ def calibration_interval(error: float, *, resampled_low: float, shift: float) ->
     estimate is above a low resample. Downwards that is not enough where the truth is near 0, at the kink of the
     absolute value. There the triangle inequality helps: the estimate cannot be further from the truth than the gaps of
     the bins are in sum, and how far that is, the resamples tell. Of 200 simulated samples for each of 8 models,
-    calibrated and not, and 3 sizes (100 to 1600) 90 to 99 % of these intervals held the truth, 0 to 98 % of the percentile
-    ones, which were 0.9 to 1.7 times shorter.
+    calibrated and not, and 3 sizes (100 to 1600) 90 to 99 % of these intervals held the truth, and 0 to 98 % of the
+    percentile ones; these intervals were 0.7 to 1.7 times as wide.
 
     Args:
         error: the estimate.

@@ -54,7 +54,7 @@ def summary(data: PageData, name: str) -> Markup:
 
 def _cards(data: PageData) -> list[tuple[str, str, str]]:
     cards = []
-    metrics = data.info.get("metrics") or {}
+    metrics = _metrics(data)
     for split in ("val", "test"):
         metric = main_metric(list(f"{split}_{key}" for key in metrics.get(split, {})))
         if metric is None:
@@ -171,7 +171,7 @@ def _epoch_table(data: PageData) -> Markup:
 
 
 def scores(data: PageData) -> Markup:
-    metrics = data.info.get("metrics") or {}
+    metrics = _metrics(data)
     if not metrics:
         text = "The best checkpoint was not scored: the run did not come to its end."
         return section("Scores", tag("p", text), id="scores")
@@ -199,6 +199,14 @@ def scores(data: PageData) -> Markup:
     note = tag("p", checkpoint, class_="soft") if checkpoint else None
     missing = tag("p", data.missing, class_="soft") if data.missing else None
     return section("Scores", table(caption, header, rows), note, missing, id="scores")
+
+
+def _metrics(data: PageData) -> Mapping[str, Mapping[str, float]]:
+    """By split: what the run wrote down at its end, or where it did not come to it, what was scored for this page."""
+    written = data.info.get("metrics") or {}
+    if written or data.evaluated is None:
+        return written
+    return {data.evaluated.split: data.evaluated.report.metrics}
 
 
 def classes(data: PageData) -> Markup:

@@ -358,7 +358,9 @@ def run_loop(
     finally:
         recorder.close()
     if outcome == "interrupted":
-        raise frontend.stop.error(f"the state is saved; to go on: trainkit resume {run.path}")
+        raise frontend.stop.error(
+            f"the state is saved; to go on: trainkit resume {run.path}; for a report so far: trainkit report {run.path}"
+        )
     return outcome
 
 
