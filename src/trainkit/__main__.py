@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from trainkit.errors import TrainkitError
 
 
 def main() -> None:
-    """Exit codes: 0 ok, 1 failed while working, 2 the input is wrong, 130 and 143 stopped by SIGINT and SIGTERM."""
+    """Run the command line.
+
+    Exit codes: 0 ok, 1 failed while working, 2 the input is wrong, 130 and 143 stopped by SIGINT and SIGTERM, 141
+    nobody reads the output any more.
+    """
     # The search for pydantic plugins reads the metadata of every installed package: a tenth of the time to a message.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
@@ -18,7 +23,10 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can still be dealt with, not while the interpreter ends
     except TrainkitError as error:
         if debug:
             raise
@@ -30,9 +38,22 @@ def main() -> None:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`): point stdout at nothing, so that the flush at exit stays silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        end_at_closed_pipe()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer and rich make an exit with code 1 of it
+            end_at_closed_pipe()
+        raise
+
+
+def end_at_closed_pipe() -> NoReturn:
+    """End as ``cat`` does when its reader has gone (``| head``): without a word.
+
+    Unix tools die of SIGPIPE then, which a shell reports as 141 = 128 + 13. Scripts that set pipefail know that code,
+    and 0 would claim that all was written.
+    """
+    # What is still in the buffer goes nowhere, so that the flush at exit is silent too.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(141)
 
 
 if __name__ == "__main__":

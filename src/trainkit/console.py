@@ -58,7 +58,13 @@ def use_color() -> bool:
 
 
 def table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout; the first column is left-aligned, the others right-aligned."""
+    """A table on stdout; the first column is left-aligned, the others right-aligned.
+
+    Where stdout is no terminal, each row is one line, however wide: it can be searched with grep.
+    """
+    if not sys.stdout.isatty():
+        _plain_table(title, header, rows)
+        return
     from rich import box
     from rich.table import Table
 
@@ -73,10 +79,30 @@ def table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[obje
     out().print(grid)
 
 
+def _plain_table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    shown = [[_text(value) for value in row] for row in ([header, *rows] if header else rows)]
+    columns = max(map(len, shown), default=0)
+    widths = [max((len(row[at]) for row in shown if at < len(row)), default=0) for at in range(columns)]
+    if title:
+        print(title)
+    for row in shown:
+        cells = [
+            cell.ljust(width) if at == 0 or not header else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        print(f"  {'  '.join(cells)}".rstrip())
+    print()
+
+
 def _cell(value: object) -> str:
     from rich.markup import escape
 
-    return escape(number(value) if isinstance(value, float) else str(value))
+    return escape(_text(value))
+
+
+def _text(value: object) -> str:
+    """A line break in a name would make two rows of one."""
+    return " ".join((number(value) if isinstance(value, float) else str(value)).splitlines())
 
 
 def number(value: float) -> str:
