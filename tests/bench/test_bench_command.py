@@ -38,6 +38,7 @@ def bench(folder, *arguments, text=CONFIG, **environment):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_json(tmp_path):
     code, out, err = bench(tmp_path, "--json")
     assert code == 0, err
