@@ -203,7 +203,7 @@ def compare(
     best = fastest_of_same_batch(found.trials)
     if best is not None:
         found.planned += 2
-        again = []
+        again: list[Trial] = []
         for setting in (base, best.setting):
             trial = attempt(setting, len(found.trials) + len(again) + 1)
             if trial is None:
