@@ -33,9 +33,8 @@ _PIECES_AHEAD = 3
 """Per thread: enough to keep it busy while a batch is worked on, few enough to bound the memory."""
 SMALL_FILE = 2500
 """Bytes. Decoding a smaller image is mostly Python code, and threads that take the interpreter's lock from each other
-for every call get less done than one. Images a second on 2 cores, in two threads and in one: grey PNGs of 28 px 5,900
-and 9,700, JPEGs of 64 px (1,900 bytes) 5,600 and 6,400, of 96 px (3,500 bytes) 5,600 and 4,900, of 224 px 3,200 and
-1,700."""
+for every call get less done than one: 20,000 grey PNGs of 28 px came at 9,200 and 10,000 a second from one thread, at
+5,900 and 6,100 from two (2 cores, n = 2). Somewhere between JPEGs of 1,900 and of 3,500 bytes it turns."""
 
 
 @dataclass(frozen=True)

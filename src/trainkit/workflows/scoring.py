@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.build.training import build_plan
+from trainkit.build.training import build_plan, build_state
 from trainkit.engine import Plan, evaluate
+from trainkit.state import TrainState
 from trainkit.workflows.experiment import Experiment
 
 
@@ -23,6 +24,18 @@ def plan_for(experiment: Experiment, forward: Callable[[Tensor], Tensor] | None 
         device=experiment.device,
         precision=experiment.precision,
         forward=experiment.model if forward is None else forward,
+    )
+
+
+def state_for(experiment: Experiment, *, steps_per_epoch: int) -> TrainState:
+    """This experiment's run at its start."""
+    return build_state(
+        experiment.config,
+        experiment.model,
+        monitor=experiment.monitor,
+        steps_per_epoch=steps_per_epoch,
+        device=experiment.device,
+        precision=experiment.precision,
     )
 
 

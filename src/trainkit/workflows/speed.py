@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from trainkit.build.model import is_channels_last, is_convolutional
-from trainkit.build.training import build_state
 from trainkit.config import LoadedConfig
 from trainkit.engine import Batches, Plan, Saver, train_epoch, train_step
 from trainkit.errors import Interrupted
@@ -27,7 +26,7 @@ from trainkit.workflows.compilation import compiled
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment
 from trainkit.workflows.failures import explained
 from trainkit.workflows.phases import measure_phases, synchronize
-from trainkit.workflows.scoring import plan_for
+from trainkit.workflows.scoring import plan_for, state_for
 
 WINDOWS = 5
 """The measured time is cut into so many pieces: the middle one counts, whatever else the machine did in the others."""
@@ -68,14 +67,7 @@ def measure(
     with located(loaded):
         experiment = prepare_experiment(loaded.config, progress=progress, should_stop=should_stop)
         batches = experiment.batches("train", training=True)
-        state = build_state(
-            loaded.config,
-            experiment.model,
-            monitor=experiment.monitor,
-            steps_per_epoch=batches.batches_per_epoch,
-            device=experiment.device,
-            precision=experiment.precision,
-        )
+        state = state_for(experiment, steps_per_epoch=batches.batches_per_epoch)
     mode = loaded.config.training.compile
     notes: list[str] = []
     plan = plan_for(experiment, compiled(experiment.model, mode, say=notes.append))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from trainkit.build.data import load_source
-from trainkit.build.training import build_state
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.checkpoints.state_dicts import check_fits
@@ -37,7 +36,7 @@ from trainkit.workflows.failures import explained
 from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
 from trainkit.workflows.runfiles import describe_machine, origins_of, write_config_files
 from trainkit.workflows.saving import RunCheckpointer, description
-from trainkit.workflows.scoring import plan_for, score, scored_weights
+from trainkit.workflows.scoring import plan_for, score, scored_weights, state_for
 from trainkit.workflows.tracking import build_trackers
 
 MakeDisplay = Callable[[Experiment, int], Recorder]
@@ -186,14 +185,7 @@ def set_up(
             loaded.config, source=source, progress=frontend.progress, should_stop=frontend.stop, stored=saved
         )
         batches = experiment.batches("train", training=True)
-        state = build_state(
-            loaded.config,
-            experiment.model,
-            monitor=experiment.monitor,
-            steps_per_epoch=batches.batches_per_epoch,
-            device=experiment.device,
-            precision=experiment.precision,
-        )
+        state = state_for(experiment, steps_per_epoch=batches.batches_per_epoch)
     if saved is not None:
         resuming.check_data(saved, experiment.data.fingerprint)
         check_fits(saved["model"], experiment.model)
