@@ -6,15 +6,20 @@ TRAINKIT_TEST_DATA=... python benchmarks/costs.py [--repeats 3]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import pty
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 CNN = """
 dataset: {{type: mnist, root: {data}, download: false}}
@@ -39,23 +44,38 @@ logging: {{plots: false}}
 
 
 def run(text: str) -> dict[str, float]:
-    """Train in this process; seconds of the second epoch by part, and memory."""
+    """Train in this process, shown as the command shows it; seconds of the second epoch by part, and memory."""
     import torch
 
     after_torch = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    from trainkit.cli.train import terminal
     from trainkit.config import load_config
+    from trainkit.recorders.fanout import Fanout
     from trainkit.workflows.train import train
 
-    with tempfile.TemporaryDirectory() as folder:
+    logged: list[float] = []
+    log = Fanout.log
+
+    def timed_log(self: Fanout, record: Mapping[str, Any]) -> None:
+        started = time.perf_counter()
+        log(self, record)
+        logged.append(time.perf_counter() - started)
+
+    Fanout.log = timed_log  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder, terminal(quiet=False) as frontend:
         path = Path(folder) / "config.yaml"
         path.write_text(text)
-        result = train(load_config(path), runs_dir=Path(folder) / "runs")
+        result = train(load_config(path), runs_dir=Path(folder) / "runs", frontend=frontend)
         lines = [json.loads(line) for line in result.run.metrics.read_text().splitlines()]
     first, second = (line for line in lines if line["type"] == "epoch")
     names = ("train_seconds", "data_seconds", "validation_seconds", "checkpoint_seconds")
     seconds = {name: second[name] - first[name] for name in names}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return seconds | {"megabytes_above_torch": peak - after_torch, "torch": float(torch.__version__[:4])}
+    return seconds | {
+        "logging_seconds": sum(logged) / 2,
+        "megabytes_above_torch": peak - after_torch,
+        "torch": float(torch.__version__[:4]),
+    }
 
 
 def torchvision_epoch(data: str) -> dict[str, float]:
@@ -78,9 +98,23 @@ def torchvision_epoch(data: str) -> dict[str, float]:
 
 
 def child(text: str) -> dict[str, float]:
-    done = subprocess.run([sys.executable, __file__, "--child", text], capture_output=True, text=True, check=True)
+    """What a process of its own finds; its stderr is a terminal, with the progress bar on it."""
+    master, slave = pty.openpty()
+    drain = threading.Thread(target=read_all, args=(master,), daemon=True)
+    drain.start()
+    command = [sys.executable, __file__, "--child", text]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=slave, text=True, check=True)
+    finally:
+        os.close(slave)
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def read_all(master: int) -> None:
+    with contextlib.suppress(OSError):  # what reading from a terminal that nobody writes to any more gives
+        while os.read(master, 1 << 16):
+            pass
 
 
 def row(name: str, values: list[float], unit: str = "s") -> None:
@@ -112,7 +146,8 @@ def main() -> None:
     added = [a["data_seconds"] - p["data_seconds"] for p, a in zip(plain, augmented, strict=True)]
     row("what augmentation adds to an epoch here", added)
     whole = [r["train_seconds"] + r["validation_seconds"] for r in plain]
-    row("checkpoint share", [100 * r["checkpoint_seconds"] / w for r, w in zip(plain, whole, strict=True)], "%")
+    for part in ("checkpoint", "logging"):
+        row(f"{part} share", [100 * r[f"{part}_seconds"] / w for r, w in zip(plain, whole, strict=True)], "%")
     row("peak memory above import torch, CNN", [r["megabytes_above_torch"] for r in plain], "MB")
     print("\n| rows of a table | seconds an epoch | microseconds a row |\n|---|---|---|")
     for rows in (1_000, 10_000, 100_000, 1_000_000):
