@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 
-from trainkit.intervals import bootstrap_interval, bootstrap_intervals, wilson_interval
+from trainkit.intervals import percentile_interval, resamples, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(50, 100), (9, 10), (0, 10), (10, 10), (9910, 10000), (1, 1)])
@@ -25,35 +25,41 @@ def test_what_is_no_rate_is_refused(successes, trials):
         wilson_interval(successes, trials)
 
 
+def drawn(num_samples, count, *, seed):
+    """Resamples in columns (num_samples, count)."""
+    return next(resamples(num_samples, seed=seed, at_a_time=count))
+
+
 def test_bootstrap_of_a_rate_is_near_wilson():
     correct = np.arange(400) < 320
-    interval = bootstrap_interval(lambda indices: correct[indices].mean(), 400, seed=0)
-    assert interval == pytest.approx(wilson_interval(320, 400), abs=0.01)
+    rates = correct @ drawn(400, 1000, seed=0) / 400
+    assert percentile_interval(rates) == pytest.approx(wilson_interval(320, 400), abs=0.01)
 
 
-def test_bootstrap_is_a_function_of_its_seed():
-    values = np.random.default_rng(0).normal(size=50)
+def test_a_resample_draws_with_replacement_as_many_as_there_are():
+    counts = drawn(50, 200, seed=0)
+    assert counts.shape == (50, 200)
+    assert (counts.sum(axis=0) == 50).all()
+    assert counts.mean(axis=1) == pytest.approx(np.ones(50), abs=0.4), "each as often as any other"
+    assert (counts == 0).mean() == pytest.approx((1 - 1 / 50) ** 50, abs=0.02)
 
-    def interval(seed):
-        return bootstrap_interval(lambda indices: values[indices].mean(), 50, seed=seed, num_resamples=200)
 
-    assert interval(1) == interval(1)
-    assert interval(1) != interval(2)
+def test_resamples_are_a_function_of_their_seed_alone():
+    assert (drawn(50, 20, seed=1) == drawn(50, 20, seed=1)).all()
+    assert (drawn(50, 20, seed=1) != drawn(50, 20, seed=2)).any()
+    fives = resamples(50, seed=1, at_a_time=5)
+    assert (np.hstack([next(fives) for _ in range(4)]) == drawn(50, 20, seed=1)).all()
+
+
+def test_percentile_interval_equals_scipy():
+    values = np.random.default_rng(0).normal(size=60)
+    means = values @ drawn(60, 4000, seed=3) / 60
+    expected = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
+    assert percentile_interval(means) == pytest.approx(tuple(expected), abs=0.02)
 
 
 def test_resamples_without_a_value_do_not_count():
-    assert bootstrap_interval(lambda i: math.nan if i[0] == 0 else 1.0, 3, seed=0, num_resamples=50) == (1.0, 1.0)
-    assert all(math.isnan(end) for end in bootstrap_interval(lambda i: math.nan, 3, seed=0, num_resamples=5))
-    with pytest.raises(ValueError, match="no interval of no samples"):
-        bootstrap_interval(lambda i: 1.0, 0, seed=0)
-
-
-def test_several_statistics_share_their_resamples():
-    values = np.random.default_rng(0).normal(size=50)
-
-    def both(indices):
-        return {"mean": values[indices].mean(), "spread": values[indices].std()}
-
-    found = bootstrap_intervals(both, 50, seed=3, num_resamples=100)
-    assert found["mean"] == bootstrap_interval(lambda i: values[i].mean(), 50, seed=3, num_resamples=100)
-    assert found["spread"] == bootstrap_interval(lambda i: values[i].std(), 50, seed=3, num_resamples=100)
+    assert percentile_interval([math.nan, 1.0, 1.0]) == (1.0, 1.0)
+    assert all(math.isnan(end) for end in percentile_interval([math.nan]))
+    with pytest.raises(ValueError, match="no resamples of no samples"):
+        drawn(0, 1, seed=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -30,51 +30,31 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     return low, high
 
 
-def bootstrap_interval(
-    statistic: Callable[[NDArray[np.int64]], float],
-    num_samples: int,
-    *,
-    seed: int,
-    num_resamples: int = 1000,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """The percentile interval (Efron, 1979) of a statistic over ``num_samples`` samples.
+def resamples(num_samples: int, *, seed: int, at_a_time: int) -> Iterator[NDArray[np.float32]]:
+    """Endless bootstrap resamples (Efron, 1979): how often each sample was drawn, float32 (num_samples, at_a_time).
 
-    ``statistic`` takes the indices of a resample, int64 (num_samples,) drawn with replacement. The same seed gives the
-    same interval. Resamples for which the statistic is NaN (only one class drawn) do not count.
-
-    Raises:
-        ValueError: no samples.
-    """
-
-    def only(indices: NDArray[np.int64]) -> dict[str, float]:
-        return {"": statistic(indices)}
-
-    return bootstrap_intervals(only, num_samples, seed=seed, num_resamples=num_resamples, confidence=confidence)[""]
-
-
-def bootstrap_intervals(
-    statistics: Callable[[NDArray[np.int64]], Mapping[str, float]],
-    num_samples: int,
-    *,
-    seed: int,
-    num_resamples: int = 1000,
-    confidence: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """``bootstrap_interval`` of several statistics of the same resamples, by name.
+    The same seed gives the same resamples.
 
     Raises:
         ValueError: no samples.
     """
     if num_samples <= 0:
-        raise ValueError("no interval of no samples")
-    draws = np.random.Generator(np.random.PCG64(derive_seed(seed, "bootstrap")))
-    resamples = [statistics(draws.integers(num_samples, size=num_samples)) for _ in range(num_resamples)]
+        raise ValueError("no resamples of no samples")
+    generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "bootstrap")))
+    counts = np.empty((at_a_time, num_samples), dtype=np.float32)
+    while True:
+        for row in counts:
+            row[:] = np.bincount(generator.integers(num_samples, size=num_samples), minlength=num_samples)
+        yield counts.T.copy()
+
+
+def percentile_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+    """The bootstrap's percentile interval of a statistic, from its values over the resamples.
+
+    Resamples for which it is NaN (only one class drawn) do not count.
+    """
+    array = np.array(values, dtype=np.float64)
+    known = array[~np.isnan(array)]
     tail = (1 - confidence) / 2
-    intervals = {}
-    for name in resamples[0]:
-        values = np.array([values[name] for values in resamples], dtype=np.float64)
-        known = values[~np.isnan(values)]
-        low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (math.nan, math.nan)
-        intervals[name] = (float(low), float(high))
-    return intervals
+    low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (math.nan, math.nan)
+    return float(low), float(high)

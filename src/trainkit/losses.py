@@ -199,7 +199,7 @@ def _class_weights(
         return None
     if weight == "balanced":
         _need_every_class(counts, names, key="loss.weight")
-        return [sum(counts) / (len(counts) * count) for count in counts]
+        return balanced_weight(counts)
     values = [float(value) for value in weight]
     if counts and len(values) != len(counts):
         _fail(f"needs one weight for each of the {len(counts)} classes, got {len(values)}", "loss.weight")
@@ -214,6 +214,16 @@ def _positive_weight(
     if pos_weight != "balanced":
         return pos_weight
     _need_every_class(counts, names, key="loss.pos_weight")
+    return balanced_pos_weight(counts)
+
+
+def balanced_weight(counts: Sequence[int]) -> list[float]:
+    """One weight a class, n / (K * count): as scikit-learn's ``compute_class_weight``."""
+    return [sum(counts) / (len(counts) * count) for count in counts]
+
+
+def balanced_pos_weight(counts: Sequence[int]) -> float:
+    """The weight of the second of two classes: the count of the first / its own."""
     return counts[0] / counts[1]
 
 

@@ -89,6 +89,31 @@ def write_table(path, *, seed, fruits=("apple", "pear"), rows=120):
     return path
 
 
+@pytest.mark.parametrize(
+    ("loss", "knob"), [("cross_entropy", "weight"), ("bce_with_logits", "pos_weight")], ids=["weight", "pos_weight"]
+)
+def test_balanced_weights_are_those_of_the_training_whatever_is_scored(tmp_path, loss, knob):
+    """Three bright images to one dark one while training, one to three afterwards."""
+    write_images(tmp_path / "data" / "train", {"bright": 220}, count=15)
+    write_images(tmp_path / "data" / "train", {"dark": 30}, count=5)
+    for part in ("val", "other"):
+        folder = tmp_path / "data" / part if part == "val" else tmp_path / part
+        write_images(folder, {"bright": 150}, count=2)
+        write_images(folder, {"dark": 110}, count=6)
+    run = train_config(
+        tmp_path,
+        f"""
+dataset: {{type: image_folder, root: {tmp_path / "data"}, test_fraction: 0.0}}
+model: {{type: mlp, hidden_sizes: []}}
+loss: {{type: {loss}, {knob}: balanced}}
+training: {{epochs: 2, batch_size: 4}}
+""",
+    )
+    assert load_checkpoint(run.best_checkpoint)["class_counts"] == [15, 5]
+    on_other_data = evaluate(run.best_checkpoint, data=tmp_path / "other")
+    assert on_other_data.metrics["loss"] == pytest.approx(run.metrics["val"]["loss"], rel=1e-6)
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_the_numbers_are_those_of_the_end_of_training(tiny_run, split):
     result = evaluate(tiny_run.best_checkpoint, split=split)

@@ -33,11 +33,13 @@ def make_sample(rng, num_samples, num_classes, *, decimals):
 def test_a_classification_resample_equals_its_samples_written_out(seed, num_classes, decimals):
     rng = np.random.default_rng(seed)
     sample, probabilities, targets, losses, weights = make_sample(rng, 40, num_classes, decimals=decimals)
-    indices = rng.integers(40, size=40)
-    counts = np.bincount(indices, minlength=40)
+    indices, others = rng.integers(40, size=40), rng.integers(40, size=40)
+    counts = np.stack([np.bincount(chosen, minlength=40) for chosen in (others, indices, others)], axis=1).astype(
+        np.float32
+    )
     drawn, true = probabilities[indices], targets[indices]
     predicted = drawn.argmax(axis=1)
-    found = sample.counted(counts) | sample.ranked(counts)
+    found = {name: values[1] for name, values in (sample.counted(counts) | sample.ranked(counts)).items()}
     for name in ("precision", "recall", "f1"):
         expected = getattr(reference, f"{name}_score")(true, predicted, average="macro", zero_division=0)
         assert found[f"{name}_macro"] == pytest.approx(expected, abs=1e-12)
@@ -62,7 +64,8 @@ def test_a_classification_resample_equals_its_samples_written_out(seed, num_clas
 )
 def test_degenerate_rankings(positive, counts, auc, precision):
     ranking = Ranking.build(np.full(len(positive), 0.3), np.array(positive))
-    assert ranking.areas(np.array(counts)) == pytest.approx((auc, precision), nan_ok=True)
+    found = ranking.areas(np.array(counts, dtype=np.float32)[:, None])
+    assert np.concatenate(found) == pytest.approx((auc, precision), nan_ok=True)
 
 
 @pytest.mark.parametrize("num_targets", [1, 3])
@@ -73,7 +76,8 @@ def test_a_regression_resample_equals_its_samples_written_out(num_targets):
     losses = np.square(predictions - targets).sum(axis=1)
     sample = RegressionSample.build(predictions, targets, losses=losses)
     indices = rng.integers(50, size=50)
-    found = sample.statistics(np.bincount(indices, minlength=50))
+    counts = np.stack([np.bincount(indices, minlength=50), np.ones(50)], axis=1).astype(np.float32)
+    found = {name: values[0] for name, values in sample.statistics(counts).items()}
     true, predicted = targets[indices], predictions[indices]
     assert found == pytest.approx(
         {
@@ -88,6 +92,6 @@ def test_a_regression_resample_equals_its_samples_written_out(num_targets):
 
 def test_r2_of_a_constant_target():
     targets = np.full((5, 1), 2.0)
-    counts = np.ones(5, dtype=np.int64)
+    counts = np.ones((5, 1), dtype=np.float32)
     assert RegressionSample.build(targets, targets, losses=np.zeros(5)).statistics(counts)["r2"] == 1.0
     assert RegressionSample.build(targets + 1, targets, losses=np.ones(5)).statistics(counts)["r2"] == 0.0

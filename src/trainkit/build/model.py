@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import torch
 
 from trainkit.build.data import knobs_of
@@ -78,10 +77,8 @@ def build_loss_for(config: Config, data: Dataset, *, device: torch.device) -> Lo
         ProblemsError: the weights do not fit the classes.
     """
     knobs = {} if isinstance(config.loss, losses_schema.AutoLoss) else knobs_of(config.loss)
-    counts: list[int] = []
-    if data.task == "classification":
-        counts = np.bincount(data.split_targets("train"), minlength=data.num_classes).tolist()
     name = cast(LossName, loss_name(config, data).value)
+    counts = data.class_counts("train")
     return build_loss(name, device=device, class_counts=counts, class_names=data.class_names, **knobs)
 
 

@@ -99,3 +99,9 @@ class Dataset:
         chosen = self.splits[split]
         targets: NDArray[Any] = self.parts[chosen.part].targets[chosen.indices]
         return targets
+
+    def class_counts(self, split: str) -> list[int]:
+        """How many samples of each class a split holds; [] for regression."""
+        if self.task == "regression":
+            return []
+        return [int(count) for count in np.bincount(self.split_targets(split), minlength=self.num_classes)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit import durable
+from trainkit.reports.figures import new_figure, save_figure
 from trainkit.reports.history import (
     History,
     Points,
@@ -59,7 +58,7 @@ def write_learning_curves(path: Path, records: Sequence[Mapping[str, Any]], *, t
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(frameon=False)
     figure.suptitle(title.replace("$", r"\$"), x=0.01, ha="left", weight="bold")
-    save(figure, path)
+    save_figure(figure, path)
     return True
 
 
@@ -79,25 +78,17 @@ def write_overlay(path: Path, histories: Mapping[str, History], *, metric: str) 
         _scale(axis, name, list(lines.values()))
         _finish(axis, num_epochs=max(map(len, histories.values())), best=None)
     axes[0].legend(frameon=False, fontsize=8, title="star: best epoch", title_fontsize=8)
-    save(figure, path)
+    save_figure(figure, path)
     return True
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all, and free it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write_bytes(path, buffer.getbuffer())
-
-
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    # Figure without pyplot: no global state, and no window system is looked for.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * count, 3.9), layout="constrained")
-    FigureCanvasAgg(figure)
+    """Panels side by side, with margins that hold what is drawn here: to work them out takes as long as to draw."""
+    width, height = 4.6 * count, 3.9
+    figure = new_figure(width, height)
+    figure.set_layout_engine(None)
+    sides = {"left": 0.68 / width, "right": 1 - 0.15 / width, "bottom": 0.52 / height, "top": 1 - 0.62 / height}
+    figure.subplots_adjust(**sides, wspace=0.2)
     return figure, [figure.add_subplot(1, count, index + 1) for index in range(count)]
 
 

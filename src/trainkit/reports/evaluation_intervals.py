@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.intervals import bootstrap_intervals, wilson_interval
+from trainkit.intervals import percentile_interval, resamples, wilson_interval
 from trainkit.reports.resampling import SHIFT, ClassificationSample, RegressionSample
 
 CONFIDENCE = 0.95
@@ -17,6 +18,10 @@ NUM_RESAMPLES = 1000
 _MAX_VALUES = 200_000_000
 """Samples x classes x resamples: a few seconds. Larger sets get fewer resamples, and need fewer."""
 _MIN_RESAMPLES = 100
+_AT_A_TIME = 64
+"""Resamples, at most: enough that NumPy's own time per call does not count."""
+_BLOCK_VALUES = 4_000_000
+"""Samples x resamples at a time: what is made of them stays within some tens of megabytes."""
 _CALIBRATION = "expected_calibration_error"
 
 
@@ -40,8 +45,12 @@ def classification_intervals(
         for name, rate in metrics.items()
         if name.endswith("accuracy")
     }
-    for statistics, values in ((sample.counted, num_samples), (sample.ranked, num_samples * sample.num_classes)):
-        intervals |= _bootstrap(statistics, num_samples, values=values, seed=seed, check=check)
+    intervals |= _bootstrap(
+        [(sample.counted, num_samples), (sample.ranked, num_samples * sample.num_classes)],
+        num_samples,
+        seed=seed,
+        check=check,
+    )
     shift = intervals.pop(SHIFT, None)
     if shift is not None:
         around = intervals[_CALIBRATION]
@@ -52,7 +61,7 @@ def classification_intervals(
 
 def regression_intervals(sample: RegressionSample, *, seed: int, check: Callable[[], None]) -> dict[str, Interval]:
     num_samples, num_targets = sample.absolute.shape
-    return _bootstrap(sample.statistics, num_samples, values=num_samples * num_targets, seed=seed, check=check)
+    return _bootstrap([(sample.statistics, num_samples * num_targets)], num_samples, seed=seed, check=check)
 
 
 def calibration_interval(error: float, *, resampled_low: float, shift: float) -> tuple[float, float]:
@@ -77,22 +86,31 @@ def calibration_interval(error: float, *, resampled_low: float, shift: float) ->
     return max(0.0, error - shift), min(1.0, max(error, 2 * error - resampled_low))
 
 
+Statistics = Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.float64]]]
+
+
 def _bootstrap(
-    statistics: Callable[[NDArray[np.int64]], dict[str, float]],
-    num_samples: int,
-    *,
-    values: int,
-    seed: int,
-    check: Callable[[], None],
+    all_statistics: Sequence[tuple[Statistics, int]], num_samples: int, *, seed: int, check: Callable[[], None]
 ) -> dict[str, Interval]:
-    """Empty where even a hundred resamples would take too long."""
-    resamples = min(NUM_RESAMPLES, _MAX_VALUES // values)
-    if resamples < _MIN_RESAMPLES:
-        return {}
+    """The intervals of statistics that share their resamples; each comes with how many values a resample looks at.
 
-    def checked(indices: NDArray[np.int64]) -> dict[str, float]:
-        check()
-        return statistics(np.bincount(indices, minlength=num_samples))
-
-    found = bootstrap_intervals(checked, num_samples, seed=seed, num_resamples=resamples, confidence=CONFIDENCE)
-    return {name: Interval(low, high, "bootstrap", resamples) for name, (low, high) in found.items()}
+    Those for which even a hundred resamples would take too long are left out.
+    """
+    limits = [(statistics, min(NUM_RESAMPLES, _MAX_VALUES // values)) for statistics, values in all_statistics]
+    wanted = [(statistics, limit) for statistics, limit in limits if limit >= _MIN_RESAMPLES]
+    found: dict[str, list[float]] = defaultdict(list)
+    at_a_time = max(1, min(_AT_A_TIME, _BLOCK_VALUES // num_samples))
+    most, done = max([limit for _, limit in wanted], default=0), 0
+    blocks = resamples(num_samples, seed=seed, at_a_time=at_a_time)
+    while done < most:
+        counts = next(blocks)
+        for statistics, limit in wanted:
+            check()
+            if done < limit:
+                for name, values in statistics(np.ascontiguousarray(counts[:, : limit - done])).items():
+                    found[name] += values.tolist()
+        done += at_a_time
+    return {
+        name: Interval(*percentile_interval(values, confidence=CONFIDENCE), "bootstrap", len(values))
+        for name, values in found.items()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
 from trainkit.data.front import apply_front, decode_image, front_from_json
 from trainkit.errors import TrainkitError, UserError
+from trainkit.losses import balanced_pos_weight, balanced_weight
 from trainkit.reports.evaluation import ClassificationReport, RegressionReport, Report, build_report
 from trainkit.reports.evaluation_plots import (
     WrongSample,
@@ -179,8 +180,8 @@ def restore_experiment(
     config = config_from_dict(saved["config"], where=str(path))
     if device is not None:
         config = config.model_copy(update={"device": device})
+    config = _with_weights_of_training(config, saved)
     if data is not None:
-        config = _without_balance(config)
         found, files = load_other_data(data, config, saved, progress=progress, should_stop=stop)
     else:
         found, files = load_data(config, progress=progress, should_stop=stop)
@@ -189,12 +190,13 @@ def restore_experiment(
     return replace(experiment, files=files), saved
 
 
-def _without_balance(config: Config) -> Config:
-    """Balanced weights count the training samples, which other data do not have."""
-    knobs = [name for name in ("weight", "pos_weight") if getattr(config.loss, name, None) == "balanced"]
-    if not knobs:
-        return config
-    return config.model_copy(update={"loss": config.loss.model_copy(update=dict.fromkeys(knobs))})
+def _with_weights_of_training(config: Config, saved: Mapping[str, Any]) -> Config:
+    """Balanced weights count the samples that the checkpoint was trained on, whatever is scored now."""
+    counts = saved["class_counts"]
+    balanced = {"weight": balanced_weight, "pos_weight": balanced_pos_weight}
+    knobs = [name for name in balanced if getattr(config.loss, name, None) == "balanced"]
+    weights = {name: balanced[name](counts) for name in knobs}
+    return config.model_copy(update={"loss": config.loss.model_copy(update=weights)})
 
 
 def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:

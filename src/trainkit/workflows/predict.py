@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ MAX_PIECE = 64
 """Samples that a thread decodes in one go: small sets are shared by all threads."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What the model says about one sample, or why it could say nothing."""
 
     source: str
@@ -38,7 +37,7 @@ class Prediction:
     """Of the label."""
     top: tuple[tuple[str, float], ...] = ()
     """The most probable classes and their probabilities, the label first."""
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = MappingProxyType({})
     """Regression: by target."""
     error: str | None = None
 
@@ -201,21 +200,24 @@ def _answers(answerer: Answerer, pieces: Sequence[Piece]) -> Tensor:
 
 
 def _name_answers(answerer: Answerer, pieces: Sequence[Piece], answers: Tensor, *, top_k: int) -> Iterator[Prediction]:
+    found: Iterator[tuple[Any, ...]]
     if answerer.class_names:
         found = _top_classes(answers, answerer.class_names, top_k)
     else:
         names = answerer.target_names
-        found = ({"values": dict(zip(names, row, strict=True))} for row in answers.tolist())
+        found = ((None, None, (), dict(zip(names, row, strict=True))) for row in answers.tolist())
     for piece in pieces:
         for position, name in enumerate(piece.names):
-            reason = piece.bad.get(position)
-            yield Prediction(name, error=reason) if reason is not None else Prediction(name, **next(found))
+            reason = piece.bad.get(position) if piece.bad else None
+            yield Prediction(name, *next(found)) if reason is None else Prediction(name, error=reason)
 
 
-def _top_classes(probabilities: Tensor, class_names: Sequence[str], top_k: int) -> Iterator[dict[str, Any]]:
-    """Of equal probabilities the first class comes first, as in evaluation."""
+def _top_classes(
+    probabilities: Tensor, class_names: Sequence[str], top_k: int
+) -> Iterator[tuple[str, float, tuple[tuple[str, float], ...]]]:
+    """(label, probability, top) of each row. Of equal probabilities the first class comes first, as in evaluation."""
     best, order = probabilities.sort(dim=1, descending=True, stable=True)
     k = max(1, min(top_k, len(class_names)))
-    for values, classes in zip(best[:, :k].tolist(), order[:, :k].tolist(), strict=True):
-        top = tuple((class_names[index], value) for index, value in zip(classes, values, strict=True))
-        yield {"label": top[0][0], "probability": top[0][1], "top": top}
+    names = np.array(class_names, dtype=object)[order[:, :k].numpy()].tolist()
+    for labels, values in zip(names, best[:, :k].tolist(), strict=True):
+        yield labels[0], values[0], tuple(zip(labels, values, strict=True))

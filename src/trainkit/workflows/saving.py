@@ -34,6 +34,7 @@ def description(loaded: LoadedConfig, experiment: Experiment) -> dict[str, Any]:
         "config": loaded.resolved(),
         "task": experiment.data.task,
         "class_names": list(experiment.data.class_names),
+        "class_counts": experiment.data.class_counts("train"),
         "target_names": list(experiment.data.target_names),
         "preprocessing": experiment.preprocessing,
         "data_fingerprint": experiment.data.fingerprint,
