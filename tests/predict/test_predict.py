@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -246,3 +247,15 @@ def test_an_exported_bundle_answers_as_its_checkpoint(tiny_run, digit_files, tmp
     for model in (tmp_path / "bundle", tmp_path / "bundle" / "model.pt"):
         found = list(predict(model, [digit_files], top_k=10))
         torch.testing.assert_close(probabilities(found, names), probabilities(expected, names), rtol=0, atol=1e-5)
+
+
+def test_the_number_of_threads_is_what_it_was(tiny_run, digit_files):
+    def threads_of_a_new_thread():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads(), threads_of_a_new_thread()
+    assert len(list(predict(tiny_run.best_checkpoint, [digit_files]))) > 0
+    next(unfinished := predict(tiny_run.best_checkpoint, [digit_files]))
+    unfinished.close()
+    assert (torch.get_num_threads(), threads_of_a_new_thread()) == before

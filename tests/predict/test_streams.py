@@ -217,3 +217,16 @@ def test_no_more_is_read_than_is_needed(images):
     next(pieces)
     assert len(taken) < 1000
     pieces.close()
+
+
+def test_the_order_stays_where_decoding_moves_between_one_thread_and_several(tmp_path):
+    """Small files are decoded in this thread, large ones in others; here they take turns, 40 at a time."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 64, 64), dtype=np.uint8)
+    for index, pixels in enumerate(noise):
+        large = index // 40 % 2 == 1
+        pixels = pixels if large else np.full((64, 64), index, dtype=np.uint8)
+        pixels[0, 0] = index
+        Image.fromarray(pixels).save(tmp_path / f"{index:03d}.png")
+    pieces = list(read_pieces(find_inputs([tmp_path], kind="image"), Reading("image", (1, 64, 64), 1, piece_size=10)))
+    assert [piece.one_thread for piece in pieces] == ([True] * 4 + [False] * 4) * 2 + [True] * 4
+    assert [int(row[0, 0, 0]) for piece in pieces for row in piece.rows] == list(range(200))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainkit.data.decoding import count_cores
 from trainkit.data.front import front_from_json
 from trainkit.data.streams import Item, Piece, Reading, count_samples, find_inputs, read_pieces
 from trainkit.errors import UserError
@@ -157,8 +159,7 @@ def _predict_all(
     done = 0
     running: tuple[list[Piece], Future[Tensor]] | None = None
     pieces = read_pieces(items, make_reading(answerer))
-    forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
-    try:
+    with closing(pieces), _forward_thread() as forward:
         for batch in chain(_batches(pieces, answerer.batch_size), [None]):
             if stop():
                 raise stop.error(f"{done:,} samples were done")
@@ -171,9 +172,18 @@ def _predict_all(
             done += sum(len(piece.names) for piece in finished)
             if progress is not None:
                 progress(done)
+
+
+@contextmanager
+def _forward_thread() -> Iterator[ThreadPoolExecutor]:
+    """A thread whose PyTorch leaves one core to the decoding: threads that share it would wait for each other."""
+    before = torch.get_num_threads()
+    forward = ThreadPoolExecutor(1, "forward", torch.set_num_threads, (max(1, count_cores() - 1),))
+    try:
+        yield forward
     finally:
-        pieces.close()
         forward.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)  # what was set last is what new threads begin with
 
 
 def _batches(pieces: Iterable[Piece], batch_size: int) -> Iterator[list[Piece]]:
