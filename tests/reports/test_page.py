@@ -15,7 +15,9 @@ from trainkit.reports.evidence import Change, Finding
 from trainkit.reports.history import history_of
 from trainkit.reports.markup import fold, join, table, tag
 from trainkit.reports.page import PageData, build_page
-from trainkit.reports.sections import data_url, duration, flatten
+from trainkit.reports.page_evaluation import data_url
+from trainkit.reports.page_setup import flatten
+from trainkit.reports.wording import duration
 from trainkit.workflows.report import make_report
 from trainkit.workflows.runs import flatten as flatten_config
 

@@ -12,7 +12,7 @@ from trainkit.reports.evidence import chance_reach
 from trainkit.reports.history import History, higher_is_better, is_rate, main_metric, number, title_of
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
 from trainkit.reports.page import document
-from trainkit.reports.sections import duration, form
+from trainkit.reports.wording import duration, form
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

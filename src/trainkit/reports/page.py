@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.reports import sections
+from trainkit.reports import page_evaluation, page_setup, page_training
 from trainkit.reports.evidence import Finding
 from trainkit.reports.history import History
 from trainkit.reports.markup import Content, Markup, join, tag
@@ -57,21 +57,21 @@ def build_page(data: PageData) -> str:
     name = str(data.info.get("name") or data.folder)
     regression = data.info.get("task") == "regression"
     main: list[tuple[str, str, Markup]] = [
-        ("findings", "Findings", sections.findings(data)),
-        ("curves", "Learning curves", sections.curves(data)),
-        ("scores", "Scores", sections.scores(data)),
-        ("classes", "Predictions" if regression else "Classes", sections.classes(data)),
-        ("mistakes", "Largest errors" if regression else "Mistakes", sections.mistakes(data)),
-        ("time", "Time", sections.time_spent(data)),
-        ("network", "Network", sections.network(data)),
-        ("config", "Config", sections.config(data)),
-        ("environment", "Environment", sections.environment(data)),
+        ("findings", "Findings", page_training.findings(data)),
+        ("curves", "Learning curves", page_training.curves(data)),
+        ("scores", "Scores", page_evaluation.scores(data)),
+        ("classes", "Predictions" if regression else "Classes", page_evaluation.classes(data)),
+        ("mistakes", "Largest errors" if regression else "Mistakes", page_evaluation.mistakes(data)),
+        ("time", "Time", page_training.time_spent(data)),
+        ("network", "Network", page_setup.network(data)),
+        ("config", "Config", page_setup.config(data)),
+        ("environment", "Environment", page_setup.environment(data)),
     ]
     shown = [entry for entry in main if entry[2]]
     links = [tag("li", tag("a", title, href=f"#{id}")) for id, title, _ in shown]
     body = join(
         tag("a", "Skip to the findings", href="#findings", class_="skip"),
-        tag("header", sections.summary(data, name)),
+        tag("header", page_setup.summary(data, name)),
         tag("nav", tag("ul", links), aria_label="Sections"),
         tag("main", [content for _, _, content in shown]),
         tag("footer", tag("p", f"Made by trainkit from {data.folder}. To make it again: ", _code(data.folder))),
