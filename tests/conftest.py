@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# A test process for each core: threads of their own would only wait for each other. For child processes too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):

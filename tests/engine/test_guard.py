@@ -171,14 +171,14 @@ class TestLossScale:
     def scaled(self, monkeypatch):
         from trainkit.workflows import train as workflow
 
-        build = workflow.build_state
+        build = workflow.state_for
 
         def build_scaled(*arguments, **knobs):
             state = build(*arguments, **knobs)
             state.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=4)
             return state
 
-        monkeypatch.setattr(workflow, "build_state", build_scaled)
+        monkeypatch.setattr(workflow, "state_for", build_scaled)
 
     def test_an_overflow_halves_the_scale_and_goes_on(self, tmp_path):
         loaded = load(tmp_path, CNN, "checkpoint.every=1st", "checkpoint.keep_last=99")

@@ -175,7 +175,7 @@ def test_is_caught(tmp_path, saboteur):
     file.write_text(text.replace(saboteur.old, saboteur.new))
     path, _, keyword = saboteur.tests.partition(" -k ")
     chosen = [f"{path}::{keyword}"] if "[" in keyword else [path, *(["-k", keyword] if keyword else [])]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=line", *chosen]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", "--tb=line", *chosen]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, f"nobody noticed:\n{done.stdout}\n{done.stderr}"
