@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
@@ -15,6 +16,16 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"
     ("arguments", "lines"), [(["config", "schema"], 1), (["--version"], 0)], ids=["more than a pipe holds", "buffered"]
 )
 def test_a_reader_that_goes_away_ends_it_without_a_word(arguments, lines):
+    ends_without_a_word(arguments, lines)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
+def test_predictions_whose_reader_goes_away(tiny_run, tmp_path):
+    np.save(tmp_path / "digits.npy", np.zeros((5000, 8, 8), dtype=np.uint8))
+    ends_without_a_word(["predict", str(tiny_run.best_checkpoint), str(tmp_path / "digits.npy")], lines=1)
+
+
+def ends_without_a_word(arguments, lines):
     command = [sys.executable, "-m", "trainkit", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     for _ in range(lines):
