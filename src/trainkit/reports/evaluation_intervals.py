@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.device import num_threads
 from trainkit.intervals import percentile_interval, resamples, wilson_interval
 from trainkit.reports.resampling import SHIFT, ClassificationSample, RegressionSample
 
@@ -60,7 +61,7 @@ def classification_intervals(
 
 
 def regression_intervals(sample: RegressionSample, *, seed: int, check: Callable[[], None]) -> dict[str, Interval]:
-    num_samples, num_targets = sample.absolute.shape
+    num_targets, num_samples = sample.absolute.shape
     return _bootstrap([(sample.statistics, num_samples * num_targets)], num_samples, seed=seed, check=check)
 
 
@@ -102,14 +103,16 @@ def _bootstrap(
     at_a_time = max(1, min(_AT_A_TIME, _BLOCK_VALUES // num_samples))
     most, done = max([limit for _, limit in wanted], default=0), 0
     blocks = resamples(num_samples, seed=seed, at_a_time=at_a_time)
-    while done < most:
-        counts = next(blocks)
-        for statistics, limit in wanted:
-            check()
-            if done < limit:
-                for name, values in statistics(np.ascontiguousarray(counts[:, : limit - done])).items():
-                    found[name] += values.tolist()
-        done += at_a_time
+    # Many small steps: handing each over to further threads costs more than they save.
+    with num_threads(1):
+        while done < most:
+            counts = next(blocks)
+            for statistics, limit in wanted:
+                check()
+                if done < limit:
+                    for name, values in statistics(np.ascontiguousarray(counts[:, : limit - done])).items():
+                        found[name] += values.tolist()
+            done += at_a_time
     return {
         name: Interval(*percentile_interval(values, confidence=CONFIDENCE), "bootstrap", len(values))
         for name, values in found.items()

@@ -151,7 +151,7 @@ class ClassificationSample:
         """Loss, macro precision, recall and F1, calibration error: counts and sums."""
         right, support, taken = (group.sums(counts) for group in (self.right, self.targets, self.predictions))
         occurring = (support + taken) > 0
-        loss, weight, *_ = sums = self.sums @ counts.astype(np.float64)
+        loss, weight, *_ = sums = _weighted_sums(self.sums, counts)
         gaps, total = sums[2:], counts.sum(axis=0)
         moved = gaps - self.sums[2:].sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -173,6 +173,13 @@ class ClassificationSample:
         }
 
 
+def _weighted_sums(values: Floats, counts: Counts) -> Floats:
+    """Values (K, N) summed over the samples as often as each was drawn (K, R)."""
+    # PyTorch's, which keeps to the number of threads that it is told; NumPy's own threads waited for busy cores.
+    found: Floats = (torch.from_numpy(values) @ torch.from_numpy(counts).double()).numpy()
+    return found
+
+
 def _mean_of_known(values: Floats) -> Floats:
     """Over the rows; NaN where all are."""
     known = ~np.isnan(values)
@@ -186,29 +193,32 @@ class RegressionSample:
     """What the metrics of a regression are made of, by sample and target."""
 
     absolute: Floats
+    """(T, N)."""
     squared: Floats
+    """(T, N)."""
     centred: Floats
-    """Targets less their mean over all samples, so that squares keep their digits."""
+    """Targets less their mean over all samples, so that squares keep their digits (T, N)."""
     losses: Floats
+    """(1, N)."""
 
     @classmethod
     def build(cls, predictions: Floats, targets: Floats, *, losses: Floats) -> RegressionSample:
         """Predictions and targets (N, T); losses (N,), summed over the targets."""
-        errors = predictions - targets
-        return cls(np.abs(errors), np.square(errors), targets - targets.mean(axis=0), losses)
+        errors = np.ascontiguousarray((predictions - targets).T)
+        centred = np.ascontiguousarray((targets - targets.mean(axis=0)).T)
+        return cls(np.abs(errors), np.square(errors), centred, np.ascontiguousarray(losses, dtype=np.float64)[None])
 
     def statistics(self, counts: Counts) -> dict[str, Floats]:
         """Loss, MAE, RMSE and R2, each the mean over the targets."""
-        drawn = counts.T.astype(np.float64)
-        num_drawn, num_targets = drawn.sum(axis=1, keepdims=True), self.absolute.shape[1]
-        squared = drawn @ self.squared
-        # Of values around 0, so that the difference of the two keeps its digits.
-        spread = drawn @ np.square(self.centred) - np.square(drawn @ self.centred) / num_drawn
+        num_drawn, num_targets = counts.sum(axis=0, dtype=np.float64), len(self.absolute)
+        squared = _weighted_sums(self.squared, counts)
+        spread = _weighted_sums(np.square(self.centred), counts)
+        spread -= np.square(_weighted_sums(self.centred, counts)) / num_drawn
         constant = np.where(squared == 0, 1.0, 0.0)
         r2 = np.where(spread > 0, 1 - squared / np.where(spread > 0, spread, 1.0), constant)
         return {
-            "loss": drawn @ self.losses / (num_drawn[:, 0] * num_targets),
-            "mae": (drawn @ self.absolute / num_drawn).mean(axis=1),
-            "rmse": np.sqrt(squared / num_drawn).mean(axis=1),
-            "r2": r2.mean(axis=1) if len(self.absolute) > 1 else np.full(len(drawn), math.nan),
+            "loss": _weighted_sums(self.losses, counts)[0] / (num_drawn * num_targets),
+            "mae": (_weighted_sums(self.absolute, counts) / num_drawn).mean(axis=0),
+            "rmse": np.sqrt(squared / num_drawn).mean(axis=0),
+            "r2": r2.mean(axis=0) if self.losses.shape[1] > 1 else np.full(counts.shape[1], math.nan),
         }

@@ -178,7 +178,7 @@ def _predict_all(
 def _forward_thread() -> Iterator[ThreadPoolExecutor]:
     """A thread whose PyTorch leaves one core to the decoding: threads that share it would wait for each other."""
     before = torch.get_num_threads()
-    forward = ThreadPoolExecutor(1, "forward", torch.set_num_threads, (max(1, count_cores() - 1),))
+    forward = ThreadPoolExecutor(1, "forward", torch.set_num_threads, (max(1, min(before, count_cores() - 1)),))
     try:
         yield forward
     finally:
