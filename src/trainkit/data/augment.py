@@ -22,8 +22,11 @@ from trainkit.data.normalize import Normalize, Standardize, normalize, unit_floa
 from trainkit.data.resizing import CenterCrop
 from trainkit.errors import Problem, ProblemsError
 
-PIECE_BYTES = 2 << 20
-"""Images are worked on this many bytes of floats at a time, which stay in the processor's caches between the steps."""
+PIECE_BYTES = 4 << 20
+"""Images are worked on this many bytes of floats at a time, which stay in the processor's caches between the steps.
+
+A batch of 64 x 3 x 224 x 224, normalised: 15 ms of one core in pieces of 3 or 4 MB, 17 of 2, 21 of 1, 27 in one piece.
+"""
 
 
 class RandomStep(Protocol):
