@@ -110,10 +110,17 @@ def apply_steps(images: torch.Tensor, front: Sequence[FrontStep]) -> torch.Tenso
 
 def apply_front(image: NDArray[np.uint8], front: Sequence[FrontStep]) -> NDArray[np.uint8]:
     """The front on one image: uint8 (C, H, W) to uint8 (C', H', W'), in either layout without gaps."""
+    while front and _changes_nothing(front[0], image.shape):
+        front = front[1:]
     if not front:
         return image
     result: NDArray[np.uint8] = apply_steps(torch.from_numpy(image)[None], front)[0].numpy()
     return result
+
+
+def _changes_nothing(step: FrontStep, shape: tuple[int, ...]) -> bool:
+    """Whether images of this shape have the size that the step gives."""
+    return isinstance(step, Resize | CenterCrop) and step.output_shape((shape[0], shape[1], shape[2])) == shape
 
 
 def output_shape(front: Sequence[FrontStep], shape: Shape) -> Shape:
