@@ -111,6 +111,40 @@ def test_evaluation_takes_the_fixed_steps_and_the_centre_of_a_random_crop() -> N
     assert torch.equal(pipeline(IMAGES, INDICES, epoch=0), centre.float().div_(255).sub_(mean).div_(std))
 
 
+STEPS_OF_EACH_KIND: tuple[tuple[Step, ...], ...] = (
+    EVERY_STEP,
+    (),
+    EVERY_STEP[6:7],
+    (RandomHorizontalFlip(), EVERY_STEP[6]),
+    (RandomVerticalFlip(), EVERY_STEP[6]),
+    (RandomCrop(padding=3, padding_mode="reflect"), RandomHorizontalFlip(), EVERY_STEP[6]),
+    (EVERY_STEP[6], RandomCrop(size=(9, 8)), RandomHorizontalFlip()),
+    (RandomRotation((-20.0, 20.0), "bilinear"), ColorJitter(0.3, 0.3, 0.3, 0.1), EVERY_STEP[6], RandomErasing()),
+)
+
+
+@pytest.mark.parametrize("size", [(14, 18), (120, 121)])  # of the larger, each image is flipped by itself
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("random", [False, True])
+@pytest.mark.parametrize("steps", STEPS_OF_EACH_KIND)
+def test_pieces_and_layouts_cannot_be_seen(
+    steps: tuple[Step, ...], random: bool, channels_last: bool, size: tuple[int, int]
+) -> None:
+    images = torch.randint(0, 256, (7, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    indices = np.arange(50, 57)
+    knobs = {"seed": 3, "random": random, "channels_last": channels_last}
+    pipeline = build_pipeline(steps, input_shape=(3, *size), **knobs)  # type: ignore[arg-type]
+    expected = replace(pipeline, piece_bytes=1 << 40)(images, indices, epoch=1)
+    by_pixel = images.contiguous(memory_format=torch.channels_last)
+    for rows in (images, by_pixel, images.float().div_(255), by_pixel.float().div_(255)):
+        before = rows.clone()
+        for piece_bytes in (1, 3 * 4 * 3 * 14 * 18, 1 << 40):
+            inputs = replace(pipeline, piece_bytes=piece_bytes)(rows, indices, epoch=1)
+            assert torch.equal(inputs, expected)
+            assert inputs.stride() == expected.stride()
+        assert torch.equal(rows, before)
+
+
 def test_without_steps_pixels_become_floats() -> None:
     pipeline = build_pipeline((), input_shape=(3, 14, 18), seed=3, random=True)
     assert torch.equal(pipeline(IMAGES, INDICES, epoch=0), IMAGES.float() / 255)

@@ -119,7 +119,26 @@ def test_tables_with_several_targets() -> None:
     assert batches.output_shape == (3,)
 
 
+@pytest.mark.parametrize("size", [6, 120])
+@pytest.mark.parametrize("residency", ["host", "map", "device"])
+def test_images_stored_by_pixel_give_the_batches_of_those_stored_by_plane(residency: str, size: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, size, size), dtype=np.uint8)
+    by_pixel = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    before, targets = by_pixel.copy(), np.arange(20)
+    steps = (RandomCrop(padding=1), RandomHorizontalFlip(), Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)))
+    for knobs in ({}, {"channels_last": True}):
+        plain = batches_of(Part(images, targets), np.arange(0, 20, 2), steps=steps, **knobs)
+        other = batches_of(Part(by_pixel, targets), np.arange(0, 20, 2), steps=steps, residency=residency, **knobs)
+        for got, expected in zip(other.epoch(1), plain.epoch(1), strict=True):
+            assert same(got, expected)
+            assert got.inputs.stride() == expected.inputs.stride()
+    assert np.array_equal(by_pixel, before)
+
+
 def test_the_samples_are_not_copied() -> None:
+    by_pixel = Part(np.zeros((10, 5, 6, 3), dtype=np.uint8).transpose(0, 3, 1, 2), np.zeros(10, dtype=np.int64))
+    steps = (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),)
+    assert batches_of(by_pixel, steps=steps)._inputs.data_ptr() == by_pixel.inputs.ctypes.data  # type: ignore[union-attr]
     part = part_of(10)
     assert batches_of(part)._inputs.data_ptr() == part.inputs.ctypes.data  # type: ignore[union-attr]
 

@@ -16,12 +16,13 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
 from trainkit import durable
-from trainkit.data import cache, front
+from trainkit.data import batches, cache, front
 from trainkit.data.bundled import load_bundled
 from trainkit.data.dataset import Dataset
 from trainkit.data.decoding import count_cores
 from trainkit.data.front import CenterCrop, Grayscale, Resize, image_shape, materialise, quick_look
 from trainkit.data.image_folder import load_image_folder
+from trainkit.data.images import decode_image
 from trainkit.errors import DataError, Interrupted, ProblemsError
 
 FRONT = (Resize(12), CenterCrop((10, 10)))
@@ -81,6 +82,31 @@ def test_images_equal_torchvision_on_the_decoded_files(root: Path, cache_dir: Pa
         original = torch.from_numpy(np.asarray(Image.open(path)).transpose(2, 0, 1).copy())
         expected = reference.center_crop(reference.resize(original, [12], antialias=True), [10, 10])
         assert np.array_equal(image, reference.rgb_to_grayscale(expected, num_output_channels=3).numpy())
+
+
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+def test_pixels_come_out_of_the_cache_as_they_were_decoded(root: Path, cache_dir: Path, color: str) -> None:
+    for path in root.glob("*/*"):
+        Image.open(path).resize((20, 15)).save(path)
+    channels = 3 if color == "rgb" else 1
+    for _ in range(2):  # from scratch, and from the cache
+        built = build(root, cache_dir, (), color=color)
+        paths = load(root).parts["all"].inputs
+        for path, image in zip(paths, built.images, strict=True):
+            assert np.array_equal(image, decode_image(path, channels=channels))
+    [entry] = cache.list_entries(cache_dir)
+    stored = np.load(entry.path / "inputs.npy", mmap_mode="r")
+    assert stored.shape == ((24, 15, 20, 3) if channels == 3 else (24, 1, 15, 20))
+    assert batches._is_mapped(built.images)
+
+
+def test_what_was_stored_by_plane_is_not_read_by_pixel(root: Path, cache_dir: Path) -> None:
+    data = load(root)
+    job = front._plan(data, "all", data.parts["all"], FRONT)
+    assert job is not None
+    assert job.description["axes"] == "NHWC"
+    before = {name: value for name, value in job.description.items() if name != "axes"}
+    assert cache.make_key(before) != cache.make_key(job.description)
 
 
 def test_the_second_time_nothing_is_decoded(root: Path, cache_dir: Path) -> None:

@@ -18,14 +18,23 @@ def test_bytes_become_floats_between_0_and_1() -> None:
     assert unit_floats(floats) is floats
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("out_layout", [None, torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_normalize_is_the_stated_operations(dtype: torch.dtype) -> None:
+def test_normalize_is_the_stated_operations(
+    dtype: torch.dtype, layout: torch.memory_format, out_layout: torch.memory_format | None
+) -> None:
     rows = torch.randint(0, 256, (7, 3, 5, 6), dtype=torch.uint8)
     given = rows if dtype == torch.uint8 else rows.to(torch.float32).div_(255)
     before = given.clone()
     mean, std = torch.tensor([0.1307, 0.5, 0.9]).view(3, 1, 1), torch.tensor([0.3081, 0.25, 1.7]).view(3, 1, 1)
     expected = rows.to(torch.float32).div_(255).sub_(mean).div_(std)
-    assert torch.equal(normalize(given, mean, std), expected)
+    given = given.contiguous(memory_format=layout)
+    out = None if out_layout is None else torch.empty_like(expected, memory_format=out_layout)
+    result = normalize(given, mean, std, out=out)
+    assert torch.equal(result, expected)
+    assert result.is_contiguous(memory_format=out_layout or layout)
+    assert out is None or (torch.equal(out, expected) and result.data_ptr() == out.data_ptr())
     assert torch.equal(given, before)
 
 

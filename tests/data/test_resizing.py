@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
@@ -43,11 +43,14 @@ def images(count: int, channels: int, height: int, width: int) -> torch.Tensor:
 def test_resize(height: int, width: int, size: int | tuple[int, int], interpolation: str, channels: int) -> None:
     batch = images(2, channels, height, width)
     step = Resize(size, interpolation)
+    # Here torch 2.15 fails with an internal assertion on bytes stored by plane, in torchvision too.
+    assume(step.output_shape((channels, height, width))[1:] != (1, 1))
     wanted = reference.resize(
         batch, size if isinstance(size, int) else list(size), InterpolationMode(interpolation), antialias=True
     )
-    assert torch.equal(step.apply(batch), wanted)
-    assert torch.equal(step.apply(batch[1:]), wanted[1:])
+    for rows in (batch, batch.contiguous(memory_format=torch.channels_last)):
+        assert torch.equal(step.apply(rows), wanted)
+        assert torch.equal(step.apply(rows[1:]), wanted[1:])
     assert step.output_shape((channels, height, width)) == tuple(wanted.shape[1:])
 
 

@@ -14,10 +14,12 @@ from PIL import Image
 
 from trainkit.data.augment import Step
 from trainkit.data.batches import Batch, Batches
+from trainkit.data.color import ColorJitter
 from trainkit.data.dataset import Part
 from trainkit.data.front import CenterCrop, FrontStep, Resize, apply_front
 from trainkit.data.geometry import RandomCrop, RandomHorizontalFlip, RandomRotation
 from trainkit.data.images import decode_image
+from trainkit.data.layout import stack_images
 from trainkit.data.normalize import Normalize
 from trainkit.data.workers import WorkerBatches, worker_failure
 from trainkit.errors import DataError, ProblemsError, TrainkitError
@@ -26,6 +28,7 @@ STEPS: tuple[Step, ...] = (
     RandomCrop(padding=2),
     RandomHorizontalFlip(),
     RandomRotation((-15.0, 15.0)),
+    ColorJitter(0.3, 0.3, 0.3, 0.1),
     Normalize((0.4, 0.5, 0.6), (0.2, 0.2, 0.3)),
 )
 FRONT: tuple[FrontStep, ...] = (Resize(12), CenterCrop((12, 12)))
@@ -62,16 +65,27 @@ def failure_of(batches: WorkerBatches) -> str:
     pytest.fail("no error")
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("by_plane", [False, True])
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
-def test_workers_give_the_batches_of_the_memory_path(files: Part, num_workers: int) -> None:
-    arrays = np.stack([apply_front(decode_image(path, channels=3), FRONT) for path in files.inputs])
-    memory = Batches(Part(arrays, files.targets), CHOSEN, steps=STEPS, batch_size=5, shuffle=True, seed=7, random=True)
-    workers = worker_batches(files, num_workers=num_workers)
+def test_workers_give_the_batches_of_the_memory_path(
+    files: Part, num_workers: int, by_plane: bool, channels_last: bool
+) -> None:
+    arrays = stack_images([apply_front(decode_image(path, channels=3), FRONT) for path in files.inputs])
+    assert not arrays.flags.c_contiguous
+    assert arrays.transpose(0, 2, 3, 1).flags.c_contiguous
+    arrays = np.ascontiguousarray(arrays) if by_plane else arrays
+    knobs: dict[str, Any] = {"batch_size": 5, "shuffle": True, "seed": 7, "random": True}
+    knobs["channels_last"] = channels_last
+    memory = Batches(Part(arrays, files.targets), CHOSEN, steps=STEPS, **knobs)
+    workers = worker_batches(files, num_workers=num_workers, channels_last=channels_last)
     assert workers.num_samples == memory.num_samples == 12
     assert workers.batches_per_epoch == memory.batches_per_epoch == 3
     assert workers.output_shape == memory.output_shape == (3, 12, 12)
     for epoch in range(2):
         assert same(list(workers.epoch(epoch)), list(memory.epoch(epoch)))
+        strides = {batch.inputs.stride() for batches in (workers, memory) for batch in batches.epoch(epoch)}
+        assert len(strides) == 1
     assert same(list(workers.epoch(1, start=2)), list(memory.epoch(1, start=2)))
     assert list(workers.epoch(1, start=3)) == []
 

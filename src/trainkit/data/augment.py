@@ -17,9 +17,16 @@ from numpy.typing import NDArray
 
 from trainkit import seeding
 from trainkit.data.geometry import RandomCrop
+from trainkit.data.layout import compact, empty_rows, laid_out
 from trainkit.data.normalize import Normalize, Standardize, normalize, unit_floats
 from trainkit.data.resizing import CenterCrop
 from trainkit.errors import Problem, ProblemsError
+
+PIECE_BYTES = 4 << 20
+"""Images are worked on this many bytes of floats at a time, which stay in the processor's caches between the steps.
+
+A batch of 64 x 3 x 224 x 224, normalised: 15 ms of one core in pieces of 3 or 4 MB, 17 of 2, 21 of 1, 27 in one piece.
+"""
 
 
 class RandomStep(Protocol):
@@ -38,7 +45,7 @@ class RandomStep(Protocol):
         ...
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """New images from (N, C, H, W) and uniforms in [0, 1): float64 (N, num_draws) on the CPU."""
+        """New images from (N, C, H, W) in any layout and uniforms in [0, 1): float64 (N, num_draws) on the CPU."""
         ...
 
 
@@ -70,26 +77,51 @@ class Pipeline:
     seed: int
     output_shape: tuple[int, ...]
     channels_last: bool
+    piece_bytes: int = PIECE_BYTES
+    """Model inputs made at a time on the CPU; it does not change them."""
 
     def __call__(self, rows: torch.Tensor, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
         """Model inputs: float32 (N, *output_shape).
 
         Args:
-            rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; never changed in place.
+            rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; never changed in place. The
+                layout of images in memory cannot be seen in the result, only in the time that it takes.
             indices: each row's index in its part: int64 (N,).
             epoch: the epoch that the random steps draw for.
         """
-        for stage in self.stages:
+        draws = [
+            torch.from_numpy(seeding.uniforms(self.seed, stage.purpose, epoch, indices, stage.step.num_draws))
+            for stage in self.stages
+            if isinstance(stage, _Drawing)
+        ]
+        if len(self.output_shape) != 3:
+            return unit_floats(self._worked(rows, draws, None))
+        on_cpu = rows.device.type == "cpu"
+        rows = compact(rows) if on_cpu else rows.contiguous()
+        size = max(1, self.piece_bytes // (4 * math.prod(self.output_shape)))
+        if len(rows) <= size or not on_cpu:
+            return laid_out(unit_floats(self._worked(rows, draws, None)), channels_last=self.channels_last)
+        inputs = empty_rows(len(rows), self.output_shape, channels_last=self.channels_last)
+        for start in range(0, len(rows), size):
+            piece = slice(start, start + size)
+            self._worked(rows[piece], [drawn[piece] for drawn in draws], inputs[piece])
+        return inputs
+
+    def _worked(self, rows: torch.Tensor, draws: Sequence[torch.Tensor], out: torch.Tensor | None) -> torch.Tensor:
+        """The stages on rows; the result is put into ``out`` where there is one."""
+        drawn, done = iter(draws), False
+        for number, stage in enumerate(self.stages, start=1):
             if isinstance(stage, _Scaling):
-                rows = normalize(rows, stage.mean, stage.std)
+                done = out is not None and number == len(self.stages)
+                rows = normalize(rows, stage.mean, stage.std, out=out if done else None)
             elif isinstance(stage, CenterCrop):
-                rows = stage.apply(rows)
+                rows = compact(stage.apply(rows))
             else:
-                draws = seeding.uniforms(self.seed, stage.purpose, epoch, indices, stage.step.num_draws)
                 images = rows if stage.step.works_on_bytes() else unit_floats(rows)
-                rows = stage.step.apply(images, torch.from_numpy(draws))
-        rows = unit_floats(rows)
-        return _channels_last(rows) if self.channels_last else rows
+                rows = stage.step.apply(images, next(drawn))
+        if out is None or done:
+            return rows
+        return unit_floats(rows, out=out)
 
 
 def build_pipeline(
@@ -164,11 +196,3 @@ def _scaling(step: Normalize | Standardize, shape: tuple[int, ...], device: torc
         for values in (step.mean, step.std)
     )
     return _Scaling(mean, std)
-
-
-def _channels_last(images: torch.Tensor) -> torch.Tensor:
-    if images.shape[1] == 1:
-        # Both layouts are the same bytes; without these strides convolutions would take it for channels-first.
-        height, width = images.shape[2:]
-        return images.contiguous().as_strided(images.shape, (height * width, 1, width, 1))
-    return images.contiguous(memory_format=torch.channels_last)

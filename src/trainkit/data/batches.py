@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from trainkit import seeding
 from trainkit.data.augment import Step, build_pipeline
 from trainkit.data.dataset import Part
+from trainkit.data.layout import like_memory, memory_view
 from trainkit.device import Choice, free_device_bytes, free_host_bytes
 from trainkit.errors import Problem, ProblemsError
 
@@ -63,7 +64,7 @@ class Batches:
     ) -> None:
         """
         Args:
-            part: samples as arrays: uint8 (N, C, H, W) or float32 (N, F).
+            part: samples as arrays: uint8 (N, C, H, W) in either layout or float32 (N, F).
             indices: the samples of the split: int64 (n,).
             steps: random and normalising steps, in order; the random ones only act where ``random`` is true.
             channels_last: give images in this memory layout.
@@ -128,15 +129,16 @@ class Batches:
     def _gathered(self, positions: torch.Tensor, *, pin: bool) -> Batch:
         """Rows as they are stored and targets in host memory."""
         indices = self._indices[positions]
-        rows = torch.empty((len(indices), *self._inputs.shape[1:]), dtype=self._inputs.dtype, pin_memory=pin)
+        stored = memory_view(self._inputs)
+        rows = torch.empty((len(indices), *stored.shape[1:]), dtype=stored.dtype, pin_memory=pin)
         if self.residency == "map":
             # In the order of the file, so that a disk reads forwards and each page once.
             ascending, back = indices.sort()
-            rows[back] = self._inputs.index_select(0, ascending)
+            rows[back] = stored.index_select(0, ascending)
         else:
-            torch.index_select(self._inputs, 0, indices, out=rows)
+            torch.index_select(stored, 0, indices, out=rows)
         targets = self._targets[indices]
-        return Batch(rows, targets.pin_memory() if pin else targets, indices)
+        return Batch(like_memory(rows, self._inputs), targets.pin_memory() if pin else targets, indices)
 
     def _copied_ahead(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
         """CUDA: a chunk is on its way over the bus while the batches of the chunk before it are worked on."""
@@ -170,7 +172,8 @@ class Batches:
         chunk = max(1, _CHUNK_BYTES["cuda"] // max(1, self._inputs[0].nbytes))
         rows = torch.empty((self.num_samples, *self._inputs.shape[1:]), dtype=self._inputs.dtype, device=self._device)
         for at in range(0, self.num_samples, chunk):
-            rows[at : at + chunk] = self._inputs[self._indices[at : at + chunk]].to(self._device)
+            some = memory_view(self._inputs).index_select(0, self._indices[at : at + chunk])
+            rows[at : at + chunk] = like_memory(some.to(self._device), self._inputs)
         self._inputs, self._targets = rows, self._targets[self._indices].to(self._device)
 
 

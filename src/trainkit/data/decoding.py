@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.images import BadImageError, decode_bytes, printable, probe_bytes, read_image_bytes
+from trainkit.data.layout import as_seen, as_stored, stored_shape
 from trainkit.data.resizing import FrontStep, Shape, apply_front, apply_steps, fixes_size
 from trainkit.errors import Interrupted, Problem, ProblemsError
 
@@ -27,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class BlockWriter(Protocol):
-    """Where rows go: ``cache.ArrayWriter``, or ``MemoryWriter``."""
+    """Where rows go, as they are stored: ``cache.ArrayWriter``, or ``MemoryWriter``."""
 
     rows_per_block: int
 
@@ -74,7 +75,7 @@ def decode_files(
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> Decoded:
-    """Decode files, put them through the front and write the rows, each of ``shape``.
+    """Decode files, put them through the front and write the rows, each of ``shape``, stored as in ``layout``.
 
     Raises:
         ProblemsError: Images leave the front with different sizes.
@@ -85,7 +86,7 @@ def decode_files(
     def make(start: int, stop: int) -> _Block:
         block = _decode_block(paths, start, stop, front, channels=channels, shape=shape)
         if block.other_size is None:
-            writer.write_block(start // writer.rows_per_block, block.rows)
+            writer.write_block(start // writer.rows_per_block, as_stored(block.rows))
         block.rows = block.rows[:0]  # written: the memory can go
         return block
 
@@ -109,7 +110,7 @@ def transform_array(
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> None:
-    """Put images that are an array already, uint8 (N, C, H, W), through the front and write the rows.
+    """Put images that are an array already, uint8 (N, C, H, W), through the front and write the rows as above.
 
     Raises:
         Interrupted: ``should_stop`` said so.
@@ -117,7 +118,7 @@ def transform_array(
 
     def make(start: int, stop: int) -> None:
         rows = apply_steps(torch.from_numpy(np.array(images[start:stop])), front)
-        writer.write_block(start // writer.rows_per_block, rows.numpy())
+        writer.write_block(start // writer.rows_per_block, as_stored(rows.numpy()))
 
     def collect(start: int, stop: int, _: None) -> None:
         tick(stop - start)
@@ -128,7 +129,8 @@ def transform_array(
 def _decode_block(
     paths: Sequence[Path], start: int, stop: int, front: Sequence[FrontStep], *, channels: int, shape: Shape
 ) -> _Block:
-    block = _Block(np.zeros((stop - start, *shape), dtype=np.uint8), np.zeros(stop - start, dtype=np.uint64), [], None)
+    rows = as_seen(np.zeros((stop - start, *stored_shape(shape)), dtype=np.uint8), shape)
+    block = _Block(rows, np.zeros(stop - start, dtype=np.uint64), [], None)
     for row, index in enumerate(range(start, stop)):
         try:
             data = read_image_bytes(paths[index])

@@ -23,6 +23,7 @@ from trainkit.data import cache
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.decoding import MemoryWriter, decode_files, first_size, transform_array
 from trainkit.data.images import BadImageError, decode_image, printable
+from trainkit.data.layout import as_seen, stored_shape
 from trainkit.data.resizing import (
     CenterCrop,
     FrontStep,
@@ -85,7 +86,7 @@ def materialise(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Dataset:
-    """The data set with every image as uint8 (N, C, H, W) after the front; tables come back unchanged.
+    """The data set with every image as uint8 (N, C, H, W) after the front, stored as in ``layout``; tables unchanged.
 
     Arrays come from ``cache_dir`` (``cache.cache_root()``) or are built there; with None, and where the cache cannot be
     written or is full, they are built in memory (noted). What fits in neither stays a tuple of files (noted): it has
@@ -185,6 +186,8 @@ def _plan(dataset: Dataset, name: str, part: Part, front: Sequence[FrontStep]) -
         "source": source,
         "samples": len(part),
         "shape": list(shape),
+        # Colour images were stored by plane once: what was is not read as what is.
+        "axes": "NHWC" if shape[0] > 1 else "NCHW",
         "front": front_to_json(front),
         # The resampling is torch's, and float arithmetic may round otherwise than the uint8 kernel.
         "torch": torch.__version__ if front else None,
@@ -262,7 +265,7 @@ def _build(
     if reason:
         notes.append(f"{job.label} is kept in memory, not cached: {reason}")
     writer = MemoryWriter(
-        (len(job.part), *job.shape), rows_per_block=max(1, cache.BLOCK_BYTES // int(np.prod(job.shape)))
+        (len(job.part), *stored_shape(job.shape)), rows_per_block=max(1, cache.BLOCK_BYTES // int(np.prod(job.shape)))
     )
     job.info, others = _fill(job, front, writer, tick, should_stop)
     job.arrays = {"inputs": writer.array, **others}
@@ -289,7 +292,7 @@ def _build_in_cache(
             return
         cache.remove_damaged(cache_dir, key)
         with cache.EntryDraft(cache_dir, key, job.label) as draft:
-            writer = draft.add_array("inputs", (len(job.part), *job.shape), np.uint8)
+            writer = draft.add_array("inputs", (len(job.part), *stored_shape(job.shape)), np.uint8)
             info, others = _fill(job, front, writer, tick, should_stop)
             for name, array in others.items():
                 draft.add_array(name, array.shape, array.dtype).write_all(array)
@@ -328,7 +331,7 @@ def _assemble(dataset: Dataset, jobs: Sequence[_Job], notes: list[str]) -> Datas
     fingerprint = {**dataset.fingerprint, "parts": dict(dataset.fingerprint["parts"])}
     for job in built:
         assert job.arrays is not None
-        parts[job.name] = Part(job.arrays["inputs"], job.part.targets)
+        parts[job.name] = Part(as_seen(job.arrays["inputs"], job.shape), job.part.targets)
         if not job.part.is_files:
             continue
         bad = np.array([index for index, _ in job.info["bad"]], dtype=np.int64)

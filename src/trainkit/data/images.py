@@ -70,6 +70,8 @@ def _kind_of_file(mode: int) -> str:
 def decode_image(path: str | Path, *, channels: int) -> NDArray[np.uint8]:
     """Decode a file to uint8 (C, H, W) with ``channels`` 1 or 3, by the rules at the top of this module.
 
+    A colour image is a view of (H, W, C) memory, as the decoder writes it.
+
     Raises:
         BadImageError: The file is not an image, is cut short, is too large, or has a refused mode.
     """
@@ -99,15 +101,15 @@ def _to_array(image: Image, channels: int) -> NDArray[np.uint8]:
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise BadImageError(f"pixel type {image.mode} (32 bit) is not supported; save it with 8 or 16 bits")
         grey = (values // 256).astype(np.uint8)[None]
-        return np.repeat(grey, channels, axis=0)
+        return grey if channels == 1 else np.repeat(grey.transpose(1, 2, 0), channels, axis=2).transpose(2, 0, 1)
     if image.mode == "LA" or image.mode == "La":
         image = image.getchannel(0)  # convert("RGB") would do the same, with one step more
     converted = (
         image if image.mode == ("L" if channels == 1 else "RGB") else image.convert("L" if channels == 1 else "RGB")
     )
-    pixels = np.asarray(converted)
     # A copy in any case: Pillow's own memory is read-only, and torch warns of that.
-    return np.array(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), order="C")
+    pixels = np.array(converted, order="C")
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainkit.data.layout import is_nhwc, like_memory, memory_view
+
 _ROWS_BYTES = 4 << 20
 """Rows are read this many bytes at a time, so that a memory map larger than RAM can be measured."""
 
@@ -34,19 +36,34 @@ class Standardize:
     """One value a column, positive."""
 
 
-def unit_floats(images: torch.Tensor) -> torch.Tensor:
-    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats come back as they are."""
-    return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
+def unit_floats(images: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats come back as they are, or copied into ``out``."""
+    if images.dtype == torch.uint8:
+        return (images.to(torch.float32) if out is None else out.copy_(images)).div_(255)
+    return images if out is None else out.copy_(images)
 
 
-def normalize(rows: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def normalize(
+    rows: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """``(x - mean) / std`` of uint8 pixels divided by 255, or of floats. ``rows`` is left as it is.
 
     The operations and their order are part of the result: ``x.to(float32).div_(255).sub_(mean).div_(std)``.
+
+    Args:
+        mean: (C, 1, 1) for images, (F,) for tables; ``std`` too.
+        out: where the result goes: float32, of the shape of ``rows``, in either layout.
     """
-    floats = unit_floats(rows)
-    floats = floats.sub(mean) if floats is rows else floats.sub_(mean)
-    return floats.div_(std)
+    floats = unit_floats(rows, out=out)
+    lines, width = floats, floats.shape[-1]
+    if is_nhwc(floats):
+        # A whole line of pixels at a time, with the statistics repeated for each: with the three colours innermost,
+        # torch would start a loop of three for every pixel.
+        lines = memory_view(floats).flatten(2)
+        mean, std = mean.flatten().repeat(width), std.flatten().repeat(width)
+    lines = lines.sub(mean) if floats is rows else lines.sub_(mean)
+    lines.div_(std)
+    return like_memory(lines.unflatten(2, (width, -1)), floats) if is_nhwc(floats) else lines
 
 
 def channel_statistics(

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from trainkit.data.layout import compact
 from trainkit.errors import Problem, ProblemsError
 
 Shape = tuple[int, int, int]
@@ -79,7 +80,8 @@ class Grayscale:
 
     def apply(self, images: torch.Tensor) -> torch.Tensor:
         if images.shape[1] == 3:
-            red, green, blue = images.unbind(dim=1)
+            # Planes without gaps: the sum of strided pixels is another kernel, which may round otherwise.
+            red, green, blue = images.contiguous().unbind(dim=1)
             # A float factor makes float32 of uint8; the cut at the end is torchvision's, not a rounding.
             luma = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
             images = luma.to(torch.uint8).unsqueeze(1)
@@ -100,18 +102,25 @@ def _shape(images: torch.Tensor) -> Shape:
 
 
 def apply_steps(images: torch.Tensor, front: Sequence[FrontStep]) -> torch.Tensor:
-    """The front on a batch: uint8 (N, C, H, W) to contiguous uint8 (N, C', H', W')."""
+    """The front on a batch: uint8 (N, C, H, W) to uint8 (N, C', H', W'), in either layout without gaps."""
     for step in front:
         images = step.apply(images)
-    return images.contiguous()
+    return compact(images)
 
 
 def apply_front(image: NDArray[np.uint8], front: Sequence[FrontStep]) -> NDArray[np.uint8]:
-    """The front on one image: uint8 (C, H, W) to contiguous uint8 (C', H', W')."""
+    """The front on one image: uint8 (C, H, W) to uint8 (C', H', W'), in either layout without gaps."""
+    while front and _changes_nothing(front[0], image.shape):
+        front = front[1:]
     if not front:
         return image
     result: NDArray[np.uint8] = apply_steps(torch.from_numpy(image)[None], front)[0].numpy()
     return result
+
+
+def _changes_nothing(step: FrontStep, shape: tuple[int, ...]) -> bool:
+    """Whether images of this shape have the size that the step gives."""
+    return isinstance(step, Resize | CenterCrop) and step.output_shape((shape[0], shape[1], shape[2])) == shape
 
 
 def output_shape(front: Sequence[FrontStep], shape: Shape) -> Shape:

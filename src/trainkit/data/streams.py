@@ -25,6 +25,7 @@ from trainkit.data.csv_files import Table, parse_numbers
 from trainkit.data.dataset import Kind
 from trainkit.data.decoding import count_cores
 from trainkit.data.images import EXTENSIONS, BadImageError, decode_bytes, read_image_bytes
+from trainkit.data.layout import stack_images
 from trainkit.data.resizing import FrontStep, apply_front, apply_steps
 from trainkit.data.tables import Encoding, encode_features
 
@@ -221,7 +222,7 @@ def _decode_piece(paths: list[str], reading: Reading) -> Piece:
         images.append(image)
     # Threads that have a slow disk to wait for (1 ms a file) had better wait side by side.
     one_thread = size < SMALL_FILE * len(paths) and waited < 0.001 * len(paths)
-    return Piece(paths, images if reading.any_size or not images else np.stack(images), bad, one_thread)
+    return Piece(paths, images if reading.any_size or not images else stack_images(images), bad, one_thread)
 
 
 def _other_size(shape: Sequence[int], reading: Reading) -> str:

@@ -20,6 +20,7 @@ from trainkit.data.batches import Batch, count_batches, epoch_order
 from trainkit.data.dataset import Part
 from trainkit.data.front import FrontStep, apply_front
 from trainkit.data.images import BadImageError, decode_image
+from trainkit.data.layout import stack_images
 from trainkit.errors import DataError, TrainkitError
 
 
@@ -127,7 +128,7 @@ class WorkerBatches:
             if isinstance(image, str):
                 raise DataError(image)
             arrays.append(image)
-        return np.stack(arrays)
+        return stack_images(arrays)
 
 
 def worker_failure(error: RuntimeError) -> TrainkitError | None:

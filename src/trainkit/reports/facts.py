@@ -17,6 +17,7 @@ from trainkit.models.network import config_key
 
 _SAMPLE = 1024
 """Training samples whose scale is measured."""
+_ROWS_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,21 @@ def facts_before_training(
         targets: of the training split: int64 (N,) or float32 (N, T), on the loss's device.
         decoded_while_training: whether the samples are image files that were not decoded beforehand.
     """
-    inputs, seen = [], 0
+    squares, values, seen = torch.zeros(1, dtype=torch.float64), 0, 0
+    input_shape: list[int] = []
     for batch in batches:
-        inputs.append(batch.inputs.float().cpu())
-        seen += len(batch.targets)
+        inputs = batch.inputs[: _SAMPLE - seen].float().cpu()
+        input_shape, seen = list(inputs.shape[1:]), seen + len(inputs)
+        values += inputs.numel() // inputs.shape[1]
+        # Some rows at a time: of large images, the sample in float64 would be gigabytes.
+        for rows in inputs.split(max(1, _ROWS_BYTES // inputs[:1].nbytes)):
+            squares = squares + rows.double().square_().sum(dim=_across(rows))
         if seen >= _SAMPLE:
             break
-    sample = torch.cat(inputs)[:_SAMPLE]
     facts: dict[str, Any] = {
         "num_samples": dict(num_samples),
-        "input_shape": list(sample.shape[1:]),
-        "input_scale": _input_scale(sample, feature_names),
+        "input_shape": input_shape,
+        "input_scale": _input_scale((squares / values).sqrt(), feature_names),
         "decoded_while_training": decoded_while_training,
         **_losses_of_knowing_nothing(loss, targets, num_classes),
     }
@@ -69,10 +74,13 @@ def facts_before_training(
     return facts
 
 
-def _input_scale(sample: Tensor, feature_names: Sequence[str]) -> dict[str, Any]:
-    """Root mean square of each column of a table (N, F), or channel of images (N, C, H, W)."""
-    across = [dim for dim in range(sample.dim()) if dim != 1]
-    rms = sample.double().square().mean(dim=across).sqrt()
+def _across(sample: Tensor) -> list[int]:
+    """All but the columns of a table (N, F), or the channels of images (N, C, H, W)."""
+    return [dim for dim in range(sample.dim()) if dim != 1]
+
+
+def _input_scale(rms: Tensor, feature_names: Sequence[str]) -> dict[str, Any]:
+    """The smallest and the largest root mean square of a column or channel (F,)."""
     names = feature_names or [f"channel {index}" for index in range(len(rms))]
     moving = rms.clone()
     moving[rms == 0] = math.inf  # a column of zeros has no scale

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -290,18 +290,23 @@ def pick_samples(
         return Samples(np.ascontiguousarray(_rows(experiment.data.parts[part].inputs, chosen, preprocessing)), targets)
     raw = _decode(load_source(experiment.config).parts[part].inputs, chosen, preprocessing)
     front = front_from_json(preprocessing["front"])
-    inputs = np.stack([apply_front(image, front) for image in raw])
+    inputs = _batch([apply_front(image, front) for image in raw])
     if not with_images:
         return Samples(inputs, targets)
     shapes = [image.shape for image in raw]
     common = max(dict.fromkeys(shapes), key=shapes.count)
     same = np.resize([i for i, shape in enumerate(shapes) if shape == common], count)
-    return Samples(inputs, targets, np.stack([raw[i] for i in same]), targets[same])
+    return Samples(inputs, targets, _batch([raw[i] for i in same]), targets[same])
+
+
+def _batch(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Images of one size as a program gets them from its users: (N, C, H, W), by plane in memory too."""
+    return np.ascontiguousarray(np.stack(images))
 
 
 def _rows(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> NDArray[Any]:
     if isinstance(inputs, tuple):  # files of equal size that found no place in memory
-        return np.stack(_decode(inputs, chosen, preprocessing))
+        return _batch(_decode(inputs, chosen, preprocessing))
     rows: NDArray[Any] = inputs[chosen]
     return rows
 

@@ -19,6 +19,7 @@ from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.front import FrontStep, apply_front, decode_image
 from trainkit.data.images import BadImageError, probe_bytes, read_image_bytes
+from trainkit.data.layout import stack_images
 from trainkit.data.resizing import fixes_size, output_shape
 from trainkit.errors import Problem, ProblemsError
 
@@ -91,12 +92,12 @@ def take_sample(data: Dataset, front: Sequence[FrontStep], *, size: int = SAMPLE
     if isinstance(part.inputs, tuple):
         tried = split.indices[_spread(len(split), min(size, decoded))]
         images, chosen = _decode_some(data, part.inputs, tried, front)
-        stacked: NDArray[Any] = np.stack(images)
+        stacked: NDArray[Any] = stack_images(images)
     else:
         chosen = split.indices[_spread(len(split), size)]
         stacked = np.ascontiguousarray(part.inputs[chosen])
         if front:
-            stacked = np.stack([apply_front(image, front) for image in stacked])
+            stacked = stack_images([apply_front(image, front) for image in stacked])
     few = Part(stacked, part.targets[chosen])
     return replace(
         data,
