@@ -3,9 +3,10 @@
     python benchmarks/images.py [--images 10000] [--repeats 2]
 
 Both train the same network, one strided convolution, so that the way of the pictures is most of what is measured. The
-first epoch is the time from the call of train() to the record of that epoch: listing and decoding the files into a cache that is new each time, everything that happens before training,
-and the epoch. The DataLoader decodes in every epoch, with 2 workers; its first epoch begins with the listing of the
-files. Both have imported torch and torchvision before. The contenders take turns.
+first epoch is the time from the call of train() to the record of that epoch: listing and decoding the files into a
+cache that is new each time, everything that happens before training, and the epoch. The DataLoader decodes in every
+epoch, with 2 workers; its first epoch begins with the listing of the files. Both have imported torch and torchvision
+before. The contenders take turns.
 """
 
 from __future__ import annotations
