@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json as json_module
 import sys
@@ -59,6 +60,7 @@ def predict(
     with catch_stop_signals() as stop, console.task_bar("predicting", quiet=quiet) as progress:
         say = (lambda message: None) if quiet else console.say
         opened = open_model(model, device=device, runs_dir=runs_dir, say=say)
+        gc.freeze()  # what was imported stays: with every hundred predictions it would be looked through again
         predictions = run_prediction(
             opened,
             inputs,
