@@ -9,6 +9,7 @@ work of its own, the forward pass over the decoded images is measured too. Memor
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -62,6 +63,7 @@ def measure(what: str, checkpoint: Path, pictures: Path) -> dict[str, float]:
     count = 0
     started = time.perf_counter()
     if what == "predict":
+        gc.freeze()  # as the command does
         output = pictures.parent / "out.csv"
         with write_predictions(output, columns=_columns(model, 3), json=False) as show:
             for prediction in predict(model, [pictures]):
