@@ -112,6 +112,11 @@ training: {{epochs: 2, batch_size: 4}}
     assert load_checkpoint(run.best_checkpoint)["class_counts"] == [15, 5]
     on_other_data = evaluate(run.best_checkpoint, data=tmp_path / "other")
     assert on_other_data.metrics["loss"] == pytest.approx(run.metrics["val"]["loss"], rel=1e-6)
+    without = edited(run.best_checkpoint, tmp_path, lambda state: state.pop("class_counts"))
+    with pytest.raises(
+        CheckpointError, match=rf"edited.pth: does not say how many .* loss.{knob}: balanced is made of"
+    ):
+        evaluate(without)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

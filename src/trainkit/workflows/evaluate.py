@@ -22,7 +22,7 @@ from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
 from trainkit.data.front import apply_front, decode_image, front_from_json
-from trainkit.errors import TrainkitError, UserError
+from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.losses import balanced_pos_weight, balanced_weight
 from trainkit.reports.evaluation import ClassificationReport, RegressionReport, Report, build_report
 from trainkit.reports.evaluation_plots import (
@@ -180,7 +180,7 @@ def restore_experiment(
     config = config_from_dict(saved["config"], where=str(path))
     if device is not None:
         config = config.model_copy(update={"device": device})
-    config = _with_weights_of_training(config, saved)
+    config = _with_weights_of_training(config, saved, where=path)
     if data is not None:
         found, files = load_other_data(data, config, saved, progress=progress, should_stop=stop)
     else:
@@ -190,11 +190,16 @@ def restore_experiment(
     return replace(experiment, files=files), saved
 
 
-def _with_weights_of_training(config: Config, saved: Mapping[str, Any]) -> Config:
+def _with_weights_of_training(config: Config, saved: Mapping[str, Any], *, where: Path) -> Config:
     """Balanced weights count the samples that the checkpoint was trained on, whatever is scored now."""
-    counts = saved["class_counts"]
     balanced = {"weight": balanced_weight, "pos_weight": balanced_pos_weight}
     knobs = [name for name in balanced if getattr(config.loss, name, None) == "balanced"]
+    counts = saved.get("class_counts", [])
+    if knobs and not counts:
+        raise CheckpointError(
+            f"{where}: does not say how many training samples each class had, which loss.{knobs[0]}: balanced is made "
+            "of; it was written by an earlier version: train again"
+        )
     weights = {name: balanced[name](counts) for name in knobs}
     return config.model_copy(update={"loss": config.loss.model_copy(update=weights)})
 
