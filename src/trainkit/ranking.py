@@ -38,9 +38,15 @@ def expected_calibration_error(probabilities: ArrayLike, targets: ArrayLike, *, 
     matrix, labels = _as_floats(probabilities), _as_labels(targets)
     confidence = matrix.max(axis=1)
     correct = (matrix.argmax(axis=1) == labels).astype(np.float64)
-    bins = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    bins = confidence_bins(confidence, num_bins)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=num_bins)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def confidence_bins(confidence: Floats, num_bins: int) -> NDArray[np.int64]:
+    """The bin of each probability of a predicted class (N,): from 0, of equal width, (0, 1/B], (1/B, 2/B], ..."""
+    bins: NDArray[np.int64] = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    return bins
 
 
 def _over_classes(scores: ArrayLike, targets: ArrayLike, binary: Callable[[Floats, NDArray[np.bool_]], float]) -> float:

@@ -60,7 +60,6 @@ def predict(
     with catch_stop_signals() as stop, console.task_bar("predicting", quiet=quiet) as progress:
         say = (lambda message: None) if quiet else console.say
         opened = open_model(model, device=device, runs_dir=runs_dir, say=say)
-        gc.freeze()  # what was imported stays: with every hundred predictions it would be looked through again
         predictions = run_prediction(
             opened,
             inputs,
@@ -68,7 +67,7 @@ def predict(
             progress=progress if sys.stderr.isatty() and not quiet else None,
             stop=stop,
         )
-        with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
+        with _libraries_left_alone(), write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
             for prediction in predictions:
                 done += 1
                 if prediction.error is not None:
@@ -79,6 +78,16 @@ def predict(
         console.lines([("predictions", f"{done - failed:,}"), ("written to", str(output))])
     if failed:
         raise TrainkitError(f"{failed:,} of {done:,} inputs could not be used")
+
+
+@contextmanager
+def _libraries_left_alone() -> Iterator[None]:
+    """The garbage collector does not look through what is there already, again and again while predictions come."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.images import BadImageError, decode_bytes, printable, probe_bytes, read_image_bytes
-from trainkit.data.layout import as_seen, as_stored, stored_shape
-from trainkit.data.resizing import FrontStep, Shape, apply_front, apply_steps, fixes_size
+from trainkit.data.layout import Shape, as_seen, as_stored, stored_shape
+from trainkit.data.resizing import FrontStep, apply_front, apply_steps, fixes_size
 from trainkit.errors import Interrupted, Problem, ProblemsError
 
 Result = TypeVar("Result")

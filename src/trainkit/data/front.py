@@ -23,13 +23,12 @@ from trainkit.data import cache
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.decoding import MemoryWriter, decode_files, first_size, transform_array
 from trainkit.data.images import BadImageError, decode_image, printable
-from trainkit.data.layout import as_seen, stored_shape
+from trainkit.data.layout import Shape, as_seen, stored_shape
 from trainkit.data.resizing import (
     CenterCrop,
     FrontStep,
     Grayscale,
     Resize,
-    Shape,
     apply_front,
     front_from_json,
     front_to_json,

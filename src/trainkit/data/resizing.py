@@ -17,10 +17,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from trainkit.data.layout import compact
+from trainkit.data.layout import Shape, compact
 from trainkit.errors import Problem, ProblemsError
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

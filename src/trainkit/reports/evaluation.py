@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainkit.losses import Loss
 from trainkit.metrics import ClassificationMetrics, RegressionMetrics
-from trainkit.ranking import average_precision, expected_calibration_error, roc_auc
+from trainkit.ranking import average_precision, confidence_bins, expected_calibration_error, roc_auc
 from trainkit.reports.evaluation_intervals import CONFIDENCE, Interval, classification_intervals, regression_intervals
 from trainkit.reports.resampling import ClassificationSample, RegressionSample
 
@@ -270,8 +270,7 @@ def _per_class(
 
 
 def _reliability(confidence: Floats, correct: NDArray[np.bool_]) -> Reliability:
-    """Bins as ``ranking.expected_calibration_error`` has them."""
-    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    bins = confidence_bins(confidence, NUM_BINS)
     counts = np.bincount(bins, minlength=NUM_BINS)
     sums = [np.bincount(bins, weights=values, minlength=NUM_BINS) for values in (confidence, correct)]
     with np.errstate(invalid="ignore"):

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainkit.ranking import confidence_bins
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Counts = NDArray[np.float32]
@@ -56,11 +58,7 @@ class Ranking:
     """
 
     stretches: Groups
-    """The samples before, in and between those runs, in the order of their scores."""
-    starts: Integers
-    """How many stretches lie before each run (G,)."""
-    ends: Integers
-    """How many lie before its end (G,)."""
+    """The samples in the order of their scores: before the first of those runs, in it, behind it, in the next, ..."""
     positives: Groups
     """The samples of the class by run."""
 
@@ -68,13 +66,10 @@ class Ranking:
     def build(cls, scores: Floats, positive: NDArray[np.bool_]) -> Ranking:
         _, equals = np.unique(scores, return_inverse=True)
         runs = np.unique(equals[positive])
-        # A run has an odd number and what lies before, between and behind runs an even one.
+        # Run g becomes stretch 2 g + 1; what lies before, between and behind the runs gets the even numbers.
         stretch = np.searchsorted(runs, equals, side="left") + np.searchsorted(runs, equals, side="right")
-        at = np.arange(len(runs))
         return cls(
             Groups.build(stretch, 2 * len(runs) + 1),
-            2 * at + 1,
-            2 * at + 2,
             Groups.build(np.searchsorted(runs, equals), len(runs), among=positive),
         )
 
@@ -82,7 +77,7 @@ class Ranking:
         """(ROC-AUC, average precision), each (R,); NaN where they have no value."""
         drawn = np.zeros((len(self.stretches.firsts) + 1, counts.shape[1]))
         np.cumsum(self.stretches.sums(counts), axis=0, out=drawn[1:])
-        before, up_to, total = drawn[self.starts], drawn[self.ends], drawn[-1]
+        before, up_to, total = drawn[1:-1:2], drawn[2::2], drawn[-1]
         positive = self.positives.sums(counts)
         positive_up_to = np.cumsum(positive, axis=0)
         num_positive = positive.sum(axis=0)
@@ -135,7 +130,7 @@ class ClassificationSample:
         num_classes = probabilities.shape[1]
         confidence = probabilities.max(axis=1)
         ranked = [1] if num_classes == 2 else range(num_classes)
-        bins = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+        bins = confidence_bins(confidence, num_bins)
         gaps = (probabilities.argmax(axis=1) == targets) - confidence
         return cls(
             num_samples=len(targets),
