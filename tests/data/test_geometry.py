@@ -107,16 +107,17 @@ def test_reflection_beyond_the_image_is_explained() -> None:
 )
 def test_flips_are_torchvisions(shape, step, flip) -> None:  # type: ignore[no-untyped-def]
     images, draws = images_of(shape), draws_for(1)
-    for image, draw, result in zip(images, draws[:, 0].tolist(), step.apply(images, draws), strict=True):
+    for image, draw, result in zip(images, draws[:, 0].tolist(), step.apply(images.clone(), draws), strict=True):
         assert torch.equal(result, flip(image) if draw < 0.3 else image)
 
 
 @pytest.mark.parametrize("step", [RandomHorizontalFlip, RandomVerticalFlip])
 def test_flips_happen_never_and_always(step) -> None:  # type: ignore[no-untyped-def]
     images, draws = images_of((3, 5, 4)), draws_for(1)
-    assert torch.equal(step(0.0).apply(images, draws), images)
-    assert not torch.equal(step(1.0).apply(images, draws)[:1], images[:1])
-    assert torch.equal(step(1.0).apply(step(1.0).apply(images, draws), draws), images)
+    assert torch.equal(step(0.0).apply(images.clone(), draws), images)
+    turned = step(1.0).apply(images.clone(), draws)
+    assert not torch.equal(turned[:1], images[:1])
+    assert torch.equal(step(1.0).apply(turned, draws), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -8,7 +8,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 
 from trainkit.data import normalize as module
-from trainkit.data.normalize import channel_statistics, column_statistics, normalize, unit_floats
+from trainkit.data.normalize import channel_statistics, column_statistics, normalize, scaling, unit_floats
 
 
 def test_bytes_become_floats_between_0_and_1() -> None:
@@ -24,14 +24,15 @@ def test_bytes_become_floats_between_0_and_1() -> None:
 def test_normalize_is_the_stated_operations(
     dtype: torch.dtype, layout: torch.memory_format, out_layout: torch.memory_format | None
 ) -> None:
-    rows = torch.randint(0, 256, (7, 3, 5, 6), dtype=torch.uint8)
+    rows = torch.randint(0, 256, (20, 3, 16, 17), dtype=torch.uint8)  # every byte in every channel
     given = rows if dtype == torch.uint8 else rows.to(torch.float32).div_(255)
     before = given.clone()
-    mean, std = torch.tensor([0.1307, 0.5, 0.9]).view(3, 1, 1), torch.tensor([0.3081, 0.25, 1.7]).view(3, 1, 1)
-    expected = rows.to(torch.float32).div_(255).sub_(mean).div_(std)
+    mean, std = (0.1307, 0.5, 0.9), (0.3081, 0.25, 1.7)
+    shifts, scales = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    expected = rows.to(torch.float32).div_(255).sub_(shifts).div_(scales)
     given = given.contiguous(memory_format=layout)
     out = None if out_layout is None else torch.empty_like(expected, memory_format=out_layout)
-    result = normalize(given, mean, std, out=out)
+    result = normalize(given, scaling(mean, std, (3, 16, 17)), out=out)
     assert torch.equal(result, expected)
     assert result.is_contiguous(memory_format=out_layout or layout)
     assert out is None or (torch.equal(out, expected) and result.data_ptr() == out.data_ptr())
@@ -71,6 +72,4 @@ def test_a_constant_column_becomes_exactly_zero() -> None:
     table[:, 1] = np.arange(1001)
     mean, std = column_statistics(table, np.arange(1001))
     assert std[0] == 1.0
-    assert torch.equal(
-        normalize(torch.from_numpy(table), torch.tensor(mean), torch.tensor(std))[:, 0], torch.zeros(1001)
-    )
+    assert torch.equal(normalize(torch.from_numpy(table), scaling(mean, std, (2,)))[:, 0], torch.zeros(1001))

@@ -132,9 +132,9 @@ class Batches:
         stored = memory_view(self._inputs)
         rows = torch.empty((len(indices), *stored.shape[1:]), dtype=stored.dtype, pin_memory=pin)
         if self.residency == "map":
-            # In the order of the file, so that a disk reads forwards and each page once.
-            ascending, back = indices.sort()
-            rows[back] = stored.index_select(0, ascending)
+            # Read in the order of the file, so that a disk goes forwards and reads each page once.
+            ascending, places = indices.sort()
+            torch.index_select(stored.index_select(0, ascending), 0, places.argsort(), out=rows)
         else:
             torch.index_select(stored, 0, indices, out=rows)
         targets = self._targets[indices]

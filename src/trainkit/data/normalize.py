@@ -43,27 +43,53 @@ def unit_floats(images: torch.Tensor, *, out: torch.Tensor | None = None) -> tor
     return images if out is None else out.copy_(images)
 
 
-def normalize(
-    rows: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, out: torch.Tensor | None = None
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class Scaling:
+    """Mean and standard deviation as ``normalize`` needs them for samples of one shape. Made by ``scaling``."""
+
+    mean: torch.Tensor
+    """(C, 1, 1) for images, (F,) for tables; ``std`` too."""
+    std: torch.Tensor
+    line: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
+    """-mean, std and 255 for every number of a line of colour images N, H, W, C: (W * C,) each."""
+
+
+def scaling(
+    mean: Sequence[float], std: Sequence[float], shape: tuple[int, ...], *, device: torch.device | None = None
+) -> Scaling:
+    """Statistics by channel for samples of ``shape`` (C, H, W), or by column for (F,), on ``device``."""
+    means, stds = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
+    if len(shape) != 3 or shape[0] == 1:
+        per_channel = (-1, *(1 for _ in shape[1:]))
+        return Scaling(means.reshape(per_channel), stds.reshape(per_channel), None)
+    minus_means = -means.repeat(shape[2])
+    line = minus_means, stds.repeat(shape[2]), torch.full_like(minus_means, 255)
+    return Scaling(means.view(-1, 1, 1), stds.view(-1, 1, 1), line)
+
+
+def normalize(rows: torch.Tensor, by: Scaling, *, out: torch.Tensor | None = None) -> torch.Tensor:
     """``(x - mean) / std`` of uint8 pixels divided by 255, or of floats. ``rows`` is left as it is.
 
     The operations and their order are part of the result: ``x.to(float32).div_(255).sub_(mean).div_(std)``.
 
     Args:
-        mean: (C, 1, 1) for images, (F,) for tables; ``std`` too.
+        rows: of the shape that ``by`` was made for, in either layout.
         out: where the result goes: float32, of the shape of ``rows``, in either layout.
     """
-    floats = unit_floats(rows, out=out)
-    lines, width = floats, floats.shape[-1]
-    if is_nhwc(floats):
-        # A whole line of pixels at a time, with the statistics repeated for each: with the three colours innermost,
-        # torch would start a loop of three for every pixel.
-        lines = memory_view(floats).flatten(2)
-        mean, std = mean.flatten().repeat(width), std.flatten().repeat(width)
-    lines = lines.sub(mean) if floats is rows else lines.sub_(mean)
-    lines.div_(std)
-    return like_memory(lines.unflatten(2, (width, -1)), floats) if is_nhwc(floats) else lines
+    floats = rows.to(torch.float32) if out is None else out.copy_(rows)
+    if by.line is None or not is_nhwc(floats):
+        floats = floats.div_(255) if rows.dtype == torch.uint8 else floats
+        return (floats.sub(by.mean) if floats is rows else floats.sub_(by.mean)).div_(by.std)
+    # A whole line of pixels at a time: with the three colours innermost, torch would start a loop of three for every
+    # pixel. -mean + x / 255 is rounded after each operation, like x / 255 - mean, and is one pass over memory, not two.
+    minus_means, stds, white = by.line
+    lines = memory_view(floats).flatten(2)
+    target = torch.empty_like(lines) if floats is rows else lines
+    if rows.dtype == torch.uint8:
+        torch.addcdiv(minus_means, lines, white, out=target)
+    else:
+        torch.add(lines, minus_means, out=target)
+    return like_memory(target.div_(stds).unflatten(2, (floats.shape[3], -1)), floats)
 
 
 def channel_statistics(
