@@ -22,7 +22,7 @@ from pathlib import Path
 
 # Processes start in another folder: a relative path to the sources would be lost.
 PATHS = os.pathsep.join(map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "PYTHONDONTWRITEBYTECODE": ""}
 WRONG = "dataset: digits\nmodel: mlp\noptmizer: adam\n"
 
 

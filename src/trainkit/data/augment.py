@@ -25,7 +25,7 @@ from trainkit.errors import Problem, ProblemsError
 PIECE_BYTES = 4 << 20
 """Images are worked on this many bytes of floats at a time, which stay in the processor's caches between the steps.
 
-A batch of 64 x 3 x 224 x 224, normalised by two cores: 6.7 ms in pieces of 4 or 8 MB, 7.0 of 2, 8.2 of 1. One core takes
+A batch of 64 x 3 x 224 x 224, normalised by two cores: 6.7 ms in pieces of 4 or 8 MB, 7.0 of 2, 8.2 of 1. By one core:
 15 ms in pieces of 4 MB, 27 in one piece.
 """
 
