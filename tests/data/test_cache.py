@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from trainkit import durable
 from trainkit.cli.data import app
-from trainkit.data import cache
-from trainkit.data.cache import DamagedEntryError, EntryDraft, cached_arrays, make_key, open_entry
+from trainkit.data import cache, cache_files
+from trainkit.data.cache import EntryDraft, cached_arrays, make_key, open_entry
+from trainkit.data.cache_files import DamagedEntryError
 
 ARRAYS = {
     "images": np.arange(3_000_000, dtype=np.uint8).reshape(-1, 3, 10, 10),
@@ -90,12 +91,12 @@ def test_the_second_of_two_builders_takes_the_entry_of_the_first(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("size_limit", [cache.FULL_CHECK_BYTES, 1 << 20])
+@pytest.mark.parametrize("size_limit", [cache_files.FULL_CHECK_BYTES, 1 << 20])
 @pytest.mark.parametrize("position", [0, 60, 200, 1_100_000, -1])
 def test_one_flipped_bit_anywhere_is_seen(
     tmp_path: Path, position: int, size_limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "FULL_CHECK_BYTES", size_limit)
+    monkeypatch.setattr(cache_files, "FULL_CHECK_BYTES", size_limit)
     path = put(tmp_path).path / "images.npy"
     data = bytearray(path.read_bytes())
     data[position] ^= 4

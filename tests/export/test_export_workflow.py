@@ -32,7 +32,16 @@ def trainkit(*arguments):
 
 def run_without_trainkit(script, *arguments):
     """A script as a user runs it who has no trainkit: not even the path of this process is known."""
-    command = [sys.executable, "-I", "-W", "error", str(script), *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-I",
+        "-W",
+        "error",
+        "-W",
+        "ignore::DeprecationWarning",
+        str(script),
+        *map(str, arguments),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from trainkit import durable
 from trainkit.data import cache
+from trainkit.data.cache_files import BLOCK_BYTES, ArrayWriter, DamagedEntryError
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.decoding import MemoryWriter, decode_files, first_size, transform_array
 from trainkit.data.images import BadImageError, decode_image, printable
@@ -231,7 +232,7 @@ def _open(job: _Job, cache_dir: Path | None, notes: list[str]) -> bool:
         return False
     try:
         entry = cache.open_entry(cache_dir, cache.make_key(job.description))
-    except cache.DamagedEntryError as error:
+    except DamagedEntryError as error:
         notes.append(f"the cached images of {job.label} were damaged ({error}) and are built again")
         return False
     if entry is None:
@@ -264,7 +265,7 @@ def _build(
     if reason:
         notes.append(f"{job.label} is kept in memory, not cached: {reason}")
     writer = MemoryWriter(
-        (len(job.part), *stored_shape(job.shape)), rows_per_block=max(1, cache.BLOCK_BYTES // int(np.prod(job.shape)))
+        (len(job.part), *stored_shape(job.shape)), rows_per_block=max(1, BLOCK_BYTES // int(np.prod(job.shape)))
     )
     job.info, others = _fill(job, front, writer, tick, should_stop)
     job.arrays = {"inputs": writer.array, **others}
@@ -302,7 +303,7 @@ def _build_in_cache(
 def _fill(
     job: _Job,
     front: Sequence[FrontStep],
-    writer: cache.ArrayWriter | MemoryWriter,
+    writer: ArrayWriter | MemoryWriter,
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
