@@ -141,7 +141,7 @@ class _Watch:
     def _look(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         across = [dim for dim in range(output.dim()) if dim != 1]
         fired = (output > 0).sum(dim=across) > 0
-        self.alive = fired if self.alive is None else self.alive | fired
+        self.alive = fired if self.alive is None else self.alive.logical_or_(fired)
         self.seen += len(output)
 
     def result(self, model: nn.Module) -> DeadUnits:

@@ -50,13 +50,26 @@ def score_and_keep(
     experiment: Experiment, model: nn.Module, split: str, *, should_stop: Callable[[], bool]
 ) -> tuple[dict[str, float], Tensor] | None:
     """``score``, and the model's outputs on the way: float32 (N, ...) on the CPU, in the order of the split."""
-    kept: list[Tensor] = []
-    handle = model.register_forward_hook(lambda module, inputs, outputs: kept.append(outputs.float().cpu()))
+    num_samples = len(experiment.data.splits[split].indices)
+    kept: Tensor | None = None
+    done = 0
+
+    def keep(module: nn.Module, inputs: object, outputs: Tensor) -> None:
+        nonlocal kept, done
+        if kept is None:  # one tensor for all, as in ``evaluate``
+            kept = torch.empty(num_samples, *outputs.shape[1:])
+        kept[done : done + len(outputs)] = outputs
+        done += len(outputs)
+
+    handle = model.register_forward_hook(keep)
     try:
         metrics = score(experiment, model, split, should_stop=should_stop)
     finally:
         handle.remove()
-    return None if metrics is None else (metrics, torch.cat(kept))
+    if metrics is None:
+        return None
+    assert kept is not None, "an empty split"
+    return metrics, kept
 
 
 def scored_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
