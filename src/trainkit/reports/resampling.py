@@ -45,9 +45,15 @@ class Groups:
 
     def sums(self, counts: Counts) -> Floats:
         """How many samples of each group were drawn (G, R)."""
+        return _in_float64(self._sums(counts))
+
+    def sums_up_to(self, counts: Counts) -> Floats:
+        """How many samples of each group and of those before it were drawn (G, R)."""
+        return _in_float64(self._sums(counts).cumsum(0))  # exact in float32, and twice as fast as NumPy's in float64
+
+    def _sums(self, counts: Counts) -> Tensor:
         # What sums up embeddings sums up scattered rows: 3 us a resample of 10,000 samples, NumPy's reduceat 55.
-        found = F.embedding_bag(self.order, torch.from_numpy(counts), self.firsts, mode="sum")
-        return found.numpy().astype(np.float64)
+        return F.embedding_bag(self.order, torch.from_numpy(counts), self.firsts, mode="sum")
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,9 @@ class Ranking:
 
     def areas(self, counts: Counts) -> tuple[Floats, Floats]:
         """(ROC-AUC, average precision), each (R,); NaN where they have no value."""
-        drawn = np.zeros((len(self.stretches.firsts) + 1, counts.shape[1]))
-        np.cumsum(self.stretches.sums(counts), axis=0, out=drawn[1:])
-        before, up_to, total = drawn[1:-1:2], drawn[2::2], drawn[-1]
-        positive = self.positives.sums(counts)
-        positive_up_to = np.cumsum(positive, axis=0)
+        drawn = self.stretches.sums_up_to(counts)
+        before, up_to, total = drawn[:-1:2], drawn[1::2], drawn[-1]
+        positive, positive_up_to = self.positives.sums(counts), self.positives.sums_up_to(counts)
         num_positive = positive.sum(axis=0)
         num_negative = total - num_positive
         # A positive sample beats the negative ones below it, and half of those beside it. Summed over all, the positive
@@ -89,6 +93,11 @@ class Ranking:
         precision = (num_positive - positive_up_to + positive) / np.maximum(total - before, 1)
         with np.errstate(invalid="ignore"):
             return beaten / (num_positive * num_negative), _sum_of_products(positive, precision) / num_positive
+
+
+def _in_float64(values: Tensor) -> Floats:
+    found: Floats = values.numpy().astype(np.float64)
+    return found
 
 
 def _sum_of_products(left: Floats, right: Floats) -> Floats:
