@@ -20,9 +20,10 @@ from trainkit.data import batches, cache, front
 from trainkit.data.bundled import load_bundled
 from trainkit.data.dataset import Dataset
 from trainkit.data.decoding import count_cores
-from trainkit.data.front import CenterCrop, Grayscale, Resize, image_shape, materialise, quick_look
+from trainkit.data.front import image_shape, materialise, quick_look
 from trainkit.data.image_folder import load_image_folder
 from trainkit.data.images import decode_image
+from trainkit.data.resizing import CenterCrop, FrontStep, Grayscale, Resize
 from trainkit.errors import DataError, Interrupted, ProblemsError
 
 FRONT = (Resize(12), CenterCrop((10, 10)))
@@ -53,7 +54,7 @@ def load(root: Path, **changes: object) -> Dataset:
 class Built:
     """A materialised data set and how many images had to be decoded for it."""
 
-    def __init__(self, data: Dataset, cache_dir: Path | None, steps: tuple[front.FrontStep, ...]) -> None:
+    def __init__(self, data: Dataset, cache_dir: Path | None, steps: tuple[FrontStep, ...]) -> None:
         calls: list[tuple[int, int]] = []
         self.data = materialise(data, steps, cache_dir=cache_dir, progress=lambda *call: calls.append(call))
         self.decoded = calls[-1][0] if calls else 0
@@ -67,7 +68,7 @@ class Built:
         return inputs
 
 
-def build(root: Path, cache_dir: Path | None, steps: tuple[front.FrontStep, ...] = FRONT, **changes: object) -> Built:
+def build(root: Path, cache_dir: Path | None, steps: tuple[FrontStep, ...] = FRONT, **changes: object) -> Built:
     return Built(load(root, **changes), cache_dir, steps)
 
 
@@ -166,7 +167,7 @@ def test_a_changed_file_is_seen(
         (*FRONT, Grayscale(1)),
     ],
 )
-def test_a_changed_parameter_is_seen(root: Path, cache_dir: Path, steps: tuple[front.FrontStep, ...]) -> None:
+def test_a_changed_parameter_is_seen(root: Path, cache_dir: Path, steps: tuple[FrontStep, ...]) -> None:
     build(root, cache_dir)
     assert build(root, cache_dir, steps).decoded == 24
     assert build(root, cache_dir).decoded == 0
@@ -380,7 +381,8 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from trainkit.data import decoding
-from trainkit.data.front import CenterCrop, Resize, materialise
+from trainkit.data.front import materialise
+from trainkit.data.resizing import CenterCrop, Resize
 from trainkit.data.image_folder import load_image_folder
 root, cache_dir, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 data = load_image_folder(root, val_fraction=0.2, test_fraction=0.2, seed=0)

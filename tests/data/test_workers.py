@@ -16,11 +16,11 @@ from trainkit.data.augment import Step
 from trainkit.data.batches import Batch, Batches
 from trainkit.data.color import ColorJitter
 from trainkit.data.dataset import Part
-from trainkit.data.front import CenterCrop, FrontStep, Resize, apply_front
 from trainkit.data.geometry import RandomCrop, RandomHorizontalFlip, RandomRotation
 from trainkit.data.images import decode_image
 from trainkit.data.layout import stack_images
 from trainkit.data.normalize import Normalize
+from trainkit.data.resizing import CenterCrop, FrontStep, Resize, apply_front
 from trainkit.data.workers import WorkerBatches, worker_failure
 from trainkit.errors import DataError, ProblemsError, TrainkitError
 

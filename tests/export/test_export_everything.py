@@ -93,7 +93,7 @@ def raw_inputs(experiment, folder):
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(paths[-1])
     if samples.images is None:
         return paths, samples.inputs
-    from trainkit.data.front import apply_front, front_from_json
+    from trainkit.data.resizing import apply_front, front_from_json
 
     front = front_from_json(experiment.preprocessing["front"])
     return paths, np.stack([apply_front(image, front) for image in samples.images])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainkit.data.front import CenterCrop, Resize, apply_front, decode_image
+from trainkit.data.images import decode_image
+from trainkit.data.resizing import CenterCrop, Resize, apply_front
 from trainkit.data.streams import Item, Reading, count_samples, find_inputs, read_pieces
 
 GREY = Reading("image", (1, 8, 8), channels=1, piece_size=4)

@@ -10,7 +10,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
 from trainkit.config.schema import transforms as transform
 from trainkit.config.schema.transforms import Transform
-from trainkit.data import color, erasing, front, geometry
+from trainkit.data import color, erasing, geometry, resizing
 from trainkit.data.augment import Step
 from trainkit.data.dataset import Dataset
 from trainkit.data.normalize import Normalize, Standardize, channel_statistics, column_statistics
@@ -79,21 +79,21 @@ def front_length(config: Config) -> int:
     return fixed.index(False) if False in fixed else len(fixed)
 
 
-def build_front(config: Config) -> list[front.FrontStep]:
+def build_front(config: Config) -> list[resizing.FrontStep]:
     """The deterministic front of the transforms: done once, before the first epoch."""
     return [_front_step(spec) for spec in config.transforms[: front_length(config)]]
 
 
-def _front_step(spec: Transform) -> front.FrontStep:
+def _front_step(spec: Transform) -> resizing.FrontStep:
     match spec:
         case transform.Resize(size=int(size)):
-            return front.Resize(size, spec.interpolation)
+            return resizing.Resize(size, spec.interpolation)
         case transform.Resize():
-            return front.Resize(_pair(spec.size), spec.interpolation)
+            return resizing.Resize(_pair(spec.size), spec.interpolation)
         case transform.CenterCrop():
-            return front.CenterCrop(_pair(spec.size))
+            return resizing.CenterCrop(_pair(spec.size))
         case transform.Grayscale():
-            return front.Grayscale(spec.num_output_channels)
+            return resizing.Grayscale(spec.num_output_channels)
         case _:
             raise AssertionError(spec)
 

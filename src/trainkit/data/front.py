@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,62 +19,20 @@ from numpy.typing import NDArray
 
 from trainkit import durable
 from trainkit.data import cache
+from trainkit.data.assembly import Job, assemble
 from trainkit.data.cache_files import BLOCK_BYTES, ArrayWriter, DamagedEntryError
-from trainkit.data.dataset import Dataset, Part, Split
+from trainkit.data.dataset import Dataset, Part
 from trainkit.data.decoding import MemoryWriter, decode_files, first_size, transform_array
 from trainkit.data.images import BadImageError, decode_image, printable
-from trainkit.data.layout import Shape, as_seen, stored_shape
-from trainkit.data.resizing import (
-    CenterCrop,
-    FrontStep,
-    Grayscale,
-    Resize,
-    apply_front,
-    front_from_json,
-    front_to_json,
-    has_uint8_kernel,
-    output_shape,
-)
+from trainkit.data.layout import Shape, stored_shape
+from trainkit.data.resizing import FrontStep, front_to_json, has_uint8_kernel, output_shape
 from trainkit.device import free_host_bytes
 from trainkit.errors import DataError, Interrupted
-
-__all__ = [
-    "BadImageError",
-    "CenterCrop",
-    "FrontStep",
-    "Grayscale",
-    "Resize",
-    "apply_front",
-    "decode_image",
-    "front_from_json",
-    "front_to_json",
-    "image_shape",
-    "materialise",
-    "quick_look",
-]
 
 HASHED_BYTES = 64 << 20
 """Image files that are together no larger than this are known by their contents, larger sets by their time stamps."""
 _MEMORY_SHARE = 0.5
 """Of the free memory, what an array may take that finds no place in the cache."""
-
-
-@dataclass
-class _Job:
-    """A part that has to become an array: where it is, and what came out."""
-
-    name: str
-    part: Part
-    shape: Shape
-    channels: int
-    description: dict[str, Any]
-    label: str
-    arrays: dict[str, NDArray[Any]] | None = None
-    info: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def num_bytes(self) -> int:
-        return len(self.part) * int(np.prod(self.shape, dtype=object))
 
 
 def materialise(
@@ -121,7 +78,7 @@ def materialise(
             _build(job, front, cache_dir, notes, tick, should_stop)
         except InterruptedError:
             raise Interrupted("stopped while waiting for another process to prepare the images", 130) from None
-    return _assemble(dataset, jobs, notes)
+    return assemble(dataset, jobs, notes)
 
 
 def image_shape(dataset: Dataset, front: Sequence[FrontStep]) -> Shape:
@@ -171,7 +128,7 @@ def _reason(path: Path) -> str:
     return "it changed while it was read"
 
 
-def _plan(dataset: Dataset, name: str, part: Part, front: Sequence[FrontStep]) -> _Job | None:
+def _plan(dataset: Dataset, name: str, part: Part, front: Sequence[FrontStep]) -> Job | None:
     """What to build for a part; None where it can be used as it is."""
     if not isinstance(part.inputs, tuple) and not front:
         return None
@@ -193,7 +150,7 @@ def _plan(dataset: Dataset, name: str, part: Part, front: Sequence[FrontStep]) -
         "torch": torch.__version__ if front else None,
         "uint8_kernel": has_uint8_kernel() if front else None,
     }
-    return _Job(name, part, shape, raw[0], description, f"{dataset.name} {name} {'x'.join(map(str, shape))}")
+    return Job(name, part, shape, raw[0], description, f"{dataset.name} {name} {'x'.join(map(str, shape))}")
 
 
 def _hash_sources(paths: tuple[Path, ...]) -> str:
@@ -226,7 +183,7 @@ def _content(path: Path) -> bytes:
         return b"unreadable"
 
 
-def _open(job: _Job, cache_dir: Path | None, notes: list[str]) -> bool:
+def _open(job: Job, cache_dir: Path | None, notes: list[str]) -> bool:
     """Take the arrays from the cache, if they are there and whole."""
     if cache_dir is None:
         return False
@@ -242,7 +199,7 @@ def _open(job: _Job, cache_dir: Path | None, notes: list[str]) -> bool:
 
 
 def _build(
-    job: _Job,
+    job: Job,
     front: Sequence[FrontStep],
     cache_dir: Path | None,
     notes: list[str],
@@ -271,7 +228,7 @@ def _build(
     job.arrays = {"inputs": writer.array, **others}
 
 
-def _lacks_space(job: _Job, cache_dir: Path) -> str:
+def _lacks_space(job: Job, cache_dir: Path) -> str:
     free = durable.free_bytes(cache_dir)
     if free is None or job.num_bytes * 1.01 + (16 << 20) <= free:
         return ""
@@ -279,7 +236,7 @@ def _lacks_space(job: _Job, cache_dir: Path) -> str:
 
 
 def _build_in_cache(
-    job: _Job,
+    job: Job,
     front: Sequence[FrontStep],
     cache_dir: Path,
     tick: Callable[[int], None],
@@ -301,7 +258,7 @@ def _build_in_cache(
 
 
 def _fill(
-    job: _Job,
+    job: Job,
     front: Sequence[FrontStep],
     writer: ArrayWriter | MemoryWriter,
     tick: Callable[[int], None],
@@ -321,91 +278,3 @@ def _fill(
         should_stop=should_stop,
     )
     return {"bad": [list(found) for found in decoded.bad]}, {"hashes": decoded.hashes}
-
-
-def _assemble(dataset: Dataset, jobs: Sequence[_Job], notes: list[str]) -> Dataset:
-    """The data set with the arrays in place of the files, without what could not be read."""
-    built = [job for job in jobs if job.arrays is not None]
-    _check_bad_files(dataset, built)
-    parts, splits = dict(dataset.parts), dict(dataset.splits)
-    fingerprint = {**dataset.fingerprint, "parts": dict(dataset.fingerprint["parts"])}
-    for job in built:
-        assert job.arrays is not None
-        parts[job.name] = Part(as_seen(job.arrays["inputs"], job.shape), job.part.targets)
-        if not job.part.is_files:
-            continue
-        bad = np.array([index for index, _ in job.info["bad"]], dtype=np.int64)
-        contents = hashlib.sha256(job.arrays["hashes"].tobytes()).hexdigest()[:32]
-        fingerprint["parts"][job.name] = {**fingerprint["parts"][job.name], "contents": contents, "skipped": len(bad)}
-        if len(bad):
-            notes.append(_describe_bad(job))
-            for name, split in splits.items():
-                if split.part == job.name:
-                    splits[name] = Split(split.part, np.setdiff1d(split.indices, bad, assume_unique=True))
-    changed = replace(dataset, parts=parts, splits=splits, fingerprint=fingerprint)
-    _check_still_filled(changed)
-    notes += _describe_shared(dataset, built, splits)
-    return replace(changed, notes=(*dataset.notes, *notes))
-
-
-def _check_bad_files(dataset: Dataset, jobs: Sequence[_Job]) -> None:
-    bad = [(_path(job, index), reason) for job in jobs for index, reason in job.info.get("bad", [])]
-    if len(bad) <= dataset.max_bad_files:
-        return
-    total = sum(len(job.part) for job in jobs)
-    lines = [f"{path}: {reason}" for path, reason in bad[:10]]
-    if len(bad) > 10:
-        lines.append(f"and {len(bad) - 10} more")
-    lines.append(
-        f"{len(bad)} of {total} images cannot be read; repair or remove them, or skip them with "
-        f"dataset.max_bad_files: {len(bad)} (now {dataset.max_bad_files})"
-    )
-    raise DataError("\n".join(lines))
-
-
-def _path(job: _Job, index: int) -> str:
-    assert isinstance(job.part.inputs, tuple)
-    return printable(job.part.inputs[index])
-
-
-def _describe_bad(job: _Job) -> str:
-    bad = job.info["bad"]
-    shown = "; ".join(f"{_path(job, index)}: {reason}" for index, reason in bad[:3])
-    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    return f"skipped {len(bad)} unreadable images of part {job.name!r} ({shown}{more})"
-
-
-def _check_still_filled(dataset: Dataset) -> None:
-    for name, split in dataset.splits.items():
-        if not len(split):
-            raise DataError(f"no image of the {name} split can be read")
-    lost = np.setdiff1d(np.arange(dataset.num_classes), dataset.split_targets("train"))
-    if len(lost):
-        names = ", ".join(repr(dataset.class_names[label]) for label in lost[:10])
-        raise DataError(f"no training image of {len(lost)} classes can be read: {names}")
-
-
-def _describe_shared(dataset: Dataset, jobs: Sequence[_Job], splits: dict[str, Split]) -> list[str]:
-    """The same file contents in the training split and in another: scores on it would be too good."""
-    by_part = {job.name: job for job in jobs if job.part.is_files}
-    hashes = {}
-    for name, split in splits.items():
-        if split.part in by_part:
-            job = by_part[split.part]
-            assert job.arrays is not None
-            hashes[name] = job.arrays["hashes"][split.indices]
-    notes = []
-    for name in ("val", "test"):
-        if name not in hashes or "train" not in hashes:
-            continue
-        shared = np.flatnonzero(np.isin(hashes[name], hashes["train"]))
-        if not len(shared):
-            continue
-        pairs = []
-        for row in shared[:3]:
-            twin = np.flatnonzero(hashes["train"] == hashes[name][row])[0]
-            first = _path(by_part[splits["train"].part], int(splits["train"].indices[twin]))
-            pairs.append(f"{first} = {_path(by_part[splits[name].part], int(splits[name].indices[row]))}")
-        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
-        notes.append(f"{len(shared)} images of {name} are in train too, byte for byte: {'; '.join(pairs)}{more}")
-    return notes

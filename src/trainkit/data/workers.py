@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from trainkit.data.augment import Step, build_pipeline
 from trainkit.data.batches import Batch, count_batches, epoch_order
 from trainkit.data.dataset import Part
-from trainkit.data.front import FrontStep, apply_front
 from trainkit.data.images import BadImageError, decode_image
 from trainkit.data.layout import stack_images
+from trainkit.data.resizing import FrontStep, apply_front
 from trainkit.errors import DataError, TrainkitError
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -121,8 +122,16 @@ class ClassificationSample:
     sums: Floats
     """What is summed (2 + B, N): the losses, their weights, and by bin of the probability of the predicted class 1 or 0
     for right or wrong, less that probability."""
-    rankings: tuple[Ranking, ...]
-    """One for each class, or that of the second of two."""
+    probabilities: Floats
+    """(N, K)."""
+    classes: Integers
+    """The targets (N,)."""
+
+    @cached_property
+    def rankings(self) -> tuple[Ranking, ...]:
+        """One for each class, or that of the second of two. Made when they are first asked for: not for large sets."""
+        ranked = [1] if self.num_classes == 2 else range(self.num_classes)
+        return tuple(Ranking.build(self.probabilities[:, k], self.classes == k) for k in ranked)
 
     @classmethod
     def build(
@@ -138,7 +147,6 @@ class ClassificationSample:
         """Probabilities (N, K); the rest (N,). ``losses`` sum up to the loss times the sum of ``weights``."""
         num_classes = probabilities.shape[1]
         confidence = probabilities.max(axis=1)
-        ranked = [1] if num_classes == 2 else range(num_classes)
         bins = confidence_bins(confidence, num_bins)
         gaps = (probabilities.argmax(axis=1) == targets) - confidence
         return cls(
@@ -148,7 +156,8 @@ class ClassificationSample:
             predictions=Groups.build(predicted, num_classes),
             right=Groups.build(targets, num_classes, among=predicted == targets),
             sums=np.stack([losses, weights, *(np.where(bins == bin, gaps, 0.0) for bin in range(num_bins))]),
-            rankings=tuple(Ranking.build(probabilities[:, k], targets == k) for k in ranked),
+            probabilities=probabilities,
+            classes=targets,
         )
 
     def counted(self, counts: Counts) -> dict[str, Floats]:

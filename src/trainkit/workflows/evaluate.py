@@ -21,7 +21,8 @@ from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
-from trainkit.data.front import apply_front, decode_image, front_from_json
+from trainkit.data.images import decode_image
+from trainkit.data.resizing import apply_front, front_from_json
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.losses import balanced_pos_weight, balanced_weight
 from trainkit.reports.evaluation import ClassificationReport, RegressionReport, Report, build_report

@@ -17,7 +17,8 @@ from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import config_from_dict
 from trainkit.config.schema.data import Csv
-from trainkit.data.front import apply_front, decode_image, front_from_json
+from trainkit.data.images import decode_image
+from trainkit.data.resizing import apply_front, front_from_json
 from trainkit.errors import Interrupted, TrainkitError, UserError
 from trainkit.exports.assemble import Samples, Source, Wanted, make_files
 from trainkit.exports.bundle import check_target, free_name, verify_bundle, write_bundle

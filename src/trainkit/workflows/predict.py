@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainkit.data.decoding import count_cores
-from trainkit.data.front import front_from_json
+from trainkit.data.resizing import front_from_json
 from trainkit.data.streams import Item, Piece, Reading, count_samples, find_inputs, read_pieces
 from trainkit.errors import UserError
 from trainkit.signals import StopRequest

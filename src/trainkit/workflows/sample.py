@@ -17,10 +17,9 @@ from trainkit.config.schema import Config
 from trainkit.config.schema.data import Downloaded
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
-from trainkit.data.front import FrontStep, apply_front, decode_image
-from trainkit.data.images import BadImageError, probe_bytes, read_image_bytes
+from trainkit.data.images import BadImageError, decode_image, probe_bytes, read_image_bytes
 from trainkit.data.layout import stack_images
-from trainkit.data.resizing import fixes_size, output_shape
+from trainkit.data.resizing import FrontStep, apply_front, fixes_size, output_shape
 from trainkit.errors import Problem, ProblemsError
 
 SAMPLES = 64
