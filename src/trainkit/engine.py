@@ -329,8 +329,9 @@ def evaluate(
         sums[1, number] = plan.loss.normalizer(batch.targets)
         metrics.update(plan.loss.predictions(outputs), batch.targets)
     assert sums is not None, "an empty split"
-    losses, weights = sums.tolist()
-    return {"loss": math.fsum(losses) / math.fsum(weights), **metrics.compute()}
+    loss, weight = (sum(values) for values in sums.tolist())
+    # As in PyTorch: without a weight above 0 there is no mean.
+    return {"loss": loss / weight if weight else math.nan, **metrics.compute()}
 
 
 class Saver:

@@ -65,6 +65,9 @@ def try_out(
         _fail(f"the model fails on a batch of {len(batch.targets)} samples: {reason}", "model")
     if not torch.isfinite(outputs).all():
         _fail("the first outputs of the model are not finite; choose another init, or normalise the inputs", "model")
+    if float(loss.normalizer(batch.targets)) == 0:
+        model.zero_grad(set_to_none=True)
+        return  # the classes of these few samples all have the weight 0, and no mean can be taken over them
     if not torch.isfinite(value):
         _fail(f"the loss of the first batch is {value.item()}, although the outputs of the model are finite", "loss")
     grads = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
