@@ -100,13 +100,14 @@ def test_reflection_beyond_the_image_is_explained() -> None:
     assert RandomCrop(padding=7, padding_mode="reflect").output_shape((1, 8, 12)) == (1, 8, 12)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 120, 121)])  # large images are flipped one by one
 @pytest.mark.parametrize(
     ("step", "flip"),
     [(RandomHorizontalFlip(0.3), reference.horizontal_flip), (RandomVerticalFlip(0.3), reference.vertical_flip)],
 )
-def test_flips_are_torchvisions(shape, step, flip) -> None:  # type: ignore[no-untyped-def]
-    images, draws = images_of(shape), draws_for(1)
+def test_flips_are_torchvisions(shape, step, flip, layout) -> None:  # type: ignore[no-untyped-def]
+    images, draws = images_of(shape).contiguous(memory_format=layout), draws_for(1)
     for image, draw, result in zip(images, draws[:, 0].tolist(), step.apply(images.clone(), draws), strict=True):
         assert torch.equal(result, flip(image) if draw < 0.3 else image)
 
