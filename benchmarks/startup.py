@@ -22,6 +22,7 @@ from pathlib import Path
 
 # Processes start in another folder: a relative path to the sources would be lost.
 PATHS = os.pathsep.join(map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))))
+# Modules are compiled once, as Python does unless it is told not to.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "PYTHONDONTWRITEBYTECODE": ""}
 WRONG = "dataset: digits\nmodel: mlp\noptmizer: adam\n"
 

@@ -23,10 +23,10 @@ from trainkit.data.resizing import CenterCrop
 from trainkit.errors import Problem, ProblemsError
 
 PIECE_BYTES = 4 << 20
-"""Images are worked on this many bytes of floats at a time, which stay in the processor's caches between the steps.
+"""Images are worked on this many bytes of floats at a time: what a step makes on the way is megabytes, not a batch.
 
-A batch of 64 x 3 x 224 x 224, normalised by two cores: 6.7 ms in pieces of 4 or 8 MB, 7.0 of 2, 8.2 of 1. By one core:
-15 ms in pieces of 4 MB, 27 in one piece.
+The time hardly changes. A batch of 64 x 3 x 224 x 224 on two cores, in pieces and in one: normalised 6.8 and 6.7 ms,
+flipped too 8.8 and 7.9, with color_jitter 180 and 199, with random_crop and random_rotation 74 and 73.
 """
 
 

@@ -224,7 +224,7 @@ def parse_numbers(cells: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, 
         if "_" not in "".join(cells) and np.isfinite(values).all():
             return values, {}
     except ValueError:
-        pass
+        pass  # some cells are no numbers: cell by cell, to know which
     parsed = [as_number(cell) for cell in cells]
     odd = {row: cells[row].strip() for row, value in enumerate(parsed) if value is None}
     return np.array([math.nan if value is None else value for value in parsed], dtype=np.float64), odd
