@@ -8,7 +8,7 @@ import torch
 
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.mlp import build_mlp
-from trainkit.models.network import activation_layer, output_layer
+from trainkit.models.network import GlobalAvgPool2d, activation_layer, output_layer
 from trainkit.models.sequential import LayerSpec, build_sequential
 
 IMAGE = (3, 12, 12)
@@ -115,3 +115,22 @@ def test_output_activations_are_over_the_classes():
     assert torch.equal(output_layer("softmax")(scores), scores.softmax(dim=1))
     assert torch.equal(output_layer("log_softmax")(scores), scores.log_softmax(dim=1))
     assert torch.equal(output_layer("sigmoid")(scores), scores.sigmoid())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [(6, 8, 28, 28), (5, 64, 7, 5), (3, 4, 1, 1), (4, 1, 9, 9)])
+def test_the_global_mean_and_its_gradient_are_pytorchs_bit_for_bit(shape, training, dtype, layout):
+    images = torch.randn(shape).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    upstream = torch.randn(shape[0], shape[1], 1, 1).to(dtype)
+    found = []
+    for layer in (torch.nn.AdaptiveAvgPool2d(1), GlobalAvgPool2d().train(training)):
+        images.grad = None
+        output = layer(images)
+        output.backward(upstream)
+        found.append((output.detach(), images.grad))
+    (expected, expected_grad), (output, grad) = found
+    assert output.shape == expected.shape
+    assert torch.equal(output, expected)
+    assert torch.equal(grad, expected_grad)

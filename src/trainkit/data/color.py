@@ -76,13 +76,15 @@ def _luma(images: torch.Tensor) -> torch.Tensor:
 def _turn_hue(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     """Add ``turn`` (N, 1, 1), a share of the full circle, to the hue of RGB images (N, 3, H, W)."""
     hue, saturation, value = _to_hsv(images)
-    return _to_rgb((hue + turn).remainder_(1.0), saturation, value)
+    turned = hue + turn
+    return _to_rgb(turned.sub_(turned.floor()), saturation, value)
 
 
 def _to_hsv(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Hue, saturation and value, each (N, H, W) in [0, 1]."""
     red, green, blue = images.unbind(1)
-    low, high = torch.aminmax(images, dim=1)
+    low = torch.minimum(torch.minimum(red, green), blue)  # aminmax takes four times as long
+    high = torch.maximum(torch.maximum(red, green), blue)
     spread = high - low
     grey = spread == 0
     # Where the channels are equal, hue and saturation are 0 whatever they are divided by.
@@ -94,7 +96,7 @@ def _to_hsv(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
         to_blue - to_green,
         torch.where(high == green, 2 + to_red - to_blue, 4 + to_green - to_red),
     )
-    return sixths.mul_(1 / 6).add_(1).fmod_(1), saturation, high
+    return sixths.mul_(1 / 6).add_(1).frac_(), saturation, high
 
 
 def _to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -106,6 +108,8 @@ def _to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) ->
     sixths = hue * 6
     channels = []
     for offset in (5, 3, 1):
-        k = (sixths + offset).remainder_(6)
-        channels.append(value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma))
+        k = sixths + offset
+        # k < 12, and what is not the remainder of k by 6 is negative. torch takes a remainder one number at a time.
+        rise = torch.maximum(torch.minimum(k, 4 - k), torch.minimum(k - 6, 10 - k))
+        channels.append(value - rise.clamp_(0, 1).mul_(chroma))
     return torch.stack(channels, 1)

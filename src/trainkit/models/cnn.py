@@ -12,6 +12,7 @@ from torch import nn
 from trainkit.models.fit import Shape, fail, output_shape, shape_text
 from trainkit.models.network import (
     Activation,
+    GlobalAvgPool2d,
     Network,
     OutputActivation,
     ResidualBlock,
@@ -77,7 +78,7 @@ def build_cnn(
 
     head: Layers = OrderedDict()
     if global_pool != "none":
-        head["global_pool"] = nn.AdaptiveAvgPool2d(1) if global_pool == "avg" else nn.AdaptiveMaxPool2d(1)
+        head["global_pool"] = GlobalAvgPool2d() if global_pool == "avg" else nn.AdaptiveMaxPool2d(1)
         keys["head.global_pool"] = "model.global_pool"
     head["flatten"] = nn.Flatten()
     features = shape[1] if global_pool != "none" else shape[1] * shape[2] * shape[3]

@@ -6,7 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
 OutputActivation = Literal["none", "sigmoid", "softmax", "log_softmax"]
@@ -42,6 +44,23 @@ class ResidualBlock(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
         return self.rest(self.norm(self.conv(images)) + self.shortcut(images))  # type: ignore[no-any-return]
+
+
+class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
+    """The mean of each channel: (N, C, H, W) to (N, C, 1, 1), as PyTorch's own with an output size of 1, bit for bit.
+
+    On the CPU, the gradient of PyTorch's own comes in the other layout than channels-last activations, and what reads
+    both together is slow: on two cores, 64 x 64 x 16 x 16 take 2.3 ms instead of 5.3, with a ReLU before it and both
+    gradients. In training only, so that exports hold the operation that other runtimes know.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training and images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last):
+            return images.permute(0, 2, 3, 1).flatten(1, 2).mean(1)[:, :, None, None]
+        return F.adaptive_avg_pool2d(images, 1)
 
 
 def activation_layer(name: Activation) -> nn.Module:
