@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from trainkit.errors import TrainkitError
+from trainkit.importing import quick_imports
 
 COUNT_THEIR_OBJECTS = {"onnx", "triton"}
 """Built with nanobind, which complains of every object that is left at the end of the process."""
@@ -22,7 +23,8 @@ def main() -> None:
     # The search for pydantic plugins reads the metadata of every installed package: a tenth of the time to a message.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-    from trainkit.cli.app import app
+    with quick_imports():
+        from trainkit.cli.app import app
 
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+from trainkit.importing import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.reports.evaluation import ClassificationReport, RegressionReport
@@ -44,8 +45,10 @@ def evaluate(
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
     from trainkit import console, durable
     from trainkit.signals import catch_stop_signals
-    from trainkit.workflows.evaluate import evaluate as run_evaluation
-    from trainkit.workflows.evaluate import evaluation_folder, write_evaluation
+
+    with quick_imports():
+        from trainkit.workflows.evaluate import evaluate as run_evaluation
+        from trainkit.workflows.evaluate import evaluation_folder, write_evaluation
 
     with catch_stop_signals() as stop, console.task_bar("preparing images", quiet=quiet) as progress:
         result = run_evaluation(

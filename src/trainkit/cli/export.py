@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+from trainkit.importing import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.signals import StopRequest
@@ -45,7 +46,9 @@ def export(
 ) -> None:
     """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
     from trainkit import console
-    from trainkit.workflows import export as workflow
+
+    with quick_imports():
+        from trainkit.workflows import export as workflow
 
     def say(message: str) -> None:
         if not quiet:

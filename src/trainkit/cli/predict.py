@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
+from trainkit.importing import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.workflows.predict import Answerer, Prediction
@@ -53,8 +54,10 @@ def predict(
     from trainkit import console
     from trainkit.errors import TrainkitError
     from trainkit.signals import catch_stop_signals
-    from trainkit.workflows.predict import open_model
-    from trainkit.workflows.predict import predict as run_prediction
+
+    with quick_imports():
+        from trainkit.workflows.predict import open_model
+        from trainkit.workflows.predict import predict as run_prediction
 
     done = failed = 0
     with catch_stop_signals() as stop, console.task_bar("predicting", quiet=quiet) as progress:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
+from trainkit.importing import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.reports.evidence import Finding
@@ -23,7 +24,9 @@ def report(
     """Write the report page of a run again, with its best checkpoint scored anew."""
     from trainkit import console
     from trainkit.signals import catch_stop_signals
-    from trainkit.workflows.report import make_report
+
+    with quick_imports():
+        from trainkit.workflows.report import make_report
 
     with catch_stop_signals() as stop, console.task_bar("preparing images", quiet=quiet) as progress:
         made = make_report(

@@ -14,6 +14,7 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
+from trainkit.importing import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.reports.history import History
@@ -58,7 +59,8 @@ def train(
         show_check(loaded, runs_dir=runs_dir, json=json)
         return
 
-    from trainkit.workflows.train import train as run_training
+    with quick_imports():
+        from trainkit.workflows.train import train as run_training
 
     with terminal(quiet=quiet) as frontend:
         result = run_training(
@@ -82,7 +84,8 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
-    from trainkit.workflows.train import resume as resume_training
+    with quick_imports():
+        from trainkit.workflows.train import resume as resume_training
 
     with terminal(quiet=quiet) as frontend:
         result = resume_training(
