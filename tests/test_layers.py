@@ -24,6 +24,8 @@ FLOORS = [
         "state",
         "guard",
         "engine",
+        "step",
+        "plan",
         "checkpoints",
         "recorders",
         "exports",

@@ -5,69 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.data.batches import Batch
-from trainkit.guard import Guard, any_non_finite
+from trainkit.guard import Guard
 from trainkit.losses import Loss
-from trainkit.metrics import ClassificationMetrics, RegressionMetrics
-from trainkit.optimizers import take_step
+from trainkit.plan import Batches, Checkpointer, Plan, Recorder, Unit
 from trainkit.seeding import seed_default_generators
 from trainkit.state import EpochTotals, Progress, TrainState, set_learning_rate
+from trainkit.step import StepResult, train_step
 
-Unit = Literal["epochs", "steps", "minutes"]
 Outcome = Literal["finished", "early stopping", "interrupted"]
-Metrics = ClassificationMetrics | RegressionMetrics
 # Losses and outputs of this many steps are kept on the device and summed in one go: one sync instead of many.
 STEPS_BETWEEN_SUMS = 64
-
-
-class Batches(Protocol):
-    """Where batches come from: memory or data workers, the same ones either way."""
-
-    @property
-    def batches_per_epoch(self) -> int: ...
-    @property
-    def num_samples(self) -> int: ...
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]: ...
-
-
-class Recorder(Protocol):
-    """Where numbers go. ``sync`` makes what was logged durable; it is called before each checkpoint."""
-
-    def log(self, record: Mapping[str, Any]) -> None: ...
-    def sync(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Checkpointer(Protocol):
-    """Where states go."""
-
-    def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None: ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the loop goes; the numbers that no state holds."""
-
-    seed: int
-    epochs: int
-    loss: Loss
-    new_metrics: Callable[[], Metrics]
-    autocast: Callable[[], AbstractContextManager[Any]]
-    forward: Callable[[Tensor], Tensor]
-    """The training model, compiled or not."""
-    accumulation_steps: int = 1
-    clip_grad_norm: float | None = None
-    clip_grad_value: float | None = None
-    skip_limit: int = 0
-    log_every: int = 50
-    save_every: tuple[int, Unit] = (1, "epochs")
 
 
 def fit(
@@ -177,118 +131,6 @@ def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
         if batch is None:
             return
         yield batch
-
-
-class StepResult(NamedTuple):
-    """What a step leaves on the device, to be summed later. A skipped step weighs nothing."""
-
-    loss: Tensor
-    weight: Tensor | float
-    outputs: Tensor
-    targets: Tensor
-    taken: bool
-
-
-def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
-    """Forward, loss, backward, clip, step: on one batch."""
-    if isinstance(state.optimizer, torch.optim.LBFGS):
-        return lbfgs_step(state, plan, batch, guard=guard, lr=lr)
-    before = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
-    loss, weight, outputs = compute_gradients(state, plan, batch)
-    if state.scaler is not None:
-        state.scaler.unscale_(state.optimizer)
-    grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
-    overflow = state.scaler is not None and overflows(state.scaler, loss, any_non_finite(grads))
-    taken = not overflow and guard.allows(loss, grads, batch=batch, progress=state.progress, lr=lr)
-    if taken and plan.clip_grad_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.parameters, plan.clip_grad_norm)
-    if taken and plan.clip_grad_value is not None:
-        torch.nn.utils.clip_grad_value_(state.parameters, plan.clip_grad_value)
-    if taken:
-        take_step(state.optimizer)
-        if state.ema is not None:
-            state.ema.update(state.model)
-    elif not overflow:
-        restore_buffers(state.model, before)
-    if state.scaler is not None:
-        state.progress.overflows += overflow
-        state.scaler.update()
-    return StepResult(loss, weight, outputs, batch.targets, taken)
-
-
-def overflows(scaler: torch.amp.GradScaler, loss: Tensor, bad: Tensor) -> bool:
-    """Whether the scaled gradients were too large for fp16: the step is left out and the scale halved, as is usual.
-
-    At a scale of 1 nothing is left to halve, and the gradients themselves are at fault.
-    """
-    return math.isfinite(loss.item()) and bad.item() != 0 and scaler.get_scale() > 1
-
-
-def restore_buffers(model: nn.Module, before: Sequence[Tensor]) -> None:
-    """A forward pass over bad samples has already moved the batch-norm statistics: back to ``before``."""
-    for buffer, value in zip(model.buffers(), before, strict=True):
-        buffer.copy_(value)
-
-
-def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
-    """Set the gradients of the batch's mean loss, micro-batch by micro-batch.
-
-    Returns the mean loss (), what its sum was divided by, and the outputs (N, ...), all detached.
-    """
-    for parameter in state.parameters:
-        parameter.grad = None
-    total = plan.loss.normalizer(batch.targets)
-    if plan.accumulation_steps == 1:
-        with plan.autocast():
-            outputs = plan.forward(batch.inputs)
-        loss = plan.loss.mean(outputs.float(), batch.targets)
-        scale(state, loss).backward()
-        return loss.detach(), total, outputs.detach()
-    losses, kept = [], []
-    size = -(-len(batch.targets) // plan.accumulation_steps)
-    for inputs, targets in zip(batch.inputs.split(size), batch.targets.split(size), strict=True):
-        with plan.autocast():
-            outputs = plan.forward(inputs)
-        loss = plan.loss.sum(outputs.float(), targets) / total
-        scale(state, loss).backward()
-        losses.append(loss.detach())
-        kept.append(outputs.detach())
-    return torch.stack(losses).sum(), total, torch.cat(kept)
-
-
-def scale(state: TrainState, loss: Tensor) -> Tensor:
-    return loss if state.scaler is None else state.scaler.scale(loss)
-
-
-def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
-    """One step of L-BFGS, which evaluates the loss several times; with the same dropout masks each time."""
-    evaluations: list[tuple[Tensor, Tensor | float, Tensor]] = []
-    before = [parameter.detach().clone() for parameter in state.model.parameters()]
-    buffers = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
-
-    def closure() -> Tensor:
-        seed_default_generators(plan.seed, "dropout", state.progress.steps_completed)
-        evaluations.append(compute_gradients(state, plan, batch))
-        for parameter in state.model.parameters():  # L-BFGS takes views of them, which channels-last ones have not
-            if parameter.grad is not None:
-                parameter.grad = parameter.grad.contiguous()
-        return evaluations[-1][0]
-
-    state.optimizer.step(closure)  # type: ignore[arg-type]
-    loss, weight, outputs = evaluations[0]
-    with torch.no_grad():
-        norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
-    if not torch.isfinite(norm + loss):
-        # The line search has walked off: back to where it started, before the guard has its say.
-        with torch.no_grad():
-            torch._foreach_copy_(list(state.model.parameters()), before)
-        state.optimizer.state.clear()
-    taken = guard.allows(loss, [norm], batch=batch, progress=state.progress, lr=lr)
-    if not taken:
-        restore_buffers(state.model, buffers)
-    elif state.ema is not None:
-        state.ema.update(state.model)
-    return StepResult(loss, weight, outputs, batch.targets, taken)
 
 
 def add_up(totals: EpochTotals, kept: Sequence[StepResult], loss: Loss) -> None:

@@ -16,10 +16,10 @@ from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import parse_duration
 from trainkit.config.schema.run import SkipNonFinite
 from trainkit.device import autocast
-from trainkit.engine import Metrics, Plan
 from trainkit.losses import Loss
 from trainkit.metrics import ClassificationMetrics, RegressionMetrics
 from trainkit.optimizers import build_optimizer
+from trainkit.plan import Metrics, Plan
 from trainkit.schedules import Plateau, Schedule, build_schedule, duration_to_steps
 from trainkit.state import Best, EarlyStopping, Ema, TrainState
 

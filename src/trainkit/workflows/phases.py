@@ -16,9 +16,11 @@ from torch import Tensor
 from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
 from trainkit.data.workers import WorkerBatches
-from trainkit.engine import Batches, Plan, Unit, compute_gradients, evaluate, train_step
+from trainkit.engine import evaluate
 from trainkit.guard import Guard
+from trainkit.plan import Batches, Plan, Unit
 from trainkit.state import TrainState
+from trainkit.step import compute_gradients, train_step
 from trainkit.workflows.experiment import Experiment
 from trainkit.workflows.saving import description
 

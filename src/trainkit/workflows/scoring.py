@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.build.training import build_plan, build_state
-from trainkit.engine import Plan, evaluate
+from trainkit.engine import evaluate
+from trainkit.plan import Plan
 from trainkit.state import TrainState
 from trainkit.workflows.experiment import Experiment
 

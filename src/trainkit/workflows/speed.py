@@ -17,10 +17,12 @@ import torch
 
 from trainkit.build.model import is_channels_last, is_convolutional
 from trainkit.config import LoadedConfig
-from trainkit.engine import Batches, Plan, Saver, train_epoch, train_step
+from trainkit.engine import Saver, train_epoch
 from trainkit.errors import Interrupted
 from trainkit.guard import Guard
+from trainkit.plan import Batches, Plan
 from trainkit.state import EpochTotals, TrainState
+from trainkit.step import train_step
 from trainkit.workflows.bench import Measurement, Memory, Setting
 from trainkit.workflows.compilation import compiled
 from trainkit.workflows.experiment import Experiment, located, prepare_experiment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainkit.engine import Recorder
+from trainkit.plan import Recorder
 from trainkit.recorders.tensorboard import TensorBoardRecorder, add_graph, add_samples
 from trainkit.rundir import RunDir
 from trainkit.workflows.experiment import Experiment

@@ -17,8 +17,9 @@ from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
-from trainkit.engine import Outcome, Recorder, fit
+from trainkit.engine import Outcome, fit
 from trainkit.errors import Interrupted, TrainkitError
+from trainkit.plan import Recorder
 from trainkit.recorders.fanout import Fanout
 from trainkit.recorders.jsonl import JsonlRecorder
 from trainkit.recorders.tensorboard import require_tensorboard
