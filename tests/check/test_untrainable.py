@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from trainkit import engine
+from trainkit import step
 from trainkit.config import load_config
 from trainkit.errors import ProblemsError
 from trainkit.workflows.check import check
@@ -56,7 +56,7 @@ def steps(monkeypatch):
     def seen(*arguments: object) -> None:
         taken.append(arguments)
 
-    monkeypatch.setattr(engine, "take_step", seen)
+    monkeypatch.setattr(step, "take_step", seen)
     hook = register_optimizer_step_pre_hook(seen)
     yield taken
     hook.remove()
