@@ -134,3 +134,10 @@ def test_the_global_mean_and_its_gradient_are_pytorchs_bit_for_bit(shape, traini
     assert output.shape == expected.shape
     assert torch.equal(output, expected)
     assert torch.equal(grad, expected_grad)
+
+
+def test_an_exported_network_averages_with_the_operation_that_other_runtimes_know():
+    model = build_cnn(IMAGE, 3, blocks=[BlockSpec(8)], global_pool="avg").eval()
+    images = torch.randn(2, *IMAGE).contiguous(memory_format=torch.channels_last)
+    operations = [str(node.target) for node in torch.export.export(model, (images,)).graph.nodes]
+    assert "aten.adaptive_avg_pool2d.default" in operations
