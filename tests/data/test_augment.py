@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainkit import seeding
+from trainkit.data import augment as module
 from trainkit.data.augment import Step, build_pipeline
 from trainkit.data.color import ColorJitter
 from trainkit.data.erasing import RandomErasing
@@ -127,8 +128,8 @@ STEPS_OF_EACH_KIND: tuple[tuple[Step, ...], ...] = (
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("random", [False, True])
 @pytest.mark.parametrize("steps", STEPS_OF_EACH_KIND)
-def test_layouts_cannot_be_seen(
-    steps: tuple[Step, ...], random: bool, channels_last: bool, size: tuple[int, int]
+def test_groups_and_layouts_cannot_be_seen(
+    steps: tuple[Step, ...], random: bool, channels_last: bool, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = torch.randint(0, 256, (7, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     indices = np.arange(50, 57)
@@ -137,9 +138,11 @@ def test_layouts_cannot_be_seen(
     expected = pipeline(images.clone(), indices, epoch=1)
     by_pixel = images.contiguous(memory_format=torch.channels_last)
     for rows in (images, by_pixel, images.float().div_(255), by_pixel.float().div_(255)):
-        inputs = pipeline(rows.clone(), indices, epoch=1)
-        assert torch.equal(inputs, expected)
-        assert inputs.stride() == expected.stride()
+        for group_bytes in (1, 3 * 4 * 3 * 14 * 18, 1 << 40):
+            monkeypatch.setattr(module, "_GROUP_BYTES", group_bytes)
+            inputs = pipeline(rows.clone(), indices, epoch=1)
+            assert torch.equal(inputs, expected)
+            assert inputs.stride() == expected.stride()
 
 
 def test_without_steps_pixels_become_floats() -> None:

@@ -69,6 +69,14 @@ def like_memory(rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     return rows.permute(0, 3, 1, 2) if is_nhwc(images) else rows
 
 
+def empty_rows(num_rows: int, shape: Shape, *, channels_last: bool) -> torch.Tensor:
+    """Memory for float32 images (num_rows, *shape) in either layout."""
+    channels, height, width = shape
+    if channels_last:
+        return torch.empty(num_rows, height, width, channels).permute(0, 3, 1, 2)
+    return torch.empty(num_rows, channels, height, width)
+
+
 def laid_out(images: torch.Tensor, *, channels_last: bool) -> torch.Tensor:
     """Images (N, C, H, W) in the layout that a model takes."""
     if channels_last and images.shape[1] == 1:
