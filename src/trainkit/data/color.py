@@ -108,8 +108,6 @@ def _to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) ->
     sixths = hue * 6
     channels = []
     for offset in (5, 3, 1):
-        k = sixths + offset
-        # k < 12, and what is not the remainder of k by 6 is negative. torch takes a remainder one number at a time.
-        rise = torch.maximum(torch.minimum(k, 4 - k), torch.minimum(k - 6, 10 - k))
-        channels.append(value - rise.clamp_(0, 1).mul_(chroma))
+        k = (sixths + offset).remainder_(6)
+        channels.append(value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma))
     return torch.stack(channels, 1)
