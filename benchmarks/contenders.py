@@ -127,7 +127,7 @@ def tutorial(kind: str, epochs: int, data: Path) -> list[float]:
 def trainkit(kind: str, epochs: int, data: Path, *, precision: str = "auto") -> list[float]:
     """The command's own workflow: validation with all its metrics, the log, and a checkpoint after each epoch."""
     from trainkit.config import load_config
-    from trainkit.workflows.train import train
+    from trainkit.workflows.train.run import train
 
     model = (
         "{type: mlp, hidden_sizes: [128, 64]}"

@@ -51,7 +51,7 @@ def run(text: str) -> dict[str, float]:
     from trainkit.cli.train import terminal
     from trainkit.config import load_config
     from trainkit.recorders.fanout import Fanout
-    from trainkit.workflows.train import train
+    from trainkit.workflows.train.run import train
 
     logged: list[float] = []
     log = Fanout.log

@@ -90,11 +90,11 @@ def seconds_of(batches: Callable[[int], Iterable[object]]) -> list[float]:
 def trainkit(root: Path, work: Path) -> tuple[list[float], list[float]]:
     import torchvision  # noqa: F401
 
-    from trainkit.build.data import load_source
+    from trainkit.builders.data import load_source
+    from trainkit.builders.setup import build_setup
     from trainkit.config import load_config
-    from trainkit.data.cache import cache_root
-    from trainkit.workflows.experiment import prepare_experiment
-    from trainkit.workflows.train import Frontend, train
+    from trainkit.data.images.cache import cache_root
+    from trainkit.workflows.train.run import Frontend, train
 
     os.environ["TRAINKIT_CACHE"] = str(work / "cache")
     config = work / "config.yaml"
@@ -106,7 +106,7 @@ def trainkit(root: Path, work: Path) -> tuple[list[float], list[float]]:
     # From record to record: validation there is none, and the checkpoints count for trainkit.
     seconds = [after - before for before, after in itertools.pairwise([started, *epochs.times])]
     source = load_source(loaded.config, cache_dir=cache_root())
-    return seconds, seconds_of(prepare_experiment(loaded.config, source=source).batches("train", training=True).epoch)
+    return seconds, seconds_of(build_setup(loaded.config, source=source).batches("train", training=True).epoch)
 
 
 def image_folder(root: Path, work: Path) -> tuple[list[float], list[float]]:

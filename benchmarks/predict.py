@@ -39,7 +39,7 @@ def make_pictures(folder: Path, count: int, data: str) -> None:
 
 def train_model(kind: str, folder: Path, data: str) -> Path:
     from trainkit.config import load_config
-    from trainkit.workflows.train import train
+    from trainkit.workflows.train.run import train
 
     config = folder / f"{kind}.yaml"
     config.write_text(
@@ -56,8 +56,8 @@ def measure(what: str, checkpoint: Path, pictures: Path) -> dict[str, float]:
 
     after_torch = peak_megabytes()
     from trainkit.cli.predict import _columns, write_predictions
-    from trainkit.data.streams import find_inputs, read_pieces
-    from trainkit.workflows.predict import make_reading, open_model, predict
+    from trainkit.workflows.predict.inputs import find_inputs, read_chunks
+    from trainkit.workflows.predict.run import make_input_spec, open_model, predict
 
     model = open_model(checkpoint)
     count = 0
@@ -71,7 +71,7 @@ def measure(what: str, checkpoint: Path, pictures: Path) -> dict[str, float]:
                 count += 1
     elif what == "decode":
         count = sum(
-            len(piece.names) for piece in read_pieces(find_inputs([pictures], kind="image"), make_reading(model))
+            len(piece.names) for piece in read_chunks(find_inputs([pictures], kind="image"), make_input_spec(model))
         )
     else:
         rows = torch.zeros(model.batch_size, 1, 28, 28, dtype=torch.uint8)

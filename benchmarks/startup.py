@@ -45,9 +45,9 @@ training: {{epochs: 1, batch_size: 64}}
 """
 CHILD = """
 import sys, time
-from trainkit.importing import quick_imports
+from trainkit.system.imports import quick_imports
 with quick_imports():
-    from trainkit.workflows import train
+    from trainkit.workflows.train import run as train
 fit = train.fit
 def timed(*given, **named):
     begun = time.monotonic()

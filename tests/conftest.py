@@ -31,7 +31,7 @@ def real_data() -> Path:
 def tiny_run(tmp_path_factory):
     """A finished run of the digits: a small network, two epochs."""
     from trainkit.config import load_config
-    from trainkit.workflows.train import train
+    from trainkit.workflows.train.run import train
 
     overrides = ["training.epochs=2", "model.hidden_sizes=[32]", "export.torchscript=false"]
     loaded = load_config(Path(__file__).parents[1] / "configs" / "digits_mlp.yaml", overrides=overrides)

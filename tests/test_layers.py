@@ -1,40 +1,24 @@
-"""Imports go down only: the floors of the design, read from the sources."""
+"""Imports go down only, and never in a circle: the floors of the design, read from the sources."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "trainkit"
 FLOORS = [
-    {"errors", "children", "config", "durable", "hashing", "importing", "json_lines", "processes", "rundir", "signals"},
-    {
-        "device",
-        "seeding",
-        "metrics",
-        "ranking",
-        "intervals",
-        "schedules",
-        "losses",
-        "optimizers",
-        "models",
-        "data",
-    },
-    {
-        "state",
-        "guard",
-        "engine",
-        "step",
-        "plan",
-        "checkpoints",
-        "recorders",
-        "exports",
-        "reports",
-    },
-    {"build"},
+    {"config", "system"},
+    {"data", "models", "runtime"},
+    {"engine", "checkpoints", "recorders", "evaluation", "findings", "exports", "reports"},
+    {"builders"},
     {"workflows"},
-    {"cli", "console", "__main__"},
+    {"cli"},
 ]
+EVERYWHERE = {"_version", "errors", "wording"}
+"""They stand below the floors: every module may import them, and they import nothing of the floors."""
+TOP = {"__init__", "__main__"}
+"""They stand above the floors, and nobody imports them."""
 NEVER = {
     0: {"torch", "torchvision", "typer", "rich"},
     1: {"pydantic", "typer", "rich"},
@@ -43,25 +27,45 @@ NEVER = {
     4: {"typer", "rich"},
     5: set(),
 }
-# The machine and the parts know nothing of the schema: they may use only these of the ground.
-GROUND_FOR_PARTS = {"errors", "children", "durable", "importing", "json_lines", "processes"}
-MODULES = sorted(SOURCE.rglob("*.py"))
+NEIGHBOURS = {
+    "engine": set(),
+    "checkpoints": {"engine"},
+    "recorders": {"engine"},
+    "evaluation": {"engine"},
+    "findings": {"engine", "evaluation", "recorders"},
+    "exports": {"engine"},
+    "reports": {"engine", "evaluation", "findings", "recorders"},
+}
+"""Of floor 2: whom each may import there."""
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 
 
-def module_of(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    """``data/images/cache.py`` is ``data.images.cache``; a package goes by its own name, the root is ``""``."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def floor_of(module: str) -> int:
-    for number, modules in enumerate(FLOORS):
-        if module in modules:
-            return number
-    raise AssertionError(f"src/trainkit/{module} stands on no floor: add it to FLOORS")
+NAMES = {name_of(path): path for path in MODULES}
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def floor_of(room: str) -> int:
+    """Where a module stands; -1 below all floors."""
+    if room in EVERYWHERE:
+        return -1
+    found = [number for number, rooms in enumerate(FLOORS) if room in rooms]
+    assert found, f"src/trainkit/{room} stands on no floor: add it to FLOORS"
+    return found[0]
 
 
 def imports(path: Path) -> set[str]:
+    """Dotted names of what a file imports; for ``from a import b`` it is ``a.b``, whether a module or not."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -70,25 +74,53 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def test_there_are_modules_on_every_floor():
-    assert {floor_of(module_of(path)) for path in MODULES if module_of(path) != "__init__"} == set(range(len(FLOORS)))
+def modules_imported(path: Path) -> set[str]:
+    """Which modules of trainkit a file imports: the longest part of each name that is a module."""
+    found = set()
+    for name in imports(path):
+        package, _, inner = name.partition(".")
+        if package != "trainkit":
+            continue
+        while inner not in NAMES:
+            inner = inner.rpartition(".")[0]
+        found.add(inner)
+    return found
+
+
+def test_every_room_is_on_a_floor():
+    rooms = {room_of(name) for name in NAMES if name} - TOP
+    assert rooms == set().union(*FLOORS) | EVERYWHERE
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_go_down(path):
-    module = module_of(path)
-    if module == "__init__":
+    module = name_of(path)
+    room = room_of(module)
+    if not room or room in TOP:
         return
-    floor = floor_of(module)
+    floor = floor_of(room)
     for name in imports(path):
-        package, *rest = name.split(".")
-        assert package not in NEVER[floor], f"{path.name} (floor {floor}) imports {name}"
-        if package != "trainkit" or not rest or rest[0] == "__version__" or rest[0] == module:
+        assert name.partition(".")[0] not in NEVER[max(0, floor)], f"{module} (floor {floor}) imports {name}"
+    for other in modules_imported(path):
+        assert other, f"{module} imports trainkit itself"
+        there = room_of(other)
+        assert there not in TOP, f"{module} imports {other}"
+        if there == room:
             continue
-        other = floor_of(rest[0])
-        assert other <= floor, f"{path.name} (floor {floor}) imports {name} (floor {other})"
-        if floor in (1, 2) and other == 0:
-            assert rest[0] in GROUND_FOR_PARTS, f"{path.name} (floor {floor}) imports {name}"
+        assert floor_of(there) <= floor, f"{module} (floor {floor}) imports {other} (floor {floor_of(there)})"
+        if floor == floor_of(there) == 2:
+            assert there in NEIGHBOURS[room], f"{module} imports its neighbour {other}"
+        if floor in (1, 2):
+            assert there != "config", f"{module} imports {other}: the machine does not know the schema"
+
+
+def test_no_circles():
+    """Not of files either, imports inside of functions included."""
+    graph = {name: modules_imported(path) - {name} for name, path in NAMES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import each other in a circle: {' -> '.join(error.args[1])}")
 
 
 def test_there_is_no_drawer_for_everything():

@@ -11,8 +11,8 @@ from PIL import Image
 
 from trainkit.config import load_config
 from trainkit.errors import Interrupted
-from trainkit.signals import StopRequest
-from trainkit.workflows.train import Frontend, train
+from trainkit.system.signals import StopRequest
+from trainkit.workflows.train.run import Frontend, train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 NUM_SAMPLES = 400
@@ -88,7 +88,7 @@ def test_two_steps(path, tmp_path, capsys):
         print(f"{path.name}: trained on noise of the same shape: {overrides[0]}")
     loaded = load_config(path, overrides=[*overrides, "logging.every=1"])
     stop = StopRequest()
-    frontend = Frontend(make_display=lambda experiment, batches: StopAfterTwoSteps(stop), stop=stop)
+    frontend = Frontend(make_display=lambda setup, batches: StopAfterTwoSteps(stop), stop=stop)
     with pytest.raises(Interrupted, match=r"stopped by SIGINT: the state is saved"):
         train(loaded, runs_dir=tmp_path / "runs", frontend=frontend)
     (file,) = (tmp_path / "runs").glob("*/checkpoints/*.pth")

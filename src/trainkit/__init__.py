@@ -11,23 +11,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from trainkit._version import __version__
+
 if TYPE_CHECKING:
     from trainkit.config import load_config
-    from trainkit.workflows.evaluate import evaluate
+    from trainkit.workflows.evaluate.run import evaluate
     from trainkit.workflows.export import export
-    from trainkit.workflows.predict import predict
-    from trainkit.workflows.train import resume, train
+    from trainkit.workflows.predict.run import predict
+    from trainkit.workflows.train.run import resume, train
 
-__version__ = "0.1.0"
-__all__ = ["evaluate", "export", "load_config", "predict", "resume", "train"]
+__all__ = ["__version__", "evaluate", "export", "load_config", "predict", "resume", "train"]
 
 _HOMES = {
-    "evaluate": "trainkit.workflows.evaluate",
+    "evaluate": "trainkit.workflows.evaluate.run",
     "export": "trainkit.workflows.export",
     "load_config": "trainkit.config",
-    "predict": "trainkit.workflows.predict",
-    "resume": "trainkit.workflows.train",
-    "train": "trainkit.workflows.train",
+    "predict": "trainkit.workflows.predict.run",
+    "resume": "trainkit.workflows.train.run",
+    "train": "trainkit.workflows.train.run",
 }
 
 

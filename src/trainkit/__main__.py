@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from trainkit.errors import TrainkitError
-from trainkit.importing import quick_imports
+from trainkit.system.imports import quick_imports
 
 COUNT_THEIR_OBJECTS = {"onnx", "triton"}
 """Built with nanobind, which complains of every object that is left at the end of the process."""
@@ -32,12 +32,12 @@ def main() -> None:
         try:
             app()
         finally:
-            skip_the_last_collection()
+            skip_last_collection()
             sys.stdout.flush()  # here, where a closed pipe can still be dealt with, not while the interpreter ends
     except TrainkitError as error:
         if debug:
             raise
-        from trainkit.console import print_error
+        from trainkit.cli.console import print_error
 
         print_error(error)
         sys.exit(error.exit_code)
@@ -52,7 +52,7 @@ def main() -> None:
         raise
 
 
-def skip_the_last_collection() -> None:
+def skip_last_collection() -> None:
     """Leave the memory to the system: the interpreter would look through all that torch has made for half a second."""
     if COUNT_THEIR_OBJECTS.isdisjoint(sys.modules):
         gc.freeze()

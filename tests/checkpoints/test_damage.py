@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainkit.checkpoints.archive import DamagedFile, open_regular, read_directory
 from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.outline import read_outline
+from trainkit.checkpoints.safe_pickle import read_pickle
 from trainkit.checkpoints.serialization import load_checkpoint
 
 
@@ -150,7 +150,7 @@ def test_every_header_byte_counts(good, tmp_path):
     path.write_bytes(data)
     with open_regular(path) as file:
         records = read_directory(file, path)
-        read_outline(file, path, records)
+        read_pickle(file, path, records)
     record = records["data/0"]
     end = record.offset + record.size
     line = data.rindex(b"archive/data/0PK")

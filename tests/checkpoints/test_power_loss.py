@@ -6,8 +6,8 @@ import pytest
 from checkpoint_checks import NaiveFolder, problems_after_crash, save
 from file_layers import SYNC_FREE, Failing, Killed, Recording, crash_states, installed
 
-from trainkit import durable
 from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.system import durable
 
 BESTS = {1, 2, 5, 6}
 

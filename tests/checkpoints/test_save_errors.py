@@ -10,11 +10,11 @@ import torch
 from checkpoint_checks import problems_after_crash, save, tiny_state
 from file_layers import REAL, SYNC_FREE, Failing, Watched, installed
 
-from trainkit import durable
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.journal import read_journal
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import TrainkitError
+from trainkit.system import durable
 
 OPERATIONS = ["open", "write", "fsync", "link", "replace", "unlink", "fsync_folder"]
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainkit.config import load_config
-from trainkit.config.grammar import annotation_of, item_annotation, sections, variants
-from trainkit.config.messages import render
+from trainkit.config.help.introspect import annotation_of, item_annotation, sections, variants
+from trainkit.config.help.messages import render
+from trainkit.config.help.shipped import shipped
 from trainkit.config.schema import Config
-from trainkit.config.shipped import shipped
-from trainkit.config.writer import to_yaml
+from trainkit.config.text.writer import to_yaml
 from trainkit.errors import ConfigError
 
 SHIPPED = [config.path.read_bytes() for config in shipped()]

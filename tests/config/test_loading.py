@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainkit.config import Config, config_from_dict, load_config
-from trainkit.config.writer import to_yaml
+from trainkit.config.text.writer import to_yaml
 from trainkit.errors import ConfigError, Problem
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.schedules import Plateau, build_schedule
-from trainkit.state import Best, EarlyStopping, Ema, Progress, TrainState, set_learning_rate
+from trainkit.engine.schedules import Plateau, build_schedule
+from trainkit.engine.state import Best, EarlyStopping, Ema, Progress, TrainState, set_learning_rate
 
 
 def make_state(*, schedule="constant", lr=0.1, ema=False, **rest) -> TrainState:

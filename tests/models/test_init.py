@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from trainkit.models.cnn import BlockSpec, build_cnn
-from trainkit.models.init import initialise
+from trainkit.models.init import initialize
 
 
 def build():
@@ -27,7 +27,7 @@ KINDS = [
 def test_weights_are_those_of_torch(kind, knobs, by_hand):
     model, expected = build(), build()
     torch.manual_seed(5)
-    initialise(model, kind, **knobs)
+    initialize(model, kind, **knobs)
     torch.manual_seed(5)
     for layer in expected.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -41,7 +41,7 @@ def test_default_leaves_what_the_constructors_drew():
     torch.manual_seed(5)
     model = build()
     before = [parameter.clone() for parameter in model.parameters()]
-    initialise(model, "default")
+    initialize(model, "default")
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
@@ -49,7 +49,7 @@ def test_the_seed_of_the_default_generator_decides():
     def weights(seed):
         torch.manual_seed(seed)
         model = build()
-        initialise(model, "orthogonal")
+        initialize(model, "orthogonal")
         return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
     assert torch.equal(weights(1), weights(1))
@@ -60,6 +60,6 @@ def test_building_on_the_meta_device_draws_nothing():
     before = torch.get_rng_state()
     with torch.device("meta"):
         model = build()
-    initialise(model, "kaiming_normal")
+    initialize(model, "kaiming_normal")
     assert all(parameter.is_meta for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), before)

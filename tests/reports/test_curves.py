@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
+from trainkit.recorders.history import history_of
 from trainkit.reports.curves import write_learning_curves, write_overlay
-from trainkit.reports.history import history_of
 from trainkit.reports.sparkline import sparkline
 
 

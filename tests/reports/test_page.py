@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from trainkit.findings.evidence import Change, Finding
+from trainkit.recorders.history import history_of
 from trainkit.reports.charts import Line, line_chart, log_ticks, thinned, ticks
-from trainkit.reports.evidence import Change, Finding
-from trainkit.reports.history import history_of
 from trainkit.reports.markup import fold, join, table, tag
-from trainkit.reports.page import PageData, build_page
+from trainkit.reports.page import build_page
+from trainkit.reports.page_data import PageData
 from trainkit.reports.page_evaluation import data_url
 from trainkit.reports.page_setup import flatten
 from trainkit.reports.wording import duration

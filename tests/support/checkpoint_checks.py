@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from trainkit import durable
 from trainkit.checkpoints.archive import DamagedFile
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.inspection import inspect_checkpoint
@@ -12,6 +11,7 @@ from trainkit.checkpoints.journal import POINTERS, Entry, Journal, commit, follo
 from trainkit.checkpoints.serialization import load_checkpoint, write_state
 from trainkit.checkpoints.state_dicts import plain_state
 from trainkit.errors import TrainkitError
+from trainkit.system import durable
 
 
 def tiny_state(step: int) -> dict:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from trainkit.config import LoadedConfig, load_config
 from trainkit.errors import Interrupted
-from trainkit.rundir import RunDir, newest_run
+from trainkit.system.run_folder import RunDir, newest_run
 from trainkit.workflows.selftest import digests_of
-from trainkit.workflows.train import Frontend, resume, train
+from trainkit.workflows.train.run import Frontend, resume, train
 
 # 3 epochs of 7 batches, the last one smaller; dropout, shuffling, augmentation.
 MLP = """
@@ -54,7 +54,7 @@ class Said(list):
 def frontend(*, stop_at: int | None = None, after_epoch: int | None = None, say: Callable | None = None) -> Frontend:
     front = Frontend(
         say=say or (lambda message: None),
-        make_display=lambda experiment, batches: StopAt(front, stop_at, after_epoch=after_epoch),
+        make_display=lambda setup, batches: StopAt(front, stop_at, after_epoch=after_epoch),
     )
     return front
 

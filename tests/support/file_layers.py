@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from trainkit import durable
+from trainkit.system import durable
 
 REAL = durable.FileOps()
 OPERATIONS = [item.name for item in fields(durable.FileOps)]

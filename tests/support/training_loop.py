@@ -18,10 +18,11 @@ import torch
 import torch._dynamo
 
 import trainkit.cli.app
-import trainkit.data.bundled  # noqa: F401
-import trainkit.workflows.train as workflow
-from trainkit import durable, engine
-from trainkit.metrics import ClassificationMetrics
+import trainkit.data.sources.bundled  # noqa: F401
+from trainkit.engine import loop
+from trainkit.engine.metrics import ClassificationMetrics
+from trainkit.system import durable
+from trainkit.workflows.train import run as workflow
 
 torch.set_num_threads(1)  # a forked child has no other threads
 
@@ -36,8 +37,8 @@ def child(order: dict) -> None:
     durable.ops = file_layers.SYNC_FREE
     file_layers.REAL = file_layers.SYNC_FREE  # kill -9 loses nothing that was written; losses of power are simulated
     file_layers.install_crashes()
-    workflow.report_training = lambda run, experiment, *, stop, say: None
-    workflow.measure_facts = lambda experiment: {}
+    workflow.report_training = lambda run, setup, *, stop, say: None
+    workflow.measure_facts = lambda setup: {}
     announce_saves(order["said"])
     if order.get("naive"):
         from checkpoint_checks import NaiveFolder
@@ -82,11 +83,11 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
 
     match phase:
         case "preparation":
-            import trainkit.data.decoding as decoding
+            import trainkit.data.images.decode_pool as decode_pool
 
-            decoding._decode_block = coming(decoding._decode_block)
+            decode_pool._decode_block = coming(decode_pool._decode_block)
         case "training":
-            engine.train_step = coming(engine.train_step)
+            loop.train_step = coming(loop.train_step)
         case "validation":
             ClassificationMetrics.update = coming(ClassificationMetrics.update)
         case "saving":
@@ -108,9 +109,9 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
 
             bundle.check_programs = coming(bundle.check_programs)
         case "download":
-            import trainkit.data.download as download
+            import trainkit.data.sources.downloader as downloader
 
-            download._folder_bytes = coming(download._folder_bytes)
+            downloader._folder_bytes = coming(downloader._folder_bytes)
         case "report":
             workflow.report_training = coming(workflow.report_training)
 

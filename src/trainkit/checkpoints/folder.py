@@ -12,21 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainkit import durable
 from trainkit.checkpoints.archive import DamagedFile, open_regular
 from trainkit.checkpoints.inspection import FORMAT, KIND, check_format, inspect_checkpoint, read_archive
-from trainkit.checkpoints.journal import (
-    Entry,
-    Journal,
-    commit,
-    in_order,
-    read_journal,
-    retain,
-    with_uncommitted,
-)
+from trainkit.checkpoints.journal import Entry, Journal, commit, in_order, read_journal, retain, with_uncommitted
 from trainkit.checkpoints.serialization import write_state
 from trainkit.checkpoints.state_dicts import plain_state, refuse_non_finite, tensor_bytes
 from trainkit.errors import TrainkitError
+from trainkit.system import durable
 
 _INTACT = "earlier checkpoints are intact"
 

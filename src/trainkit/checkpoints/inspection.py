@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainkit.checkpoints.archive import DamagedFile, check_records, open_regular, read_directory
-from trainkit.checkpoints.outline import TensorOutline, read_outline
+from trainkit.checkpoints.safe_pickle import TensorSpec, read_pickle
 
 FORMAT = 1
 KIND = "trainkit-checkpoint"
@@ -21,12 +21,12 @@ _MAX_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
-class CheckpointOutline:
+class CheckpointSpec:
     """A file that passed every check that needs no torch."""
 
     path: Path
     value: Any
-    """The saved value with a ``TensorOutline`` in place of each tensor."""
+    """The saved value with a ``TensorSpec`` in place of each tensor."""
     size: int
     sha256: str | None
     """None unless it was asked for."""
@@ -38,7 +38,7 @@ class CheckpointOutline:
 
 def read_archive(
     file: BinaryIO, path: str | Path, *, hashed: bool = False, expected_sha256: str | None = None
-) -> CheckpointOutline:
+) -> CheckpointSpec:
     """Check an open file and read its outline; any save of plain values and tensors passes.
 
     Raises:
@@ -50,13 +50,13 @@ def read_archive(
     sha256 = digest.hexdigest() if digest else None
     if expected_sha256 and sha256 != expected_sha256:
         raise DamagedFile(path, f"not the file that was saved here: its SHA-256 differs from the one in {JOURNAL_NAME}")
-    value = read_outline(file, path, records)
+    value = read_pickle(file, path, records)
     _check_plain(value, path)
     file.seek(0, 2)
-    return CheckpointOutline(Path(path), value, file.tell(), sha256)
+    return CheckpointSpec(Path(path), value, file.tell(), sha256)
 
 
-def check_format(outline: CheckpointOutline) -> None:
+def check_format(outline: CheckpointSpec) -> None:
     """Refuse what is not a checkpoint of this trainkit, in words that say what it is.
 
     Raises:
@@ -64,12 +64,12 @@ def check_format(outline: CheckpointOutline) -> None:
     """
     path, value = outline.path, outline.value
     hint = f"to start from its weights: trainkit train CONFIG --init-from {path}"
-    if isinstance(value, TensorOutline):
+    if isinstance(value, TensorSpec):
         raise DamagedFile(path, "not a trainkit checkpoint: it holds a single tensor")
     if not isinstance(value, dict):
         raise DamagedFile(path, f"not a trainkit checkpoint: it holds a {type(value).__name__}")
     if not outline.is_trainkits:
-        if value and all(isinstance(item, TensorOutline) for item in value.values()):
+        if value and all(isinstance(item, TensorSpec) for item in value.values()):
             raise DamagedFile(path, f"a plain state_dict ({len(value)} tensors), not a trainkit checkpoint; {hint}")
         raise DamagedFile(path, f"a file of PyTorch, but not a trainkit checkpoint; {hint}")
     if type(value.get("format")) is not int or value["format"] < 1:
@@ -79,12 +79,12 @@ def check_format(outline: CheckpointOutline) -> None:
         raise DamagedFile(path, f"saved by a newer trainkit: {wanted}")
     model = value.get("model")
     if not isinstance(model, dict) or not all(
-        isinstance(name, str) and isinstance(item, TensorOutline) for name, item in model.items()
+        isinstance(name, str) and isinstance(item, TensorSpec) for name, item in model.items()
     ):
         raise DamagedFile(path, "damaged: the checkpoint has no model, or its model holds more than named tensors")
 
 
-def inspect_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> CheckpointOutline:
+def inspect_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> CheckpointSpec:
     """Every check that needs no torch, on the whole file; ``sha256`` is filled in.
 
     Raises:
@@ -111,7 +111,7 @@ def _check_plain(value: Any, path: str | Path) -> None:
         elif isinstance(item, list | tuple):
             for inner in item:
                 walk(inner, depth + 1)
-        elif item is not None and not isinstance(item, bool | int | float | str | TensorOutline):
+        elif item is not None and not isinstance(item, bool | int | float | str | TensorSpec):
             raise DamagedFile(path, "refused: it holds a type or a storage where a plain value should be")
 
     walk(value, 0)

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainkit import durable
 from trainkit.checkpoints.archive import DamagedFile, open_regular
-from trainkit.checkpoints.inspection import JOURNAL_NAME, CheckpointOutline, inspect_checkpoint
+from trainkit.checkpoints.inspection import JOURNAL_NAME, CheckpointSpec, inspect_checkpoint
+from trainkit.system import durable
 
 POINTERS = ("best", "last")
 _FORMAT = 1
@@ -129,7 +129,7 @@ def known_sha256(path: Path) -> str | None:
     return entry.sha256 if entry else None
 
 
-def entry_of(outline: CheckpointOutline) -> tuple[str, Entry] | None:
+def entry_of(outline: CheckpointSpec) -> tuple[str, Entry] | None:
     """The folder and the entry that a file names for itself; None where it says nothing or lies under another name."""
     saved = outline.value.get("saved")
     expected = {"folder": str, "name": str, "step": int, "epoch": int, "best": bool, "sequence": int, "time": str}

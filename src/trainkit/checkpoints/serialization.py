@@ -12,10 +12,10 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from trainkit import durable
 from trainkit.checkpoints.archive import DamagedFile, open_regular
 from trainkit.checkpoints.inspection import check_format, read_archive
 from trainkit.checkpoints.journal import follow_pointer, known_sha256
+from trainkit.system import durable
 
 
 def write_state(state: Mapping[str, Any], draft: durable.Draft) -> None:
@@ -63,5 +63,5 @@ def load_plain(file: BinaryIO, path: str | Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 (its readers raise of every kind)
+    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
         raise DamagedFile(path, f"PyTorch cannot read it: {str(error).splitlines()[0][:200]}") from None

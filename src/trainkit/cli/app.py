@@ -40,7 +40,7 @@ app.add_typer(selftest.app, name="selftest")
 
 def version(show: bool) -> None:
     if show:
-        from trainkit import __version__
+        from trainkit._version import __version__
 
         typer.echo(f"trainkit {__version__}")
         raise typer.Exit

@@ -12,7 +12,7 @@ from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
-    from trainkit.workflows.bench import Advice, Comparison, Measurement, Setting, Trial
+    from trainkit.workflows.bench.run import Advice, Comparison, Measurement, Setting, Trial
 
 
 def bench(
@@ -41,8 +41,8 @@ def bench(
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
 
-    from trainkit import console
-    from trainkit.signals import catch_stop_signals
+    from trainkit.cli import console
+    from trainkit.system.signals import catch_stop_signals
 
     if child is not None:
         answer_parent(loaded, seconds=seconds, full=child == "full")
@@ -55,7 +55,7 @@ def bench(
             show(loaded, measurement)
         return
 
-    from trainkit.workflows.bench import ChildFailed, compare, measure_apart
+    from trainkit.workflows.bench.run import ChildFailed, compare, measure_apart
 
     watch = Watcher(quiet=quiet)
     with catch_stop_signals() as stop:
@@ -78,10 +78,10 @@ def bench(
 
 def measure_here(loaded: LoadedConfig, *, seconds: float, quiet: bool) -> Measurement:
     """In this process, which a signal ends soon and cleanly."""
-    from trainkit import console
+    from trainkit.cli import console
     from trainkit.errors import Interrupted
-    from trainkit.signals import catch_stop_signals
-    from trainkit.workflows.speed import measure
+    from trainkit.system.signals import catch_stop_signals
+    from trainkit.workflows.bench.measure import measure
 
     with console.task_bar("preparing images", quiet=quiet) as progress, catch_stop_signals() as stop:
         try:
@@ -92,10 +92,10 @@ def measure_here(loaded: LoadedConfig, *, seconds: float, quiet: bool) -> Measur
 
 def answer_parent(loaded: LoadedConfig, *, seconds: float, full: bool) -> None:
     """Measure for another process: JSON on stdout, and silence after a stop, of which the user hears from there."""
-    from trainkit import console
+    from trainkit.cli import console
     from trainkit.errors import Interrupted, TrainkitError
-    from trainkit.signals import catch_stop_signals
-    from trainkit.workflows.speed import measure
+    from trainkit.system.signals import catch_stop_signals
+    from trainkit.workflows.bench.measure import measure
 
     with console.task_bar("preparing images", quiet=not full) as progress, catch_stop_signals() as stop:
         try:
@@ -157,7 +157,7 @@ def outcome(trial: Trial) -> str:
 
 def show(loaded: LoadedConfig, found: Measurement) -> None:
     """One measurement: speed, memory, and where the time goes."""
-    from trainkit import console
+    from trainkit.cli import console
 
     machine = found.machine
     threads = f"{machine['threads']} thread{'' if machine['threads'] == '1' else 's'}"
@@ -196,7 +196,7 @@ def duration(seconds: float) -> str:
 
 def show_comparison(loaded: LoadedConfig, found: Comparison, *, interrupted: bool) -> None:
     """All settings side by side, and what to write into the config."""
-    from trainkit import console
+    from trainkit.cli import console
 
     base = found.trials[0].measurement
     assert base is not None

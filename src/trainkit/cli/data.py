@@ -14,7 +14,7 @@ from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
 from trainkit.errors import UserError
 
 if TYPE_CHECKING:
-    from trainkit.data.cache import Entry
+    from trainkit.data.images.cache import Entry
 
 app = typer.Typer(help="Show and free the cached data sets; preview augmentation.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ app = typer.Typer(help="Show and free the cached data sets; preview augmentation
 @app.command("list")
 def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """List the cached arrays, the newest first."""
-    from trainkit.data import cache
+    from trainkit.data.images import cache
 
     folder = cache.cache_root()
     entries = cache.list_entries(folder)
@@ -42,7 +42,7 @@ def clear_command(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Remove cached arrays. They are built again when a run needs them."""
-    from trainkit.data import cache
+    from trainkit.data.images import cache
 
     folder = cache.cache_root()
     known = [entry.key for entry in cache.list_entries(folder)]
@@ -88,7 +88,7 @@ def preview(
     quiet: Quiet = False,
 ) -> None:
     """Draw an augmented training batch next to the originals into a PNG file."""
-    from trainkit import console
+    from trainkit.cli import console
     from trainkit.config import load_config
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
-from trainkit.importing import quick_imports
+from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
-    from trainkit.reports.evaluation import ClassificationReport, RegressionReport
-    from trainkit.workflows.evaluate import EvalResult
+    from trainkit.evaluation.report import ClassificationReport, RegressionReport
+    from trainkit.workflows.evaluate.run import EvalResult
 
 MAX_CLASS_ROWS = 30
 MAX_CONFUSION_CLASSES = 15
@@ -43,12 +43,13 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
-    from trainkit import console, durable
-    from trainkit.signals import catch_stop_signals
+    from trainkit.cli import console
+    from trainkit.system import durable
+    from trainkit.system.signals import catch_stop_signals
 
     with quick_imports():
-        from trainkit.workflows.evaluate import evaluate as run_evaluation
-        from trainkit.workflows.evaluate import evaluation_folder, write_evaluation
+        from trainkit.workflows.evaluate.run import evaluate as run_evaluation
+        from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
 
     with catch_stop_signals() as stop, console.task_bar("preparing images", quiet=quiet) as progress:
         result = run_evaluation(
@@ -76,8 +77,8 @@ def evaluate(
 
 
 def show_result(result: EvalResult) -> None:
-    from trainkit import console
-    from trainkit.reports.evaluation import ClassificationReport
+    from trainkit.cli import console
+    from trainkit.evaluation.report import ClassificationReport
 
     report = result.report
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
@@ -96,7 +97,7 @@ def show_result(result: EvalResult) -> None:
 
 
 def show_classes(report: ClassificationReport) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     rows = report.per_class
     title = "classes"
@@ -111,7 +112,7 @@ def show_classes(report: ClassificationReport) -> None:
 
 
 def show_confusion(report: ClassificationReport) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     names = report.class_names
     if len(names) <= MAX_CONFUSION_CLASSES:
@@ -125,7 +126,7 @@ def show_confusion(report: ClassificationReport) -> None:
 
 
 def show_mistakes(report: ClassificationReport, names: list[str]) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     shown = report.mistakes[:MAX_LISTED]
     if not shown:
@@ -142,7 +143,7 @@ def show_mistakes(report: ClassificationReport, names: list[str]) -> None:
 
 
 def show_targets(report: RegressionReport) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     if len(report.per_target) > 1:
         console.table(
@@ -153,6 +154,6 @@ def show_targets(report: RegressionReport) -> None:
 
 
 def _number(value: float) -> str:
-    from trainkit import console
+    from trainkit.cli import console
 
     return console.number(value)

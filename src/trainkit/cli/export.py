@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
-from trainkit.importing import quick_imports
+from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
-    from trainkit.signals import StopRequest
+    from trainkit.system.signals import StopRequest
 
 
 def export(
@@ -45,7 +45,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
-    from trainkit import console
+    from trainkit.cli import console
 
     with quick_imports():
         from trainkit.workflows import export as workflow
@@ -89,7 +89,7 @@ def export(
 def stoppable(say: Callable[[str], None]) -> Iterator[StopRequest]:
     """A signal ends the export at the next step of it."""
     from trainkit.errors import Interrupted
-    from trainkit.signals import catch_stop_signals
+    from trainkit.system.signals import catch_stop_signals
 
     with catch_stop_signals(lambda name: say(f"{name}: giving the export up; Ctrl-C ends at once")) as stop:
         try:
@@ -99,7 +99,7 @@ def stoppable(say: Callable[[str], None]) -> Iterator[StopRequest]:
 
 
 def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Path) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     if json:
         console.print_json({"bundle": str(path), **report})
@@ -119,7 +119,7 @@ def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Pat
 
 
 def _show_shrunk(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     header = ["program", "kB", "of float32", "ms at 1", "ms at 64", "score", "drop"]
     table = [
@@ -142,7 +142,7 @@ def _milliseconds(value: float) -> str:
 
 
 def _show_benchmark(rows: list[dict[str, Any]], *, json: bool) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     if json:
         console.print_json(rows)

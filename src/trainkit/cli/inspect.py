@@ -31,7 +31,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show a model's layers: shapes, parameters, multiply-adds, memory, and where the code is."""
-    from trainkit import console
+    from trainkit.cli import console
 
     if path is not None and is_config(path):
         from trainkit.config import load_config
@@ -90,8 +90,8 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 
 def show(found: Inspection, *, source: bool) -> None:
-    from trainkit import console
-    from trainkit.workflows.budget import size_text
+    from trainkit.cli import console
+    from trainkit.workflows.check.memory import size_text
 
     header: list[object] = ["layer", "type", "input", "output", "parameters", "multiply-adds", "memory"]
     rows: list[list[object]] = []

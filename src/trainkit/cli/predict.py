@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
-from trainkit.importing import quick_imports
+from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
-    from trainkit.workflows.predict import Answerer, Prediction
+    from trainkit.workflows.predict.run import Prediction, Predictor
 
     Show = Callable[[Prediction], None]
 
@@ -51,13 +51,13 @@ def predict(
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
 
-    from trainkit import console
+    from trainkit.cli import console
     from trainkit.errors import TrainkitError
-    from trainkit.signals import catch_stop_signals
+    from trainkit.system.signals import catch_stop_signals
 
     with quick_imports():
-        from trainkit.workflows.predict import open_model
-        from trainkit.workflows.predict import predict as run_prediction
+        from trainkit.workflows.predict.run import open_model
+        from trainkit.workflows.predict.run import predict as run_prediction
 
     done = failed = 0
     with catch_stop_signals() as stop, console.task_bar("predicting", quiet=quiet) as progress:
@@ -114,7 +114,7 @@ def write_predictions(output: Path | None, *, columns: Sequence[str], json: bool
 @contextmanager
 def _into_file(output: Path, columns: Sequence[str]) -> Iterator[Show]:
     """Whole or absent: the file takes its name when the last prediction is in it."""
-    from trainkit import durable
+    from trainkit.system import durable
 
     waiting: list[Prediction] = []
     as_csv = output.suffix.lower() == ".csv"
@@ -136,7 +136,7 @@ def _into_file(output: Path, columns: Sequence[str]) -> Iterator[Show]:
         flush()
 
 
-def _columns(model: Answerer, top_k: int) -> Sequence[str]:
+def _columns(model: Predictor, top_k: int) -> Sequence[str]:
     """The columns of a CSV file."""
     if not model.class_names:
         return ("source", *model.target_names, "error")
@@ -163,7 +163,7 @@ def _json_lines(predictions: Sequence[Prediction]) -> str:
 
 
 def _dumps(value: Any) -> str:
-    from trainkit import durable
+    from trainkit.system import durable
 
     return json_module.dumps(durable.finite_or_none(value), ensure_ascii=False, allow_nan=False)
 
@@ -204,7 +204,7 @@ def _as_table() -> Iterator[Show]:
 
 
 def _print_table(answers: Sequence[Prediction]) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     if answers[0].label is None:
         console.table(None, ["source", *answers[0].values], [[row.source, *row.values.values()] for row in answers])

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
-from trainkit.importing import quick_imports
+from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
-    from trainkit.reports.evidence import Finding
+    from trainkit.findings.evidence import Finding
 
 
 def report(
@@ -22,8 +22,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write the report page of a run again, with its best checkpoint scored anew."""
-    from trainkit import console
-    from trainkit.signals import catch_stop_signals
+    from trainkit.cli import console
+    from trainkit.system.signals import catch_stop_signals
 
     with quick_imports():
         from trainkit.workflows.report import make_report

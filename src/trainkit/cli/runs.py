@@ -29,7 +29,7 @@ def list_command(
     json: Json = False,
 ) -> None:
     """List runs, the newest last: status, best score, epochs, time."""
-    from trainkit import console
+    from trainkit.cli import console
     from trainkit.workflows.runs import list_summaries
 
     for option, day in (("--since", since), ("--until", until)):
@@ -79,15 +79,15 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a run: its state, scores, findings and files."""
-    from trainkit import console
+    from trainkit.cli import console
     from trainkit.errors import UserError
-    from trainkit.rundir import list_runs
-    from trainkit.workflows.runs import find_run, findings_of, summarise
+    from trainkit.system.run_folder import list_runs
+    from trainkit.workflows.runs import find_run, findings_of, summarize
 
     if run is None and not list_runs(runs_dir):
         raise UserError(f"{runs_dir}: no runs in this folder")
     chosen = list_runs(runs_dir)[-1] if run is None else find_run(run, runs_dir=runs_dir)
-    summary, info = summarise(chosen), chosen.read_info()
+    summary, info = summarize(chosen), chosen.read_info()
     findings = findings_of(chosen, info, summary.status)
     if json:
         told = [{"name": finding.name, "title": finding.title, "evidence": finding.evidence} for finding in findings]
@@ -127,7 +127,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Put runs side by side: config differences, scores, and their curves over each other (HTML and PNG)."""
-    from trainkit import console
+    from trainkit.cli import console
     from trainkit.reports.comparison import metric_rows
     from trainkit.workflows.runs import compare as compare_runs
     from trainkit.workflows.runs import write_comparison

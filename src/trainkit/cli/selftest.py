@@ -34,9 +34,10 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Train twice, once killed at random and resumed each time, and compare every bit of the result."""
-    from trainkit import console
-    from trainkit.config import load_config, shipped
-    from trainkit.signals import catch_stop_signals
+    from trainkit.cli import console
+    from trainkit.config import load_config
+    from trainkit.config.help import shipped
+    from trainkit.system.signals import catch_stop_signals
     from trainkit.workflows.selftest import selftest_resume
 
     overrides = list(set_ or ())

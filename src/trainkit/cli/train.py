@@ -14,12 +14,12 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
-from trainkit.importing import quick_imports
+from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
-    from trainkit.reports.history import History
-    from trainkit.workflows.experiment import Experiment
-    from trainkit.workflows.train import Frontend, TrainResult
+    from trainkit.builders.setup import Setup
+    from trainkit.recorders.history import History
+    from trainkit.workflows.train.run import Frontend, TrainResult
 
 
 Resume = Annotated[
@@ -60,7 +60,7 @@ def train(
         return
 
     with quick_imports():
-        from trainkit.workflows.train import train as run_training
+        from trainkit.workflows.train.run import train as run_training
 
     with terminal(quiet=quiet) as frontend:
         result = run_training(
@@ -85,7 +85,7 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
     with quick_imports():
-        from trainkit.workflows.train import resume as resume_training
+        from trainkit.workflows.train.run import resume as resume_training
 
     with terminal(quiet=quiet) as frontend:
         result = resume_training(
@@ -103,12 +103,12 @@ def resume(
 @contextmanager
 def terminal(*, quiet: bool) -> Iterator[Frontend]:
     """Progress on stderr, and signals that stop the run after its step."""
-    from trainkit import console
-    from trainkit.signals import catch_stop_signals
-    from trainkit.workflows.train import Frontend
+    from trainkit.cli import console
+    from trainkit.system.signals import catch_stop_signals
+    from trainkit.workflows.train.run import Frontend
 
-    def make_display(experiment: Experiment, batches_per_epoch: int) -> console.TrainDisplay:
-        spec = experiment.config.training
+    def make_display(setup: Setup, batches_per_epoch: int) -> console.TrainDisplay:
+        spec = setup.config.training
         return console.TrainDisplay(
             epochs=spec.epochs, batches_per_epoch=batches_per_epoch, batch_size=spec.batch_size, quiet=quiet
         )
@@ -127,7 +127,7 @@ def terminal(*, quiet: bool) -> Iterator[Frontend]:
 
 def show(result: TrainResult, *, json: bool) -> None:
     if json:
-        from trainkit.console import print_json
+        from trainkit.cli.console import print_json
 
         print_json(as_json(result))
     else:
@@ -150,7 +150,7 @@ def as_json(result: TrainResult) -> dict[str, object]:
 
 
 def show_result(result: TrainResult) -> None:
-    from trainkit import console
+    from trainkit.cli import console
 
     names = list(dict.fromkeys(name for scores in result.metrics.values() for name in scores))
     rows = [[name, *(scores.get(name, float("nan")) for scores in result.metrics.values())] for name in names]
@@ -176,8 +176,8 @@ def show_result(result: TrainResult) -> None:
 
 def show_curves(history: History) -> None:
     """The validation's curves as small bars, with where they began, ended and were best; on stdout."""
-    from trainkit import console
-    from trainkit.reports.history import higher_is_better, main_metric
+    from trainkit.cli import console
+    from trainkit.recorders.history import higher_is_better, main_metric
     from trainkit.reports.sparkline import BLOCKS, PLAIN, sparkline
 
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")

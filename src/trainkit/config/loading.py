@@ -6,21 +6,21 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from trainkit.config.extends import read_with_bases
-from trainkit.config.grammar import child_value
-from trainkit.config.messages import explain
-from trainkit.config.overrides import apply_overrides
-from trainkit.config.paths import Path, PathError, format_path, parse_path
-from trainkit.config.reader import Node, is_missing
+from trainkit.config.help.introspect import child_value
+from trainkit.config.help.messages import explain
+from trainkit.config.help.shipped import hint_for_missing
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
-from trainkit.config.shipped import hint_for_missing
+from trainkit.config.text.extends import read_with_bases
+from trainkit.config.text.key_paths import KeyPath, PathError, format_path, parse_path
+from trainkit.config.text.overrides import apply_overrides
+from trainkit.config.text.reader import Node, is_missing
 from trainkit.errors import ConfigError, Place, Problem
 
 
@@ -43,7 +43,7 @@ class LoadedConfig:
     """A config that holds, with the text it came from."""
 
     config: Config
-    path: FilePath
+    path: Path
     text: str
     """The file as the user wrote it."""
     overrides: tuple[str, ...]
@@ -80,9 +80,9 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-_")[:64] or "config"
 
 
-def load_config(path: str | FilePath, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
+def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
     """Read, complete and check a config. Raises ConfigError with every mistake that can be found in it."""
-    file = FilePath(path)
+    file = Path(path)
     if is_missing(file):
         raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
     tree, text, problems, files = read_with_bases(file)
@@ -108,14 +108,14 @@ def config_from_dict(data: dict[str, Any], *, where: str) -> Config:
     return config
 
 
-def _validate(data: Any) -> tuple[Config | None, list[tuple[Path, bool, str]]]:
+def _validate(data: Any) -> tuple[Config | None, list[tuple[KeyPath, bool, str]]]:
     try:
         return Config.model_validate(data), []
     except ValidationError as error:
         return None, explain(error.errors(include_url=False, include_input=False), data)
 
 
-def _broken_rules(config: Config | None, data: Any, tree: Node, mistaken: list[Path]) -> list[Problem]:
+def _broken_rules(config: Config | None, data: Any, tree: Node, mistaken: list[KeyPath]) -> list[Problem]:
     """The rules between fields. Where some fields are mistaken, the rules that do not look at them still apply."""
     if config is None:
         config, _ = _validate(_without(data, mistaken))
@@ -131,7 +131,7 @@ def _broken_rules(config: Config | None, data: Any, tree: Node, mistaken: list[P
     return problems
 
 
-def _without(data: Any, mistaken: list[Path]) -> Any:
+def _without(data: Any, mistaken: list[KeyPath]) -> Any:
     """The plain config without the keys that hold a mistake, so that their defaults take their place."""
     data = deepcopy(data)
     for path in mistaken:
@@ -145,7 +145,7 @@ def _without(data: Any, mistaken: list[Path]) -> Any:
     return data
 
 
-def _whereabouts(tree: Node, path: Path) -> str:
+def _whereabouts(tree: Node, path: KeyPath) -> str:
     """Where a value was written, for the other place that a message names."""
     node = tree.find(path)
     if node is None and path[-1] == "type":
@@ -159,7 +159,7 @@ def _whereabouts(tree: Node, path: Path) -> str:
     return f"line {place.line}" if place.file == tree.source.name else f"{place.file}:{place.line}"
 
 
-def place_of(tree: Node, path: Path, *, key: bool) -> Place | None:
+def place_of(tree: Node, path: KeyPath, *, key: bool) -> Place | None:
     """The place of the value at a path (of its key with ``key``), or of the nearest key above that was written."""
     node = tree.find(path)
     if node is not None and path:
@@ -200,7 +200,7 @@ def to_plain(value: Any) -> Any:
 def _origins(config: Config, tree: Node) -> dict[str, Origin]:
     origins: dict[str, Origin] = {}
 
-    def visit(value: Any, path: Path, node: Node | None) -> None:
+    def visit(value: Any, path: KeyPath, node: Node | None) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
                 if node is not None and isinstance(node.value, str) and key == "type":

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainkit.data.resizing import Grayscale, Resize, front_from_json, front_to_json
+from trainkit.data.transforms.static import Grayscale, Resize, static_transforms_from_json, static_transforms_to_json
+from trainkit.engine.losses import LossName
 from trainkit.errors import Interrupted
 from trainkit.exports.bundle import golden_bytes
 from trainkit.exports.formats import (
@@ -33,10 +34,9 @@ from trainkit.exports.program import (
     build_prepare,
     build_program,
     describe_program,
-    has_front,
+    has_static_transforms,
 )
 from trainkit.exports.quantize import Quantization, quantize_onnx
-from trainkit.losses import LossName
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -73,7 +73,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What the user asked for."""
 
     formats: tuple[Format, ...]
@@ -90,24 +90,24 @@ class Wanted:
         return "int8" if self.quantize else "float16" if self.half else "float32"
 
 
-def takes_any_size(format: Format, wanted: Wanted, preprocessing: Mapping[str, Any]) -> bool:
+def takes_any_size(format: Format, request: ExportRequest, preprocessing: Mapping[str, Any]) -> bool:
     """Whether images are resized and cropped inside the program.
 
     Scripts hold any front. ``torch.export`` proves what follows for every size, and can where the first step that
     changes sizes is a resize to (H, W). Traces and ONNX have the size pinned.
     """
-    if wanted.raw or wanted.precision != "float32" or not has_front(preprocessing):
+    if request.raw or request.precision != "float32" or not has_static_transforms(preprocessing):
         return False
     if format == "torchscript":
-        return wanted.method == "script"
-    sizing = [step for step in front_from_json(preprocessing["front"]) if not isinstance(step, Grayscale)]
+        return request.method == "script"
+    sizing = [step for step in static_transforms_from_json(preprocessing["front"]) if not isinstance(step, Grayscale)]
     first = sizing[0] if sizing else None
     return format == "pt2" and isinstance(first, Resize) and not isinstance(first.size, int)
 
 
 def make_files(
     source: Source,
-    wanted: Wanted,
+    request: ExportRequest,
     samples: Samples,
     *,
     calibration: Callable[[], NDArray[Any]] | None = None,
@@ -127,24 +127,24 @@ def make_files(
     files: dict[str, bytes] = {}
     programs: dict[str, Any] = {}
     golden: dict[str, NDArray[Any]] = {}
-    for format in wanted.formats:
+    for format in request.formats:
         if should_stop is not None and should_stop():
             raise Interrupted(f"stopped before the model was exported as {format}", 130)
         if format == "safetensors":
-            name, data, entry = _weights(source, half=wanted.half)
+            name, data, entry = _weights(source, half=request.half)
         else:
-            name, data, entry = _program(source, wanted, samples, format, golden, calibration)
+            name, data, entry = _program(source, request, samples, format, golden, calibration)
         files[name], programs[name] = data, entry
     if not golden:
         golden["inputs"] = samples.inputs[:1]
     files["golden.npz"] = golden_bytes(golden)
     files["signature.json"] = _json(_signature(source, programs))
     files["labels.json"] = _json(list(source.class_names))
-    if any(program["format"] != "safetensors" for program in programs.values()) and not wanted.raw:
+    if any(program["format"] != "safetensors" for program in programs.values()) and not request.raw:
         kind = source.preprocessing["kind"]
         files["predict.py"] = _template(f"predict_{kind}.py")
         if any(program.get("front_outside") for program in programs.values()):
-            files["front.py"] = _template("front.py")
+            files["front.py"] = _template("static_transforms.py")
     return files
 
 
@@ -177,61 +177,63 @@ def _signature(source: Source, programs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _program(
     source: Source,
-    wanted: Wanted,
+    request: ExportRequest,
     samples: Samples,
     format: Format,
     golden: dict[str, NDArray[Any]],
     calibration: Callable[[], NDArray[Any]] | None,
 ) -> tuple[str, bytes, dict[str, Any]]:
     """A program's file name, its bytes, its entry in signature.json; adds inputs and answers to ``golden``."""
-    free = takes_any_size(format, wanted, source.preprocessing)
-    spec = _spec(source, wanted, format, free=free)
-    if wanted.raw:
+    free = takes_any_size(format, request, source.preprocessing)
+    spec = _spec(source, request, format, free=free)
+    if request.raw:
         program = eager = build_program(source.model, source.preprocessing, loss=source.loss).model
     else:
-        build = {"loss": source.loss, "front": free, "logits": wanted.logits}
+        build = {"loss": source.loss, "front": free, "logits": request.logits}
         eager = build_program(source.model, source.preprocessing, **build)  # type: ignore[arg-type]
         program = eager
-        if wanted.half:
+        if request.half:
             program = build_program(source.model, source.preprocessing, half=True, **build)  # type: ignore[arg-type]
-    inputs_key = _add_inputs(golden, samples, spec, free=free, raw=wanted.raw)
+    inputs_key = _add_inputs(golden, samples, spec, free=free, raw=request.raw)
     given = golden[inputs_key]
-    prepared = given if not wanted.raw else build_prepare(source.preprocessing)(torch.from_numpy(given)).numpy()
+    prepared = given if not request.raw else build_prepare(source.preprocessing)(torch.from_numpy(given)).numpy()
     prefix = "images_" if free else ""
     outputs = _add_outputs(golden, spec, prefix, lambda: answer(eager, prepared))
     example = torch.from_numpy(prepared[:2].copy())
-    input_name = "inputs" if wanted.raw else "rows" if source.preprocessing["kind"] == "table" else "images"
+    input_name = "inputs" if request.raw else "rows" if source.preprocessing["kind"] == "table" else "images"
 
     def write(module: nn.Module) -> bytes:
         match format:
             case "torchscript":
-                return torchscript_bytes(module, example, method=wanted.method)
+                return torchscript_bytes(module, example, method=request.method)
             case "pt2":
                 return pt2_bytes(module, example, free_size=free)
             case _:
                 return onnx_bytes(module, example, input_name=input_name, output_names=spec.output_names)
 
     data = write(program)
-    full_bytes = len(write(eager)) if wanted.half else len(data)
-    if wanted.quantize:
+    full_bytes = len(write(eager)) if request.half else len(data)
+    if request.quantize:
         sample = calibration() if calibration is not None else given
         sample = _as_dtype(sample, spec.input_dtypes[0])
-        data = quantize_onnx(data, kind=wanted.quantize, input_name=input_name, calibration=sample)
+        data = quantize_onnx(data, kind=request.quantize, input_name=input_name, calibration=sample)
         outputs = _add_outputs(golden, spec, "int8_", lambda: answer_onnx(data, given))
     entry = {
         "format": format,
-        "method": wanted.method if format == "torchscript" else None,
-        "precision": wanted.precision,
-        "quantization": wanted.quantize,
+        "method": request.method if format == "torchscript" else None,
+        "precision": request.precision,
+        "quantization": request.quantize,
         "float32_bytes": full_bytes,
         "input": _describe_input(input_name, spec, source.preprocessing),
         "outputs": [_describe_output(name, golden[key]) for name, key in zip(spec.output_names, outputs, strict=True)],
-        "front_outside": [] if free else front_to_json(front_from_json(source.preprocessing.get("front", []))),
-        "outside": _outside(source.preprocessing) if wanted.raw else None,
-        "tolerance": TOLERANCES[wanted.precision],
+        "front_outside": []
+        if free
+        else static_transforms_to_json(static_transforms_from_json(source.preprocessing.get("front", []))),
+        "outside": _outside(source.preprocessing) if request.raw else None,
+        "tolerance": TOLERANCES[request.precision],
         "golden": {"inputs": inputs_key, "outputs": outputs, "targets": f"{prefix}targets"},
     }
-    return _file_name(format, wanted.precision), data, entry
+    return _file_name(format, request.precision), data, entry
 
 
 def _file_name(format: Format, precision: str) -> str:
@@ -239,12 +241,12 @@ def _file_name(format: Format, precision: str) -> str:
     return f"{stem}{ {'float16': '.fp16', 'int8': '.int8'}.get(precision, '') }.{suffix}".replace(" ", "")
 
 
-def _spec(source: Source, wanted: Wanted, format: Format, *, free: bool) -> ProgramSpec:
-    if wanted.raw:
+def _spec(source: Source, request: ExportRequest, format: Format, *, free: bool) -> ProgramSpec:
+    if request.raw:
         return ProgramSpec(tuple(source.preprocessing["input_shape"]), ("float32",), ("outputs",))
-    both = format == "torchscript" and wanted.method == "script"
-    dtypes: tuple[InputDtype, ...] = ("uint8", "float32") if both else (wanted.input_dtype,)
-    return describe_program(source.preprocessing, loss=source.loss, front=free, logits=wanted.logits, dtypes=dtypes)
+    both = format == "torchscript" and request.method == "script"
+    dtypes: tuple[InputDtype, ...] = ("uint8", "float32") if both else (request.input_dtype,)
+    return describe_program(source.preprocessing, loss=source.loss, front=free, logits=request.logits, dtypes=dtypes)
 
 
 def _add_inputs(golden: dict[str, NDArray[Any]], samples: Samples, spec: ProgramSpec, *, free: bool, raw: bool) -> str:

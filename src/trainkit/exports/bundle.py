@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit import durable
 from trainkit.errors import UserError
 from trainkit.exports.formats import ExportError
 from trainkit.exports.parity import check_programs, failures
-from trainkit.processes import Process, is_alive, this_process
+from trainkit.system import durable
+from trainkit.system.processes import Process, is_alive, this_process
 
 SUMS = "SHA256SUMS"
 _TEMP_NAME = re.compile(r"\..+\.([0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")

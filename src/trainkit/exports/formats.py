@@ -177,7 +177,7 @@ def _find_culprit(
                 continue
             try:
                 attempt(child, calls[full_name])
-            except Exception as error:  # noqa: BLE001 -- as above
+            except Exception as error:  # noqa: BLE001  (a tracker may fail in any way, and training goes on)
                 name, module, reason = full_name, child, _reason(error)
                 break
         else:

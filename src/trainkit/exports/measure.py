@@ -13,27 +13,27 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.errors import TrainkitError
-from trainkit.exports.assemble import Samples, Source, Wanted, answer, make_files
+from trainkit.exports.assemble import ExportRequest, Samples, Source, answer, make_files
 from trainkit.exports.formats import ExportError, check_packages
 from trainkit.exports.parity import run_apart, score
 from trainkit.exports.program import build_program
-from trainkit.exports.runner import load, time_calls
+from trainkit.exports.standalone_runner import load, time_calls
 
 SECONDS = 0.5
 """How long each batch size is timed for."""
 BENCHMARKED = {
-    "script": Wanted(("torchscript",)),
-    "trace": Wanted(("torchscript",), "trace"),
-    "pt2": Wanted(("pt2",)),
-    "onnx": Wanted(("onnx",)),
-    "int8 dynamic": Wanted(("onnx",), quantize="dynamic"),
-    "int8 static": Wanted(("onnx",), quantize="static"),
-    "script float16": Wanted(("torchscript",), half=True),
+    "script": ExportRequest(("torchscript",)),
+    "trace": ExportRequest(("torchscript",), "trace"),
+    "pt2": ExportRequest(("pt2",)),
+    "onnx": ExportRequest(("onnx",)),
+    "int8 dynamic": ExportRequest(("onnx",), quantize="dynamic"),
+    "int8 static": ExportRequest(("onnx",), quantize="static"),
+    "script float16": ExportRequest(("torchscript",), half=True),
 }
 
 
 def measure_shrunk(
-    source: Source, wanted: Wanted, scored: Samples, folder: Path, *, split: str, max_drop: float
+    source: Source, request: ExportRequest, scored: Samples, folder: Path, *, split: str, max_drop: float
 ) -> Mapping[str, Any]:
     """Bytes, latency at batch 1 and 64, and the score of int8 and float16 programs, against the model in PyTorch.
 
@@ -105,11 +105,11 @@ def benchmark_formats(
 ) -> list[dict[str, Any]]:
     """A row for the model in PyTorch and for each format, each in a process of its own; ``skipped`` says why not."""
     rows: list[dict[str, Any]] = [{"format": "eager", **time_eager(source, samples)}]
-    for title, wanted in BENCHMARKED.items():
+    for title, request in BENCHMARKED.items():
         say(f"measuring {title}")
         try:
-            check_packages(wanted.formats)
-            files = make_files(source, wanted, samples, calibration=calibration)
+            check_packages(request.formats)
+            files = make_files(source, request, samples, calibration=calibration)
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch)
                 for name, data in files.items():

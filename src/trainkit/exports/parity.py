@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.children import run_child
 from trainkit.errors import Interrupted
 from trainkit.exports.formats import ExportError
-from trainkit.exports.runner import BATCH_SIZES
+from trainkit.exports.standalone_runner import BATCH_SIZES
+from trainkit.system.processes import run_child
 
-RUNNER = Path(__file__).with_name("runner.py")
+RUNNER = Path(__file__).with_name("standalone_runner.py")
 TIMEOUT_SECONDS = 600
 TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "int8": 5e-2}
 """The largest error of a program, by the precision it computes in: absolute below 1, relative above.
@@ -79,8 +79,8 @@ def _check(
 ) -> dict[str, Any]:
     if program["format"] == "safetensors":
         found = json.loads(str(answers[f"{name}/hashes"]))
-        wanted = program["tensors"]
-        wrong = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+        request = program["tensors"]
+        wrong = sorted(key for key in found.keys() | request.keys() if found.get(key) != request.get(key))
         return {"passed": not wrong, "tensors": len(found), "differing_tensors": wrong}
     expected = [golden[key] for key in program["golden"]["outputs"]]
     batches = {
@@ -104,8 +104,8 @@ def compare(answers: list[NDArray[Any]], expected: list[NDArray[Any]]) -> dict[s
     Fewer answers than expected rows are compared with the first rows. Anything not finite counts as infinitely wrong.
     """
     result = {"max_absolute": 0.0, "max_relative": 0.0, "error": 0.0}
-    for found, wanted in zip(answers, expected, strict=True):
-        rows = wanted[: len(found)].astype(np.float64)
+    for found, request in zip(answers, expected, strict=True):
+        rows = request[: len(found)].astype(np.float64)
         if found.shape != rows.shape:
             return dict.fromkeys(result, float("inf"))
         with np.errstate(invalid="ignore"):

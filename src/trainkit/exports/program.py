@@ -16,10 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.resizing import front_from_json
+from trainkit.data.transforms.static import static_transforms_from_json
+from trainkit.engine.losses import EXPECTS, LossName
 from trainkit.errors import UserError
-from trainkit.exports.image_steps import build_front
-from trainkit.losses import EXPECTS, LossName
+from trainkit.exports.static_transforms import build_static_transforms
 
 InputDtype = Literal["uint8", "float32"]
 
@@ -205,7 +205,9 @@ def build_prepare(preprocessing: Mapping[str, Any], *, front: bool = False) -> n
             raise AssertionError(f"unknown preprocessing {preprocessing}")
     if not front or not preprocessing["front"]:
         return scaling
-    steps = build_front(front_from_json(preprocessing["front"]), channels=preprocessing["channels"])
+    steps = build_static_transforms(
+        static_transforms_from_json(preprocessing["front"]), channels=preprocessing["channels"]
+    )
     return nn.Sequential(steps, scaling)
 
 
@@ -224,7 +226,7 @@ def build_activation(loss: LossName) -> nn.Module:
             return nn.Identity()
 
 
-def has_front(preprocessing: Mapping[str, Any]) -> bool:
+def has_static_transforms(preprocessing: Mapping[str, Any]) -> bool:
     """Whether images have to be resized, cropped or made grey before the model sees them."""
     return bool(preprocessing.get("front"))
 
@@ -241,7 +243,7 @@ def describe_program(
     shape: tuple[int | None, ...] = tuple(preprocessing["input_shape"])
     if preprocessing["kind"] == "table":
         dtypes = ("float32",)
-    elif front and has_front(preprocessing):
+    elif front and has_static_transforms(preprocessing):
         shape = (preprocessing["channels"], None, None)
     names = ["values" if EXPECTS[loss] == "values" else "probabilities"]
     if logits:

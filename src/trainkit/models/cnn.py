@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from trainkit.models.fit import Shape, fail, output_shape, shape_text
+from trainkit.models.layer_shapes import Shape, fail, output_shape, shape_text
 from trainkit.models.network import (
     Activation,
     GlobalAvgPool2d,

@@ -12,7 +12,7 @@ from torch.nn import init
 InitKind = Literal["default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"]
 
 
-def initialise(
+def initialize(
     model: nn.Module,
     kind: InitKind = "default",
     *,

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from trainkit.models.fit import Shape, fail, output_shape, shape_text
+from trainkit.models.layer_shapes import Shape, fail, output_shape, shape_text
 from trainkit.models.network import Network
 
 LayerType = Literal[

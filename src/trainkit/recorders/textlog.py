@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainkit import durable
+from trainkit.system import durable
 
 
 class TextLog:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trainkit.reports.history import Points
+from trainkit.recorders.history import Points
 from trainkit.reports.markup import Markup, tag
 
 WIDTH, HEIGHT = 480, 300

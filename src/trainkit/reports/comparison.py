@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainkit.findings.evidence import chance_reach
+from trainkit.recorders.history import History, higher_is_better, is_rate, main_metric, number, title_of
 from trainkit.reports.charts import Line, line_chart
-from trainkit.reports.evidence import chance_reach
-from trainkit.reports.history import History, higher_is_better, is_rate, main_metric, number, title_of
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
 from trainkit.reports.page import document
 from trainkit.reports.wording import duration, form

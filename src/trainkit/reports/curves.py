@@ -6,16 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainkit.recorders.history import History, Points, higher_is_better, history_of, is_rate, main_metric, title_of
 from trainkit.reports.figures import new_figure, save_figure
-from trainkit.reports.history import (
-    History,
-    Points,
-    higher_is_better,
-    history_of,
-    is_rate,
-    main_metric,
-    title_of,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

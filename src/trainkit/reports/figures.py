@@ -9,8 +9,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit import durable
-from trainkit.importing import quick_imports
+from trainkit.system import durable
+from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

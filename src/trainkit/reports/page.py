@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from trainkit.reports import page_evaluation, page_setup, page_training
-from trainkit.reports.evidence import Finding
-from trainkit.reports.history import History
 from trainkit.reports.markup import Content, Markup, join, tag
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from trainkit.reports.evaluation import Report
-
+from trainkit.reports.page_data import PageData
 
 STYLE_FILE = Path(__file__).with_name("page.css")
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The best checkpoint on a split."""
-
-    split: str
-    report: Report
-    sample_names: Sequence[str]
-    """By mistake (largest error): its file, or its index in the data."""
-    images: Sequence[NDArray[np.uint8]]
-    """By mistake: uint8 (C, H, W); empty for tables."""
-
-
-@dataclass(frozen=True)
-class PageData:
-    """What the page tells."""
-
-    folder: str
-    """The run folder as the user writes it in commands."""
-    info: Mapping[str, Any]
-    """``run.json``."""
-    status: str
-    history: History
-    findings: Sequence[Finding]
-    layers: Sequence[Mapping[str, Any]] = ()
-    """Rows of the network's table, in order."""
-    evaluated: Evaluated | None = None
-    missing: str | None = None
-    """Why there is no evaluation on the page."""
 
 
 def build_page(data: PageData) -> str:

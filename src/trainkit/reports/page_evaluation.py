@@ -7,16 +7,16 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trainkit.recorders.history import number, title_of
 from trainkit.reports.charts import scatter
-from trainkit.reports.history import number, title_of
 from trainkit.reports.markup import Content, Markup, join, section, table, tag
+from trainkit.reports.page_data import Evaluated, PageData
 from trainkit.reports.wording import SPLITS, form, percent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from trainkit.reports.page import Evaluated, PageData
 
 MAX_CONFUSION = 24
 MAX_CLASSES = 60

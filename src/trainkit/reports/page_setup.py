@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainkit.reports.history import main_metric, number, title_of
+from trainkit.recorders.history import main_metric, number, title_of
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
+from trainkit.reports.page_data import PageData
 from trainkit.reports.page_evaluation import scores_by_split
 from trainkit.reports.wording import SPLITS, duration, form, kind_of
-
-if TYPE_CHECKING:
-    from trainkit.reports.page import PageData
 
 
 def summary(data: PageData, name: str) -> Markup:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from trainkit.recorders.history import main_metric, number, title_of
 from trainkit.reports.charts import Line, bars, line_chart
-from trainkit.reports.history import main_metric, number, title_of
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
+from trainkit.reports.page_data import PageData
 from trainkit.reports.wording import SPLITS, duration, form, kind_of, percent
-
-if TYPE_CHECKING:
-    from trainkit.reports.page import PageData
 
 CHECKED = (
     "inputs out of scale, a learning rate that is too high or too low, labels that do not belong to their samples, "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from trainkit.reports.history import is_rate
+from trainkit.recorders.history import is_rate
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 

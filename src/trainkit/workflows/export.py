@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.build.data import load_source
+from trainkit.builders.data import load_source
+from trainkit.builders.setup import Setup, build_setup
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import config_from_dict
 from trainkit.config.schema.data import Csv
-from trainkit.data.images import decode_image
-from trainkit.data.resizing import apply_front, front_from_json
+from trainkit.data.images.decode import decode_image
+from trainkit.data.transforms.static import apply_static_transforms, static_transforms_from_json
 from trainkit.errors import Interrupted, TrainkitError, UserError
-from trainkit.exports.assemble import Samples, Source, Wanted, make_files
+from trainkit.exports.assemble import ExportRequest, Samples, Source, make_files
 from trainkit.exports.bundle import check_target, free_name, verify_bundle, write_bundle
 from trainkit.exports.formats import TORCHSCRIPT_NOTE, Format, Method, check_packages
 from trainkit.exports.measure import benchmark_formats, measure_shrunk
-from trainkit.exports.program import InputDtype, has_front
+from trainkit.exports.program import InputDtype, has_static_transforms
 from trainkit.exports.quantize import Quantization
-from trainkit.rundir import RunDir
-from trainkit.workflows.experiment import Experiment, prepare_experiment
-from trainkit.workflows.locate import find_checkpoint
+from trainkit.system.run_folder import RunDir
+from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.scoring import scored_weights
 
 Say = Callable[[str], None]
@@ -80,38 +80,38 @@ def export(
         ExportError: a format cannot hold the model, or a program does not answer as it should.
         Interrupted: ``should_stop`` said so; nothing was written.
     """
-    wanted = check_wanted(Wanted(formats, method, raw, logits, input_dtype, half, quantize))
+    request = check_request(ExportRequest(formats, method, raw, logits, input_dtype, half, quantize))
     if output is not None:
         check_target(output)
-    experiment, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress, should_stop=should_stop)
-    return _export(experiment, path, saved, wanted, output=output, max_drop=max_drop, say=say, should_stop=should_stop)
+    setup, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress, should_stop=should_stop)
+    return _export(setup, path, saved, request, output=output, max_drop=max_drop, say=say, should_stop=should_stop)
 
 
-def check_wanted(wanted: Wanted) -> Wanted:
+def check_request(request: ExportRequest) -> ExportRequest:
     """The request, its formats in a fixed order.
 
     Raises:
         UserError: nothing is asked for, things that exclude each other, or packages are missing.
     """
-    if wanted.quantize and set(wanted.formats) - {"onnx"}:
+    if request.quantize and set(request.formats) - {"onnx"}:
         raise UserError("--quantize writes ONNX programs only; leave the other formats out, or export them apart")
-    formats = wanted.formats or (("onnx",) if wanted.quantize else ())
+    formats = request.formats or (("onnx",) if request.quantize else ())
     if not formats:
         raise UserError("nothing to write; add --torchscript, --pt2, --onnx, --safetensors or --all")
     for first, second, why in (
-        (wanted.quantize, wanted.half, "--quantize and --half exclude each other"),
-        (wanted.raw, wanted.quantize, "--raw and --quantize exclude each other"),
-        (wanted.raw, wanted.half, "--raw and --half exclude each other"),
-        (wanted.raw, wanted.logits, "--raw gives the network's own outputs already; leave --logits out"),
+        (request.quantize, request.half, "--quantize and --half exclude each other"),
+        (request.raw, request.quantize, "--raw and --quantize exclude each other"),
+        (request.raw, request.half, "--raw and --half exclude each other"),
+        (request.raw, request.logits, "--raw gives the network's own outputs already; leave --logits out"),
     ):
         if first and second:
             raise UserError(why)
     check_packages(formats)
-    return replace(wanted, formats=tuple(format for format in FORMATS if format in formats))
+    return replace(request, formats=tuple(format for format in FORMATS if format in formats))
 
 
 def export_at_end(
-    experiment: Experiment,
+    setup: Setup,
     checkpoint: Path,
     run: RunDir,
     *,
@@ -126,17 +126,15 @@ def export_at_end(
     Raises:
         Interrupted: ``should_stop`` said so; nothing half-written is left.
     """
-    spec = experiment.config.export
+    spec = setup.config.export
     programs: list[Path] = []
     skipped: list[str] = []
     if not spec.torchscript:
         return programs, skipped
     try:
-        wanted = Wanted(("torchscript",), spec.method)
+        request = ExportRequest(("torchscript",), spec.method)
         saved = load_checkpoint(checkpoint)
-        result = _export(
-            experiment, checkpoint, saved, wanted, runs_exports=run.exports, say=say, should_stop=should_stop
-        )
+        result = _export(setup, checkpoint, saved, request, runs_exports=run.exports, say=say, should_stop=should_stop)
         programs += result.programs
     except Interrupted:
         raise
@@ -153,11 +151,11 @@ def benchmark(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
-    experiment, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
-    source = make_source(experiment, path, saved)
-    split = next(name for name in ("val", "test", "train") if name in experiment.data.splits)
-    samples = pick_samples(experiment, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
-    return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(experiment, source), say=say)
+    setup, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
+    source = make_source(setup, path, saved)
+    split = next(name for name in ("val", "test", "train") if name in setup.data.splits)
+    samples = pick_samples(setup, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
+    return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(setup, source), say=say)
 
 
 def _open(
@@ -167,12 +165,12 @@ def _open(
     say: Say,
     progress: Callable[[int, int], None] | None,
     should_stop: ShouldStop | None = None,
-) -> tuple[Experiment, Path, dict[str, Any]]:
+) -> tuple[Setup, Path, dict[str, Any]]:
     path = find_checkpoint(checkpoint, runs_dir=runs_dir, say=say)
     saved = load_checkpoint(path)
     # Exports are made and compared on the CPU, wherever the model was trained.
     config = config_from_dict({**saved["config"], "device": "cpu"}, where=str(path))
-    return prepare_experiment(config, progress=progress, should_stop=should_stop, stored=saved), path, saved
+    return build_setup(config, progress=progress, should_stop=should_stop, stored=saved), path, saved
 
 
 def verify(bundle: Path) -> dict[str, Any]:
@@ -186,10 +184,10 @@ def verify(bundle: Path) -> dict[str, Any]:
 
 
 def _export(
-    experiment: Experiment,
+    setup: Setup,
     path: Path,
     saved: Mapping[str, Any],
-    wanted: Wanted,
+    request: ExportRequest,
     *,
     output: Path | None = None,
     runs_exports: Path | None = None,
@@ -197,33 +195,33 @@ def _export(
     say: Say,
     should_stop: ShouldStop | None = None,
 ) -> ExportResult:
-    if "torchscript" in wanted.formats:
+    if "torchscript" in request.formats:
         say(TORCHSCRIPT_NOTE)
-    source = make_source(experiment, path, saved)
-    split = next(name for name in ("val", "test", "train") if name in experiment.data.splits)
+    source = make_source(setup, path, saved)
+    split = next(name for name in ("val", "test", "train") if name in setup.data.splits)
     source = replace(source, details={**source.details, "samples_from": split})
-    samples = pick_samples(experiment, split, preprocessing=source.preprocessing)
-    calibration = partial(calibration_inputs, experiment, source)
-    files = make_files(source, wanted, samples, calibration=calibration, should_stop=should_stop)
+    samples = pick_samples(setup, split, preprocessing=source.preprocessing)
+    calibration = partial(calibration_inputs, setup, source)
+    files = make_files(source, request, samples, calibration=calibration, should_stop=should_stop)
     if output is None:
         folder = runs_exports or default_exports(path)
-        output = free_name(folder / f"{path.stem}_{_suffix(wanted)}")
+        output = free_name(folder / f"{path.stem}_{_suffix(request)}")
 
     def measure(folder: Path) -> Mapping[str, Any]:
-        test = "test" if "test" in experiment.data.splits else split
-        count = len(experiment.data.splits[test])
-        scored = pick_samples(experiment, test, preprocessing=source.preprocessing, count=count, with_images=False)
-        return measure_shrunk(source, wanted, scored, folder, split=test, max_drop=max_drop)
+        test = "test" if "test" in setup.data.splits else split
+        count = len(setup.data.splits[test])
+        scored = pick_samples(setup, test, preprocessing=source.preprocessing, count=count, with_images=False)
+        return measure_shrunk(source, request, scored, folder, split=test, max_drop=max_drop)
 
-    shrunk = wanted.half or wanted.quantize
+    shrunk = request.half or request.quantize
     report = write_bundle(output, files, measure=measure if shrunk else None, should_stop=should_stop)
     programs = tuple(output / name for name in report["programs"])
     return ExportResult(output, programs, report)
 
 
-def _suffix(wanted: Wanted) -> str:
-    names = "all" if wanted.formats == FORMATS else "-".join(wanted.formats)
-    extra = "raw" if wanted.raw else {"float16": "fp16", "int8": "int8"}.get(wanted.precision, "")
+def _suffix(request: ExportRequest) -> str:
+    names = "all" if request.formats == FORMATS else "-".join(request.formats)
+    extra = "raw" if request.raw else {"float16": "fp16", "int8": "int8"}.get(request.precision, "")
     return f"{names}_{extra}" if extra else names
 
 
@@ -233,36 +231,36 @@ def default_exports(checkpoint: Path) -> Path:
     return (folder.parent if folder.name == "checkpoints" else folder) / "exports"
 
 
-def make_source(experiment: Experiment, path: Path, saved: Mapping[str, Any]) -> Source:
+def make_source(setup: Setup, path: Path, saved: Mapping[str, Any]) -> Source:
     """The checkpoint's model and all that its programs have to know."""
     weights = scored_weights(saved)
-    check_fits(weights, experiment.model)
-    experiment.model.load_state_dict(weights)
-    dataset = experiment.config.dataset
+    check_fits(weights, setup.model)
+    setup.model.load_state_dict(weights)
+    dataset = setup.config.dataset
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     details = {
         "checkpoint": {"name": path.name, "sha256": digest},
         "weights": "averaged (EMA)" if saved["ema"] is not None else "of the last step",
-        "classes": list(experiment.data.class_names),
+        "classes": list(setup.data.class_names),
         "model": saved["config"]["model"],
         "versions": saved["versions"],
     }
     return Source(
         name=saved["name"],
-        model=experiment.model,
+        model=setup.model,
         preprocessing=saved["preprocessing"],
-        loss=experiment.loss.name,
-        task=experiment.data.task,
-        class_names=experiment.data.class_names,
-        target_names=experiment.data.target_names,
+        loss=setup.loss.name,
+        task=setup.data.task,
+        class_names=setup.data.class_names,
+        target_names=setup.data.target_names,
         details=details,
         delimiter=dataset.delimiter if isinstance(dataset, Csv) else ",",
     )
 
 
 def pick_samples(
-    experiment: Experiment,
+    setup: Setup,
     split: str,
     *,
     preprocessing: Mapping[str, Any],
@@ -278,20 +276,20 @@ def pick_samples(
         count: how many; as many as ``GOLDEN_BYTES`` hold, up to ``MAX_GOLDEN``, when left out.
         with_images: also give the images before the front, where there is one.
     """
-    indices = experiment.data.splits[split].indices
+    indices = setup.data.splits[split].indices
     if count is None:
         sample_bytes = 4 * int(np.prod(preprocessing["input_shape"]))
         count = max(MIN_GOLDEN, min(MAX_GOLDEN, len(indices), GOLDEN_BYTES // sample_bytes))
     chosen = np.resize(indices, count)
     if count <= len(indices):
         chosen = indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
-    part = experiment.data.splits[split].part
-    targets = experiment.data.parts[part].targets[chosen]
-    if not has_front(preprocessing):
-        return Samples(np.ascontiguousarray(_rows(experiment.data.parts[part].inputs, chosen, preprocessing)), targets)
-    raw = _decode(load_source(experiment.config).parts[part].inputs, chosen, preprocessing)
-    front = front_from_json(preprocessing["front"])
-    inputs = _batch([apply_front(image, front) for image in raw])
+    part = setup.data.splits[split].part
+    targets = setup.data.parts[part].targets[chosen]
+    if not has_static_transforms(preprocessing):
+        return Samples(np.ascontiguousarray(_rows(setup.data.parts[part].inputs, chosen, preprocessing)), targets)
+    raw = _decode(load_source(setup.config).parts[part].inputs, chosen, preprocessing)
+    front = static_transforms_from_json(preprocessing["front"])
+    inputs = _batch([apply_static_transforms(image, front) for image in raw])
     if not with_images:
         return Samples(inputs, targets)
     shapes = [image.shape for image in raw]
@@ -318,8 +316,8 @@ def _decode(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, 
     return list(inputs[chosen])
 
 
-def calibration_inputs(experiment: Experiment, source: Source) -> NDArray[Any]:
+def calibration_inputs(setup: Setup, source: Source) -> NDArray[Any]:
     """Training samples as programs take them."""
-    count = min(CALIBRATION_SAMPLES, len(experiment.data.splits["train"]))
+    count = min(CALIBRATION_SAMPLES, len(setup.data.splits["train"]))
     preprocessing = source.preprocessing
-    return pick_samples(experiment, "train", preprocessing=preprocessing, count=count, with_images=False).inputs
+    return pick_samples(setup, "train", preprocessing=preprocessing, count=count, with_images=False).inputs

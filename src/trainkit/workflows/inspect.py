@@ -8,23 +8,23 @@ from pathlib import Path
 
 import torch
 
-from trainkit.build.data import build_front, build_steps
-from trainkit.build.model import build_loss_for, build_model, is_convolutional, output_size_for
+from trainkit.builders.data import build_batch_transforms, build_static_transforms
+from trainkit.builders.model import build_loss_for, build_model, is_convolutional, output_size_for
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
-from trainkit.data.augment import build_pipeline
 from trainkit.data.dataset import Dataset
-from trainkit.device import resolve_device, set_num_threads
+from trainkit.data.transforms.pipeline import build_pipeline
 from trainkit.errors import DataError
+from trainkit.findings.layer_stats import Diagnosis, diagnose
 from trainkit.models.network import Network
-from trainkit.models.shapes import LayerRow, layer_table
-from trainkit.seeding import seed_default_generators
-from trainkit.workflows.check import Mistakes
-from trainkit.workflows.diagnosis import Diagnosis, diagnose
-from trainkit.workflows.locate import find_checkpoint
-from trainkit.workflows.restore import restore_model
-from trainkit.workflows.sample import peek_source, take_sample
-from trainkit.workflows.trial import first_batch
+from trainkit.models.summary import LayerRow, layer_table
+from trainkit.runtime.device import resolve_device, set_num_threads
+from trainkit.runtime.seeding import seed_default_generators
+from trainkit.workflows.check.dry_run import first_batch
+from trainkit.workflows.check.probe_data import load_read_only, take_sample
+from trainkit.workflows.check.run import ProblemCollector
+from trainkit.workflows.find import find_checkpoint
+from trainkit.workflows.predict.checkpoint_model import restore_model
 
 MOST_SAMPLES = 256
 """Of a batch that is looked into; image files among them are decoded one after the other."""
@@ -70,10 +70,12 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
     Raises:
         ConfigError: the data are missing, or the model does not fit them.
     """
-    config, mistakes = loaded.config, Mistakes()
-    data = mistakes.catch("dataset", lambda: peek_source(config))
+    config, mistakes = loaded.config, ProblemCollector()
+    data = mistakes.catch("dataset", lambda: load_read_only(config))
     size = None if data is None else mistakes.catch("loss", lambda: output_size_for(config, data))
-    sample = None if data is None else mistakes.catch("dataset", lambda: take_sample(data, build_front(config)))
+    sample = (
+        None if data is None else mistakes.catch("dataset", lambda: take_sample(data, build_static_transforms(config)))
+    )
     shape = None if sample is None else mistakes.catch("transforms", lambda: shape_of(config, sample))
     if data is None or size is None or shape is None:
         raise mistakes.error(loaded)
@@ -95,7 +97,7 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
 
 def shape_of(config: Config, sample: Dataset) -> tuple[int, ...]:
     """The shape of a model input: that of the samples after the transforms."""
-    steps = build_steps(config, sample)
+    steps = build_batch_transforms(config, sample)
     return build_pipeline(steps, input_shape=sample.input_shape, seed=config.seed, random=True).output_shape
 
 
@@ -123,7 +125,7 @@ def _batch_sample(config: Config, data: Dataset) -> Dataset:
     if not data.fingerprint:  # a stand-in for what is not downloaded
         raise DataError(f"{'; '.join(data.notes)}: a batch needs them")
     size = min(MOST_SAMPLES, config.training.batch_size)
-    return take_sample(data, build_front(config), size=size, decoded=size)
+    return take_sample(data, build_static_transforms(config), size=size, decoded=size)
 
 
 def _placed(model: Network, config: Config, device: torch.device) -> Network:
@@ -152,7 +154,7 @@ def inspect_checkpoint(
     rows = layer_table(trained.model, shape, source=source)
     diagnosis = None
     if batch:
-        data = peek_source(config)
+        data = load_read_only(config)
         sample = _batch_sample(config, data)
         part = sample.parts[sample.splits["train"].part]
         inputs = torch.from_numpy(part.inputs).to(trained.device)

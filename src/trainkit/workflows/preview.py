@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.build.data import build_steps, step_keys
+from trainkit.builders.data import batch_transform_keys, build_batch_transforms
+from trainkit.builders.setup import load_data, located
 from trainkit.config import LoadedConfig
-from trainkit.data.batches import Batches
-from trainkit.data.normalize import Normalize
+from trainkit.data.loading.resident import Batches
+from trainkit.data.transforms.normalize import Normalize
 from trainkit.errors import UserError
 from trainkit.reports.preview import plot_preview
-from trainkit.workflows.experiment import load_data, located
 
 
 def preview(
@@ -37,14 +37,14 @@ def preview(
         data, _ = load_data(config, progress=progress)
         if data.kind != "image":
             raise UserError(f"{loaded.path}: {data.name} is a table; there are no images to preview")
-        steps = build_steps(config, data)
+        steps = build_batch_transforms(config, data)
         chosen = data.splits["train"]
         part = data.parts[chosen.part]
         shared: dict[str, Any] = {
             "steps": steps,
             "shuffle": False,
             "seed": config.seed,
-            "step_keys": step_keys(config),
+            "batch_transform_keys": batch_transform_keys(config),
             "residency": "host",
         }
         first = Batches(part, chosen.indices, batch_size=num_images, random=False, **{**shared, "shuffle": True})

@@ -9,27 +9,28 @@ from typing import Any
 
 import torch
 
-from trainkit import durable
-from trainkit.build.data import build_front
-from trainkit.build.model import build_loss_for
+from trainkit.builders.data import build_static_transforms
+from trainkit.builders.model import build_loss_for
+from trainkit.builders.setup import Setup
 from trainkit.checkpoints.state_dicts import check_fits
-from trainkit.data.batches import Batches
-from trainkit.data.workers import WorkerBatches
+from trainkit.data.loading.resident import Batches
+from trainkit.data.loading.workers import WorkerBatches
 from trainkit.errors import TrainkitError, UserError
-from trainkit.json_lines import read_json_lines
-from trainkit.models.shapes import layer_table
+from trainkit.evaluation.report import ClassificationReport, build_report
+from trainkit.findings.evidence import Evidence, Finding, evidence_from_records
+from trainkit.findings.probes import DeadUnits, count_silent_units, facts_before_training
+from trainkit.findings.rules import find
+from trainkit.models.summary import layer_table
+from trainkit.recorders.history import History, history_of
+from trainkit.recorders.jsonl import read_json_lines
 from trainkit.reports.curves import write_learning_curves
-from trainkit.reports.evaluation import ClassificationReport, build_report
-from trainkit.reports.evidence import Evidence, Finding, evidence_from_records
-from trainkit.reports.facts import DeadUnits, facts_before_training, watching_units
-from trainkit.reports.findings import find
-from trainkit.reports.history import History, history_of
-from trainkit.reports.page import Evaluated, PageData, build_page
-from trainkit.rundir import RunDir, list_runs
-from trainkit.signals import StopRequest
-from trainkit.workflows.evaluate import PREFERRED_SPLITS, look_up, restore_experiment
-from trainkit.workflows.experiment import Experiment
-from trainkit.workflows.locate import best_of
+from trainkit.reports.page import build_page
+from trainkit.reports.page_data import Evaluated, PageData
+from trainkit.system import durable
+from trainkit.system.run_folder import RunDir, list_runs
+from trainkit.system.signals import StopRequest
+from trainkit.workflows.evaluate.run import PREFERRED_SPLITS, look_up, restore_setup
+from trainkit.workflows.find import best_of
 from trainkit.workflows.scoring import score_and_keep, scored_weights
 
 _SAMPLE_BATCH = 256
@@ -47,19 +48,19 @@ class RunReport:
 
 
 @dataclass(frozen=True)
-class Examined:
+class Probed:
     """The best checkpoint on a split, and how its units fared."""
 
     evaluated: Evaluated
     dead_units: tuple[DeadUnits, ...]
 
 
-def measure_facts(experiment: Experiment) -> dict[str, Any]:
+def measure_facts(setup: Setup) -> dict[str, Any]:
     """What findings need to know of the data, measured before the first step; plain values for run.json."""
-    data = experiment.data
+    data = setup.data
     return facts_before_training(
-        _sample_batches(experiment).epoch(0),
-        loss=build_loss_for(experiment.config, data, device=torch.device("cpu")),
+        _sample_batches(setup).epoch(0),
+        loss=build_loss_for(setup.config, data, device=torch.device("cpu")),
         targets=torch.from_numpy(data.split_targets("train")),
         num_classes=data.num_classes,
         num_samples={name: len(split) for name, split in data.splits.items()},
@@ -68,17 +69,15 @@ def measure_facts(experiment: Experiment) -> dict[str, Any]:
     )
 
 
-def report_training(
-    run: RunDir, experiment: Experiment, *, stop: StopRequest, say: Callable[[str], None]
-) -> RunReport | None:
-    """Plots and report of a run that has just been scored; ``experiment`` holds the best weights.
+def report_training(run: RunDir, setup: Setup, *, stop: StopRequest, say: Callable[[str], None]) -> RunReport | None:
+    """Plots and report of a run that has just been scored; ``setup`` holds the best weights.
 
     What fails here is said in one line and changes nothing about the run.
     """
     try:
-        examined = examine(experiment, _preferred_split(experiment), stop=stop)
-        return write_report(run, examined=examined, layers=_layers(experiment))
-    except Exception as error:  # noqa: BLE001  (the run is done and saved: no picture may make it a failure)
+        probed = probe_model(setup, _preferred_split(setup), stop=stop)
+        return write_report(run, probed=probed, layers=_layers(setup))
+    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
         say(f"warning: no report ({type(error).__name__}: {error}); to try again: trainkit report {run.path}")
         return None
 
@@ -87,7 +86,7 @@ def report_failure(run: RunDir, *, say: Callable[[str], None]) -> RunReport | No
     """The report of a run that has ended before its time, from its records alone; None where that fails too."""
     try:
         return write_report(run, missing="The run did not come to its end, so nothing was scored.")
-    except Exception as error:  # noqa: BLE001  (the reason that the run ended is what the user must see)
+    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
         say(f"warning: no report ({type(error).__name__}: {error})")
         return None
 
@@ -111,16 +110,16 @@ def make_report(
     if checkpoint is None:
         return write_report(run, missing="The run has no checkpoint, so nothing was scored.")
     try:
-        experiment, saved = restore_experiment(checkpoint, progress=progress, stop=stop)
-        check_fits(scored_weights(saved), experiment.model)
-        experiment.model.load_state_dict(scored_weights(saved))
-        examined = examine(experiment, _preferred_split(experiment), stop=stop)
+        setup, saved = restore_setup(checkpoint, progress=progress, stop=stop)
+        check_fits(scored_weights(saved), setup.model)
+        setup.model.load_state_dict(scored_weights(saved))
+        probed = probe_model(setup, _preferred_split(setup), stop=stop)
     except TrainkitError as error:
         if stop():
             raise
         say(f"warning: the best checkpoint cannot be scored, so the report goes without: {error}")
         return write_report(run, missing=f"The best checkpoint could not be scored: {error}")
-    return write_report(run, examined=examined, layers=_layers(experiment))
+    return write_report(run, probed=probed, layers=_layers(setup))
 
 
 def find_run(given: Path | None, *, runs_dir: Path) -> RunDir:
@@ -140,7 +139,7 @@ def find_run(given: Path | None, *, runs_dir: Path) -> RunDir:
     raise UserError(f"{given}: not a run folder (it has no run.json); `trainkit runs list` shows the runs")
 
 
-def examine(experiment: Experiment, split: str, *, stop: StopRequest) -> Examined:
+def probe_model(setup: Setup, split: str, *, stop: StopRequest) -> Probed:
     """Score the model as it is on a split, and look at its mistakes and its units.
 
     Raises:
@@ -151,66 +150,66 @@ def examine(experiment: Experiment, split: str, *, stop: StopRequest) -> Examine
         if stop():
             raise stop.error("the report was not written")
 
-    with watching_units(experiment.model) as dead_units:
-        scored = score_and_keep(experiment, experiment.model, split, should_stop=stop)
+    with count_silent_units(setup.model) as dead_units:
+        scored = score_and_keep(setup, setup.model, split, should_stop=stop)
         if scored is not None:
-            _wake(experiment)
+            _wake(setup)
     check()
     assert scored is not None, "not stopped, so scored"
     metrics, outputs = scored
     report = build_report(
         outputs,
-        experiment.data.split_targets(split),
-        loss=build_loss_for(experiment.config, experiment.data, device=outputs.device),
-        class_names=experiment.data.class_names,
-        target_names=experiment.data.target_names,
+        setup.data.split_targets(split),
+        loss=build_loss_for(setup.config, setup.data, device=outputs.device),
+        class_names=setup.data.class_names,
+        target_names=setup.data.target_names,
         metrics=metrics,
-        seed=experiment.config.seed,
+        seed=setup.config.seed,
         check=check,
     )
-    names, images = look_up(experiment, split, report)
-    return Examined(Evaluated(split, report, names, images), dead_units())
+    names, images = look_up(setup, split, report)
+    return Probed(Evaluated(split, report, names, images), dead_units())
 
 
 @torch.inference_mode()
-def _wake(experiment: Experiment) -> None:
+def _wake(setup: Setup) -> None:
     """Run training samples through the model: a unit that none of a small split wakes may have its use."""
-    experiment.model.eval()
+    setup.model.eval()
     seen = 0
-    for batch in _sample_batches(experiment).epoch(0):
-        experiment.model(batch.inputs.to(experiment.device))
+    for batch in _sample_batches(setup).epoch(0):
+        setup.model(batch.inputs.to(setup.device))
         seen += len(batch.targets)
         if seen >= _WAKING_SAMPLES:
             break
 
 
-def _sample_batches(experiment: Experiment) -> Batches | WorkerBatches:
+def _sample_batches(setup: Setup) -> Batches | WorkerBatches:
     """Training samples as the model sees them, without the random transforms; decoded in this process."""
-    data = experiment.data
+    data = setup.data
     chosen = data.splits["train"]
     part = data.parts[chosen.part]
     common: dict[str, Any] = {
-        "steps": experiment.steps,
+        "steps": setup.steps,
         "batch_size": _SAMPLE_BATCH,
         "shuffle": True,
-        "seed": experiment.config.seed,
+        "seed": setup.config.seed,
         "random": False,
     }
     if not part.is_files:
         return Batches(part, chosen.indices, residency="host", **common)
     assert data.channels is not None, "images have channels"
-    front = build_front(experiment.config)
+    front = build_static_transforms(setup.config)
     return WorkerBatches(part, chosen.indices, channels=data.channels, front=front, **common)
 
 
-def _preferred_split(experiment: Experiment) -> str:
-    return next(name for name in PREFERRED_SPLITS if name in experiment.data.splits)
+def _preferred_split(setup: Setup) -> str:
+    return next(name for name in PREFERRED_SPLITS if name in setup.data.splits)
 
 
 def write_report(
     run: RunDir,
     *,
-    examined: Examined | None = None,
+    probed: Probed | None = None,
     layers: list[dict[str, Any]] | None = None,
     missing: str | None = None,
 ) -> RunReport:
@@ -223,7 +222,7 @@ def write_report(
     records = read_json_lines(run.metrics)
     history = history_of(records)
     status = run.status()
-    findings = find(evidence_of(info, history, status=status, examined=examined))
+    findings = find(evidence_of(info, history, status=status, probed=probed))
     if info.get("config", {}).get("logging", {}).get("plots", True):
         write_learning_curves(run.plots / "learning_curves.png", records, title=run.path.name)
     page = build_page(
@@ -234,7 +233,7 @@ def write_report(
             history=history,
             findings=findings,
             layers=layers or (),
-            evaluated=None if examined is None else examined.evaluated,
+            evaluated=None if probed is None else probed.evaluated,
             missing=missing,
         )
     )
@@ -243,19 +242,19 @@ def write_report(
     return RunReport(path, findings, history)
 
 
-def evidence_of(info: Mapping[str, Any], history: History, *, status: str, examined: Examined | None) -> Evidence:
+def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probed: Probed | None) -> Evidence:
     """What the findings look at, gathered."""
     evidence = evidence_from_records(info, history, status=status)
-    if examined is None:
+    if probed is None:
         return evidence
-    evidence = replace(evidence, split=examined.evaluated.split, dead_units=examined.dead_units)
-    report = examined.evaluated.report
+    evidence = replace(evidence, split=probed.evaluated.split, dead_units=probed.dead_units)
+    report = probed.evaluated.report
     if not isinstance(report, ClassificationReport):
         return evidence
     return replace(evidence, class_names=report.class_names, confusion=report.confusion.tolist())
 
 
-def _layers(experiment: Experiment) -> list[dict[str, Any]]:
+def _layers(setup: Setup) -> list[dict[str, Any]]:
     return [
         {
             "name": row.name,
@@ -264,5 +263,5 @@ def _layers(experiment: Experiment) -> list[dict[str, Any]]:
             "parameters": row.parameters,
             "multiply_adds": row.multiply_adds,
         }
-        for row in layer_table(experiment.model, experiment.input_shape)
+        for row in layer_table(setup.model, setup.input_shape)
     ]

@@ -10,15 +10,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit import durable
 from trainkit.errors import UserError
-from trainkit.json_lines import read_json_lines
-from trainkit.reports.history import history_of
-from trainkit.rundir import RunDir, list_runs
+from trainkit.recorders.history import history_of
+from trainkit.recorders.jsonl import read_json_lines
+from trainkit.system import durable
+from trainkit.system.run_folder import RunDir, list_runs
 
 if TYPE_CHECKING:
+    from trainkit.findings.evidence import Finding
     from trainkit.reports.comparison import Comparison
-    from trainkit.reports.evidence import Finding
 
 _TAIL_BYTES = 16 << 10
 
@@ -46,7 +46,7 @@ class RunSummary:
         return {"run": str(self.run.path), **described}
 
 
-def summarise(run: RunDir) -> RunSummary:
+def summarize(run: RunDir) -> RunSummary:
     """What run.json tells; what it does not know yet comes from the journal of checkpoints and the end of the log."""
     info = run.read_info()
     status = status_of(run, info)
@@ -107,7 +107,7 @@ def list_summaries(
             continue
         if name and not (_fits(run.path.name.partition("_")[2], name) or _fits(run.path.name, name)):
             continue
-        summary = summarise(run)
+        summary = summarize(run)
         if dataset and not _fits(summary.dataset, dataset):
             continue
         if status and not summary.status.startswith(status):
@@ -203,8 +203,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def findings_of(run: RunDir, info: Mapping[str, Any], status: str) -> list[Finding]:
     """What stands out in a run, as far as its records tell."""
-    from trainkit.reports.evidence import evidence_from_records
-    from trainkit.reports.findings import find
+    from trainkit.findings.evidence import evidence_from_records
+    from trainkit.findings.rules import find
 
     return find(evidence_from_records(info, history_of(read_json_lines(run.metrics)), status=status))
 

@@ -8,50 +8,48 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.build.training import build_plan, build_state
-from trainkit.engine import evaluate
-from trainkit.plan import Plan
-from trainkit.state import TrainState
-from trainkit.workflows.experiment import Experiment
+from trainkit.builders.setup import Setup
+from trainkit.builders.training import build_plan, build_state
+from trainkit.engine.loop import evaluate
+from trainkit.engine.plan import Plan
+from trainkit.engine.state import TrainState
 
 
-def plan_for(experiment: Experiment, forward: Callable[[Tensor], Tensor] | None = None) -> Plan:
-    """How the loop goes for this experiment; ``forward`` is the compiled model where there is one."""
+def plan_for(setup: Setup, forward: Callable[[Tensor], Tensor] | None = None) -> Plan:
+    """How the loop goes for this setup; ``forward`` is the compiled model where there is one."""
     return build_plan(
-        experiment.config,
-        loss=experiment.loss,
-        num_classes=experiment.data.num_classes,
-        num_targets=experiment.data.num_targets,
-        device=experiment.device,
-        precision=experiment.precision,
-        forward=experiment.model if forward is None else forward,
+        setup.config,
+        loss=setup.loss,
+        num_classes=setup.data.num_classes,
+        num_targets=setup.data.num_targets,
+        device=setup.device,
+        precision=setup.precision,
+        forward=setup.model if forward is None else forward,
     )
 
 
-def state_for(experiment: Experiment, *, steps_per_epoch: int) -> TrainState:
-    """This experiment's run at its start."""
+def state_for(setup: Setup, *, steps_per_epoch: int) -> TrainState:
+    """This setup's run at its start."""
     return build_state(
-        experiment.config,
-        experiment.model,
-        monitor=experiment.monitor,
+        setup.config,
+        setup.model,
+        monitor=setup.monitor,
         steps_per_epoch=steps_per_epoch,
-        device=experiment.device,
-        precision=experiment.precision,
+        device=setup.device,
+        precision=setup.precision,
     )
 
 
-def score(
-    experiment: Experiment, model: nn.Module, split: str, *, should_stop: Callable[[], bool]
-) -> dict[str, float] | None:
+def score(setup: Setup, model: nn.Module, split: str, *, should_stop: Callable[[], bool]) -> dict[str, float] | None:
     """Loss and metrics of ``model`` over a split; None if stopped on the way."""
-    return evaluate(model, plan_for(experiment), experiment.batches(split), should_stop=should_stop)
+    return evaluate(model, plan_for(setup), setup.batches(split), should_stop=should_stop)
 
 
 def score_and_keep(
-    experiment: Experiment, model: nn.Module, split: str, *, should_stop: Callable[[], bool]
+    setup: Setup, model: nn.Module, split: str, *, should_stop: Callable[[], bool]
 ) -> tuple[dict[str, float], Tensor] | None:
     """``score``, and the model's outputs on the way: float32 (N, ...) on the CPU, in the order of the split."""
-    num_samples = len(experiment.data.splits[split].indices)
+    num_samples = len(setup.data.splits[split].indices)
     kept: Tensor | None = None
     done = 0
 
@@ -64,7 +62,7 @@ def score_and_keep(
 
     handle = model.register_forward_hook(keep)
     try:
-        metrics = score(experiment, model, split, should_stop=should_stop)
+        metrics = score(setup, model, split, should_stop=should_stop)
     finally:
         handle.remove()
     if metrics is None:

@@ -21,9 +21,9 @@ from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.journal import read_journal
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import TrainkitError
-from trainkit.json_lines import read_json_lines
-from trainkit.rundir import RunDir, newest_run
-from trainkit.signals import StopRequest
+from trainkit.recorders.jsonl import read_json_lines
+from trainkit.system.run_folder import RunDir, newest_run
+from trainkit.system.signals import StopRequest
 
 # What a run amounts to; the rest of a checkpoint says where and when it was made.
 PARTS = ("model", "optimizer", "plateau", "scaler", "ema", "progress", "totals", "best", "early_stopping")

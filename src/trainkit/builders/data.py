@@ -1,0 +1,204 @@
+"""``dataset:`` and ``transforms:`` as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainkit.config.schema import Config
+from trainkit.config.schema import data as dataset
+from trainkit.config.schema import transforms as transform
+from trainkit.config.schema.transforms import Transform
+from trainkit.data.dataset import Dataset
+from trainkit.data.transforms import color, erasing, geometry, static
+from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
+from trainkit.data.transforms.pipeline import BatchTransform
+from trainkit.errors import Problem, ProblemsError
+
+FIXED = (transform.Resize, transform.CenterCrop, transform.Grayscale)
+
+
+def knobs_of(section: Any) -> dict[str, Any]:
+    """The knobs of a variant without its ``type``."""
+    return {name: getattr(section, name) for name in type(section).model_fields if name != "type"}
+
+
+def load_source(
+    config: Config,
+    *,
+    cache_dir: Path | None = None,
+    read_only: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+) -> Dataset:
+    """The data set as its source has it; images in files are not decoded yet.
+
+    Args:
+        cache_dir: where arrays that had to be unpacked or converted are kept.
+        read_only: neither download nor add to the cache.
+        should_stop: asked during a download.
+
+    Raises:
+        DataError: it is missing, broken, or not what the config says.
+        Interrupted: ``should_stop`` said so.
+    """
+    spec = config.dataset
+    knobs = knobs_of(spec) | {"seed": config.seed}
+    match spec:
+        case dataset.ImageFolder():
+            from trainkit.data.sources.image_folder import load_image_folder
+
+            return load_image_folder(Path(knobs.pop("root")), **knobs)
+        case dataset.Csv():
+            from trainkit.data.sources.tables import load_csv
+
+            test_path = knobs.pop("test_path")
+            return load_csv(Path(knobs.pop("path")), test_path=None if test_path is None else Path(test_path), **knobs)
+        case dataset.Synthetic():
+            from trainkit.data.sources.synthetic import make_synthetic
+
+            problem = knobs.pop("problem")
+            return make_synthetic(problem.type, **knobs, **knobs_of(problem))
+        case dataset.Downloaded():
+            from trainkit.data.sources.torchvision_sets import load_downloaded
+
+            knobs["download"] = spec.download and not read_only
+            root = Path(knobs.pop("root"))
+            return load_downloaded(
+                spec.type, root=root, cache_dir=cache_dir, save=not read_only, should_stop=should_stop, **knobs
+            )
+        case _:
+            from trainkit.data.sources.bundled import load_bundled
+
+            return load_bundled(spec.type, cache_dir=cache_dir, save=not read_only, **knobs)
+
+
+def count_static_transforms(config: Config) -> int:
+    """How many transforms stand before the first one that is random or normalises."""
+    fixed = [isinstance(spec, FIXED) for spec in config.transforms]
+    return fixed.index(False) if False in fixed else len(fixed)
+
+
+def build_static_transforms(config: Config) -> list[static.StaticTransform]:
+    """The deterministic front of the transforms: done once, before the first epoch."""
+    return [_static_transform(spec) for spec in config.transforms[: count_static_transforms(config)]]
+
+
+def _static_transform(spec: Transform) -> static.StaticTransform:
+    match spec:
+        case transform.Resize(size=int(size)):
+            return static.Resize(size, spec.interpolation)
+        case transform.Resize():
+            return static.Resize(_pair(spec.size), spec.interpolation)
+        case transform.CenterCrop():
+            return static.CenterCrop(_pair(spec.size))
+        case transform.Grayscale():
+            return static.Grayscale(spec.num_output_channels)
+        case _:
+            raise AssertionError(spec)
+
+
+def batch_transform_keys(config: Config) -> list[str]:
+    """The config key of each step of ``build_batch_transforms``."""
+    return [f"transforms[{index}]" for index in range(count_static_transforms(config), len(config.transforms))]
+
+
+def build_batch_transforms(
+    config: Config, data: Dataset, *, stored: Mapping[str, Any] | None = None
+) -> list[BatchTransform]:
+    """The random and normalising transforms behind the front, for the data set with its front applied.
+
+    Args:
+        stored: the preprocessing of a checkpoint, whose statistics are taken instead of the training split's.
+    """
+    return [_step(spec, data, stored) for spec in config.transforms[count_static_transforms(config) :]]
+
+
+def _step(spec: Transform, data: Dataset, stored: Mapping[str, Any] | None) -> BatchTransform:
+    match spec:
+        case transform.Normalize():
+            return _normalize(spec, data, stored)
+        case transform.Standardize():
+            if stored is not None:
+                return Standardize(tuple(stored["standardize"]["mean"]), tuple(stored["standardize"]["std"]))
+            train = data.splits["train"]
+            return Standardize(*column_statistics(_array(data, train.part), train.indices))
+        case transform.RandomCrop():
+            size = None if spec.size is None else _pair(spec.size)
+            return geometry.RandomCrop(size, spec.padding, spec.padding_mode, spec.fill)
+        case transform.RandomHorizontalFlip():
+            return geometry.RandomHorizontalFlip(spec.p)
+        case transform.RandomVerticalFlip():
+            return geometry.RandomVerticalFlip(spec.p)
+        case transform.RandomRotation():
+            return geometry.RandomRotation(_range(spec.degrees), spec.interpolation, spec.fill)
+        case transform.RandomAffine():
+            return geometry.RandomAffine(
+                _range(spec.degrees),
+                translate=None if spec.translate is None else (spec.translate[0], spec.translate[1]),
+                scale=None if spec.scale is None else _range(spec.scale),
+                shear=None if spec.shear is None else _range(spec.shear),
+                interpolation=spec.interpolation,
+                fill=spec.fill,
+            )
+        case transform.ColorJitter():
+            return color.ColorJitter(**knobs_of(spec))
+        case transform.RandomErasing():
+            return erasing.RandomErasing(spec.p, scale=_range(spec.scale), ratio=_range(spec.ratio), value=spec.value)
+        case _:
+            raise AssertionError(f"{spec.type} belongs to the front")
+
+
+def _normalize(spec: transform.Normalize, data: Dataset, stored: Mapping[str, Any] | None) -> Normalize:
+    if stored is not None:
+        return Normalize(tuple(stored["normalize"]["mean"]), tuple(stored["normalize"]["std"]))
+    if spec.mean != "auto" and spec.std != "auto":
+        return Normalize(tuple(spec.mean), tuple(spec.std))
+    train = data.splits["train"]
+    if data.parts[train.part].is_files:
+        message = (
+            "auto needs the images in memory or in the cache, and they fit in neither; give mean and std as numbers"
+        )
+        raise ProblemsError([Problem(message, key="transforms")])
+    mean, std = channel_statistics(_array(data, train.part), train.indices)
+    return Normalize(mean if spec.mean == "auto" else tuple(spec.mean), std if spec.std == "auto" else tuple(spec.std))
+
+
+def preprocessing(
+    config: Config, data: Dataset, steps: list[BatchTransform], *, input_shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """What has to be done to a raw sample before the model sees it, as plain data: kept in every checkpoint."""
+    scaling = [step for step in steps if isinstance(step, Normalize | Standardize)]
+    statistics = {"mean": list(scaling[0].mean), "std": list(scaling[0].std)} if scaling else None
+    if data.kind == "table":
+        return {
+            "kind": "table",
+            "feature_names": list(data.feature_names),
+            "table_encoding": data.table_encoding,
+            "standardize": statistics,
+            "input_shape": list(input_shape),
+        }
+    crops = [step.size for step in steps if isinstance(step, geometry.RandomCrop) and step.size is not None]
+    fixed = [spec.model_dump() for spec in config.transforms[: count_static_transforms(config)]]
+    return {
+        "kind": "image",
+        "channels": data.channels,
+        "front": fixed + [{"type": "center_crop", "size": list(size)} for size in crops],
+        "scale": 255,
+        "normalize": statistics,
+        "input_shape": list(input_shape),
+    }
+
+
+def _array(data: Dataset, part: str) -> Any:
+    inputs = data.parts[part].inputs
+    assert not isinstance(inputs, tuple), "images are decoded before their statistics are taken"
+    return inputs
+
+
+def _pair(size: int | list[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _range(spread: float | list[float]) -> tuple[float, float]:
+    return (spread[0], spread[1]) if isinstance(spread, list) else (-spread, spread)

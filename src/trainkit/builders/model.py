@@ -1,0 +1,92 @@
+"""``model:`` and ``loss:`` as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+
+from trainkit.builders.data import knobs_of
+from trainkit.config.schema import Config
+from trainkit.config.schema import model as schema
+from trainkit.config.schema import optimization as losses_schema
+from trainkit.data.dataset import Dataset
+from trainkit.engine.losses import Loss, LossName, auto_loss, build_loss, output_size
+from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.init import initialize
+from trainkit.models.mlp import build_mlp
+from trainkit.models.network import Network
+from trainkit.models.sequential import LayerSpec, build_sequential
+from trainkit.runtime.device import Choice
+from trainkit.runtime.seeding import seed_default_generators
+
+
+def build_model(config: Config, *, input_shape: Sequence[int], output_size: int) -> Network:
+    """The network with its first weights, which depend on the seed alone; on the CPU.
+
+    Raises:
+        ProblemsError: a layer does not fit its input.
+    """
+    seed_default_generators(config.seed, "init")
+    spec = config.model
+    knobs = knobs_of(spec)
+    init = knobs.pop("init")
+    match spec:
+        case schema.Mlp():
+            model = build_mlp(input_shape, output_size, **knobs)
+        case schema.Cnn():
+            blocks = [BlockSpec(**dict(block)) for block in knobs.pop("blocks")]
+            model = build_cnn(input_shape, output_size, blocks=blocks, **knobs)
+        case schema.Sequential():
+            layers = [LayerSpec(layer.type, knobs_of(layer)) for layer in spec.layers]
+            model = build_sequential(input_shape, output_size, layers=layers)
+    initialize(model, init.type, **knobs_of(init))
+    return model
+
+
+def is_convolutional(config: Config) -> bool:
+    """Whether the model has convolutions."""
+    match config.model:
+        case schema.Cnn():
+            return True
+        case schema.Sequential(layers=layers):
+            return any(isinstance(layer, schema.Conv2dLayer) for layer in layers)
+        case _:
+            return False
+
+
+def is_channels_last(config: Config) -> bool:
+    """The memory layout of images: ``auto`` is what convolutions like."""
+    asked = config.training.channels_last
+    return is_convolutional(config) if asked == "auto" else asked
+
+
+def loss_name(config: Config, data: Dataset) -> Choice:
+    """The loss's name and why: ``auto`` follows the task."""
+    if not isinstance(config.loss, losses_schema.AutoLoss):
+        return Choice(config.loss.type, "as asked for")
+    what = "values" if data.task == "regression" else f"{data.num_classes} classes"
+    return Choice(auto_loss(data.task), f"auto: the targets are {what}")
+
+
+def build_loss_for(config: Config, data: Dataset, *, device: torch.device) -> Loss:
+    """The loss for this data set; ``balanced`` weights count the training split.
+
+    Raises:
+        ProblemsError: the weights do not fit the classes.
+    """
+    knobs = {} if isinstance(config.loss, losses_schema.AutoLoss) else knobs_of(config.loss)
+    name = cast(LossName, loss_name(config, data).value)
+    counts = data.class_counts("train")
+    return build_loss(name, device=device, class_counts=counts, class_names=data.class_names, **knobs)
+
+
+def output_size_for(config: Config, data: Dataset) -> int:
+    """How many outputs the model must have.
+
+    Raises:
+        ProblemsError: the loss is not for this task, or not for so many classes.
+    """
+    name = cast(LossName, loss_name(config, data).value)
+    return output_size(name, task=data.task, num_classes=data.num_classes, num_targets=data.num_targets)

@@ -1,0 +1,269 @@
+"""What the schema allows at a place: its keys, the variants of a closed choice, the expected value in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import AfterValidator
+from pydantic.fields import FieldInfo
+
+from trainkit.config.schema import Config
+from trainkit.config.schema.base import NAME_PATTERN, Section, check_duration, check_interval
+from trainkit.config.text.key_paths import KeyPath
+
+
+@dataclass(frozen=True)
+class Member:
+    """One alternative of an annotation, without ``Annotated``."""
+
+    type: Any
+    metadata: tuple[Any, ...] = ()
+
+
+def members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[Member]:
+    """The alternatives that an annotation allows, with the constraints on each."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *extra = get_args(annotation)
+        flat = [part for item in extra for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
+        return members(inner, (*metadata, *flat))
+    if origin is Union or origin is UnionType:
+        return [member for part in get_args(annotation) for member in members(part, metadata)]
+    return [Member(annotation, metadata)]
+
+
+def annotation_of(field: FieldInfo) -> Any:
+    """The whole annotation of a field: pydantic moves the outer constraints into the field."""
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+@cache
+def type_name(section: type[Section]) -> str | None:
+    """The ``type`` that names a variant, or None for a section that is no variant of a choice."""
+    field = section.model_fields.get("type")
+    return str(get_args(field.annotation)[0]) if field is not None else None
+
+
+def sections(annotation: Any) -> list[type[Section]]:
+    """The mappings that an annotation allows."""
+    return [m.type for m in members(annotation) if isinstance(m.type, type) and issubclass(m.type, Section)]
+
+
+def variants(annotation: Any) -> dict[str, type[Section]]:
+    """The variants of a closed choice by their ``type``; empty where there is no choice."""
+    return {name: section for section in sections(annotation) if (name := type_name(section)) is not None}
+
+
+def chosen(annotation: Any, value: Any) -> type[Section] | None:
+    """The section that a plain value chose, if any."""
+    choices = variants(annotation)
+    if choices:
+        name = value if isinstance(value, str) else value.get("type") if isinstance(value, dict) else None
+        return choices.get(name) if isinstance(name, str) else None
+    plain = sections(annotation)
+    return plain[0] if plain else None
+
+
+def item_annotation(annotation: Any) -> Any:
+    """What the items of a list must be, or None where no list is allowed."""
+    for member in members(annotation):
+        if get_origin(member.type) is list:
+            return get_args(member.type)[0]
+    return None
+
+
+def child_annotation(annotation: Any, value: Any, piece: str | int) -> Any:
+    """The annotation one step down, or None where the schema has nothing there."""
+    if isinstance(piece, int):
+        return item_annotation(annotation)
+    section = chosen(annotation, value)
+    if section is None or piece not in section.model_fields:
+        return None
+    return annotation_of(section.model_fields[piece])
+
+
+def child_value(value: Any, piece: str | int) -> Any:
+    """The plain value one step down, or None."""
+    if isinstance(piece, int):
+        return value[piece] if isinstance(value, list) and 0 <= piece < len(value) else None
+    return value.get(piece) if isinstance(value, dict) else None
+
+
+def annotation_at(path: KeyPath, data: Any) -> Any:
+    """The annotation at a path of a config, given the plain config (its ``type`` values choose the variants)."""
+    annotation: Any = Config
+    for piece in path:
+        annotation = child_annotation(annotation, data, piece)
+        if annotation is None:
+            return None
+        data = child_value(data, piece)
+    return annotation
+
+
+def field_at(path: KeyPath, data: Any) -> FieldInfo | None:
+    """The field that the last key of a path names."""
+    if not path or isinstance(path[-1], int):
+        return None
+    parent: Any = Config
+    for piece in path[:-1]:
+        parent = child_annotation(parent, data, piece)
+        if parent is None:
+            return None
+        data = child_value(data, piece)
+    section = chosen(parent, data)
+    return section.model_fields.get(path[-1]) if section is not None else None
+
+
+def default_at(path: KeyPath, data: Any) -> Any:
+    """The plain default of the field at a path (None where there is none)."""
+    field = field_at(path, data)
+    if field is None or field.is_required():
+        return None
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Section):
+        return {"type": name} if (name := type_name(type(default))) is not None else {}
+    return default
+
+
+def homes_of(key: str) -> list[tuple[str, str | None]]:
+    """Where a key belongs: ``("training", None)``, or ``("optimizer", "sgd")`` for the knob of a variant."""
+    return _all_homes().get(key, [])
+
+
+@cache
+def _all_homes() -> dict[str, list[tuple[str, str | None]]]:
+    homes: dict[str, list[tuple[str, str | None]]] = {name: [("", None)] for name in Config.model_fields}
+    for name, field in Config.model_fields.items():
+        for key, where, variant in _homes(name, annotation_of(field), depth=0):
+            homes.setdefault(key, []).append((where, variant))
+    return homes
+
+
+def _homes(where: str, annotation: Any, depth: int) -> Iterator[tuple[str, str, str | None]]:
+    item = item_annotation(annotation)
+    if item is not None and sections(item):
+        where, annotation = f"{where}[...]", item
+    for section in sections(annotation):
+        for name, field in section.model_fields.items():
+            if name != "type":
+                yield name, where, type_name(section)
+            if depth < 2:
+                yield from _homes(f"{where}.{name}", annotation_of(field), depth + 1)
+
+
+# --- the expected value in words ---------------------------------------------------------------------------------
+
+_DURATIONS = {
+    check_duration: "a number of epochs or steps (5, 5ep, 500st)",
+    check_interval: "a number of epochs, steps or minutes (1, 1ep, 200st, 10min)",
+}
+_PATTERNS = {
+    NAME_PATTERN: "a name of 1 to 64 letters, digits, `.`, `_`, `-`, not starting with `.` or `-`",
+    r"^cuda:\d{1,3}$": "cuda:N",
+}
+_WORDS = {2: "two", 3: "three", 4: "four"}
+
+
+def expected(annotation: Any) -> str:
+    """``a number above 0``, ``one of min, max``, ``a list of two numbers``: what a value must be."""
+    choices = variants(annotation)
+    if choices:
+        return f"one of {', '.join(choices)}"
+    phrases: list[str] = []
+    names: list[str] = []
+    for member in members(annotation):
+        if get_origin(member.type) is Literal:
+            names += [_shown(value) for value in get_args(member.type)]
+        elif (pattern := _pattern(member)) in _PATTERNS and names:
+            names.append(_PATTERNS[str(pattern)])
+        elif member.type is not NoneType:
+            phrase = _phrase(member)
+            if phrase not in phrases:
+                phrases.append(phrase)
+    if len(names) > 1:
+        phrases.insert(0, f"one of {', '.join(names)}")
+    elif names:
+        phrases.insert(0, names[0])
+    return " or ".join(phrases)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _pattern(member: Member) -> str | None:
+    return next((p for item in member.metadata if (p := getattr(item, "pattern", None))), None)
+
+
+def _phrase(member: Member) -> str:
+    for item in member.metadata:
+        if isinstance(item, AfterValidator) and item.func in _DURATIONS:
+            return _DURATIONS[item.func]
+    if get_origin(member.type) is list:
+        return _list_phrase(member)
+    if member.type is bool:
+        return "true or false"
+    if member.type is int:
+        return "a whole number" + _range(member.metadata)
+    if member.type is float:
+        return "a number" + _range(member.metadata)
+    if member.type is str:
+        pattern = _pattern(member)
+        if pattern is not None:
+            return _PATTERNS.get(pattern, f"text like {pattern}")
+        if any(isinstance(item, MaxLen) and item.max_length == 1 for item in member.metadata):
+            return "one character"
+        return "text that is not empty" if any(isinstance(item, MinLen) for item in member.metadata) else "text"
+    return "a mapping" if isinstance(member.type, type) and issubclass(member.type, Section) else str(member.type)
+
+
+def _list_phrase(member: Member) -> str:
+    item = get_args(member.type)[0]
+    low = next((part.min_length for part in member.metadata if isinstance(part, MinLen)), 0)
+    high = next((part.max_length for part in member.metadata if isinstance(part, MaxLen)), None)
+    one = "mapping" if sections(item) else expected(item)
+    for article in ("a ", "one "):
+        one = one.removeprefix(article)
+    many = (
+        one.replace("whole number", "whole numbers", 1)
+        if one.startswith("whole")
+        else (
+            one.replace("number", "numbers", 1) if one.startswith("number") else "texts" if one == "text" else f"{one}s"
+        )
+    )
+    if low and low == high:
+        return f"a list of {_WORDS.get(low, low)} {many}"
+    return f"a list of {many}" if not low else f"a list of at least {low} {one}"
+
+
+def _range(metadata: tuple[Any, ...]) -> str:
+    low: tuple[float, str] | None = None
+    high: tuple[float, str] | None = None
+    for item in metadata:
+        if isinstance(item, Ge):
+            low = (item.ge, "at least")  # type: ignore[assignment]
+        elif isinstance(item, Gt):
+            low = (item.gt, "above")  # type: ignore[assignment]
+        elif isinstance(item, Le):
+            high = (item.le, "at most")  # type: ignore[assignment]
+        elif isinstance(item, Lt):
+            high = (item.lt, "below")  # type: ignore[assignment]
+    if low is not None and high is not None and low[1] == "at least" and high[1] == "at most":
+        return f" from {_number(low[0])} to {_number(high[0])}"
+    parts = (
+        [f"{word} {_number(bound)}" for bound, word in (low, high) if bound is not None]
+        if low and high
+        else [f"{side[1]} {_number(side[0])}" for side in (low, high) if side is not None]
+    )
+    if not parts:
+        return ""
+    return (" of " if parts[0].startswith("at") else " ") + " and ".join(parts)
+
+
+def _number(value: float) -> str:
+    return "2^63" if value == 2**63 else f"{value:g}"

@@ -1,0 +1,102 @@
+"""The schema as JSON Schema, for editors: completion, hover texts and marks while a config is typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainkit.config.help.introspect import annotation_of, sections, type_name
+from trainkit.config.schema import Config
+from trainkit.config.schema.base import Section
+
+_EXTENDS = {
+    "type": "string",
+    "minLength": 1,
+    "description": "Another config, relative to this file, that this one completes and changes.",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 7) of a config file: descriptions, ranges, choices with their short forms."""
+    schema = _tidy(Config.model_json_schema(by_alias=False))
+    definitions: dict[str, Any] = schema.pop("$defs")
+    _fill_defaults(Config, schema)
+    for section in _all_sections(Config, {}).values():
+        if section is not Config:
+            _fill_defaults(section, definitions[section.__name__])
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "trainkit config",
+        **{key: value for key, value in schema.items() if key != "properties"},
+        "properties": {"extends": _EXTENDS, **schema["properties"]},
+        # a file that extends another one may leave out what that one has
+        "if": {"required": ["extends"]},
+        "then": True,
+        "else": {"required": schema["required"]},
+        "required": [],
+        "$defs": definitions,
+    }
+
+
+def _all_sections(section: type[Section], found: dict[str, type[Section]]) -> dict[str, type[Section]]:
+    if section.__name__ not in found:
+        found[section.__name__] = section
+        for field in section.model_fields.values():
+            _sections_in(annotation_of(field), found)
+    return found
+
+
+def _sections_in(annotation: Any, found: dict[str, type[Section]]) -> None:
+    from trainkit.config.help.introspect import item_annotation
+
+    item = item_annotation(annotation)
+    if item is not None:
+        _sections_in(item, found)
+    for section in sections(annotation):
+        _all_sections(section, found)
+
+
+def _fill_defaults(section: type[Section], schema: dict[str, Any]) -> None:
+    """Defaults that are made by a factory are not in pydantic's output."""
+    for name, field in section.model_fields.items():
+        entry = schema["properties"][name]
+        if "$ref" in entry:
+            entry = schema["properties"][name] = {"allOf": [{"$ref": entry["$ref"]}]}
+        if field.description:
+            entry["description"] = field.description
+        if field.default_factory is not None:
+            default = field.get_default(call_default_factory=True)
+            entry["default"] = (type_name(type(default)) or {}) if isinstance(default, Section) else default
+
+
+def _tidy(node: Any) -> Any:
+    """Without pydantic's titles and discriminators; short forms beside the mappings; nothing beside a ``$ref``."""
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    tidied: dict[str, Any] = {}
+    for key, value in node.items():
+        if key == "properties" or key == "$defs":
+            tidied[key] = {name: _tidy(item) for name, item in value.items()}
+        elif key == "title" or (key == "default" and value is None):
+            continue
+        elif key != "discriminator":
+            tidied[key] = _tidy(value)
+    if "discriminator" in node:
+        tidied["anyOf"] = [_short_forms(node["discriminator"]["mapping"]), *tidied.pop("oneOf")]
+    if "$ref" in tidied and len(tidied) > 1:
+        tidied = {"allOf": [{"$ref": tidied.pop("$ref")}], **tidied}
+    if "$ref" not in tidied and tidied.get("description"):
+        tidied["description"] = " ".join(tidied["description"].split())
+    return tidied
+
+
+def _short_forms(mapping: dict[str, str]) -> dict[str, Any]:
+    """The bare names of a choice: those of variants that need nothing but their ``type``."""
+    by_name = _all_sections(Config, {})
+    names = []
+    for name, reference in mapping.items():
+        fields = by_name[reference.rsplit("/", 1)[1]].model_fields
+        if not any(field.is_required() for key, field in fields.items() if key != "type"):
+            names.append(name)
+    return {"type": "string", "enum": names}

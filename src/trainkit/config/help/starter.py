@@ -1,0 +1,88 @@
+"""The config that ``trainkit config init`` writes: it trains as it is, and says what else there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainkit.config.help import shipped
+from trainkit.config.loading import safe_name
+from trainkit.errors import UserError
+from trainkit.system.durable import write_text
+from trainkit.wording import closest
+
+STARTER = """\
+# A starter: scikit-learn's 8 x 8 digits with a small network. Nothing to download.
+#
+#   trainkit check {path}       everything that can be known before training
+#   trainkit train {path}
+#   trainkit config list        configs for other data and models
+
+name: {name}                    # of run folders and checkpoints
+seed: 0                         # weights, data order, augmentation, dropout and splits follow from it
+device: auto                    # cuda where there is one, then mps, then cpu
+
+dataset:                        # digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, kmnist,
+  type: digits                  # cifar10, cifar100, image_folder (your pictures), csv (your table), synthetic
+  val_fraction: 0.1             # held out to choose the best checkpoint
+  test_fraction: 0.2            # held out for `trainkit eval`
+
+transforms:                     # in order; random ones act on training data only
+  - {{type: random_crop, padding: 1}}
+  - normalize                   # (x - mean) / std, of the training split
+
+model:                          # mlp, cnn, or sequential (torch.nn layers one by one); sizes come from the data
+  type: mlp
+  hidden_sizes: [64, 64]
+  activation: relu              # relu, leaky_relu, gelu, silu, tanh, sigmoid, elu
+  dropout: 0.1
+
+loss: cross_entropy             # nll, bce, bce_with_logits; mse, l1, smooth_l1, huber for values
+optimizer:                      # sgd, adam, adamw, rmsprop, adagrad, lbfgs, with PyTorch's own argument names
+  type: adamw
+  lr: 0.003
+scheduler: one_cycle            # constant, step, multi_step, exponential, cosine, reduce_on_plateau
+
+training:
+  epochs: 20
+  batch_size: 64
+  # early_stopping: {{patience: 5}}
+  # clip_grad_norm: 1.0
+
+checkpoint:
+  monitor: val_accuracy         # which checkpoint is the best
+  keep_last: 2
+
+export: {{torchscript: true}}
+"""
+
+
+def write_starter(path: Path | None, *, source: str | None = None) -> Path:
+    """Write the starter, or a copy of the shipped config named ``source``, and return its path.
+
+    Raises:
+        UserError: no such shipped config, the file is there already, or its folder is not.
+    """
+    original = None
+    if source is not None:
+        original = shipped.find(source)
+        if original is None:
+            names = [config.name for config in shipped.shipped()]
+            near = closest(source, names)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}"
+            raise UserError(f"--from: no shipped config has this name, got {source!r}; {hint}")
+    path = path or Path(f"{original.name if original else 'config'}.yaml")
+    if path.is_dir():
+        path = path / f"{original.name if original else 'config'}.yaml"
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path}: there is a file of this name, which is left as it is; give another name")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    if original is None:
+        text = f"{shipped.SCHEMA_LINE}{shipped.SCHEMA_NAME}\n" + STARTER.format(name=safe_name(path.stem), path=path)
+    else:
+        text = original.path.read_text(encoding="utf-8").replace(f"configs/{original.path.name}", str(path))
+    here = path.parent.resolve() == shipped.folder()
+    schema = shipped.SCHEMA_NAME if here else (shipped.folder() / shipped.SCHEMA_NAME).as_posix()
+    text = text.replace(f"{shipped.SCHEMA_LINE}{shipped.SCHEMA_NAME}", f"{shipped.SCHEMA_LINE}{schema}")
+    write_text(path, text, overwrite=False)
+    return path

@@ -1,0 +1,188 @@
+"""Rules of ``dataset:`` and ``transforms:``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainkit.config.help.messages import shown
+from trainkit.config.rules.review import Review
+from trainkit.config.schema import data, transforms
+
+_IMAGE_ONLY = (
+    transforms.Resize,
+    transforms.CenterCrop,
+    transforms.Grayscale,
+    transforms.Normalize,
+    transforms.RandomCrop,
+    transforms.RandomHorizontalFlip,
+    transforms.RandomVerticalFlip,
+    transforms.RandomRotation,
+    transforms.RandomAffine,
+    transforms.ColorJitter,
+    transforms.RandomErasing,
+)
+_FRONT = (transforms.Resize, transforms.CenterCrop, transforms.Grayscale)
+_ANY_VALUES = (  # work on normalised pixels as well
+    transforms.RandomCrop,
+    transforms.RandomHorizontalFlip,
+    transforms.RandomVerticalFlip,
+    transforms.RandomErasing,
+)
+
+
+def check(review: Review) -> None:
+    if isinstance(review.config.dataset, data.Csv):
+        _csv(review, review.config.dataset)
+    _order(review)
+    _images(review)
+    for index, step in enumerate(review.config.transforms):
+        _bounds(review, f"transforms[{index}]", step)
+
+
+def _csv(review: Review, spec: data.Csv) -> None:
+    if spec.features is not None:
+        if spec.target in spec.features:
+            index = spec.features.index(spec.target)
+            review.add(
+                f"dataset.features[{index}]",
+                f"the column to predict cannot be a feature, got {spec.target!r} with {{0}}; remove it here",
+                "dataset.target",
+            )
+        for index, name in enumerate(spec.features):
+            if name in spec.features[:index]:
+                review.add(f"dataset.features[{index}]", f"the column is named twice, got {name!r}; keep one")
+    for index, name in enumerate(spec.categorical):
+        key = f"dataset.categorical[{index}]"
+        if name == spec.target:
+            review.add(
+                key,
+                f"the target is no feature: its classes need no encoding, got {name!r} with {{0}}; remove it here",
+                "dataset.target",
+            )
+        elif spec.features is not None and name not in spec.features:
+            review.add(
+                key, f"not one of the features, got {name!r} with {{0}}; add it there, or remove it", "dataset.features"
+            )
+
+
+def _order(review: Review) -> None:
+    """What the data takes, and what must come before what."""
+    normalize: int | None = None
+    first_random: int | None = None
+    for index, step in enumerate(review.config.transforms):
+        key = f"transforms[{index}]"
+        name = step.type
+        if review.dataset.kind == "table" and isinstance(step, _IMAGE_ONLY):
+            hint = "use standardize" if name == "normalize" else "remove it"
+            review.add(f"{key}.type", f"{name} works on images, and {{0}} is a table; {hint}", "dataset.type")
+            continue
+        if review.dataset.kind == "image" and isinstance(step, transforms.Standardize):
+            review.add(f"{key}.type", "standardize works on tables, and {0} has images; use normalize", "dataset.type")
+            continue
+        if normalize is not None and isinstance(step, transforms.Normalize | transforms.Standardize):
+            review.add(f"{key}.type", f"{name} comes twice, first in {{0}}; keep one", f"transforms[{normalize}].type")
+        elif normalize is not None and not isinstance(step, _ANY_VALUES):
+            review.add(
+                f"{key}.type",
+                f"{name} works on pixel values in [0, 1], and {{0}} has changed them; move normalize below",
+                f"transforms[{normalize}].type",
+            )
+        elif first_random is not None and isinstance(step, _FRONT):
+            review.add(
+                f"{key}.type",
+                f"{name} is done once and kept, before anything random, and {{0}} stands above; move {name} up",
+                f"transforms[{first_random}].type",
+            )
+        if isinstance(step, transforms.Normalize | transforms.Standardize):
+            normalize = index if normalize is None else normalize
+        elif not isinstance(step, _FRONT) and first_random is None:
+            first_random = index
+
+
+def _images(review: Review) -> None:
+    """Channels and sizes, followed through the transforms as far as they are known."""
+    if review.dataset.kind != "image":
+        return
+    channels, height, width = review.dataset.image_shape
+    channels_from = "dataset.type"
+    for index, step in enumerate(review.config.transforms):
+        key = f"transforms[{index}]"
+        if isinstance(step, transforms.Grayscale):
+            channels, channels_from = step.num_output_channels, f"{key}.num_output_channels"
+        elif isinstance(step, transforms.Normalize):
+            _normalize(review, key, step, channels, channels_from)
+        elif isinstance(step, transforms.Resize):
+            if isinstance(step.size, list):
+                height, width = step.size
+            elif height is not None and height == width:
+                height = width = step.size
+            else:
+                height = width = None
+        elif isinstance(step, transforms.CenterCrop):
+            height, width = step.size if isinstance(step.size, list) else (step.size, step.size)
+        elif isinstance(step, transforms.RandomCrop):
+            height, width = _random_crop(review, key, step, height, width)
+
+
+def _normalize(review: Review, key: str, step: transforms.Normalize, channels: int | None, channels_from: str) -> None:
+    counts = {name: len(value) for name in ("mean", "std") if isinstance(value := getattr(step, name), list)}
+    if len(counts) == 2 and counts["mean"] != counts["std"]:
+        review.add(
+            f"{key}.std",
+            f"expected as many values as the mean, got {counts['std']} with {{0}}; one a channel in both",
+            f"{key}.mean",
+        )
+        return
+    for name, count in counts.items():
+        if channels is not None and count != channels:
+            review.add(
+                f"{key}.{name}",
+                f"expected {channels} value{'s' * (channels != 1)}, one a channel, got {count} with {{0}}; "
+                "auto takes them from the training split",
+                channels_from,
+            )
+            return
+
+
+def _random_crop(
+    review: Review, key: str, step: transforms.RandomCrop, height: int | None, width: int | None
+) -> tuple[int | None, int | None]:
+    if step.size is None and step.padding == 0:
+        review.add(
+            f"{key}.padding", "a crop of the image's own size needs padding to move in, got 0; set size or padding"
+        )
+    size = step.size if step.size is not None else None
+    target = (height, width) if size is None else (size[0], size[1]) if isinstance(size, list) else (size, size)
+    if height is None or width is None:
+        return target
+    if step.padding_mode == "reflect" and step.padding >= min(height, width):
+        review.add(
+            f"{key}.padding",
+            f"reflection needs padding below the image's {height} x {width}, got {step.padding} with {{0}}; lower it",
+            f"{key}.padding_mode",
+        )
+    for wanted, have in zip(target, (height, width), strict=True):
+        if wanted is not None and wanted > have + 2 * step.padding:
+            review.add(
+                f"{key}.size",
+                f"the crop is larger than the padded image of {height + 2 * step.padding} x "
+                f"{width + 2 * step.padding}, got {shown(step.size)} with {{0}}; lower it, or pad more",
+                f"{key}.padding",
+            )
+            break
+    return target
+
+
+def _bounds(review: Review, key: str, step: Any) -> None:
+    """[low, high] pairs are in order and in their range."""
+    for name in ("degrees", "scale", "shear", "ratio"):
+        value = getattr(step, name, None)
+        if isinstance(value, list):
+            if value[0] > value[1]:
+                review.add(f"{key}.{name}", f"expected [low, high], got {shown(value)}; swap the two")
+            elif name in ("scale", "ratio") and value[0] <= 0:
+                review.add(f"{key}.{name}", f"expected numbers above 0, got {shown(value)}; raise the lower one")
+    if isinstance(step, transforms.RandomErasing) and step.scale[1] > 1:
+        review.add(
+            f"{key}.scale", f"expected shares of the area, at most 1, got {shown(step.scale)}; lower the upper one"
+        )

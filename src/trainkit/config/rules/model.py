@@ -1,0 +1,229 @@
+"""Rules between ``dataset:``, ``model:`` and ``loss:``: the loss fits the task, the output fits the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainkit.config.help.messages import shown
+from trainkit.config.rules.review import Review
+from trainkit.config.schema import model as schema
+from trainkit.config.schema import optimization as opt
+
+_CLASSIFICATION = ("cross_entropy", "nll", "bce", "bce_with_logits")
+_WANTS = {  # loss: the output activation that it needs
+    "cross_entropy": "none",
+    "bce_with_logits": "none",
+    "nll": "log_softmax",
+    "bce": "sigmoid",
+}
+_WHY = {
+    "cross_entropy": "cross_entropy applies log_softmax itself",
+    "bce_with_logits": "bce_with_logits applies the sigmoid itself",
+    "nll": "nll takes log-probabilities",
+    "bce": "bce takes a probability",
+}
+_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+_KEEPS_SHAPE = (
+    "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Dropout", "Softmax", "LogSoftmax",
+)  # fmt: skip
+_ON_IMAGES = ("Conv2d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Dropout2d")
+
+
+def check(review: Review) -> None:
+    if _loss_fits_task(review):
+        _loss_fits_classes(review)
+        _output_fits_loss(review)
+    _batch_norm(review)
+    _tables(review)
+
+
+def _loss_name(review: Review) -> str | None:
+    """The loss that is meant; None where only the data can say."""
+    name = review.config.loss.type
+    if name != "auto":
+        return name
+    return {"classification": "cross_entropy", "regression": "mse", None: None}[review.dataset.task]
+
+
+def _loss_fits_task(review: Review) -> bool:
+    name, task = review.config.loss.type, review.dataset.task
+    dataset = "dataset.task" if review.config.dataset.type == "csv" else "dataset.type"
+    if review.config.dataset.type == "synthetic":
+        dataset = "dataset.problem.type"
+    if task == "regression" and name in _CLASSIFICATION:
+        review.add(
+            "loss.type",
+            f"{name} is for classes, and {{0}} has values to predict; use mse, l1, smooth_l1 or huber",
+            dataset,
+        )
+        return False
+    if task == "classification" and name != "auto" and name not in _CLASSIFICATION:
+        use = "cross_entropy, or bce_with_logits" if review.dataset.num_classes == 2 else "cross_entropy"
+        review.add("loss.type", f"{name} is for values to predict, and {{0}} has classes; use {use}", dataset)
+        return False
+    return True
+
+
+def _loss_fits_classes(review: Review) -> None:
+    loss, classes = review.config.loss, review.dataset.num_classes
+    if classes is None:
+        return
+    dataset = _classes_key(review)
+    if isinstance(loss, opt.Bce | opt.BceWithLogits) and classes != 2:
+        review.add(
+            "loss.type",
+            f"{loss.type} is for two classes, and {{0}} has {classes}; use cross_entropy",
+            dataset,
+        )
+    if isinstance(loss, opt.CrossEntropy | opt.Nll) and isinstance(loss.weight, list) and len(loss.weight) != classes:
+        review.add(
+            "loss.weight",
+            f"expected one weight for each of the {classes} classes, got {len(loss.weight)} with {{0}}; "
+            "or weight: balanced",
+            dataset,
+        )
+
+
+def _classes_key(review: Review) -> str:
+    problem = getattr(review.config.dataset, "problem", None)
+    if problem is None:
+        return "dataset.type"
+    return "dataset.problem.num_classes" if hasattr(problem, "num_classes") else "dataset.problem.type"
+
+
+def _output_of(model: Any) -> tuple[str, str, str]:
+    """The activation of the output, the key that says so, and how the config writes it."""
+    if not isinstance(model, schema.Sequential):
+        return model.output, "model.output", f"output: {model.output}"
+    for index in range(len(model.layers) - 1, -1, -1):
+        name = model.layers[index].type
+        if name in _ACTIVATIONS:
+            return _ACTIVATIONS[name], f"model.layers[{index}].type", name
+        if name not in ("Dropout", "Flatten"):
+            break
+    return "none", f"model.layers[{len(model.layers) - 1}].type", model.layers[-1].type
+
+
+def _output_fits_loss(review: Review) -> None:
+    loss = _loss_name(review)
+    if loss is None:
+        return
+    output, key, written = _output_of(review.config.model)
+    if loss not in _WANTS:
+        if output in ("softmax", "log_softmax"):
+            review.add(key, f"{output} makes class scores, and {{0}} compares values; remove it", "loss.type")
+        return
+    wanted = _WANTS[loss]
+    if output == wanted:
+        return
+    sequential = isinstance(review.config.model, schema.Sequential)
+    layer = {"log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}.get(wanted, "")
+    raw = {"nll": "cross_entropy", "bce": "bce_with_logits"}.get(loss)
+    if wanted == "none":
+        fix = "remove the layer" if sequential else "set output: none"
+        other = {"log_softmax": "nll", "sigmoid": "bce"}.get(output)
+        fix += f", or use loss: {other}" if other and not (other == "bce" and review.dataset.num_classes != 2) else ""
+        review.add(key, f"{_WHY[loss]}: got {written} before {{0}}; {fix}", "loss.type")
+        return
+    fix = f"add a {layer} layer at the end" if sequential else f"set output: {wanted}"
+    if output != "none":
+        fix = f"make it {layer}" if sequential else fix
+    review.add(key, f"{_WHY[loss]}: got {written} before {{0}}; {fix}, or use loss: {raw}", "loss.type")
+
+
+def _batch_norm(review: Review) -> None:
+    model, training = review.config.model, review.config.training
+    keys = []
+    if isinstance(model, schema.Mlp) and model.norm == "batch" and model.hidden_sizes:
+        keys.append("model.norm")
+    if isinstance(model, schema.Sequential):
+        keys += [f"model.layers[{i}].type" for i, layer in enumerate(model.layers) if layer.type == "BatchNorm1d"]
+    if not keys:
+        return
+    other = "norm: layer" if keys[0] == "model.norm" else "LayerNorm"
+    if -(-training.batch_size // training.accumulation_steps) == 1:
+        others = ["training.batch_size"] + ["training.accumulation_steps"] * (training.accumulation_steps > 1)
+        see = " and ".join(f"{{{i}}}" for i in range(len(others)))
+        message = f"batch norm needs two samples or more at a time, got one with {see}; raise it, or use {other}"
+        review.add(keys[0], message, *others)
+        return
+    count = review.dataset.num_train
+    if count is not None and count % training.batch_size == 1 and not training.drop_last:
+        review.add(
+            keys[0],
+            f"batch norm needs two samples or more at a time, and the last batch of an epoch would have one: "
+            f"the training split has {count} samples, with {{0}}; set drop_last: true, or another batch size",
+            "training.batch_size",
+        )
+
+
+def _tables(review: Review) -> None:
+    """Layers that need images, and the number of features followed through the linear layers of a table's model."""
+    model, facts = review.config.model, review.dataset
+    if facts.kind == "table" and isinstance(model, schema.Cnn):
+        review.add("model.type", "cnn works on images, and {0} is a table; use mlp or sequential", "dataset.type")
+    if not isinstance(model, schema.Sequential):
+        return
+    if facts.kind == "table":
+        for index, layer in enumerate(model.layers):
+            if layer.type in _ON_IMAGES:
+                key = f"model.layers[{index}].type"
+                review.add(key, f"{layer.type} works on images, and {{0}} is a table; remove it", "dataset.type")
+                return
+        _features(review, model.layers)
+    _last_linear(review, model.layers)
+
+
+_TAKES = {"Linear": "in_features", "BatchNorm1d": "num_features", "LayerNorm": "normalized_shape"}
+
+
+def _features(review: Review, layers: list[Any]) -> None:
+    known = review.dataset.num_features
+    known_from = "dataset.type"
+    for index, layer in enumerate(layers):
+        key = f"model.layers[{index}]"
+        name = _TAKES.get(layer.type)
+        if name is not None:
+            given = getattr(layer, name)
+            if given is not None and known is not None and given != known:
+                review.add(
+                    f"{key}.{name}",
+                    f"the layer gets {known} features, got {given} with {{0}}; leave {name} out, it is inferred",
+                    known_from,
+                )
+                return
+        if layer.type == "Linear":
+            known, known_from = layer.out_features, f"{key}.out_features"
+            if known is None:
+                return
+
+
+def _last_linear(review: Review, layers: list[Any]) -> None:
+    """What the last linear layer gives, where data and loss say what is needed."""
+    loss, facts = _loss_name(review), review.dataset
+    index = len(layers) - 1
+    while index >= 0 and layers[index].type in _KEEPS_SHAPE:
+        index -= 1
+    if loss is None or index < 0 or layers[index].type != "Linear" or layers[index].out_features is None:
+        return
+    others = ["loss.type"]
+    if loss in ("bce", "bce_with_logits"):
+        needed: int | None = 1
+        why = "{0} takes one output"
+    elif loss in _CLASSIFICATION:
+        needed, why = facts.num_classes, f"{{0}} has {facts.num_classes} classes"
+        others = [_classes_key(review)]
+    else:
+        needed, why = (
+            facts.num_targets,
+            f"{{0}} has {facts.num_targets} value{'s' * (facts.num_targets != 1)} to predict",
+        )
+        others = [_targets_key(review)]
+    given = layers[index].out_features
+    if needed is not None and given != needed:
+        key = f"model.layers[{index}].out_features"
+        review.add(key, f"{why}, got {shown(given)}; set {needed}, or leave it out: it is inferred", *others)
+
+
+def _targets_key(review: Review) -> str:
+    return "dataset.problem.num_targets" if review.config.dataset.type == "synthetic" else "dataset.type"

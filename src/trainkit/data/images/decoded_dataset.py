@@ -1,0 +1,122 @@
+"""What was decoded takes the place of the files: a data set without what could not be read, and what to say of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.data.dataset import Dataset, Part, Split
+from trainkit.data.images.decode import printable
+from trainkit.data.images.layout import Shape, to_nchw
+from trainkit.errors import DataError
+
+
+@dataclass
+class Job:
+    """A part that has to become an array: where it is, and what came out."""
+
+    name: str
+    part: Part
+    shape: Shape
+    channels: int
+    description: dict[str, Any]
+    label: str
+    arrays: dict[str, NDArray[Any]] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.part) * int(np.prod(self.shape, dtype=object))
+
+
+def assemble(dataset: Dataset, jobs: Sequence[Job], notes: list[str]) -> Dataset:
+    """The data set with the arrays in place of the files, without what could not be read."""
+    built = [job for job in jobs if job.arrays is not None]
+    _check_bad_files(dataset, built)
+    parts, splits = dict(dataset.parts), dict(dataset.splits)
+    fingerprint = {**dataset.fingerprint, "parts": dict(dataset.fingerprint["parts"])}
+    for job in built:
+        assert job.arrays is not None
+        parts[job.name] = Part(to_nchw(job.arrays["inputs"], job.shape), job.part.targets)
+        if not job.part.is_files:
+            continue
+        bad = np.array([index for index, _ in job.info["bad"]], dtype=np.int64)
+        contents = hashlib.sha256(job.arrays["hashes"].tobytes()).hexdigest()[:32]
+        fingerprint["parts"][job.name] = {**fingerprint["parts"][job.name], "contents": contents, "skipped": len(bad)}
+        if len(bad):
+            notes.append(_describe_bad(job))
+            for name, split in splits.items():
+                if split.part == job.name:
+                    splits[name] = Split(split.part, np.setdiff1d(split.indices, bad, assume_unique=True))
+    changed = replace(dataset, parts=parts, splits=splits, fingerprint=fingerprint)
+    _check_still_filled(changed)
+    notes += _describe_shared(dataset, built, splits)
+    return replace(changed, notes=(*dataset.notes, *notes))
+
+
+def _check_bad_files(dataset: Dataset, jobs: Sequence[Job]) -> None:
+    bad = [(_path(job, index), reason) for job in jobs for index, reason in job.info.get("bad", [])]
+    if len(bad) <= dataset.max_bad_files:
+        return
+    total = sum(len(job.part) for job in jobs)
+    lines = [f"{path}: {reason}" for path, reason in bad[:10]]
+    if len(bad) > 10:
+        lines.append(f"and {len(bad) - 10} more")
+    lines.append(
+        f"{len(bad)} of {total} images cannot be read; repair or remove them, or skip them with "
+        f"dataset.max_bad_files: {len(bad)} (now {dataset.max_bad_files})"
+    )
+    raise DataError("\n".join(lines))
+
+
+def _path(job: Job, index: int) -> str:
+    assert isinstance(job.part.inputs, tuple)
+    return printable(job.part.inputs[index])
+
+
+def _describe_bad(job: Job) -> str:
+    bad = job.info["bad"]
+    shown = "; ".join(f"{_path(job, index)}: {reason}" for index, reason in bad[:3])
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    return f"skipped {len(bad)} unreadable images of part {job.name!r} ({shown}{more})"
+
+
+def _check_still_filled(dataset: Dataset) -> None:
+    for name, split in dataset.splits.items():
+        if not len(split):
+            raise DataError(f"no image of the {name} split can be read")
+    lost = np.setdiff1d(np.arange(dataset.num_classes), dataset.split_targets("train"))
+    if len(lost):
+        names = ", ".join(repr(dataset.class_names[label]) for label in lost[:10])
+        raise DataError(f"no training image of {len(lost)} classes can be read: {names}")
+
+
+def _describe_shared(dataset: Dataset, jobs: Sequence[Job], splits: dict[str, Split]) -> list[str]:
+    """The same file contents in the training split and in another: scores on it would be too good."""
+    by_part = {job.name: job for job in jobs if job.part.is_files}
+    hashes = {}
+    for name, split in splits.items():
+        if split.part in by_part:
+            job = by_part[split.part]
+            assert job.arrays is not None
+            hashes[name] = job.arrays["hashes"][split.indices]
+    notes = []
+    for name in ("val", "test"):
+        if name not in hashes or "train" not in hashes:
+            continue
+        shared = np.flatnonzero(np.isin(hashes[name], hashes["train"]))
+        if not len(shared):
+            continue
+        pairs = []
+        for row in shared[:3]:
+            twin = np.flatnonzero(hashes["train"] == hashes[name][row])[0]
+            first = _path(by_part[splits["train"].part], int(splits["train"].indices[twin]))
+            pairs.append(f"{first} = {_path(by_part[splits[name].part], int(splits[name].indices[row]))}")
+        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+        notes.append(f"{len(shared)} images of {name} are in train too, byte for byte: {'; '.join(pairs)}{more}")
+    return notes

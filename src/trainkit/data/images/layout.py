@@ -1,0 +1,86 @@
+"""How images lie in memory: shapes are (N, C, H, W) everywhere, and the bytes of colour images are N, H, W, C.
+
+That is how decoders write them and how convolutions read them fastest (torch's ``channels_last``), so that no step
+between has to move the colours of a pixel apart and together again. Grey images are the same bytes either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]
+
+
+def stored_shape(shape: Shape) -> Shape:
+    """How an image of (C, H, W) is stored: (H, W, C) in colour, (1, H, W) in grey."""
+    channels, height, width = shape
+    return (height, width, channels) if channels > 1 else shape
+
+
+def to_storage(images: NDArray[Any]) -> NDArray[Any]:
+    """The (N, H, W, C) view of colour images (N, C, H, W); grey ones as they are."""
+    return images.transpose(0, 2, 3, 1) if images.shape[1] > 1 else images
+
+
+def to_nchw(stored: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """The (N, C, H, W) view of images of ``shape`` (C, H, W) that are stored by ``stored_shape``."""
+    return stored.transpose(0, 3, 1, 2) if shape[0] > 1 else stored
+
+
+def stack_images(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Images (C, H, W) of one shape as one array (N, C, H, W), stored by ``stored_shape``."""
+    channels, height, width = images[0].shape
+    shape = (channels, height, width)
+    stored = np.empty((len(images), *stored_shape(shape)), dtype=images[0].dtype)
+    stacked = to_nchw(stored, shape)
+    for row, image in enumerate(images):
+        stacked[row] = image
+    return stacked
+
+
+def is_nhwc(images: torch.Tensor) -> bool:
+    """Whether these are colour images (N, C, H, W) whose memory is N, H, W, C without a gap."""
+    return (
+        images.dim() == 4
+        and images.shape[1] > 1
+        and not images.is_contiguous()
+        and images.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def compact(images: torch.Tensor) -> torch.Tensor:
+    """The images (N, C, H, W) without gaps, in the layout that they have."""
+    innermost = images.dim() == 4 and images.shape[1] > 1 and images.stride(1) == 1 < images.stride(3)
+    return images.contiguous(memory_format=torch.channels_last if innermost else torch.contiguous_format)
+
+
+def memory_view(images: torch.Tensor) -> torch.Tensor:
+    """(N, H, W, C) of images for which ``is_nhwc`` holds, everything else as it is: contiguous where that was."""
+    return images.permute(0, 2, 3, 1) if is_nhwc(images) else images
+
+
+def view_like(rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """``rows``, made from ``memory_view(images)``, with the axes of ``images``."""
+    return rows.permute(0, 3, 1, 2) if is_nhwc(images) else rows
+
+
+def empty_rows(num_rows: int, shape: Shape, *, channels_last: bool) -> torch.Tensor:
+    """Memory for float32 images (num_rows, *shape) in either layout."""
+    channels, height, width = shape
+    if channels_last:
+        return torch.empty(num_rows, height, width, channels).permute(0, 3, 1, 2)
+    return torch.empty(num_rows, channels, height, width)
+
+
+def to_memory_format(images: torch.Tensor, *, channels_last: bool) -> torch.Tensor:
+    """Images (N, C, H, W) in the layout that a model takes."""
+    if channels_last and images.shape[1] == 1:
+        # Both layouts are the same bytes; without these strides convolutions would take it for channels-first.
+        height, width = images.shape[2:]
+        return images.contiguous().as_strided(images.shape, (height * width, 1, width, 1))
+    return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -1,0 +1,122 @@
+"""Data drawn from formulas: the same for the same ``data_seed``, and ready at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.data.dataset import Dataset, Part
+from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.splits import split_part
+from trainkit.runtime.seeding import derive_seed
+
+ProblemName = Literal["blobs", "moons", "spirals", "linear_regression", "random_binary"]
+Samples = tuple[NDArray[np.float32], NDArray[Any]]
+
+
+def make_synthetic(
+    problem: ProblemName,
+    *,
+    num_samples: int,
+    data_seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    **knobs: Any,
+) -> Dataset:
+    """A table of ``num_samples`` rows in one part, ``"all"``; ``knobs`` are those of the problem's function below.
+
+    The samples depend on ``data_seed`` only (Philox, a counter-based generator), the splits on ``seed``.
+
+    Raises:
+        ProblemsError: The fractions leave a split empty or a class without training samples.
+    """
+    rng = np.random.Generator(np.random.Philox(derive_seed(data_seed, f"synthetic.{problem}")))
+    match problem:
+        case "blobs":
+            inputs, targets = _blobs(rng, num_samples, **knobs)
+        case "moons":
+            inputs, targets = _moons(rng, num_samples, **knobs)
+        case "spirals":
+            inputs, targets = _spirals(rng, num_samples, **knobs)
+        case "linear_regression":
+            inputs, targets = _linear_regression(rng, num_samples, **knobs)
+        case "random_binary":
+            inputs, targets = _random_binary(rng, num_samples, **knobs)
+    part = Part(inputs, targets)
+    regression = problem == "linear_regression"
+    num_classes = 0 if regression else knobs.get("num_classes", 3 if problem == "blobs" else 2)
+    class_names = tuple(str(label) for label in range(num_classes))
+    fractions = {"test": test_fraction, "val": val_fraction}
+    task: Literal["classification", "regression"] = "regression" if regression else "classification"
+    splits = split_part(part, "all", task=task, fractions=fractions, seed=seed, class_names=class_names)
+    num_targets = targets.shape[1] if regression else 0
+    return Dataset(
+        name=problem,
+        kind="table",
+        task=task,
+        parts={"all": part},
+        splits=splits,
+        class_names=class_names,
+        feature_names=tuple(f"x{column}" for column in range(inputs.shape[1])),
+        target_names=tuple(f"y{column}" for column in range(num_targets)),
+        fingerprint=fingerprint_dataset(f"synthetic {problem}", {"all": part}, splits, class_names=class_names),
+    )
+
+
+def _balanced_labels(num_samples: int, num_classes: int) -> NDArray[np.int64]:
+    """0, 1, ..., K-1, 0, 1, ...: every class has the same number of samples, give or take one."""
+    return np.arange(num_samples, dtype=np.int64) % num_classes
+
+
+def _blobs(
+    rng: np.random.Generator, num_samples: int, *, num_features: int = 2, num_classes: int = 3, spread: float = 1.0
+) -> Samples:
+    """Normal clusters with standard deviation ``spread`` around centres drawn uniformly from [-5, 5]."""
+    centres = rng.uniform(-5.0, 5.0, (num_classes, num_features)).astype(np.float32)
+    labels = _balanced_labels(num_samples, num_classes)
+    noise = rng.standard_normal((num_samples, num_features), dtype=np.float32)
+    return centres[labels] + np.float32(spread) * noise, labels
+
+
+def _moons(rng: np.random.Generator, num_samples: int, *, noise: float = 0.1) -> Samples:
+    """Half circles of radius 1: the upper around (0, 0), the lower around (1, 0.5)."""
+    labels = _balanced_labels(num_samples, 2)
+    angles = rng.uniform(0.0, math.pi, num_samples)
+    upper = labels == 0
+    points = np.stack(
+        [np.where(upper, np.cos(angles), 1 - np.cos(angles)), np.where(upper, np.sin(angles), 0.5 - np.sin(angles))],
+        axis=1,
+    )
+    return (points + noise * rng.standard_normal(points.shape)).astype(np.float32), labels
+
+
+def _spirals(rng: np.random.Generator, num_samples: int, *, num_classes: int = 2, noise: float = 0.1) -> Samples:
+    """Arms of 1.5 turns and radius 0 to 3, each turned against the next by 1/K of a circle."""
+    labels = _balanced_labels(num_samples, num_classes)
+    distance = np.sqrt(rng.uniform(0.0, 1.0, num_samples))  # the root spreads the samples evenly along the arm
+    angles = 3 * math.pi * distance + 2 * math.pi * labels / num_classes
+    points = 3 * distance[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return (points + noise * rng.standard_normal(points.shape)).astype(np.float32), labels
+
+
+def _linear_regression(
+    rng: np.random.Generator, num_samples: int, *, num_features: int = 10, num_targets: int = 1, noise: float = 0.1
+) -> Samples:
+    """``y = x W + b + noise`` with standard normal x, W and b."""
+    weight = rng.standard_normal((num_features, num_targets), dtype=np.float32)
+    bias = rng.standard_normal(num_targets, dtype=np.float32)
+    inputs = rng.standard_normal((num_samples, num_features), dtype=np.float32)
+    residuals = rng.standard_normal((num_samples, num_targets), dtype=np.float32)
+    # einsum, not BLAS: the sum of a row must not depend on the machine's thread count.
+    targets = np.einsum("nf,ft->nt", inputs, weight) + bias + np.float32(noise) * residuals
+    return inputs, targets.astype(np.float32)
+
+
+def _random_binary(rng: np.random.Generator, num_samples: int, *, num_features: int = 5) -> Samples:
+    """Standard normal features, and labels 0 and 1 that have nothing to do with them."""
+    inputs = rng.standard_normal((num_samples, num_features), dtype=np.float32)
+    return inputs, rng.integers(0, 2, num_samples, dtype=np.int64)

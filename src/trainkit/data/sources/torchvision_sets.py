@@ -1,0 +1,228 @@
+"""MNIST and its kin from IDX files, CIFAR through torchvision; downloaded by torchvision where that is allowed."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.data.dataset import Dataset, Part
+from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.images.cache import cached_arrays, stamp_files
+from trainkit.data.sources.downloader import fetch_with_torchvision
+from trainkit.data.splits import split_part, whole_part
+from trainkit.errors import DataError, Problem, ProblemsError
+
+DownloadedName = Literal["mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"]
+Arrays = tuple[NDArray[Any], NDArray[Any]]
+Fetch = Callable[[Path, str], str | None]
+"""Given the root and the folder in it: downloads the set. Returns why that did not work, or None."""
+
+_IDX_CLASSES = {
+    "mnist": tuple(str(digit) for digit in range(10)),
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}
+_TORCHVISION_CLASS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
+_CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+_CIFAR_FILES = {
+    "cifar10": (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
+    "cifar100": ("train", "test", "meta"),
+}
+_IDX_FILES = tuple(
+    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)  # fmt: skip
+
+
+def load_downloaded(
+    name: DownloadedName,
+    *,
+    root: str | Path,
+    download: bool,
+    val_fraction: float,
+    seed: int,
+    cache_dir: Path | None = None,
+    save: bool = True,
+    should_stop: Callable[[], bool] | None = None,
+) -> Dataset:
+    """The official parts ``"train"`` and ``"test"`` as uint8 images (N, C, H, W); validation comes out of train.
+
+    The files lie as torchvision lays them out: ``root/MNIST/raw`` (``FashionMNIST``, ``KMNIST``), plain or ``.gz``,
+    or in ``root`` itself; ``root/cifar-10-batches-py`` and ``root/cifar-100-python``. With ``cache_dir``, what has to
+    be unpacked is kept there: later calls neither unpack nor import torchvision. ``save=False`` only reads there.
+
+    Raises:
+        ProblemsError: Files are missing and could not be, or must not be, downloaded.
+        DataError: A file is damaged.
+        Interrupted: ``should_stop`` said so during a download, of which nothing is left.
+    """
+    fetch = partial(fetch_with_torchvision, _TORCHVISION_CLASS[name], should_stop=should_stop) if download else None
+    root = Path(root).expanduser()
+    if name in _IDX_CLASSES:
+        folder = _find_or_download_idx(name, root, fetch)
+        train, test = (_read_idx_pair(folder, part, cache_dir, save=save) for part in ("train", "t10k"))
+        class_names = _IDX_CLASSES[name]
+    else:
+        train, test, class_names = _read_cifar(name, root, fetch, cache_dir=cache_dir, save=save)
+    parts = {"train": Part(*train), "test": Part(*test)}
+    for part_name, part in parts.items():
+        _check_labels(part.targets, len(class_names), f"{name}, part {part_name!r}")
+    fractions = {"val": val_fraction}
+    splits = split_part(
+        parts["train"], "train", task="classification", fractions=fractions, seed=seed, class_names=class_names
+    )
+    splits["test"] = whole_part(parts["test"], "test")
+    return Dataset(
+        name=name,
+        kind="image",
+        task="classification",
+        parts=parts,
+        splits=splits,
+        class_names=class_names,
+        feature_names=(),
+        target_names=(),
+        fingerprint=fingerprint_dataset(name, parts, splits, class_names=class_names),
+        channels=int(train[0].shape[1]),
+    )
+
+
+def _check_labels(labels: NDArray[Any], num_classes: int, where: str) -> None:
+    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(bad):
+        raise DataError(
+            f"{where}: {len(bad)} labels are out of range, the first at sample {bad[0]}: {labels[bad[0]]}; "
+            f"expected 0 to {num_classes - 1}; the file is damaged or not this data set"
+        )
+
+
+def _find_or_download_idx(name: str, root: Path, fetch: Fetch | None) -> Path:
+    """The folder that holds all four IDX files."""
+    usual = root / _TORCHVISION_CLASS[name] / "raw"
+    folders = (usual, root, root / "raw")
+    for folder in folders:
+        if all(_idx_path(folder, file) is not None for file in _IDX_FILES):
+            return folder
+    missing = [file for file in _IDX_FILES if _idx_path(usual, file) is None]
+    reason = "downloading is switched off (dataset.download: false)"
+    if fetch is not None:
+        reason = fetch(root, f"{_TORCHVISION_CLASS[name]}/raw") or ""
+        if not reason:
+            return usual
+    raise _missing_error(name, usual, missing, reason, note=" (plain or .gz)")
+
+
+def _missing_error(name: str, folder: Path, files: list[str], reason: str, *, note: str = "") -> ProblemsError:
+    return ProblemsError(
+        [
+            Problem(
+                f"{name} is not in {folder}, and {reason}; by hand: put there {', '.join(files)}{note}, "
+                "as the authors of the set publish them; or start with configs/digits_cnn.yaml: it needs no download",
+                key="dataset.root",
+            )
+        ]
+    )
+
+
+def _idx_path(folder: Path, file: str) -> Path | None:
+    """The plain or the compressed file, if it is a regular file."""
+    return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
+
+
+def _read_idx_pair(folder: Path, part: str, cache_dir: Path | None, *, save: bool) -> Arrays:
+    """Images uint8 (N, 1, H, W) and labels int64 (N,)."""
+    images_path, labels_path = (_idx_path(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    assert images_path is not None
+    assert labels_path is not None
+    labels = read_idx(labels_path, num_axes=1)
+    if images_path.suffix == ".gz":
+        description = {"kind": "idx", "files": stamp_files([images_path])}
+        arrays, _ = cached_arrays(
+            cache_dir,
+            images_path.name,
+            description,
+            lambda: ({"images": read_idx(images_path, num_axes=3)}, {}),
+            save=save,
+        )
+        images = arrays["images"]
+    else:
+        images = read_idx(images_path, num_axes=3)
+    if len(images) != len(labels):
+        raise DataError(f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels")
+    return images[:, None], labels.astype(np.int64)
+
+
+def read_idx(path: Path, *, num_axes: int) -> NDArray[np.uint8]:
+    """A uint8 array from an IDX file: mapped where it is plain, unpacked into memory where it is ``.gz``.
+
+    Format (Y. LeCun's page on MNIST): two zero bytes, the type (8: uint8), the number of axes, the size of each axis
+    as a big-endian 32-bit number, then the values.
+
+    Raises:
+        DataError: Not such a file, or one that is cut short.
+    """
+    data: NDArray[np.uint8]
+    try:
+        if path.suffix == ".gz":
+            data = np.frombuffer(bytearray(gzip.decompress(path.read_bytes())), dtype=np.uint8)
+        else:
+            data = np.memmap(path, dtype=np.uint8, mode="c")  # copy on write: torch wants writable memory
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        raise DataError(f"{path} is damaged ({error}); delete it and get it again") from error
+    start = 4 + 4 * num_axes
+    if len(data) < start or bytes(data[:4]) != bytes((0, 0, 8, num_axes)):
+        raise DataError(f"{path} is not an IDX file of bytes with {num_axes} axes; delete it and get it again")
+    shape = [int(size) for size in data[4:start].view(">u4")]
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(data) != expected:
+        raise DataError(f"{path} has {len(data)} bytes, expected {expected}; delete it and get it again")
+    return data[start:].reshape(shape)
+
+
+def _read_cifar(
+    name: str, root: Path, fetch: Fetch | None, *, cache_dir: Path | None, save: bool
+) -> tuple[Arrays, Arrays, tuple[str, ...]]:
+    """Both parts and the class names."""
+    folder = root / _CIFAR_FOLDER[name]
+    missing = [file for file in _CIFAR_FILES[name] if not (folder / file).is_file()]
+    if missing:
+        reason = "downloading is switched off (dataset.download: false)"
+        if fetch is not None:
+            reason = fetch(root, _CIFAR_FOLDER[name]) or ""
+        if reason:
+            raise _missing_error(name, folder, missing, reason)
+    description = {"kind": name, "files": stamp_files([folder / file for file in _CIFAR_FILES[name]])}
+    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_torchvision(name, root, folder), save=save)
+    train, test = ((arrays[f"{part}_inputs"], arrays[f"{part}_targets"]) for part in ("train", "test"))
+    return train, test, tuple(info["class_names"])
+
+
+def _read_torchvision(name: str, root: Path, folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """CIFAR's files are pickles: torchvision compares the MD5 of each with its own list before it opens it."""
+    from torchvision import datasets
+
+    arrays: dict[str, NDArray[Any]] = {}
+    class_names: list[str] = []
+    for part in ("train", "test"):
+        try:
+            loaded = getattr(datasets, _TORCHVISION_CLASS[name])(root, train=part == "train")
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"{folder} is damaged ({error}); delete it and get it again") from error
+        arrays[f"{part}_inputs"] = np.ascontiguousarray(loaded.data.transpose(0, 3, 1, 2))
+        arrays[f"{part}_targets"] = np.asarray(loaded.targets, dtype=np.int64)
+        class_names = list(loaded.classes)
+    return arrays, {"class_names": class_names}

@@ -1,0 +1,113 @@
+"""Colour jitter: brightness, contrast, saturation and hue, each image with its own factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from trainkit.data.transforms.geometry import between
+from trainkit.errors import Problem, ProblemsError
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Change brightness, contrast, saturation and hue, always in this order. A knob of 0 leaves its part out.
+
+    The parts equal torchvision's ``adjust_*`` functions; saturation and hue do nothing to grey images.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    name: ClassVar[str] = "color_jitter"
+    num_draws: ClassVar[int] = 4
+
+    def works_on_bytes(self) -> bool:
+        return False
+
+    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if input_shape[0] not in (1, 3):
+            raise ProblemsError([Problem(f"color_jitter needs 1 or 3 channels, the images have {input_shape[0]}")])
+        return input_shape
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        def per_image(limits: tuple[float, float], draw: int) -> torch.Tensor:
+            factors = between(limits, draws[:, draw]).to(torch.float32).to(images.device)
+            return factors[:, None, None, None]
+
+        has_color = images.shape[1] == 3
+        if self.brightness:
+            images = (images * per_image(_around_one(self.brightness), 0)).clamp_(0, 1)
+        if self.contrast:
+            mean = _luma(images).mean((1, 2, 3), keepdim=True, dtype=_mean_dtype(images)).to(images.dtype)
+            images = _blend(images, mean, per_image(_around_one(self.contrast), 1))
+        if self.saturation and has_color:
+            images = _blend(images, _luma(images), per_image(_around_one(self.saturation), 2))
+        if self.hue and has_color:
+            images = _turn_hue(images, per_image((-self.hue, self.hue), 3)[:, 0])
+        return images
+
+
+def _around_one(spread: float) -> tuple[float, float]:
+    return max(0.0, 1 - spread), 1 + spread
+
+
+def _mean_dtype(images: torch.Tensor) -> torch.dtype:
+    # The sum may be split in other ways for other numbers of images; in float64 this cannot be seen in the mean.
+    return torch.float32 if images.device.type == "mps" else torch.float64
+
+
+def _blend(images: torch.Tensor, others: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
+    return (images * ratio).add_(others * (1 - ratio)).clamp_(0, 1)
+
+
+def _luma(images: torch.Tensor) -> torch.Tensor:
+    """(N, 1, H, W), with torchvision's weights of ITU-R 601-2."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
+    return (red * 0.2989).add_(green * 0.587).add_(blue * 0.114)
+
+
+def _turn_hue(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """Add ``turn`` (N, 1, 1), a share of the full circle, to the hue of RGB images (N, 3, H, W)."""
+    hue, saturation, value = _to_hsv(images)
+    turned = hue + turn
+    return _to_rgb(turned.sub_(turned.floor()), saturation, value)
+
+
+def _to_hsv(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Hue, saturation and value, each (N, H, W) in [0, 1]."""
+    red, green, blue = images.unbind(1)
+    low = torch.minimum(torch.minimum(red, green), blue)  # aminmax takes four times as long
+    high = torch.maximum(torch.maximum(red, green), blue)
+    spread = high - low
+    grey = spread == 0
+    # Where the channels are equal, hue and saturation are 0 whatever they are divided by.
+    saturation = spread / high.masked_fill(grey, 1)
+    divisor = spread.masked_fill(grey, 1)
+    to_red, to_green, to_blue = ((high - channel) / divisor for channel in (red, green, blue))
+    sixths = torch.where(
+        high == red,
+        to_blue - to_green,
+        torch.where(high == green, 2 + to_red - to_blue, 4 + to_green - to_red),
+    )
+    return sixths.mul_(1 / 6).add_(1).frac_(), saturation, high
+
+
+def _to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """RGB images (N, 3, H, W) from hue, saturation and value (N, H, W).
+
+    A channel is ``v - v s max(0, min(k, 4 - k, 1))`` with ``k = (n + 6 h) mod 6`` and n = 5, 3, 1 for red, green, blue.
+    """
+    chroma = value * saturation
+    sixths = hue * 6
+    channels = []
+    for offset in (5, 3, 1):
+        k = (sixths + offset).remainder_(6)
+        channels.append(value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma))
+    return torch.stack(channels, 1)

@@ -1,0 +1,149 @@
+"""Fixed arithmetic on the inputs: pixels to floats, ``(x - mean) / std`` by channel or column, and its statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainkit.data.images.layout import is_nhwc, memory_view, view_like
+
+_ROWS_BYTES = 4 << 20
+"""Rows are read this many bytes at a time, so that a memory map larger than RAM can be measured."""
+_BLOCK_BYTES = 2 << 20
+"""Lines of colour images are normalised this many bytes of floats at a time, which stay in the processor's cache from
+one operation to the next (2 cores: a batch of 64 x 3 x 224 x 224 takes 6.4 ms, and 7.4 ms in one go)."""
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """``(x - mean) / std`` by channel of images in [0, 1]."""
+
+    mean: tuple[float, ...]
+    """One value a channel."""
+    std: tuple[float, ...]
+    """One value a channel, positive."""
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """``(x - mean) / std`` by column of a table."""
+
+    mean: tuple[float, ...]
+    """One value a column."""
+    std: tuple[float, ...]
+    """One value a column, positive."""
+
+
+def unit_floats(images: torch.Tensor) -> torch.Tensor:
+    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats come back as they are."""
+    return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean and standard deviation as ``normalize`` needs them for samples of one shape. Made by ``scaling``."""
+
+    mean: torch.Tensor
+    """(C, 1, 1) for images, (F,) for tables; ``std`` too."""
+    std: torch.Tensor
+    line: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
+    """-mean, std and 255 for every number of a line of colour images N, H, W, C: (W * C,) each."""
+
+
+def scaling(
+    mean: Sequence[float], std: Sequence[float], shape: tuple[int, ...], *, device: torch.device | None = None
+) -> Scaling:
+    """Statistics by channel for samples of ``shape`` (C, H, W), or by column for (F,), on ``device``."""
+    means, stds = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
+    if len(shape) != 3 or shape[0] == 1:
+        per_channel = (-1, *(1 for _ in shape[1:]))
+        return Scaling(means.reshape(per_channel), stds.reshape(per_channel), None)
+    minus_means = -means.repeat(shape[2])
+    line = minus_means, stds.repeat(shape[2]), torch.full_like(minus_means, 255)
+    return Scaling(means.view(-1, 1, 1), stds.view(-1, 1, 1), line)
+
+
+def normalize(rows: torch.Tensor, by: Scaling) -> torch.Tensor:
+    """``(x - mean) / std`` of uint8 pixels divided by 255, or of floats: float32, in the layout of ``rows``.
+
+    The operations and their order are part of the result: ``x.to(float32).div_(255).sub_(mean).div_(std)``.
+    ``rows``, of the shape that ``by`` was made for, is left as it is.
+    """
+    if by.line is None or not is_nhwc(rows):
+        floats = unit_floats(rows)
+        return (floats.sub(by.mean) if floats is rows else floats.sub_(by.mean)).div_(by.std)
+    # A whole line of pixels at a time: with the three colours innermost, torch would start a loop of three for every
+    # pixel. -mean + x / 255 is rounded after each operation, like x / 255 - mean, and is one pass over memory, not two.
+    minus_means, stds, white = by.line
+    lines = memory_view(rows).flatten(2)
+    result = torch.empty_like(lines, dtype=torch.float32)
+    size = max(1, _BLOCK_BYTES // (4 * lines[0].numel()))
+    for block, floats in zip(lines.split(size), result.split(size), strict=True):
+        floats.copy_(block)
+        if block.dtype == torch.uint8:
+            torch.addcdiv(minus_means, floats, white, out=floats)
+        else:
+            floats.add_(minus_means)
+        floats.div_(stds)
+    return view_like(result.unflatten(2, (rows.shape[3], -1)), rows)
+
+
+def channel_statistics(
+    inputs: NDArray[np.uint8], indices: NDArray[np.int64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of every channel on the [0, 1] scale.
+
+    Args:
+        inputs: uint8 (N, C, H, W).
+        indices: the rows that count: int64 (n,).
+
+    Exact sums over a histogram of the 256 values, rounded once. A constant channel gets a deviation of 1.
+    """
+    num_channels = inputs.shape[1]
+    counts = torch.zeros(num_channels, 256, dtype=torch.int64)
+    for rows in _blocks(inputs, indices):
+        pixels = torch.from_numpy(rows)
+        for channel in range(num_channels):
+            counts[channel] += torch.bincount(pixels[:, channel].reshape(-1), minlength=256)
+    moments = [_histogram_moments(channel.tolist()) for channel in counts]
+    return tuple(mean for mean, _ in moments), tuple(std for _, std in moments)
+
+
+def _histogram_moments(counts: Sequence[int]) -> tuple[float, float]:
+    total = sum(counts)
+    first = sum(value * count for value, count in enumerate(counts))
+    second = sum(value * value * count for value, count in enumerate(counts))
+    variance = (total * second - first * first) / (total * total)
+    return first / total / 255, variance**0.5 / 255 if variance > 0 else 1.0
+
+
+def column_statistics(
+    inputs: NDArray[np.float32], indices: NDArray[np.int64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of every column of a table (N, F), in float64.
+
+    A constant column gets its own value as mean and a deviation of 1, so that it becomes exactly 0.
+    """
+    low = high = inputs[indices[0]].astype(np.float64)
+    total = np.zeros(inputs.shape[1])
+    for rows in _blocks(inputs, indices):
+        low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+        total += rows.sum(0, dtype=np.float64)
+    mean = total / len(indices)
+    squares = np.zeros(inputs.shape[1])
+    for rows in _blocks(inputs, indices):
+        squares += np.square(rows - mean).sum(0)
+    std = np.sqrt(squares / len(indices))
+    constant = low == high
+    mean, std = np.where(constant, low, mean), np.where(constant, 1.0, std)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _blocks(inputs: NDArray[Any], indices: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    rows = max(1, _ROWS_BYTES // max(1, inputs[:1].nbytes))
+    return (inputs[indices[start : start + rows]] for start in range(0, len(indices), rows))

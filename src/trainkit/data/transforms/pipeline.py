@@ -1,0 +1,175 @@
+"""The batched part of the transforms: the random steps and the normalisation as one function of (rows, indices, epoch).
+
+A random step gets one row of uniform numbers for each sample and nothing else, so what happens to a sample depends on
+(seed, epoch, sample index) alone: not on its batch, its neighbours or the process that works on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainkit.data.images.layout import compact, empty_rows, is_nhwc, to_memory_format
+from trainkit.data.transforms.geometry import RandomCrop
+from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
+from trainkit.data.transforms.static import CenterCrop
+from trainkit.errors import Problem, ProblemsError
+from trainkit.runtime import seeding
+
+_GROUP_BYTES = 4 << 20
+"""On the CPU, steps that work on floats get this many bytes of them at a time: what they make on the way is several
+times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB, and of 1.8 GB in one go)."""
+
+
+class RandomTransform(Protocol):
+    """A random transform of images (N, C, H, W) with its own parameters for each sample."""
+
+    name: ClassVar[str]
+    num_draws: ClassVar[int]
+    """How many uniform numbers a sample needs."""
+
+    def works_on_bytes(self) -> bool:
+        """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
+        ...
+
+    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of the result. Raises ProblemsError, with keys relative to the step, where a knob does not fit."""
+        ...
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Images from (N, C, H, W) in any layout and uniforms in [0, 1): float64 (N, num_draws) on the CPU.
+
+        The result may lie in the memory of ``images``.
+        """
+        ...
+
+
+BatchTransform = RandomTransform | Normalize | Standardize
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    step: RandomTransform
+    purpose: str
+
+
+def _centre(step: RandomTransform) -> CenterCrop | None:
+    """What evaluation does in the place of a random step: only the size of a crop is not left to chance."""
+    return CenterCrop(step.size) if isinstance(step, RandomCrop) and step.size is not None else None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Turns rows as they are stored into float32 model inputs. Made by :func:`build_pipeline`."""
+
+    stages: tuple[Scaling | _Drawing | CenterCrop, ...]
+    seed: int
+    output_shape: tuple[int, ...]
+    channels_last: bool
+
+    def __call__(self, rows: torch.Tensor, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
+        """Model inputs: float32 (N, *output_shape).
+
+        Args:
+            rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; random steps may overwrite
+                them. The layout of images in memory cannot be seen in the result, only in the time that it takes.
+            indices: each row's index in its part: int64 (N,).
+            epoch: the epoch that the random steps draw for.
+        """
+        if len(self.output_shape) == 3:
+            rows = compact(rows) if rows.device.type == "cpu" else rows.contiguous()
+        for stage in self.stages:
+            if isinstance(stage, Scaling):
+                rows = normalize(rows, stage)
+            elif isinstance(stage, CenterCrop):
+                rows = compact(stage.apply(rows))
+            else:
+                step = stage.step
+                draws = torch.from_numpy(seeding.uniforms(self.seed, stage.purpose, epoch, indices, step.num_draws))
+                rows = step.apply(rows, draws) if step.works_on_bytes() else _apply_to_floats(step, rows, draws)
+        inputs = unit_floats(rows)
+        return to_memory_format(inputs, channels_last=self.channels_last) if len(self.output_shape) == 3 else inputs
+
+
+def _apply_to_floats(step: RandomTransform, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """A step on images that it takes as floats; on the CPU, a group of them at a time."""
+    _, channels, height, width = rows.shape
+    shape = step.output_shape((channels, height, width))
+    size = max(1, _GROUP_BYTES // (4 * math.prod(shape)))
+    if len(rows) <= size or rows.device.type != "cpu":
+        return step.apply(unit_floats(rows), draws)
+    images = empty_rows(len(rows), shape, channels_last=is_nhwc(rows))
+    for group, some, drawn in zip(images.split(size), rows.split(size), draws.split(size), strict=True):
+        group.copy_(step.apply(unit_floats(some), drawn))
+    return images
+
+
+def build_pipeline(
+    steps: Sequence[BatchTransform],
+    *,
+    input_shape: tuple[int, ...],
+    seed: int,
+    random: bool,
+    device: torch.device | None = None,
+    channels_last: bool = False,
+    keys: Sequence[str] | None = None,
+) -> Pipeline:
+    """Check the steps against the shape of a sample and join them.
+
+    Args:
+        steps: random steps, normalisation and standardisation, in order.
+        input_shape: (C, H, W) or (F,).
+        random: False leaves the random steps out, as evaluation does; a random crop becomes one of the centre.
+        keys: the config key of each step, for messages; ``transforms[i]`` when left out.
+
+    Raises:
+        ProblemsError: A step does not fit the shape of the samples; every such step is named.
+    """
+    stages: list[Scaling | _Drawing | CenterCrop] = []
+    problems: list[Problem] = []
+    shape, normalized = input_shape, False
+    for index, step in enumerate(steps):
+        key = keys[index] if keys is not None else f"transforms[{index}]"
+        try:
+            if isinstance(step, (Normalize, Standardize)):
+                _check_scaling(step, shape)
+                stages.append(scaling(step.mean, step.std, shape, device=device))
+                normalized = True
+            elif not random:
+                centre = _centre(step)
+                if centre is not None:
+                    stages.append(centre)
+                    shape = (shape[0], *centre.size)
+            else:
+                _check_place(step, shape, normalized)
+                shape = step.output_shape((shape[0], shape[1], shape[2]))
+                stages.append(_Drawing(step, f"augment.{index}.{step.name}"))
+        except ProblemsError as error:
+            problems += [replace(p, key=f"{key}.{p.key}" if p.key else key) for p in error.problems]
+    if problems:
+        raise ProblemsError(problems)
+    return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3)
+
+
+def _check_scaling(step: Normalize | Standardize, shape: tuple[int, ...]) -> None:
+    what = "channels" if len(shape) == 3 else "columns"
+    for name, values in (("mean", step.mean), ("std", step.std)):
+        if len(values) != shape[0]:
+            message = f"the samples have {shape[0]} {what}, got {len(values)} values; give one value for each"
+            raise ProblemsError([Problem(message, key=name)])
+    bad = [value for value in step.std if not (value > 0 and math.isfinite(value))]
+    if bad:
+        raise ProblemsError([Problem(f"standard deviations must be positive numbers, got {bad[0]}", key="std")])
+
+
+def _check_place(step: RandomTransform, shape: tuple[int, ...], normalized: bool) -> None:
+    if len(shape) != 3:
+        raise ProblemsError([Problem(f"{step.name} works on images, and the samples have shape {shape}; leave it out")])
+    if normalized and step.name == "color_jitter":
+        raise ProblemsError([Problem("color_jitter needs pixel values in [0, 1]; put it before normalize")])

@@ -1,0 +1,139 @@
+"""Nothing that is not finite may reach the weights: the guard between backward pass and optimizer step."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.data.loading.resident import Batch
+from trainkit.engine.state import Progress
+from trainkit.errors import TrainkitError
+
+# How many steps the host may run ahead of the device before it looks at a verdict: no sync in the hot loop.
+LOOK_BEHIND = 8
+
+
+class NonFiniteError(TrainkitError):
+    """A loss, a gradient or a buffer was NaN or Inf; the weights are those of the step before."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard saw at one step; on CUDA it is read some steps later."""
+
+    step: int
+    lr: float
+    indices: Tensor
+    loss: Tensor
+    bad: Tensor
+    ready: torch.cuda.Event | None
+
+
+class Guard:
+    """Stops the run at the first bad step, or skips up to ``skip_limit`` of them.
+
+    On the CPU the verdict is read at once. On CUDA with a fused optimizer the device itself leaves out the update
+    (the ``found_inf`` of PyTorch's GradScaler; the flag stays set until the host has read it), so the weights are
+    safe without a synchronisation, and the host reads the verdict ``LOOK_BEHIND`` steps later.
+
+    Buffers count too: activations that overflow make batch-norm statistics infinite while the loss stays finite, and
+    nobody would know before the validation.
+
+    Args:
+        scaled: the loss is scaled for fp16, whose overflows the host judges at each step.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, skip_limit: int, scaled: bool = False
+    ) -> None:
+        device = next(model.parameters()).device
+        fused = all(group.get("fused") for group in optimizer.param_groups)
+        self.on_device = device.type == "cuda" and fused and skip_limit == 0 and not scaled
+        self.model = model
+        self.buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point() and buffer.numel()]
+        self.skip_limit = skip_limit
+        self.optimizer = optimizer
+        self.halted = torch.zeros((), device=device)
+        self.verdicts: deque[Verdict] = deque()
+
+    def allows(self, loss: Tensor, tensors: list[Tensor], *, batch: Batch, progress: Progress, lr: float) -> bool:
+        """Whether the optimizer may step; a step that it may not take is counted in ``progress``.
+
+        Args:
+            loss: the batch's mean loss, ().
+            tensors: the gradients.
+
+        Raises:
+            NonFiniteError: at a bad step, unless it may be skipped.
+        """
+        bad = any_non_finite([*tensors, *self.buffers])
+        if not self.on_device:
+            skip = not math.isfinite(loss.item()) or bad.item() != 0
+            if skip and progress.steps_skipped >= self.skip_limit:
+                verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, bad, None)
+                raise self._error(verdict, progress.steps_skipped)
+            progress.steps_skipped += skip
+            return not skip
+        self.halted = torch.maximum(self.halted, torch.maximum(bad.squeeze(), (~torch.isfinite(loss)).float()))
+        self.optimizer.found_inf = self.halted  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        flag = torch.empty((), pin_memory=True).copy_(self.halted, non_blocking=True)
+        ready = torch.cuda.Event()
+        ready.record()
+        self.verdicts.append(Verdict(progress.steps_completed, lr, batch.indices, loss, flag, ready))
+        if len(self.verdicts) > LOOK_BEHIND:
+            self._read(self.verdicts.popleft())
+        return True
+
+    def flush(self) -> None:
+        """Read every verdict that is still under way: before a checkpoint, and at the end of an epoch."""
+        while self.verdicts:
+            self._read(self.verdicts.popleft())
+
+    def _read(self, verdict: Verdict) -> None:
+        assert verdict.ready is not None
+        verdict.ready.synchronize()
+        if verdict.bad.item() != 0:
+            raise self._error(verdict, 0)
+
+    def _culprit(self) -> str:
+        for name, buffer in self.model.named_buffers():
+            if not torch.isfinite(buffer).all():
+                return f"the buffer {name}"
+        return "a gradient"
+
+    def _error(self, verdict: Verdict, skipped: int) -> NonFiniteError:
+        loss = verdict.loss.item()
+        what = f"the loss is {loss}"
+        if math.isfinite(loss):
+            what = f"the loss is {loss:.6g} but {self._culprit()} is not finite"
+        first = ", ".join(map(str, verdict.indices[:8].tolist()))
+        more = f" and {len(verdict.indices) - 8} more" if len(verdict.indices) > 8 else ""
+        limit = f" ({skipped} steps were skipped before: training.on_non_finite.limit)" if self.skip_limit else ""
+        return NonFiniteError(
+            f"step {verdict.step + 1}: {what}; learning rate {verdict.lr:.6g}, training samples {first}{more}{limit}. "
+            "The weights are those of the step before. A lower optimizer.lr, training.clip_grad_norm or a warm-up "
+            "(scheduler.warmup) often helps; training.on_non_finite: skip leaves out single bad batches"
+        )
+
+
+def any_non_finite(tensors: list[Tensor]) -> Tensor:
+    """1 where an element of any tensor is NaN or Inf, else 0: float32 (1,) on their device, without a sync.
+
+    The kernel of PyTorch's GradScaler, with a scale of 1, which changes nothing: 7 us for the gradients of a small
+    network on the CPU, against 27 for ``get_total_norm``.
+    """
+    found = torch.zeros(1, device=tensors[0].device)
+    torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, _one(found.device))
+    return found
+
+
+@functools.cache
+def _one(device: torch.device) -> Tensor:
+    """The scale of 1 that is not made anew at each step."""
+    return torch.ones(1, device=device)

@@ -1,0 +1,325 @@
+"""What an evaluation says, as plain data: metrics with their intervals, classes, confusion, calibration, mistakes.
+
+Made from the model's outputs on a split, so the same numbers come out however the samples were batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainkit.engine.losses import Loss
+from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.evaluation.ranking import average_precision, confidence_bins, expected_calibration_error, roc_auc
+from trainkit.evaluation.report_intervals import CONFIDENCE, Interval, classification_intervals, regression_intervals
+from trainkit.evaluation.resampling import ClassificationSample, RegressionSample
+
+Floats = NDArray[np.float64]
+
+TOP_K = (2, 3, 5)
+NUM_BINS = 15
+MAX_MISTAKES = 25
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One class against the rest."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    predicted: int
+    roc_auc: float
+    """NaN where every sample, or none, is of this class."""
+    average_precision: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Bins of equal width over the probability of the predicted class; NaN in an empty one."""
+
+    confidence: Floats
+    """Mean probability (B,)."""
+    accuracy: Floats
+    """Share of right predictions (B,)."""
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A sample that was taken for another class."""
+
+    position: int
+    """In the split, from 0."""
+    true: str
+    predicted: str
+    probability: float
+    """Of the predicted class."""
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """Everything that is known of a classifier on a split."""
+
+    num_samples: int
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    class_names: tuple[str, ...]
+    per_class: list[ClassScores]
+    confusion: NDArray[np.int64]
+    """(K, K): rows are the true classes, columns the predicted ones."""
+    reliability: Reliability
+    mistakes: list[Mistake]
+    """The most confident ones, at most 25."""
+    num_mistakes: int
+
+    def most_confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
+        """(true class, predicted class, samples) of the most frequent mistakes."""
+        off = self.confusion.copy()
+        np.fill_diagonal(off, 0)
+        order = np.argsort(-off, axis=None, kind="stable")[:limit]
+        pairs = [(*divmod(int(flat), len(off)), int(off.flat[flat])) for flat in order]
+        return [(self.class_names[true], self.class_names[taken], count) for true, taken, count in pairs if count]
+
+    def as_json(self) -> dict[str, Any]:
+        bins = zip(self.reliability.confidence, self.reliability.accuracy, self.reliability.counts, strict=True)
+        return {
+            "task": "classification",
+            "num_samples": self.num_samples,
+            "metrics": self.metrics,
+            "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
+            "confidence": CONFIDENCE,
+            "class_names": list(self.class_names),
+            "per_class": [asdict(row) for row in self.per_class],
+            "confusion": self.confusion.tolist(),
+            "most_confused": [
+                {"true": true, "predicted": taken, "count": count} for true, taken, count in self.most_confused()
+            ],
+            "reliability": [
+                {
+                    "low": index / NUM_BINS,
+                    "high": (index + 1) / NUM_BINS,
+                    "confidence": float(confidence),
+                    "accuracy": float(accuracy),
+                    "count": int(count),
+                }
+                for index, (confidence, accuracy, count) in enumerate(bins)
+            ],
+            "num_mistakes": self.num_mistakes,
+            "mistakes": [asdict(mistake) for mistake in self.mistakes],
+        }
+
+
+@dataclass(frozen=True)
+class TargetScores:
+    """One regression target."""
+
+    name: str
+    mae: float
+    rmse: float
+    r2: float
+
+
+@dataclass(frozen=True)
+class RegressionReport:
+    """Everything that is known of a regression model on a split."""
+
+    num_samples: int
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    target_names: tuple[str, ...]
+    per_target: list[TargetScores]
+    predictions: Floats
+    """(N, T)."""
+    targets: Floats
+    """(N, T)."""
+
+    def worst(self, limit: int = 10) -> list[dict[str, Any]]:
+        """The samples with the largest errors."""
+        errors = np.abs(self.predictions - self.targets)
+        order = np.argsort(-errors.max(axis=1), kind="stable")[:limit]
+        return [
+            {
+                "position": int(position),
+                "target": self.target_names[column],
+                "true": float(self.targets[position, column]),
+                "predicted": float(self.predictions[position, column]),
+            }
+            for position in order
+            for column in [int(errors[position].argmax())]
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "task": "regression",
+            "num_samples": self.num_samples,
+            "metrics": self.metrics,
+            "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
+            "confidence": CONFIDENCE,
+            "target_names": list(self.target_names),
+            "per_target": [asdict(row) for row in self.per_target],
+            "largest_errors": self.worst(),
+        }
+
+
+Report = ClassificationReport | RegressionReport
+
+
+def classification_report(
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    loss: Loss,
+    class_names: Sequence[str],
+    metrics: Mapping[str, float],
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+) -> ClassificationReport:
+    """Everything about a classifier.
+
+    Args:
+        outputs: the model's own, float32 (N, K), or (N, 1) for bce and bce_with_logits; on the CPU, as the loss is.
+        targets: int64 (N,).
+        metrics: what the loop has counted, loss first; taken over as they are.
+        seed: of the bootstrap.
+        check: called now and then; raises to stop the work.
+    """
+    num_classes = len(class_names)
+    scores, probabilities = loss.predictions(outputs), loss.probabilities(outputs)
+    counts = ClassificationMetrics(num_classes, top_k=TOP_K)
+    counts.update(scores, targets)
+    predicted, labels = scores.argmax(dim=1).numpy(), targets.numpy()
+    chances = probabilities.numpy().astype(np.float64)
+    # exp() of a log-probability may come out a bit above 1.
+    sure = np.minimum(chances[np.arange(len(labels)), predicted], 1.0)
+    check()
+    areas = {
+        "roc_auc": roc_auc(chances, labels),
+        "average_precision": average_precision(chances, labels),
+        "expected_calibration_error": expected_calibration_error(chances, labels, num_bins=NUM_BINS),
+    }
+    top = {f"top{k}_accuracy": value for k, value in _top_k(counts).items()}
+    sample = ClassificationSample.build(
+        predicted=predicted,
+        probabilities=chances,
+        targets=labels,
+        losses=loss.of_each(outputs, targets).double().numpy(),
+        weights=loss.weight_of_each(targets).double().numpy(),
+        num_bins=NUM_BINS,
+    )
+    wrong = np.flatnonzero(predicted != labels)
+    return ClassificationReport(
+        num_samples=len(labels),
+        metrics=_in_order({**metrics, **top, **areas}),
+        intervals=classification_intervals(sample, {**counts.compute(), **top, **areas}, seed=seed, check=check),
+        class_names=tuple(class_names),
+        per_class=_per_class(counts, chances, labels, class_names, check),
+        confusion=counts.confusion.numpy(),
+        reliability=_reliability(sure, predicted == labels),
+        mistakes=[
+            Mistake(int(at), class_names[labels[at]], class_names[predicted[at]], float(sure[at]))
+            for at in wrong[np.argsort(-sure[wrong], kind="stable")][:MAX_MISTAKES]
+        ],
+        num_mistakes=len(wrong),
+    )
+
+
+def _in_order(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The loss first, then accuracy and its looser kinds."""
+    first = ["loss", "accuracy", *(f"top{k}_accuracy" for k in TOP_K)]
+    return {name: metrics[name] for name in (*(name for name in first if name in metrics), *metrics)}
+
+
+def _top_k(counts: ClassificationMetrics) -> dict[int, float]:
+    computed = counts.compute()
+    return {k: computed[f"top{k}_accuracy"] for k in counts.top_k}
+
+
+def _per_class(
+    counts: ClassificationMetrics,
+    probabilities: Floats,
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    check: Callable[[], None],
+) -> list[ClassScores]:
+    rows = []
+    for row in counts.per_class():
+        check()
+        scores, is_this = probabilities[:, row.index], (labels == row.index).astype(np.int64)
+        rows.append(
+            ClassScores(
+                name=class_names[row.index],
+                precision=row.precision,
+                recall=row.recall,
+                f1=row.f1,
+                support=row.support,
+                predicted=row.predicted,
+                roc_auc=roc_auc(scores, is_this),
+                average_precision=average_precision(scores, is_this),
+            )
+        )
+    return rows
+
+
+def _reliability(confidence: Floats, correct: NDArray[np.bool_]) -> Reliability:
+    bins = confidence_bins(confidence, NUM_BINS)
+    counts = np.bincount(bins, minlength=NUM_BINS)
+    sums = [np.bincount(bins, weights=values, minlength=NUM_BINS) for values in (confidence, correct)]
+    with np.errstate(invalid="ignore"):
+        return Reliability(sums[0] / counts, sums[1] / counts, counts)
+
+
+def regression_report(
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    loss: Loss,
+    target_names: Sequence[str],
+    metrics: Mapping[str, float],
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+) -> RegressionReport:
+    """Everything about a regression model; outputs and targets float32 (N, T) on the CPU, the rest as above."""
+    counts = RegressionMetrics(len(target_names))
+    counts.update(outputs, targets)
+    values, true = outputs.double().numpy(), targets.double().numpy()
+    sample = RegressionSample.build(values, true, losses=loss.of_each(outputs, targets).double().numpy())
+    return RegressionReport(
+        num_samples=len(true),
+        metrics=dict(metrics),
+        intervals=regression_intervals(sample, seed=seed, check=check),
+        target_names=tuple(target_names),
+        per_target=[TargetScores(target_names[row.index], row.mae, row.rmse, row.r2) for row in counts.per_target()],
+        predictions=values,
+        targets=true,
+    )
+
+
+def build_report(
+    outputs: Tensor,
+    targets: NDArray[Any],
+    *,
+    loss: Loss,
+    class_names: Sequence[str],
+    target_names: Sequence[str],
+    metrics: Mapping[str, float],
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+) -> Report:
+    """The report of the loss's task. Raises what ``check`` raises."""
+    as_tensor = torch.from_numpy(np.ascontiguousarray(targets))
+    if loss.is_classification:
+        return classification_report(
+            outputs, as_tensor, loss=loss, class_names=class_names, metrics=metrics, seed=seed, check=check
+        )
+    return regression_report(
+        outputs, as_tensor, loss=loss, target_names=target_names, metrics=metrics, seed=seed, check=check
+    )

@@ -1,0 +1,145 @@
+"""What is known about a run, and what a finding about it is made of."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainkit.recorders.history import History, number
+
+if TYPE_CHECKING:
+    from trainkit.findings.probes import DeadUnits
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value of the config to try instead."""
+
+    key: str
+    value: str
+    """``...`` where only the user can know it."""
+    was: str | None = None
+
+    @property
+    def override(self) -> str:
+        return (
+            f"--set '{self.key}={self.value}'"
+            if set(self.key + self.value) & set(" {}[]")
+            else f"--set {self.key}={self.value}"
+        )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the user should know about a run."""
+
+    name: str
+    """For programs: ``overfitting``, ``learning-rate-too-high``, ..."""
+    title: str
+    evidence: str
+    suggestion: str
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a run."""
+
+    history: History
+    config: Mapping[str, Any]
+    """Every value, as plain data."""
+    facts: Mapping[str, Any]
+    """What was measured before the first step (``facts.facts_before_training``); {} where it is not known."""
+    monitor: str = ""
+    """The metric that says which epoch is the best, such as ``val_accuracy``."""
+    loss: str = ""
+    """The loss's name, also where the config leaves it to trainkit."""
+    split: str = ""
+    """Where the trained model was looked at."""
+    class_names: Sequence[str] = ()
+    confusion: Sequence[Sequence[int]] | None = None
+    """Rows are the true classes, columns the predicted ones."""
+    dead_units: tuple[DeadUnits, ...] = ()
+    failure: str | None = None
+
+    @property
+    def reference_loss(self) -> float:
+        """The loss of a network that knows nothing: the higher of saying 0 and of saying the same for every sample."""
+        known = [number(self.facts.get(name)) for name in ("constant_loss", "zero_loss")]
+        return max((value for value in known if not math.isnan(value)), default=math.nan)
+
+    def value(self, key: str) -> Any:
+        """A value of the config by its path; None where there is none."""
+        found: Any = self.config
+        for piece in key.split("."):
+            found = found.get(piece) if isinstance(found, Mapping) else None
+        return found
+
+    def num_samples(self, split: str) -> int:
+        return int(self.facts.get("num_samples", {}).get(split, 0))
+
+    def scaled(self, key: str, factor: float) -> Change:
+        """A number of the config times a factor."""
+        old = self.value(key)
+        new = f"{float(old) * factor:.3g}" if isinstance(old, int | float) else "..."
+        return Change(key, new, None if old is None else f"{old:g}")
+
+    def transforms(self, *, add: str | None = None, without: Sequence[str] = ()) -> str:
+        """The list of transforms with one more at the end, or without some, as YAML in one line."""
+        kept = [item for item in self.value("transforms") or [] if item["type"] not in without]
+        return f"[{', '.join([*map(_flow, kept), *([] if add is None else [add])])}]"
+
+
+def _flow(item: Mapping[str, Any]) -> str:
+    if len(item) == 1:
+        return str(item["type"])
+    told = {key: value if isinstance(value, str) else json.dumps(value) for key, value in item.items()}
+    return "{" + ", ".join(f"{key}: {value}" for key, value in told.items()) + "}"
+
+
+Rule = Callable[[Evidence], Finding | None]
+
+
+def evidence_from_records(info: Mapping[str, Any], history: History, *, status: str) -> Evidence:
+    """What the files of a run tell, without its model: ``run.json`` and the log."""
+    return Evidence(
+        history,
+        config=info.get("config", {}),
+        facts=info.get("facts", {}),
+        monitor=str(info.get("monitor", "")),
+        loss=str(info.get("choices", {}).get("loss", {}).get("value", "")),
+        failure=status if status.startswith("failed") else None,
+    )
+
+
+def rises(means: Sequence[float], *, by: float, at_least: float) -> list[int]:
+    """The epochs (from 1) whose mean is ``by`` times the lowest before, and ``at_least`` more."""
+    found = []
+    lowest = math.inf
+    for epoch, value in enumerate(means, start=1):
+        if value > by * lowest and value - lowest > at_least:
+            found.append(epoch)
+        lowest = min(lowest, value) if value == value else lowest
+    return found
+
+
+def warm_up(history: History) -> int:
+    """How many epochs at the start may be rough."""
+    return max(2, len(history) // 10)
+
+
+def chance_reach(rate: float, samples: int) -> float:
+    """Half the 95 % interval of a rate (Agresti and Coull, 1998), wide enough at 0 and 1."""
+    centre = (rate * samples + 2) / (samples + 4)
+    return 1.96 * math.sqrt(centre * (1 - centre) / (samples + 4))
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def listed(epochs: Sequence[int]) -> str:
+    return ", ".join(map(str, epochs[:6])) + (", ..." if len(epochs) > 6 else "")

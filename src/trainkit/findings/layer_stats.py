@@ -1,0 +1,209 @@
+"""What one batch does inside a model, layer by layer, and what of it looks sick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.engine.losses import Loss
+from trainkit.findings.model import DEAD_SHARE, MIN_UNITS
+from trainkit.findings.optimization import INPUT_SCALE
+from trainkit.findings.probes import DeadUnits, count_silent_units
+from trainkit.models.network import config_key
+from trainkit.models.summary import LayerRow
+
+VANISHING = 1e-3
+"""The gradient of a layer's weights, relative to the weights, as a share of that of the layer with the largest."""
+EXPLODING = 100.0
+"""The gradient of a layer's weights, relative to the weights: a step of learning rate 0.01 would replace them."""
+OFF_CENTRE = {"image": 1.0, "table": 10.0}
+"""Mean of an input channel or column over its deviation; rare categories of a table are far off by nature."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A layer's outputs over the batch, and the gradient of its parameters."""
+
+    mean: float
+    std: float
+    zeros: float
+    """Share of the outputs that are exactly 0."""
+    grad_norm: float | None
+    """L2 norm; None for layers without parameters."""
+    weight_norm: float | None
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something that looks sick."""
+
+    kind: str
+    """``inputs``, ``dead``, ``vanishing``, ``exploding`` or ``non-finite``."""
+    key: str
+    """The config key of the layer."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A model on one batch."""
+
+    num_samples: int
+    loss: float
+    activities: dict[str, Activity]
+    """By the name of the layer."""
+    flags: tuple[Flag, ...] = field(default=())
+
+
+def diagnose(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    loss: Loss,
+    rows: Sequence[LayerRow],
+    kind: str,
+    column_names: Sequence[str] = (),
+) -> Diagnosis:
+    """Run a batch forward and backward in training mode, without changing a weight.
+
+    Args:
+        inputs: (N, C, H, W) or (N, F), as the model gets them.
+        rows: the layer table of the model.
+        kind: ``image`` or ``table``.
+        column_names: the names of a table's columns.
+    """
+    model.train()
+    model.zero_grad(set_to_none=True)
+    names = [row.name for row in rows]
+    with record_outputs(model, names) as outputs, count_silent_units(model) as dead_units:
+        said = model(inputs).float()
+        units = dead_units()
+    value = loss.mean(said, targets)
+    value.backward()
+    activities = {
+        name: _activity(outputs[name], list(model.get_submodule(name).parameters()))
+        for name in names
+        if name in outputs
+    }
+    model.zero_grad(set_to_none=True)
+    broken = _flag_non_finite(model, activities)
+    flags = _flag_inputs(inputs, kind, column_names) + _flag_dead(units)
+    flags += broken or _flag_gradients(model, activities)
+    return Diagnosis(len(targets), value.item(), activities, tuple(flags))
+
+
+@contextmanager
+def record_outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Keep the outputs of these layers while the block runs the model."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+            outputs[name] = output.detach()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.callback(model.get_submodule(name).register_forward_hook(keep(name)).remove)
+        yield outputs
+
+
+def _activity(output: Tensor, parameters: Sequence[nn.Parameter]) -> Activity:
+    values = output.double()
+    grads = [p.grad for p in parameters if p.grad is not None]
+    return Activity(
+        mean=values.mean().item(),
+        std=values.std(correction=0).item(),
+        zeros=(output == 0).double().mean().item(),
+        grad_norm=torch.nn.utils.get_total_norm(grads).item() if grads else None,
+        weight_norm=torch.nn.utils.get_total_norm(parameters).item() if parameters else None,
+    )
+
+
+def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list[Flag]:
+    """Channels or columns that are far from mean 0 and deviation 1; constant ones have no scale."""
+    across = [dim for dim in range(inputs.dim()) if dim != 1]
+    values = inputs.double()
+    mean, std = values.mean(dim=across), values.std(dim=across, correction=0)
+    rms = values.square().mean(dim=across).sqrt()
+    low, high = INPUT_SCALE
+    off = (std > 0) & ((rms < low) | (rms > high) | (mean.abs() > OFF_CENTRE[kind] * std))
+    if not off.any():
+        return []
+    worst = int((off * (rms + mean.abs() / std.clamp(min=1e-12))).argmax())
+    name = column_names[worst] if column_names else f"channel {worst}"
+    what, step = ("channels", "normalize") if kind == "image" else ("columns", "standardize")
+    message = (
+        f"inputs are not normalised: {int(off.sum())} of {len(off)} {what}, such as {name} with mean "
+        f"{mean[worst].item():.3g} and spread {std[worst].item():.3g}; add {step} to the transforms"
+    )
+    return [Flag("inputs", "transforms", message)]
+
+
+def _flag_dead(units: Sequence[DeadUnits]) -> list[Flag]:
+    return [
+        Flag(
+            "dead",
+            layer.key,
+            f"{layer.dead} of {layer.total} ReLU units of {layer.name} are 0 for every sample and cannot learn; "
+            "lower the learning rate, choose another init, or leaky_relu",
+        )
+        for layer in units
+        if layer.total >= MIN_UNITS and layer.dead > DEAD_SHARE * layer.total
+    ]
+
+
+def _flag_non_finite(model: nn.Module, activities: dict[str, Activity]) -> list[Flag]:
+    """Where the first value that is not finite comes up: forwards in the outputs, else backwards in the gradients."""
+    outputs = [name for name, seen in activities.items() if not math.isfinite(seen.mean)]
+    grads = [n for n, seen in activities.items() if seen.grad_norm is not None and not math.isfinite(seen.grad_norm)]
+    if not outputs and not grads:
+        return []
+    name, what = (outputs[0], "output") if outputs else (grads[-1], "gradient")
+    return [Flag("non-finite", config_key(model, name), f"the {what} of {name} is the first that is not finite")]
+
+
+def _flag_gradients(model: nn.Module, activities: dict[str, Activity]) -> list[Flag]:
+    """Gradients of linear layers and convolutions, each relative to the weights that it would change."""
+    relative = {
+        name: seen.grad_norm / seen.weight_norm
+        for name, seen in activities.items()
+        if isinstance(model.get_submodule(name), nn.Linear | nn.Conv2d)
+        and seen.grad_norm is not None
+        and seen.weight_norm
+    }
+    if not relative:
+        return []
+    flags = []
+    largest = max(relative, key=relative.__getitem__)
+    small = [name for name in relative if relative[name] < VANISHING * relative[largest]]
+    if small:
+        share = relative[small[0]] / relative[largest] if relative[largest] else 0.0
+        flags.append(
+            Flag(
+                "vanishing",
+                config_key(model, small[0]),
+                f"gradients vanish: {', '.join(small[:5])} get {share:.1g} of what {largest} gets; use relu or silu "
+                "instead of sigmoid or tanh, batch norm, residual blocks, or fewer layers",
+            )
+        )
+    if relative[largest] > EXPLODING:
+        many = [name for name in relative if relative[name] > EXPLODING]
+        flags.append(
+            Flag(
+                "exploding",
+                config_key(model, largest),
+                f"gradients explode: that of {largest} is {relative[largest]:.3g} times its weights"
+                f"{f' ({len(many)} layers)' if len(many) > 1 else ''}; choose another init, a batch norm, "
+                "training.clip_grad_norm, or scale the values to predict",
+            )
+        )
+    return flags

@@ -1,0 +1,46 @@
+"""What the report page of a run shows, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainkit.findings.evidence import Finding
+from trainkit.recorders.history import History
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from trainkit.evaluation.report import Report
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The best checkpoint on a split."""
+
+    split: str
+    report: Report
+    sample_names: Sequence[str]
+    """By mistake (largest error): its file, or its index in the data."""
+    images: Sequence[NDArray[np.uint8]]
+    """By mistake: uint8 (C, H, W); empty for tables."""
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What the page tells."""
+
+    folder: str
+    """The run folder as the user writes it in commands."""
+    info: Mapping[str, Any]
+    """``run.json``."""
+    status: str
+    history: History
+    findings: Sequence[Finding]
+    layers: Sequence[Mapping[str, Any]] = ()
+    """Rows of the network's table, in order."""
+    evaluated: Evaluated | None = None
+    missing: str | None = None
+    """Why there is no evaluation on the page."""

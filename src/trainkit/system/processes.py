@@ -1,0 +1,156 @@
+"""Processes: whether the one that left a name behind is still alive, and running a child that can be stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_TOKEN = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-(\d+)-(\w+)")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of some machine. ``started`` is the start time as that system counts it, "x" where it does not say."""
+
+    machine: str
+    boot: str
+    pid: int
+    started: str
+
+    @property
+    def token(self) -> str:
+        """Short text without dots, for a file name."""
+        return f"{self.machine}-{self.boot}-{self.pid}-{self.started}"
+
+    @classmethod
+    def from_token(cls, token: str) -> Process | None:
+        match = _TOKEN.fullmatch(token)
+        return cls(match[1], match[2], int(match[3]), match[4]) if match else None
+
+
+def this_process() -> Process:
+    """The running process; a forked child gets its own."""
+    return _process(os.getpid())
+
+
+@functools.cache
+def _process(pid: int) -> Process:
+    return Process(_machine(), _boot(), pid, _started(pid) or "x")
+
+
+@functools.cache
+def _machine() -> str:
+    """Host and process-number namespace: within one, a pid means one process."""
+    namespace = ""
+    with contextlib.suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")
+    return _digest(f"{socket.gethostname()} {namespace}")
+
+
+@functools.cache
+def _boot() -> str:
+    with contextlib.suppress(OSError):
+        return _digest(Path("/proc/sys/kernel/random/boot_id").read_text())
+    return "0" * 8
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _started(pid: int) -> str | None:
+    """Start time of a living process (a zombie is dead); None where there is none or the system does not say."""
+    if sys.platform == "linux":
+        try:
+            # proc(5): the name may hold spaces and brackets; after it come the state (field 3) and the start (22).
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            listing = subprocess.run(
+                ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+            )
+            return re.sub(r"\W", "", listing.stdout) or None
+    return None
+
+
+def is_alive(process: Process) -> bool | None:
+    """Whether the process still runs; None where that cannot be known from here (another machine or container)."""
+    if process.machine != _machine():
+        return None
+    if process.boot != _boot():
+        return False
+    if process.pid == os.getpid():
+        return process == this_process()
+    if os.name != "posix":
+        return None
+    return _started(process.pid) == process.started
+
+
+GRACE_SECONDS = 3.0
+"""How long a child may take to end by itself when it is told to."""
+_POLL_SECONDS = 0.1
+
+
+def run_child(
+    command: Sequence[str],
+    *,
+    should_stop: Callable[[], bool] | None = None,
+    timeout_seconds: float | None = None,
+    show_stderr: bool = False,
+) -> subprocess.CompletedProcess[str] | None:
+    """Run a command to its end; None where ``should_stop`` said so before, and then it has ended too.
+
+    The child gets no input and a session of its own, so that Ctrl-C reaches this process alone, which decides.
+
+    Args:
+        show_stderr: the child's stderr is this process's; else it is kept, as stdout is.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer than ``timeout_seconds``; it has ended.
+    """
+    started = time.monotonic()
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=None if show_stderr else subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                out, err = child.communicate(timeout=_POLL_SECONDS)
+                return subprocess.CompletedProcess(command, child.returncode, out, err or "")
+            if should_stop is not None and should_stop():
+                return None
+            if timeout_seconds is not None and time.monotonic() - started > timeout_seconds:
+                raise subprocess.TimeoutExpired(command, timeout_seconds)
+    finally:
+        _end(child)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """First politely, then for certain; the processes that it has started go with it."""
+    if child.poll() is None:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=GRACE_SECONDS)
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left
+        os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()

@@ -1,0 +1,247 @@
+"""The folder of a run: claimed by one process, described by ``run.json``, found again later."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trainkit.errors import TrainkitError, UserError
+from trainkit.system import durable
+from trainkit.system.processes import Process, is_alive, this_process
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_FOLDER_NAME = re.compile(r"(?P<time>\d{8}-\d{6})_(?P<name>.+?)(_(?P<number>\d+))?")
+_MAX_INFO_BYTES = 16 << 20
+# Locks held by this process: a forked data worker must not keep one alive after its parent.
+_held_descriptors: set[int] = set()
+
+
+class RunLocked(UserError):
+    """Another process works in this run folder."""
+
+    def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
+        self.owner = dict(owner)
+        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+        since = f" since {owner['since']}" if owner.get("since") else ""
+        super().__init__(f"{path}: {who} is working in this run{since}; wait for it, stop it, or start another run")
+
+
+@dataclass(frozen=True, order=True)
+class RunDir:
+    """The files of a run. Nothing is read or made before it is asked for."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def config(self) -> Path:
+        """The config as the user wrote it, then the overrides as comments."""
+        return self.path / "config.yaml"
+
+    @property
+    def resolved_config(self) -> Path:
+        return self.path / "config.resolved.yaml"
+
+    @property
+    def info(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "exports"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / ".lock"
+
+    def read_info(self) -> dict[str, Any]:
+        """``run.json``; {} where there is none, {"problem": why} where it cannot be read."""
+        try:
+            with open(self.info, "rb") as file:
+                value = json.loads(file.read(_MAX_INFO_BYTES))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            return {"problem": f"cannot read {self.info}: {error}"}
+        return value if isinstance(value, dict) else {"problem": f"{self.info} is not a JSON object"}
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Replace ``run.json``."""
+        durable.write_json(self.info, info)
+
+    def update_info(self, **changes: Any) -> None:
+        """Change keys of ``run.json``; a damaged one is replaced by the changes alone."""
+        known = self.read_info()
+        known.pop("problem", None)
+        self.write_info({**known, **changes})
+
+    def status(self) -> str:
+        """running, finished, interrupted, failed: why; "interrupted (killed)" where a running one has died."""
+        status = str(self.read_info().get("status", "unknown"))
+        if status == "running" and self.lock_owner() is None:
+            return "interrupted (killed)"
+        return status
+
+    def lock_owner(self) -> dict[str, Any] | None:
+        """Who works in this run now: pid, host, since. None where nobody does. Looks without touching the lock."""
+        owner = _read_owner(self.lock_file)
+        process = Process.from_token(str(owner.get("process", "")))
+        if process is None or is_alive(process) is False:
+            return None
+        return owner
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            RunLocked: a living process holds it; says which and where.
+        """
+        descriptor = _take_lock(self)
+        try:
+            yield
+        finally:
+            _held_descriptors.discard(descriptor)
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+
+def _take_lock(run: RunDir) -> int:
+    path = run.lock_file
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
+        raise durable.WriteError(path, error) from error
+    try:
+        locked = _flock(descriptor)
+        owner = run.lock_owner()
+        # Where the system has such locks, they end with their process and reach other containers and machines, so a
+        # free one is free whatever the file says. Elsewhere the process named inside decides.
+        if locked is False or (locked is None and owner is not None):
+            raise RunLocked(run.path, owner or _read_owner(path))
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, json.dumps({**me, "process": this_process().token}).encode())
+    except OSError as error:
+        os.close(descriptor)
+        raise durable.WriteError(path, error) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    _held_descriptors.add(descriptor)
+    return descriptor
+
+
+def _flock(descriptor: int) -> bool | None:
+    """True: taken. False: somebody else has it. None: there is no such lock here."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _leave_locks_to_the_parent() -> None:
+    for descriptor in _held_descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held_descriptors.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
+def _read_owner(path: Path) -> dict[str, Any]:
+    try:
+        owner = json.loads(path.read_bytes()[:4096])
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def create_run(root: str | Path, name: str, *, now: datetime) -> RunDir:
+    """Claim a new folder ``YYYYMMDD-HHMMSS_name`` under ``root``, with ``_2``, ``_3``, ... where it is taken.
+
+    Raises:
+        durable.WriteError: the folder cannot be made.
+    """
+    root = Path(root)
+    stem = f"{now:%Y%m%d-%H%M%S}_{name}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 10_000):
+            run = RunDir(root / (stem if number == 1 else f"{stem}_{number}"))
+            try:
+                run.path.mkdir(exist_ok=False)
+            except FileExistsError:
+                continue
+            run.checkpoints.mkdir()
+            durable.fsync_folder(run.path)
+            durable.fsync_folder(root)
+            return run
+    except OSError as error:
+        raise durable.WriteError(root / stem, error) from error
+    raise TrainkitError(f"{root / stem}: ten thousand runs have this name already; use another --run-dir or name")
+
+
+def list_runs(root: str | Path) -> list[RunDir]:
+    """The runs under ``root``, oldest first: by the time they were made, then by number. Other folders are left out."""
+    with contextlib.suppress(OSError):
+        found = [(_order(path.name), RunDir(path)) for path in Path(root).iterdir() if path.is_dir()]
+        return [run for order, run in sorted((order, run) for order, run in found if order)]
+    return []
+
+
+def _order(folder_name: str) -> tuple[str, str, int] | None:
+    match = _FOLDER_NAME.fullmatch(folder_name)
+    return (match["time"], match["name"], int(match["number"] or 1)) if match else None
+
+
+def newest_run(root: str | Path, *, unfinished: bool = False, config_hash: str | None = None) -> RunDir | None:
+    """The run made last, of those that are not finished, or of one config, where that is asked for."""
+    for run in reversed(list_runs(root)):
+        info = run.read_info()
+        if unfinished and (not info or info.get("status") == "finished"):
+            continue
+        if config_hash is not None and info.get("config_hash") != config_hash:
+            continue
+        return run
+    return None

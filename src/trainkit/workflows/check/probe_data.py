@@ -1,0 +1,163 @@
+"""A few samples of a data set, decoded and transformed in memory: enough to try a model, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.builders.data import load_source
+from trainkit.config.rules.dataset_info import DatasetInfo, info_of
+from trainkit.config.schema import Config
+from trainkit.config.schema.data import Downloaded
+from trainkit.data.dataset import Dataset, Part, Split
+from trainkit.data.images.cache import cache_root
+from trainkit.data.images.decode import BadImageError, decode_image, probe_bytes, read_image_bytes
+from trainkit.data.images.layout import stack_images
+from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, fixes_size, output_shape
+from trainkit.errors import Problem, ProblemsError
+
+SAMPLES = 64
+DECODED = 8
+"""Image files that are decoded to try the model on."""
+PROBED = 256
+"""Image files whose headers are read to see whether their sizes are equal."""
+
+
+def load_read_only(config: Config) -> Dataset:
+    """The data set without writing anything; where it is still to be downloaded, one of the same shape and size.
+
+    Raises:
+        as ``load_source``.
+    """
+    load = partial(load_source, config, cache_dir=cache_root(), read_only=True)
+    if not (isinstance(config.dataset, Downloaded) and config.dataset.download):
+        return load()
+    try:
+        return load()
+    except ProblemsError as error:  # DataError: the files are there, and damaged
+        stand_in = placeholder_dataset(config)
+        if stand_in is None or any(problem.key != "dataset.root" for problem in error.problems):
+            raise
+        reason = f"{config.dataset.type} is not in {config.dataset.root} yet: training downloads it"
+        return replace(stand_in, notes=(f"{reason}; its samples could not be looked at",))
+
+
+def placeholder_dataset(config: Config) -> Dataset | None:
+    """A data set of zeros with the shape, the classes and the split sizes that are known from the config alone."""
+    facts = info_of(config)
+    if facts.num_train is None or facts.task != "classification" or not facts.num_classes or facts.kind != "image":
+        return None
+    spec: Any = config.dataset
+    num_val = round(facts.num_train * spec.val_fraction / (1 - spec.val_fraction))
+    sizes = {"train": facts.num_train, "val": num_val, "test": 10_000 if isinstance(spec, Downloaded) else 0}
+    return Dataset(
+        name=spec.type,
+        kind="image",
+        task="classification",
+        parts={name: _zeros(facts, size) for name, size in sizes.items() if size},
+        splits={name: Split(name, np.arange(size, dtype=np.int64)) for name, size in sizes.items() if size},
+        class_names=tuple(str(label) for label in range(facts.num_classes)),
+        feature_names=(),
+        target_names=(),
+        fingerprint={},
+        channels=facts.image_shape[0],
+    )
+
+
+def _zeros(facts: DatasetInfo, size: int) -> Part:
+    """One image, seen ``size`` times: no memory."""
+    assert facts.num_classes is not None
+    shape = tuple(length or 1 for length in facts.image_shape)
+    inputs = np.broadcast_to(np.zeros((1, *shape), dtype=np.uint8), (size, *shape))
+    return Part(inputs, np.arange(size, dtype=np.int64) % facts.num_classes)
+
+
+def take_sample(
+    data: Dataset, front: Sequence[StaticTransform], *, size: int = SAMPLES, decoded: int = DECODED
+) -> Dataset:
+    """The training split cut down to ``size`` samples, spread evenly over it, with the front applied.
+
+    Of image files, which have to be decoded first, ``decoded`` are taken.
+
+    Raises:
+        ProblemsError: no image can be decoded.
+    """
+    split = data.splits["train"]
+    part = data.parts[split.part]
+    if isinstance(part.inputs, tuple):
+        tried = split.indices[_spread(len(split), min(size, decoded))]
+        images, chosen = _decode_some(data, part.inputs, tried, front)
+        stacked: NDArray[Any] = stack_images(images)
+    else:
+        chosen = split.indices[_spread(len(split), size)]
+        stacked = np.ascontiguousarray(part.inputs[chosen])
+        if front:
+            stacked = stack_images([apply_static_transforms(image, front) for image in stacked])
+    few = Part(stacked, part.targets[chosen])
+    return replace(
+        data,
+        parts={"sample": few},
+        splits={"train": Split("sample", np.arange(len(few), dtype=np.int64))},
+    )
+
+
+def _decode_some(
+    data: Dataset, paths: tuple[Path, ...], indices: NDArray[np.int64], front: Sequence[StaticTransform]
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    """The images among these that can be decoded and have the size of the first, and their indices."""
+    images: list[NDArray[np.uint8]] = []
+    kept = []
+    for index in indices:
+        try:
+            image = apply_static_transforms(decode_image(paths[index], channels=data.channels or 3), front)
+        except BadImageError:
+            continue  # told by the quick look
+        if not images or image.shape == images[0].shape:  # others are told by ``check_sizes``
+            images.append(image)
+            kept.append(index)
+    if not images:
+        raise ProblemsError([Problem("none of the images that were tried can be decoded", key="dataset")])
+    return images, np.array(kept, dtype=np.int64)
+
+
+def check_sizes(data: Dataset, front: Sequence[StaticTransform]) -> None:
+    """Compare the headers of some image files: without a transform that makes them equal, sizes must be the same.
+
+    Raises:
+        ProblemsError: two images of different sizes.
+    """
+    if fixes_size(front):
+        return
+    first: tuple[Path, tuple[int, int]] | None = None
+    for split in data.splits.values():
+        paths = data.parts[split.part].inputs
+        if not isinstance(paths, tuple):
+            return
+        for index in split.indices[_spread(len(split), PROBED)]:
+            try:
+                _, (height, width) = probe_bytes(read_image_bytes(paths[index]))
+            except BadImageError:
+                continue
+            size = output_shape(front, (1, height, width))[1:]
+            first = first or (paths[index], (size[0], size[1]))
+            if size != first[1]:
+                wanted = f"{first[1][0]}, {first[1][1]}"
+                after = " after the transforms" if front else ""
+                message = (
+                    f"the images have different sizes{after}: {first[0]} is {first[1][0]} x {first[1][1]} "
+                    f"(height x width), but {paths[index]} is {size[0]} x {size[1]}; "
+                    f"add {{type: resize, size: [{wanted}]}} or a center_crop"
+                )
+                raise ProblemsError([Problem(message, key="transforms")])
+
+
+def _spread(length: int, size: int) -> NDArray[np.int64]:
+    """Up to ``size`` positions, from the first to the last."""
+    positions: NDArray[np.int64] = np.unique(np.linspace(0, length - 1, min(size, length)).astype(np.int64))
+    return positions

@@ -1,0 +1,146 @@
+"""Data to score a checkpoint on: those of its config as they are now, or others of the same kind, classes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from trainkit.builders.data import build_static_transforms
+from trainkit.builders.setup import ImageFiles
+from trainkit.config.schema import Config
+from trainkit.config.schema import data as dataset
+from trainkit.data.dataset import Dataset, Part
+from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.images.cache import cache_root
+from trainkit.data.images.materialize import materialize
+from trainkit.data.sources.csv_reader import read_table
+from trainkit.data.sources.image_folder import load_image_folder
+from trainkit.data.sources.tables import encoded_names, read_labelled
+from trainkit.data.splits import whole_part
+from trainkit.errors import DataError, UserError
+
+
+def load_other_data(
+    path: Path,
+    config: Config,
+    saved: Mapping[str, Any],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Dataset, ImageFiles]:
+    """An image folder or a CSV file, prepared as the checkpoint's own data were. ``train`` is the whole of it.
+
+    An image folder with train/, val/ and test/ keeps them as splits.
+
+    Raises:
+        UserError: it is not of the checkpoint's kind.
+        DataError: it is broken, or has classes that the checkpoint does not know.
+    """
+    preprocessing = saved["preprocessing"]
+    if preprocessing["kind"] == "table":
+        return _load_table(path, config, saved), {}
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise UserError(
+            f"--data {path}: {what}; the checkpoint is for images: give a folder with one folder a class in it"
+        )
+    color: Literal["gray", "rgb"] = "gray" if preprocessing["channels"] == 1 else "rgb"
+    spec = config.dataset
+    bad = spec.max_bad_files if isinstance(spec, dataset.ImageFolder) else 0
+    source = load_image_folder(path, color=color, max_bad_files=bad, val_fraction=0.0, test_fraction=0.0, seed=0)
+    align_classes(source, saved["class_names"], where=f"--data {path}")  # before anything is decoded
+    front = build_static_transforms(config)
+    data = materialize(source, front, cache_dir=cache_root(), progress=progress, should_stop=should_stop)
+    expected = tuple(preprocessing["input_shape"])
+    crops = len(preprocessing["front"]) > len(front)
+    if data.input_shape != expected and not crops:
+        raise DataError(
+            f"--data {path}: the images are {_size(data.input_shape)} after the transforms, and the model takes "
+            f"{_size(expected)}; resize them"
+        )
+    files = {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
+    return align_classes(data, saved["class_names"], where=f"--data {path}"), files
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
+    return f"{height} x {width} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset:
+    encoding = saved["preprocessing"]["table_encoding"]
+    if encoding is None:
+        raise UserError(
+            f"--data {path}: the checkpoint was trained on {config.dataset.type}, whose target has no column name; "
+            "--data takes another CSV file for checkpoints that were trained on one, and image folders for images"
+        )
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise UserError(f"--data {path}: {what}; the checkpoint is for tables: give a CSV file")
+    delimiter = config.dataset.delimiter if isinstance(config.dataset, dataset.Csv) else ","
+    classes = tuple(saved["class_names"])
+    if classes:
+        _check_labels(path, encoding["target"], classes, delimiter)
+    parts = {"all": read_labelled(path, encoding, classes, delimiter=delimiter, key="--data")}
+    splits = {"train": whole_part(parts["all"], "all")}
+    return Dataset(
+        name=path.stem,
+        kind="table",
+        task="classification" if classes else "regression",
+        parts=parts,
+        splits=splits,
+        class_names=classes,
+        feature_names=tuple(encoded_names(encoding)),
+        target_names=tuple(saved["target_names"]),
+        fingerprint=fingerprint_dataset(f"csv {path.name}", parts, splits, class_names=classes),
+        table_encoding=encoding,
+    )
+
+
+def _check_labels(path: Path, target: str, classes: Sequence[str], delimiter: str) -> None:
+    """Other classes are told in one sentence, not row by row. A missing column and blank cells are told later."""
+
+    def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
+        return [], [target] if target in header else []
+
+    labels = read_table(path, choose, delimiter=delimiter, key="--data").texts.get(target, [])
+    found = sorted({*labels} - {""})
+    if any(name not in classes for name in found):
+        raise _other_classes(found, classes, where=f"--data {path}")
+
+
+def _other_classes(found: Sequence[str], known: Sequence[str], *, where: str) -> DataError:
+    extra = [name for name in found if name not in known]
+    missing = [name for name in known if name not in found]
+    gone = f", and it knows {_listed(missing)}, which the data do not have" if missing else ""
+    return DataError(
+        f"{where}: other classes than the checkpoint's: it does not know {_listed(extra)}{gone}; "
+        "rename or remove these classes, or take a checkpoint that was trained on them"
+    )
+
+
+def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> Dataset:
+    """The data with the labels of ``class_names``, matched by name. Classes without samples are noted.
+
+    Raises:
+        DataError: the data have classes that are not in ``class_names``; names the difference.
+    """
+    known = tuple(class_names)
+    if data.class_names == known:
+        return data
+    if any(name not in known for name in data.class_names):
+        raise _other_classes(data.class_names, known, where=where)
+    missing = [name for name in known if name not in data.class_names]
+    labels = np.array([known.index(name) for name in data.class_names], dtype=np.int64)
+    parts = {name: Part(part.inputs, labels[part.targets]) for name, part in data.parts.items()}
+    notes = (*data.notes, f"no samples of {_listed(missing)}; labels go by name") if missing else data.notes
+    return replace(data, parts=parts, class_names=known, notes=notes)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:10])
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"

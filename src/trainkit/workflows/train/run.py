@@ -1,0 +1,378 @@
+"""``trainkit train`` and ``trainkit resume``: from a config to a run folder with a trained, scored, exported model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from trainkit.builders.data import load_source
+from trainkit.builders.setup import Setup, build_setup, located
+from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits
+from trainkit.config import LoadedConfig, load_config
+from trainkit.data.images.cache import cache_root
+from trainkit.engine.compile import compiled
+from trainkit.engine.loop import Outcome, fit
+from trainkit.engine.plan import Recorder
+from trainkit.engine.state import TrainState
+from trainkit.errors import Interrupted, TrainkitError
+from trainkit.recorders.fanout import Fanout
+from trainkit.recorders.jsonl import JsonlRecorder
+from trainkit.recorders.tensorboard import require_tensorboard
+from trainkit.recorders.textlog import TextLog
+from trainkit.system.run_folder import RunDir, create_run
+from trainkit.system.signals import StopRequest
+from trainkit.workflows.check.run import run_checks
+from trainkit.workflows.export import export_at_end
+from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
+from trainkit.workflows.scoring import plan_for, score, scored_weights, state_for
+from trainkit.workflows.train import resume_point as resuming
+from trainkit.workflows.train.failures import explained
+from trainkit.workflows.train.run_info import (
+    RunCheckpointer,
+    describe_machine,
+    description,
+    origins_of,
+    write_config_files,
+)
+from trainkit.workflows.train.tracking import build_trackers
+from trainkit.workflows.train.warm_start import environment_changes, schedule_changes, start_from_weights
+
+MakeDisplay = Callable[[Setup, int], Recorder]
+"""Given the setup and the batches of an epoch, what shows the run while it goes on."""
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """Who is told how it goes, and who may ask for a stop."""
+
+    say: Callable[[str], None] = lambda message: None
+    """Gets a line for the user now and then."""
+    progress: Callable[[int, int], None] | None = None
+    """Told (done, total) while images are decoded into the cache."""
+    make_display: MakeDisplay | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+    """Polled after every step; the state is saved before the run ends."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A run that has come to its end."""
+
+    run: RunDir
+    outcome: Outcome
+    best_checkpoint: Path
+    best_epoch: int | None
+    epochs_completed: int
+    metrics: dict[str, dict[str, float]]
+    """Scores of the best checkpoint, by split."""
+    exports: list[Path] = field(default_factory=list)
+    report: RunReport | None = None
+    """None where it could not be written."""
+    seconds: float = 0.0
+
+
+def train(
+    config: LoadedConfig | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    runs_dir: Path = Path("runs"),
+    resume: Path | Literal["auto"] | None = None,
+    init_from: Path | None = None,
+    allow_change: Sequence[str] = (),
+    frontend: Frontend | None = None,
+) -> TrainResult:
+    """Train what the config describes, in a new run folder under ``runs_dir``.
+
+    Args:
+        config: a config file, or one that is loaded already.
+        overrides: changes to a config file: ``optimizer.lr=0.1``.
+        resume: a checkpoint whose run is taken further, in a new folder that begins with its history; or ``auto``: go
+            on with the newest unfinished run of this config, in its own folder, where there is one.
+        init_from: weights to start from: a checkpoint, a state_dict or a safetensors file.
+        allow_change: config keys that may differ from the checkpoint's although they change the result.
+
+    Raises:
+        UserError: the config, the data or the checkpoint are wrong; nothing was written.
+        Interrupted: a signal asked for a stop; the state is saved.
+        TrainkitError: the run failed; what was saved before is intact.
+    """
+    frontend = frontend or Frontend()
+    loaded = config if isinstance(config, LoadedConfig) else load_config(config, overrides=overrides)
+    if resume == "auto":
+        run = resuming.unfinished_run(loaded, runs_dir=runs_dir)
+        if run is not None:
+            return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
+        frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
+        resume = None
+    point = None if resume is None else resuming.point_at(resume, say=frontend.say)
+    setup, state = set_up(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
+    if init_from is not None:
+        start_from_weights(state, init_from, say=frontend.say)
+    run = create_run(runs_dir, loaded.name, now=datetime.now())
+    with run.locked(), recorded(run, frontend):
+        if point is not None:
+            resuming.copy_history(run, point, keep_last=loaded.config.checkpoint.keep_last)
+            frontend.say(f"going on from {point.checkpoint}, after step {state.progress.steps_completed}")
+        # A run that does not begin from nothing keeps its own beginning: the file that it came from may change.
+        return run_training(run, loaded, setup, state, save_first=init_from is not None, frontend=frontend)
+
+
+def resume(
+    given: Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    unset: Sequence[str] = (),
+    runs_dir: Path = Path("runs"),
+    allow_change: Sequence[str] = (),
+    frontend: Frontend | None = None,
+) -> TrainResult | None:
+    """Go on with a run in its own folder; None where it is finished and nothing is left to do.
+
+    Args:
+        given: a run folder; None for the newest unfinished run under ``runs_dir``.
+        overrides: changes to the run's config, such as ``training.epochs=20`` for a finished run.
+        allow_change: config keys that may differ although they change the result.
+
+    Raises:
+        as ``train``.
+    """
+    frontend = frontend or Frontend()
+    run = resuming.find_run(given, runs_dir=runs_dir)
+    loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
+    done = resuming.why_finished(run, loaded, allowed=allow_change)
+    if done is not None:
+        frontend.say(done)
+        return None
+    return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
+
+
+def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[str], frontend: Frontend) -> TrainResult:
+    """Go on from the newest good checkpoint of a run, in its folder."""
+    with run.locked():
+        point = resuming.resume_point(run, say=frontend.say)
+        setup, state = set_up(loaded, point, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
+        where = "from the start: it has no checkpoint yet"
+        if point is not None:
+            where = f"from {point.checkpoint.name}, after step {state.progress.steps_completed}"
+        frontend.say(f"going on with {run.path} {where}")
+        with recorded(run, frontend):
+            source = None if point is None else point.checkpoint
+            return run_training(run, loaded, setup, state, source=source, frontend=frontend)
+
+
+def set_up(
+    loaded: LoadedConfig,
+    point: resuming.ResumePoint | None,
+    *,
+    runs_dir: Path,
+    allow_change: Sequence[str],
+    frontend: Frontend,
+) -> tuple[Setup, TrainState]:
+    """Data, model and state, at the start of the run or where a checkpoint was taken. Writes nothing."""
+    notes: list[str] = []
+    saved = None if point is None else point.saved
+    if point is not None:
+        resuming.check_optimizer(point.saved, loaded.resolved())
+        notes = resuming.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
+    load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
+    with located(loaded), preparing(frontend.stop):
+        source = run_checks(loaded, load=load, runs_dir=runs_dir).source
+        if loaded.config.logging.tensorboard:
+            require_tensorboard()
+        setup = build_setup(
+            loaded.config, source=source, progress=frontend.progress, should_stop=frontend.stop, stored=saved
+        )
+        batches = setup.batches("train", training=True)
+        state = state_for(setup, steps_per_epoch=batches.batches_per_epoch)
+    if saved is not None:
+        resuming.check_data(saved, setup.data.fingerprint)
+        check_fits(saved["model"], setup.model)
+        state.load_state_dict(saved)
+        if point is not None and point.best_is_lost:
+            state.best.value = state.best.epoch = None
+        notes += schedule_changes(saved, state, steps_per_epoch=batches.batches_per_epoch)
+        notes += environment_changes(saved, setup.choices)
+    for note in (*setup.data.notes, *notes):
+        frontend.say(f"note: {note}")
+    for name, choice in setup.choices.items():
+        frontend.say(f"{name}: {choice.value} ({choice.reason})")
+    frontend.say(f"data: {batches.residency} ({batches.residency_reason})")
+    return setup, state
+
+
+@contextmanager
+def preparing(stop: StopRequest) -> Iterator[None]:
+    """A stop before the first step ends with the exit code of its signal; nothing was written but the cache."""
+    try:
+        yield
+    except Interrupted as error:
+        if not stop():
+            raise
+        raise stop.error(f"{str(error).removeprefix('stopped ')}; no step was taken") from error
+    if stop():
+        raise stop.error("before the first step; nothing was written")
+
+
+@contextmanager
+def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
+    """Write into run.json how the run ended, whichever way."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
+        with suppress(TrainkitError):
+            run.update_info(status="interrupted" if interrupted else f"failed: {error}")
+        if not interrupted:
+            report = report_failure(run, say=frontend.say)
+            for finding in () if report is None else report.findings:
+                frontend.say(f"finding: {finding.title}. {finding.evidence}")
+        raise
+
+
+def run_training(
+    run: RunDir,
+    loaded: LoadedConfig,
+    setup: Setup,
+    state: TrainState,
+    *,
+    source: Path | None = None,
+    save_first: bool = False,
+    frontend: Frontend,
+) -> TrainResult:
+    """Train from ``state`` on, then score the best checkpoint: everything that writes into the run folder.
+
+    Args:
+        source: the checkpoint of this folder that the run goes on from; it is not deleted.
+        save_first: save the state before the first step too.
+    """
+    started = time.monotonic()
+    log = TextLog(run.log)
+    frontend = replace(frontend, say=tee(frontend.say, log))
+    frontend.say(f"run: {run.path}")
+    write_config_files(run, loaded)
+    described = description(loaded, setup)
+    run.update_info(
+        **describe_machine(),
+        **described,
+        status="running",
+        monitor=setup.monitor,
+        facts=measure_facts(setup),
+        origins=origins_of(loaded, known=run.read_info().get("origins", {})),
+        config_hash=resuming.config_hash(loaded.resolved()),
+        resumed_at_step=state.progress.steps_completed,
+    )
+    checkpointer = RunCheckpointer(
+        CheckpointFolder(run.checkpoints),
+        described,
+        monitor=setup.monitor,
+        keep_last=loaded.config.checkpoint.keep_last,
+        protect=[] if source is None else [source],
+    )
+    if save_first:
+        checkpointer.save(state.state_dict(), metrics={}, best=False)
+    outcome = run_loop(run, setup, state, checkpointer, frontend, log)
+    best = resuming.best_or_newest(checkpointer.folder, say=frontend.say)
+    unfinished = f"training is complete and saved; for scores, exports and report: trainkit resume {run.path}"
+    scores = score_best(setup, best, frontend.stop)
+    if scores is None or frontend.stop():
+        raise frontend.stop.error(unfinished)
+    try:
+        exports, skipped = export_at_end(setup, best, run, say=frontend.say, should_stop=frontend.stop)
+    except Interrupted as error:
+        raise frontend.stop.error(f"the export was given up; {unfinished}") from error
+    for reason in skipped:
+        frontend.say(f"warning: not exported: {reason}")
+    result = TrainResult(
+        run=run,
+        outcome=outcome,
+        best_checkpoint=best,
+        best_epoch=state.best.epoch,
+        epochs_completed=state.progress.epochs_completed,
+        metrics=scores,
+        exports=exports,
+        seconds=time.monotonic() - started,
+    )
+    run.update_info(
+        status="finished",
+        outcome=outcome,
+        epochs_completed=result.epochs_completed,
+        best_epoch=result.best_epoch,
+        best_checkpoint=best.name,
+        metrics=scores,
+        exports=[str(path.relative_to(run.path)) for path in exports],
+        exports_skipped=skipped,
+        seconds=round(result.seconds, 2),
+    )
+    report = report_training(run, setup, stop=frontend.stop, say=frontend.say)
+    if report is None and frontend.stop():
+        raise frontend.stop.error(unfinished)
+    return result if report is None else replace(result, report=report)
+
+
+def tee(say: Callable[[str], None], log: TextLog) -> Callable[[str], None]:
+    """Says a line to the user, and keeps it in train.log."""
+
+    def tell(message: str) -> None:
+        say(message)
+        log.write(message)
+
+    return tell
+
+
+def run_loop(
+    run: RunDir,
+    setup: Setup,
+    state: TrainState,
+    checkpointer: RunCheckpointer,
+    frontend: Frontend,
+    log: TextLog,
+) -> Outcome:
+    """The engine with its collaborators. Raises Interrupted after a stop, the state saved."""
+    batches = setup.batches("train", training=True)
+    progress = state.progress
+    lines = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
+    display = [] if frontend.make_display is None else [frontend.make_display(setup, batches.batches_per_epoch)]
+    trackers = build_trackers(run, setup, step=progress.steps_completed, say=frontend.say)
+    recorder = Fanout(lines, [log, *display, *trackers], warn=frontend.say)
+    try:
+        with explained(batch_size=setup.config.training.batch_size):
+            outcome = fit(
+                state,
+                plan_for(setup, compiled(setup.model, setup.config.training.compile, say=frontend.say)),
+                train=batches,
+                val=setup.batches("val") if "val" in setup.data.splits else None,
+                recorder=recorder,
+                checkpointer=checkpointer,
+                should_stop=frontend.stop,
+            )
+    finally:
+        recorder.close()
+    if outcome == "interrupted":
+        raise frontend.stop.error(
+            f"the state is saved; to go on: trainkit resume {run.path}; for a report so far: trainkit report {run.path}"
+        )
+    return outcome
+
+
+def score_best(setup: Setup, best: Path, stop: StopRequest) -> dict[str, dict[str, float]] | None:
+    """Load the best checkpoint as a user would, and score it on the splits that were not trained on.
+
+    None if stopped on the way.
+    """
+    setup.model.load_state_dict(scored_weights(load_checkpoint(best)))
+    scores: dict[str, dict[str, float]] = {}
+    for split in ("val", "test"):
+        if split in setup.data.splits:
+            found = score(setup, setup.model, split, should_stop=stop)
+            if found is None:
+                return None
+            scores[split] = found
+    return scores

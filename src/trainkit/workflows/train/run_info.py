@@ -1,0 +1,139 @@
+"""What a run folder and its checkpoints say about the run: configs, machine, versions, data, preprocessing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainkit._version import __version__
+from trainkit.builders.setup import Setup
+from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
+from trainkit.config import LoadedConfig
+from trainkit.config.text.writer import to_yaml
+from trainkit.system import durable
+from trainkit.system.run_folder import RunDir
+
+
+def versions() -> dict[str, str]:
+    return {
+        "trainkit": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def description(loaded: LoadedConfig, setup: Setup) -> dict[str, Any]:
+    """The part of a checkpoint that stays the same over a run: plain values only."""
+    return {
+        "name": loaded.name,
+        "config": loaded.resolved(),
+        "task": setup.data.task,
+        "class_names": list(setup.data.class_names),
+        "class_counts": setup.data.class_counts("train"),
+        "target_names": list(setup.data.target_names),
+        "preprocessing": setup.preprocessing,
+        "data_fingerprint": setup.data.fingerprint,
+        "choices": {name: asdict(choice) for name, choice in setup.choices.items()},
+        "versions": versions(),
+    }
+
+
+class RunCheckpointer:
+    """Saves states into a run's folder, under a name that says what is inside."""
+
+    def __init__(
+        self,
+        folder: CheckpointFolder,
+        described: Mapping[str, Any],
+        *,
+        monitor: str,
+        keep_last: int,
+        protect: Sequence[Path] = (),
+    ) -> None:
+        self.folder, self.described, self.monitor = folder, described, monitor
+        self.keep_last, self.protect = keep_last, protect
+
+    def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None:
+        progress = state["progress"]
+        accuracy = next((metrics[name] for name in ("val_accuracy", "train_accuracy") if name in metrics), None)
+        loss = next((metrics[name] for name in ("val_loss", "train_loss") if name in metrics), None)
+        middle = progress["batches_completed"] > 0
+        name = checkpoint_name(
+            self.described["name"],
+            when=datetime.now(),
+            epoch=progress["epochs_completed"],
+            step=progress["steps_completed"] if middle else None,
+            metric="loss" if accuracy is None else "acc",
+            value=loss if accuracy is None else accuracy,
+        )
+        self.folder.save(
+            {**self.described, **state},
+            name=name,
+            step=progress["steps_completed"],
+            epoch=progress["epochs_completed"],
+            score=metrics.get(self.monitor),
+            best=best,
+            keep_last=self.keep_last,
+            protect=self.protect,
+        )
+
+
+def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
+    """The file as the user wrote it with the overrides as comments, and every value of the resolved config."""
+    if run.config.exists():
+        text, when = run.config.read_text(), "when the run went on"
+    else:
+        text, when = loaded.text, "on the command line"
+    if loaded.overrides:
+        text += "" if text.endswith("\n") else "\n"
+        text += f"\n# overrides {when}:\n" + "".join(f"# {item}\n" for item in loaded.overrides)
+    durable.write_text(run.config, text)
+    resolved = to_yaml({**loaded.resolved(), "name": loaded.name})
+    durable.write_text(run.resolved_config, f"# trainkit train {run.resolved_config}\n{resolved}")
+
+
+def origins_of(loaded: LoadedConfig, *, known: Mapping[str, str]) -> dict[str, str]:
+    """Where each value came from. A run that goes on keeps what is ``known``, except for what was overridden since."""
+    return {
+        key: known[key] if key in known and origin.kind != "override" else str(origin)
+        for key, origin in loaded.origins.items()
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Where and with what the run was made."""
+    return {
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "num_cpus": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and cleanness of the folder that the command runs in; None outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "changed_files": len(_git("status", "--porcelain").splitlines())}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()

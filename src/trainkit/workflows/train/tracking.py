@@ -1,0 +1,29 @@
+"""The trackers that a config asks for, besides the log and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainkit.builders.setup import Setup
+from trainkit.engine.plan import Recorder
+from trainkit.recorders.tensorboard import TensorBoardRecorder, add_graph, add_samples
+from trainkit.system.run_folder import RunDir
+from trainkit.workflows.runs import flatten
+
+
+def build_trackers(run: RunDir, setup: Setup, *, step: int, say: Callable[[str], None]) -> list[Recorder]:
+    """Recorders that may fail without harm. ``step`` is where the run goes on from, 0 for a new one."""
+    if not setup.config.logging.tensorboard:
+        return []
+    try:
+        recorder = TensorBoardRecorder(
+            run.tensorboard, step=step, hparams=flatten(setup.config.model_dump(exclude_none=True))
+        )
+        if step == 0:
+            inputs = next(iter(setup.batches("train", training=True).epoch(0))).inputs
+            add_samples(recorder, inputs)
+            add_graph(recorder, setup.model, inputs)
+    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
+        say(f"warning: TensorBoard is left out: {type(error).__name__}: {error}")
+        return []
+    return [recorder]

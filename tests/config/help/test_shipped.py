@@ -1,0 +1,96 @@
+"""The configs that come with trainkit: found, described, valid; and each misspelt key in them is corrected."""
+
+from pathlib import Path
+
+import pytest
+
+from trainkit.config import load_config
+from trainkit.config.help.shipped import SCHEMA_LINE, SCHEMA_NAME, find, folder, hint_for_missing, shipped
+from trainkit.config.text.reader import Node, read_file
+from trainkit.errors import ConfigError
+
+CONFIGS = shipped()
+
+
+def test_they_are_there() -> None:
+    assert len(CONFIGS) >= 10
+    assert {config.path for config in CONFIGS} == set(folder().glob("*.yaml"))
+    assert (folder() / SCHEMA_NAME).is_file()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_each_loads_and_says_what_it_is(config) -> None:
+    loaded = load_config(config.path)
+    assert loaded.name == config.name
+    assert loaded.text.startswith(f"{SCHEMA_LINE}{SCHEMA_NAME}\n")
+    assert 10 <= len(config.description) <= 110
+    assert config.description.endswith(".")
+    assert f"trainkit train configs/{config.path.name}" in loaded.text
+
+
+def test_they_are_found_by_name() -> None:
+    assert find("digits_cnn").path == folder() / "digits_cnn.yaml"
+    assert find("digits_cnn.yaml") == find("digits_cnn")
+    assert find("nothing") is None
+
+
+def test_a_missing_file_gets_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("")
+    path = folder() / "digits_cnn.yaml"
+    assert hint_for_missing(Path("digits_cnn")) == f"digits_cnn is a shipped config: give its path, {path}"
+    assert hint_for_missing(Path("min.yaml")) == "did you mean mine.yaml?"
+    assert hint_for_missing(Path("digit_cnn.yaml")) == f"did you mean the shipped {path}?"
+    assert hint_for_missing(Path("no/folder/frobnicate.yaml")).startswith("`trainkit config list` shows")
+    with pytest.raises(ConfigError, match=r"^min\.yaml: there is no such file; did you mean mine\.yaml\?$"):
+        load_config("min.yaml")
+
+
+def keys(node: Node, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], Node]]:
+    """Every key of a config, with the node that it stands over."""
+    found = []
+    if isinstance(node.value, dict):
+        for key, child in node.value.items():
+            found += [((*path, key), child), *keys(child, (*path, key))]
+    elif isinstance(node.value, list):
+        for index, child in enumerate(node.value):
+            found += keys(child, (*path, index))
+    return found
+
+
+def mutations() -> list[tuple[str, str, int, int, str]]:
+    found = []
+    for config in CONFIGS:
+        root, _, _ = read_file(config.path)
+        for path, node in keys(root):
+            key = str(path[-1])
+            for drop in range(len(key)):
+                found.append((config.name, key, node.key_line, node.key_column, key[:drop] + key[drop + 1 :]))
+    return found
+
+
+def test_a_key_with_a_letter_dropped_is_corrected(tmp_path: Path) -> None:
+    """For every key of every shipped config and every letter: that line, and the key as the suggestion."""
+    path = tmp_path / "run.yaml"
+    wrong = []
+    tried = 0
+    for name, key, line, column, misspelt in mutations():
+        if not misspelt:
+            continue
+        tried += 1
+        lines = (folder() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        row = lines[line]
+        assert row.startswith(key, column)
+        lines[line] = row[:column] + misspelt + row[column + len(key) :]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        try:
+            load_config(path)
+        except ConfigError as error:
+            told = [p for p in error.problems if p.place is not None and p.place.line == line + 1]
+            if not any(f"did you mean {key}?" in problem.message for problem in told):
+                wrong.append((name, key, misspelt, [str(p) for p in error.problems]))
+        else:
+            wrong.append((name, key, misspelt, ["no error"]))
+    assert tried > 1000
+    share = 1 - len(wrong) / tried
+    assert share >= 0.98, f"{share:.3f}: {wrong[:20]}"

@@ -1,0 +1,223 @@
+"""The pipeline of random and normalising steps: each sample on its own, checked before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainkit.data.transforms import pipeline as module
+from trainkit.data.transforms.color import ColorJitter
+from trainkit.data.transforms.erasing import RandomErasing
+from trainkit.data.transforms.geometry import (
+    RandomAffine,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomRotation,
+    RandomVerticalFlip,
+)
+from trainkit.data.transforms.normalize import Normalize, Standardize
+from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
+from trainkit.errors import ProblemsError
+from trainkit.runtime import seeding
+
+EVERY_STEP: tuple[BatchTransform, ...] = (
+    RandomCrop(size=(13, 17), padding=2),
+    RandomHorizontalFlip(),
+    RandomVerticalFlip(0.3),
+    RandomRotation((-20.0, 20.0)),
+    RandomAffine((-10.0, 10.0), (0.1, 0.1), (0.8, 1.2), (-5.0, 5.0), "bilinear", 0.5),
+    ColorJitter(0.3, 0.3, 0.3, 0.1),
+    Normalize((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
+    RandomErasing(),
+)
+IMAGES = torch.randint(0, 256, (40, 3, 14, 18), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+INDICES = np.arange(100, 140)
+
+
+@settings(deadline=None, max_examples=25)
+@given(rows=st.lists(st.integers(0, 39), min_size=1, max_size=40), epoch=st.integers(0, 3))
+def test_a_sample_does_not_depend_on_its_neighbours(rows: list[int], epoch: int) -> None:
+    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    together = pipeline(IMAGES.clone(), INDICES, epoch=epoch)
+    apart = pipeline(IMAGES[rows], INDICES[rows], epoch=epoch)
+    assert torch.equal(apart, together[rows])
+
+
+@pytest.mark.parametrize("step", [ColorJitter(contrast=0.5), RandomAffine((-30.0, 30.0), interpolation="bilinear")])
+def test_a_large_image_alone_is_split_over_threads_without_a_trace(step: BatchTransform) -> None:
+    images = torch.randint(0, 256, (3, 1, 300, 301), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pipeline = build_pipeline((step,), input_shape=(1, 300, 301), seed=3, random=True)
+    together = pipeline(images, np.arange(3), epoch=0)
+    for index in range(3):
+        assert torch.equal(pipeline(images[[index]], np.array([index]), epoch=0)[0], together[index])
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(num_threads: int) -> None:
+    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    expected, before = pipeline(IMAGES.clone(), INDICES, epoch=0), torch.get_num_threads()
+    try:
+        torch.set_num_threads(num_threads)
+        assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_each_epoch_each_sample_and_each_seed_draws_anew() -> None:
+    steps = (RandomRotation((-90.0, 90.0), "bilinear"),)
+    pipeline = build_pipeline(steps, input_shape=(3, 14, 18), seed=3, random=True)
+    first = pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=0)
+    assert torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=0))
+    assert not torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=1))
+    assert not torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[1:2], epoch=0))
+    other = build_pipeline(steps, input_shape=(3, 14, 18), seed=4, random=True)
+    assert not torch.equal(first, other(IMAGES[:1].clone(), INDICES[:1], epoch=0))
+
+
+def test_two_steps_of_a_kind_draw_apart() -> None:
+    flip = RandomHorizontalFlip()
+    twice = build_pipeline((flip, flip), input_shape=(3, 14, 18), seed=0, random=True)
+    assert not torch.equal(twice(IMAGES.clone(), INDICES, epoch=0), IMAGES / 255)
+
+
+def test_the_steps_run_in_order_with_their_own_draws() -> None:
+    steps = EVERY_STEP[:4]
+    images = IMAGES.clone()
+    for index, step in enumerate(steps):
+        assert not isinstance(step, (Normalize, Standardize))
+        draws = seeding.uniforms(5, f"augment.{index}.{step.name}", 2, INDICES, step.num_draws)
+        images = step.apply(images if step.works_on_bytes() else images / 255, torch.from_numpy(draws))
+    pipeline = build_pipeline(steps, input_shape=(3, 14, 18), seed=5, random=True)
+    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=2), images)
+
+
+def test_bytes_and_floats_give_the_same() -> None:
+    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), pipeline(IMAGES / 255, INDICES, epoch=0))
+
+
+def test_evaluation_leaves_the_given_rows_as_they_are() -> None:
+    for rows in (IMAGES.clone(), IMAGES / 255):
+        before = rows.clone()
+        build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=False)(rows, INDICES, epoch=0)
+        assert torch.equal(rows, before)
+
+
+def test_evaluation_takes_the_fixed_steps_and_the_centre_of_a_random_crop() -> None:
+    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=False)
+    mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
+    training = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    assert pipeline.output_shape == training.output_shape == (3, 13, 17)
+    centre = torchvision.transforms.v2.functional.center_crop(IMAGES, [13, 17])
+    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), centre.float().div_(255).sub_(mean).div_(std))
+
+
+STEPS_OF_EACH_KIND: tuple[tuple[BatchTransform, ...], ...] = (
+    EVERY_STEP,
+    (),
+    EVERY_STEP[6:7],
+    (RandomHorizontalFlip(), EVERY_STEP[6]),
+    (RandomVerticalFlip(), EVERY_STEP[6]),
+    (RandomCrop(padding=3, padding_mode="reflect"), RandomHorizontalFlip(), EVERY_STEP[6]),
+    (EVERY_STEP[6], RandomCrop(size=(9, 8)), RandomHorizontalFlip()),
+    (RandomRotation((-20.0, 20.0), "bilinear"), ColorJitter(0.3, 0.3, 0.3, 0.1), EVERY_STEP[6], RandomErasing()),
+)
+
+
+@pytest.mark.parametrize("size", [(14, 18), (120, 121)])  # of the larger, each image is flipped by itself
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("random", [False, True])
+@pytest.mark.parametrize("steps", STEPS_OF_EACH_KIND)
+def test_groups_and_layouts_cannot_be_seen(
+    steps: tuple[BatchTransform, ...],
+    random: bool,
+    channels_last: bool,
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.randint(0, 256, (7, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    indices = np.arange(50, 57)
+    knobs = {"seed": 3, "random": random, "channels_last": channels_last}
+    pipeline = build_pipeline(steps, input_shape=(3, *size), **knobs)  # type: ignore[arg-type]
+    expected = pipeline(images.clone(), indices, epoch=1)
+    by_pixel = images.contiguous(memory_format=torch.channels_last)
+    for rows in (images, by_pixel, images.float().div_(255), by_pixel.float().div_(255)):
+        for group_bytes in (1, 3 * 4 * 3 * 14 * 18, 1 << 40):
+            monkeypatch.setattr(module, "_GROUP_BYTES", group_bytes)
+            inputs = pipeline(rows.clone(), indices, epoch=1)
+            assert torch.equal(inputs, expected)
+            assert inputs.stride() == expected.stride()
+
+
+def test_without_steps_pixels_become_floats() -> None:
+    pipeline = build_pipeline((), input_shape=(3, 14, 18), seed=3, random=True)
+    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), IMAGES.float() / 255)
+
+
+def test_the_output_shape_is_known_beforehand() -> None:
+    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    assert pipeline.output_shape == (3, 13, 17)
+    assert pipeline(IMAGES.clone(), INDICES, epoch=0).shape == (40, 3, 13, 17)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last_has_the_strides_that_torch_gives(channels: int) -> None:
+    first, last = (
+        build_pipeline((), input_shape=(channels, 14, 18), seed=0, random=True, channels_last=asked)
+        for asked in (False, True)
+    )
+    plain, strided = (p(IMAGES[:, :channels].contiguous(), INDICES, epoch=0) for p in (first, last))
+    assert torch.equal(plain, strided)
+    assert plain.is_contiguous()
+    assert strided.stride() == plain.to(memory_format=torch.channels_last).stride()
+
+
+def test_every_problem_is_named_by_its_step() -> None:
+    steps = (
+        Normalize((0.5,), (0.5,)),
+        ColorJitter(brightness=0.1),
+        RandomCrop(size=(20, 17)),
+        Normalize((0.5, 0.5, 0.5), (0.5, 0.0, 0.5)),
+    )
+    with pytest.raises(ProblemsError) as caught:
+        build_pipeline(steps, input_shape=(3, 14, 18), seed=0, random=True, keys=("t[0]", "t[2]", "t[3]", "t[4]"))
+    assert [str(problem) for problem in caught.value.problems] == [
+        "t[0].mean: the samples have 3 channels, got 1 values; give one value for each",
+        "t[3].size: a crop of 20 x 17 does not fit into images of 14 x 18 with a padding of 0 (14 x 18); use a smaller "
+        "size or more padding",
+        "t[4].std: standard deviations must be positive numbers, got 0.0",
+    ]
+
+
+def test_color_jitter_behind_normalize_is_refused() -> None:
+    steps = (Normalize((0.5,), (0.5,)), ColorJitter(brightness=0.1))
+    with pytest.raises(
+        ProblemsError, match=r"transforms\[1\]: color_jitter needs pixel values in \[0, 1\]; put it before"
+    ):
+        build_pipeline(steps, input_shape=(1, 8, 8), seed=0, random=True)
+
+
+def test_random_steps_on_a_table_are_refused() -> None:
+    with pytest.raises(
+        ProblemsError, match="random_horizontal_flip works on images, and the samples have shape \\(4,\\)"
+    ):
+        build_pipeline((RandomHorizontalFlip(),), input_shape=(4,), seed=0, random=True)
+
+
+def test_tables_are_standardized_by_column() -> None:
+    table = torch.randn(9, 2)
+    pipeline = build_pipeline((Standardize((1.0, 2.0), (3.0, 0.5)),), input_shape=(2,), seed=0, random=True)
+    expected = (table - torch.tensor([1.0, 2.0])) / torch.tensor([3.0, 0.5])
+    assert torch.equal(pipeline(table, np.arange(9), epoch=0), expected)
+
+
+@pytest.mark.parametrize("index", range(len(EVERY_STEP)))
+def test_steps_are_plain_values(index: int) -> None:
+    assert replace(EVERY_STEP[index]) == EVERY_STEP[index]  # type: ignore[type-var]
+    assert hash(EVERY_STEP[index]) == hash(replace(EVERY_STEP[index]))  # type: ignore[type-var]

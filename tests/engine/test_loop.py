@@ -1,0 +1,160 @@
+"""The loop: equal to one written by hand, the same every time, sums that are right, and what it does at the edges."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from trainkit.builders.setup import build_setup
+from trainkit.config import load_config
+from trainkit.runtime.seeding import permutation
+from trainkit.workflows.scoring import score
+from trainkit.workflows.train.run import train
+
+MLP = """
+dataset: {type: digits, val_fraction: 0.1, test_fraction: 0.2}
+transforms: [{type: normalize, mean: [0.3], std: [0.4]}]
+model: {type: mlp, hidden_sizes: [32]}
+optimizer: {type: sgd, lr: 0.05, momentum: 0.9}
+training: {epochs: 1, batch_size: 50, precision: fp32}
+logging: {every: 1, plots: false}
+"""
+CNN = MLP.replace(
+    "{type: mlp, hidden_sizes: [32]}", "{type: cnn, blocks: [{channels: 8, pool: 2}, {channels: 8}], norm: batch}"
+)
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text: str, *overrides: str):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return load_config(path, overrides=overrides)
+
+    return write
+
+
+@pytest.mark.parametrize("text", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_ten_steps_are_bitwise_those_of_a_loop_written_by_hand(config, tmp_path, text, optimizer):
+    """From the same first weights and the same order of the data: plain PyTorch, nothing of trainkit's engine."""
+    loaded = config(text, "optimizer=adam" if optimizer == "adam" else "optimizer.weight_decay=0.001")
+    setup = build_setup(loaded.config)
+    model, data = setup.model, setup.data
+    part, split = data.parts[data.splits["train"].part], data.splits["train"]
+    pixels = torch.from_numpy(part.inputs[split.indices])
+    targets = torch.from_numpy(part.targets[split.indices])
+    inputs = ((pixels.float() / 255) - 0.3) / 0.4
+    if text is CNN:
+        inputs = inputs.as_strided(inputs.shape, (64, 1, 8, 1))  # channels-last, as convolutions like it
+    order = permutation(0, 0, len(targets))
+    if optimizer == "adam":
+        sgd = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
+    else:
+        sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.001, fused=True)
+    criterion = nn.CrossEntropyLoss()
+    model.train()
+    losses = []
+    for step in range(10):
+        chosen = order[50 * step : 50 * (step + 1)]
+        sgd.zero_grad()
+        loss = criterion(model(inputs[chosen]), targets[chosen])
+        loss.backward()
+        sgd.step()
+        losses.append(loss.item())
+
+    overrides = [item.removeprefix("--set ") for item in loaded.overrides]
+    result = train(config(text, *overrides, "checkpoint.every=10st", "checkpoint.keep_last=9"), runs_dir=tmp_path)
+    records = [json.loads(line) for line in result.run.metrics.read_text().splitlines()]
+    assert [record["loss"] for record in records if record["type"] == "step"][:10] == losses
+    (file,) = result.run.checkpoints.glob("*step000010*.pth")
+    saved = torch.load(file, weights_only=True)["model"]
+    assert saved.keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(saved[name], tensor), name
+
+
+def weights(result):
+    return torch.load(result.best_checkpoint, weights_only=True)["model"]
+
+
+def test_the_same_command_gives_the_same_weights_and_another_seed_gives_others(config, tmp_path):
+    text = CNN.replace("norm: batch", "norm: batch, dropout: 0.2").replace(
+        "transforms: [", "transforms: [{type: random_crop, padding: 1}, "
+    )
+    first, second = (weights(train(config(text), runs_dir=tmp_path)) for _ in range(2))
+    other = weights(train(config(text, "seed=1"), runs_dir=tmp_path))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
+
+
+def test_accumulation_over_micro_batches_is_the_big_batch(config, tmp_path):
+    """Also with class weights, which make the micro-batches weigh differently, and a ragged last batch."""
+    loss = "loss={type: cross_entropy, weight: balanced, label_smoothing: 0.1}"
+    whole, parts = (
+        train(config(MLP, loss, f"training.accumulation_steps={count}"), runs_dir=tmp_path) for count in (1, 3)
+    )
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], tensor, rtol=0, atol=2e-6)
+    losses = [json.loads(result.run.metrics.read_text().splitlines()[-1])["train_loss"] for result in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_validation_does_not_depend_on_the_batch_size(config):
+    scores = []
+    for size in (7, 50, 1000):
+        setup = build_setup(config(MLP, f"training.eval_batch_size={size}").config)
+        scores.append(score(setup, setup.model, "val", should_stop=lambda: False))
+    assert scores[0].keys() == scores[1].keys()
+    for name in scores[0]:
+        assert scores[0][name] == pytest.approx(scores[2][name], abs=1e-6), name
+        assert scores[1][name] == pytest.approx(scores[2][name], abs=1e-6), name
+
+
+def test_the_epoch_line_divides_sums_once(config, tmp_path):
+    """The mean of the epoch weighs the ragged last batch with what it holds."""
+    result = train(config(MLP, "optimizer.lr=1e-12", "optimizer.momentum=0.0"), runs_dir=tmp_path)
+    records = [json.loads(line) for line in result.run.metrics.read_text().splitlines()]
+    steps, epoch = [r["loss"] for r in records if r["type"] == "step"], records[-1]
+    setup = build_setup(config(MLP).config)
+    at_start = score(setup, setup.model, "train", should_stop=lambda: False)
+    assert epoch["train_loss"] == pytest.approx(at_start["loss"], abs=1e-5)
+    assert epoch["train_accuracy"] == at_start["accuracy"]
+    assert epoch["train_loss"] != pytest.approx(sum(steps) / len(steps), abs=1e-5)
+
+
+def test_early_stopping_ends_the_run_and_keeps_the_best(config, tmp_path):
+    overrides = ["training.epochs=50", "training.early_stopping={patience: 2}", "optimizer.lr=1e-12"]
+    result = train(config(MLP, *overrides), runs_dir=tmp_path)
+    assert (result.outcome, result.epochs_completed, result.best_epoch) == ("early stopping", 3, 1)
+    assert "epoch01" in result.best_checkpoint.name
+
+
+def test_a_non_finite_loss_stops_the_run_before_the_weights_change(config, tmp_path):
+    from trainkit.errors import TrainkitError
+
+    loaded = config(MLP, "optimizer.lr=1e30", "training.epochs=3")
+    with pytest.raises(TrainkitError, match=r"step \d+: the loss is (nan|inf); learning rate 1e\+30, training samples"):
+        train(loaded, runs_dir=tmp_path / "runs")
+    for file in tmp_path.glob("runs/*/checkpoints/*.pth"):
+        assert all(torch.isfinite(value).all() for value in torch.load(file, weights_only=True)["model"].values())
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["status"].startswith("failed: step ")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=rmsprop", "training.ema={decay: 0.9}"],
+        ["optimizer=adagrad", "training.clip_grad_norm=0.5"],
+        ["optimizer=adamw", "training.clip_grad_value=0.1", "training.precision=bf16"],
+        ["optimizer={type: lbfgs, lr: 0.5, max_iter: 4}", "training.batch_size=1000", "training.ema={decay: 0.5}"],
+        ["scheduler={type: one_cycle}", "training.on_non_finite=skip"],
+        ["scheduler={type: reduce_on_plateau, patience: 0}", "loss=nll", "model.output=log_softmax"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_every_way_of_stepping_learns(config, tmp_path, overrides):
+    result = train(config(MLP, *overrides, "training.epochs=4"), runs_dir=tmp_path)
+    assert result.metrics["test"]["accuracy"] > 0.5

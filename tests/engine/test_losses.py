@@ -1,0 +1,262 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+
+from trainkit.engine.losses import EXPECTS, auto_loss, build_loss, output_size
+from trainkit.errors import ProblemsError
+
+K = 4
+COUNTS = [5, 1, 9, 3]
+WEIGHT = [0.5, 2.0, 0.0, 1.25]
+CASES = {
+    "cross_entropy": ({}, nn.CrossEntropyLoss()),
+    "smoothed": ({"label_smoothing": 0.2}, nn.CrossEntropyLoss(label_smoothing=0.2)),
+    "weighted": ({"weight": WEIGHT}, nn.CrossEntropyLoss(weight=torch.tensor(WEIGHT))),
+    "weighted_smoothed": (
+        {"weight": WEIGHT, "label_smoothing": 0.1},
+        nn.CrossEntropyLoss(weight=torch.tensor(WEIGHT), label_smoothing=0.1),
+    ),
+    "nll": ({}, nn.NLLLoss()),
+    "nll_weighted": ({"weight": WEIGHT}, nn.NLLLoss(weight=torch.tensor(WEIGHT))),
+    "bce": ({}, nn.BCELoss()),
+    "bce_with_logits": ({}, nn.BCEWithLogitsLoss()),
+    "bce_with_logits_weighted": ({"pos_weight": 2.5}, nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.5]))),
+    "mse": ({}, nn.MSELoss()),
+    "l1": ({}, nn.L1Loss()),
+    "smooth_l1": ({"beta": 0.3}, nn.SmoothL1Loss(beta=0.3)),
+    "huber": ({"delta": 0.4}, nn.HuberLoss(delta=0.4)),
+}
+NAMES = {"smoothed": "cross_entropy", "weighted": "cross_entropy", "weighted_smoothed": "cross_entropy"}
+
+
+def build(case):
+    name = NAMES.get(case, case.removesuffix("_weighted"))
+    return build_loss(name, **CASES[case][0])
+
+
+def sample(loss, size, seed=0):
+    """Outputs as the loss expects them, and targets as data have them."""
+    generator = torch.Generator().manual_seed(seed)
+    if loss.is_binary:
+        outputs = torch.randn(size, 1, generator=generator)
+        return outputs.sigmoid() if loss.expects == "probabilities" else outputs, torch.randint(
+            2, (size,), generator=generator
+        )
+    if not loss.is_classification:
+        return torch.randn(size, 3, generator=generator), torch.randn(size, 3, generator=generator)
+    outputs = torch.randn(size, K, generator=generator)
+    return (
+        outputs.log_softmax(dim=1) if loss.expects == "log_probabilities" else outputs,
+        torch.randint(K, (size,), generator=generator),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mean_is_bitwise_that_of_torch(case):
+    loss, module = build(case), CASES[case][1]
+    outputs, targets = sample(loss, 37)
+    for_torch = targets.float()[:, None] if loss.is_binary else targets
+    ours, theirs = outputs.clone().requires_grad_(), outputs.clone().requires_grad_()
+    value, expected = loss.mean(ours, targets), module(theirs, for_torch)
+    value.backward()
+    expected.backward()
+    assert torch.equal(value, expected)
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("case", CASES)
+@settings(deadline=None, max_examples=12)
+@given(cuts=st.lists(st.integers(1, 39), max_size=6, unique=True), seed=st.integers(0, 1000))
+def test_ragged_batches_add_up_to_the_big_batch(case, cuts, seed):
+    loss = build(case)
+    outputs, targets = sample(loss, 40, seed)
+    total, weight = 0.0, 0.0
+    for part in torch.arange(40).tensor_split(sorted(cuts)):
+        total += loss.sum(outputs[part], targets[part]).item()
+        weight += float(loss.normalizer(targets[part]))
+    assert total / weight == pytest.approx(loss.mean(outputs, targets).item(), rel=1e-5)
+    assert weight == pytest.approx(float(loss.normalizer(targets)), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_accumulated_gradients_are_those_of_the_big_batch(case):
+    loss = build(case)
+    outputs, targets = sample(loss, 40)
+    whole, parts = outputs.clone().requires_grad_(), outputs.clone().requires_grad_()
+    loss.mean(whole, targets).backward()
+    normalizer = loss.normalizer(targets)
+    for start, stop in ((0, 16), (16, 32), (32, 40)):
+        (loss.sum(parts[start:stop], targets[start:stop]) / normalizer).backward()
+    torch.testing.assert_close(parts.grad, whole.grad)
+
+
+def test_a_micro_batch_whose_weights_are_all_zero_adds_nothing():
+    loss = build("weighted_smoothed")
+    outputs, targets = torch.randn(3, K), torch.tensor([2, 2, 2])
+    assert float(loss.normalizer(targets)) == 0
+    assert math.isnan(loss.mean(outputs, targets).item())
+    assert math.isfinite(loss.sum(outputs, targets).item())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("case", [case for case in CASES if case != "bce"])  # torch refuses what is no probability
+def test_non_finite_outputs_are_what_torch_makes_of_them(case, bad):
+    loss, module = build(case), CASES[case][1]
+    outputs, targets = sample(loss, 6)
+    outputs[2, 0] = bad
+    for_torch = targets.float()[:, None] if loss.is_binary else targets
+    assert torch.equal(
+        torch.nan_to_num(loss.mean(outputs, targets), 1e3), torch.nan_to_num(module(outputs, for_torch), 1e3)
+    )
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = [k for k, count in enumerate(COUNTS) for _ in range(count)]
+    expected = compute_class_weight("balanced", classes=np.arange(K), y=labels)
+    for name in ("cross_entropy", "nll"):
+        weight = build_loss(name, weight="balanced", class_counts=COUNTS).class_weight
+        torch.testing.assert_close(weight, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_balanced_pos_weight_is_first_over_second():
+    loss = build_loss("bce_with_logits", pos_weight="balanced", class_counts=[30, 10])
+    outputs, targets = sample(loss, 20)
+    module = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([3.0]))
+    assert torch.equal(loss.mean(outputs, targets), module(outputs, targets.float()[:, None]))
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "expected"),
+    [
+        ("cross_entropy", {"weight": [1.0, 2.0]}, "loss.weight: needs one weight for each of the 4 classes, got 2"),
+        ("nll", {"weight": [0.0] * 4}, "loss.weight: at least one weight must be above 0, got [0.0, 0.0, 0.0, 0.0]"),
+        (
+            "cross_entropy",
+            {"weight": "balanced", "class_counts": [3, 0, 1], "class_names": ["a", "b", "c"]},
+            "loss.weight: balanced needs training samples of every class, but class b has none",
+        ),
+        (
+            "bce_with_logits",
+            {"pos_weight": "balanced", "class_counts": [3, 0]},
+            "loss.pos_weight: balanced needs training",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_the_classes(name, knobs, expected):
+    with pytest.raises(ProblemsError) as error:
+        build_loss(name, **{"class_counts": COUNTS, **knobs})
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("case", ["cross_entropy", "nll", "bce", "bce_with_logits"])
+def test_probabilities_add_up_to_one_and_decide(case):
+    loss = build(case)
+    outputs, targets = sample(loss, 50)
+    probabilities = loss.probabilities(outputs)
+    assert probabilities.shape == (50, 2 if loss.is_binary else K)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(50))
+    assert torch.equal(loss.predicted_classes(outputs), probabilities.argmax(dim=1))
+    assert loss.num_correct(outputs, targets) == int((probabilities.argmax(dim=1) == targets).sum())
+
+
+def test_one_output_means_the_second_class_above_one_half():
+    assert build_loss("bce").predicted_classes(torch.tensor([[0.4], [0.5], [0.6]])).tolist() == [0, 0, 1]
+    assert build_loss("bce_with_logits").predicted_classes(torch.tensor([[-1.0], [0.0], [1.0]])).tolist() == [0, 0, 1]
+
+
+def test_the_first_of_equal_scores_wins():
+    assert build_loss("cross_entropy").predicted_classes(torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])).tolist() == [
+        1,
+        0,
+    ]
+
+
+def test_predictions_of_a_regression_are_its_outputs():
+    outputs = torch.randn(3, 2)
+    assert build_loss("huber").predictions(outputs) is outputs
+
+
+def test_shapes_that_torch_would_broadcast_are_refused():
+    with pytest.raises(AssertionError, match=r"outputs \(5, 1\) for targets \(5,\)"):
+        build_loss("mse").mean(torch.zeros(5, 1), torch.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "size"),
+    [
+        ("cross_entropy", {"task": "classification", "num_classes": 10}, 10),
+        ("nll", {"task": "classification", "num_classes": 2}, 2),
+        ("bce", {"task": "classification", "num_classes": 2}, 1),
+        ("bce_with_logits", {"task": "classification", "num_classes": 2}, 1),
+        ("mse", {"task": "regression", "num_targets": 3}, 3),
+    ],
+)
+def test_output_size(name, data, size):
+    assert output_size(name, **data) == size
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        (
+            "cross_entropy",
+            {"task": "regression", "num_targets": 1},
+            "loss: cross_entropy is for classes, but the targets are values",
+        ),
+        (
+            "mse",
+            {"task": "classification", "num_classes": 3},
+            "loss: mse is for values, but the targets are 3 classes; use cross_entropy",
+        ),
+        ("l1", {"task": "classification", "num_classes": 2}, "use cross_entropy or bce_with_logits"),
+        (
+            "bce",
+            {"task": "classification", "num_classes": 3},
+            "loss: bce is for two classes, but the data have 3; use cross_entropy",
+        ),
+    ],
+)
+def test_a_loss_that_is_not_for_these_targets(name, data, expected):
+    with pytest.raises(ProblemsError) as error:
+        output_size(name, **data)
+    assert expected in str(error.value)
+
+
+def test_auto_loss():
+    assert [auto_loss("classification"), auto_loss("regression")] == ["cross_entropy", "mse"]
+
+
+def test_every_loss_runs_on_the_meta_device():
+    for name in EXPECTS:
+        loss = build_loss(name, device="meta")
+        outputs = torch.empty(4, 1 if loss.is_binary else 3, device="meta", requires_grad=True)
+        targets = torch.empty(4, dtype=torch.int64, device="meta") if loss.is_classification else outputs.detach()
+        loss.mean(outputs, targets).backward()
+        assert outputs.grad.shape == outputs.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"),
+    [
+        ("cross_entropy", {}),
+        ("cross_entropy", {"weight": [1.0, 2.0, 0.5], "label_smoothing": 0.1}),
+        ("nll", {"weight": [1.0, 2.0, 0.5]}),
+        ("bce_with_logits", {"pos_weight": 3.0}),
+        ("mse", {}),
+        ("huber", {"delta": 0.5}),
+    ],
+)
+def test_the_samples_add_up_to_the_sum(name, knobs):
+    loss = build_loss(name, **knobs)
+    outputs = torch.randn(20, 1 if loss.is_binary else 3, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(20) % (2 if loss.is_binary else 3) if loss.is_classification else outputs.flip(0)
+    each, weights = loss.of_each(outputs, targets), loss.weight_of_each(targets)
+    assert each.shape == weights.shape == (20,)
+    torch.testing.assert_close(each.sum(), loss.sum(outputs, targets))
+    assert float(weights.sum()) == pytest.approx(float(loss.normalizer(targets)))

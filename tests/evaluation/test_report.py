@@ -1,0 +1,255 @@
+"""Everything an evaluation says equals scikit-learn's word for it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as reference
+from sklearn.preprocessing import label_binarize
+
+from trainkit.engine.losses import build_loss
+from trainkit.evaluation.intervals import wilson_interval
+from trainkit.evaluation.report import NUM_BINS, build_report
+
+
+def report_of(outputs, targets, *, name="cross_entropy", num_classes=None, seed=0, **knobs):
+    outputs = torch.as_tensor(outputs, dtype=torch.float32)
+    loss = build_loss(name, **knobs)
+    tensor = torch.as_tensor(targets)
+    num_classes = num_classes or outputs.shape[1]
+    metrics = {"loss": loss.mean(outputs, tensor).item()}
+    return build_report(
+        outputs,
+        np.asarray(targets),
+        loss=loss,
+        class_names=[f"c{k}" for k in range(num_classes)] if loss.is_classification else [],
+        target_names=[] if loss.is_classification else [f"t{k}" for k in range(outputs.shape[1])],
+        metrics=metrics,
+        seed=seed,
+    )
+
+
+def random_case(num_samples=300, num_classes=7, seed=0, sharpness=2.0):
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(num_classes, size=num_samples)
+    outputs = rng.normal(size=(num_samples, num_classes))
+    outputs[np.arange(num_samples), targets] += sharpness
+    return outputs.astype(np.float32), targets
+
+
+def test_a_random_classifier_equals_scikit_learn():
+    outputs, targets = random_case()
+    report = report_of(outputs, targets)
+    probabilities = torch.from_numpy(outputs).softmax(1).double().numpy()
+    predicted = outputs.argmax(axis=1)
+    assert report.confusion.tolist() == reference.confusion_matrix(targets, predicted).tolist()
+    rows = reference.precision_recall_fscore_support(targets, predicted, zero_division=0)
+    found = [[row.precision, row.recall, row.f1, row.support] for row in report.per_class]
+    np.testing.assert_allclose(found, np.transpose(rows))
+    one_hot = label_binarize(targets, classes=range(7))
+    for k, row in enumerate(report.per_class):
+        assert row.roc_auc == pytest.approx(reference.roc_auc_score(one_hot[:, k], probabilities[:, k]))
+        expected = reference.average_precision_score(one_hot[:, k], probabilities[:, k])
+        assert row.average_precision == pytest.approx(expected)
+    metrics = report.metrics
+    rounded = probabilities / probabilities.sum(axis=1, keepdims=True)
+    assert metrics["roc_auc"] == pytest.approx(reference.roc_auc_score(targets, rounded, multi_class="ovr"), abs=1e-6)
+    assert metrics["average_precision"] == pytest.approx(
+        reference.average_precision_score(one_hot, probabilities, average="macro")
+    )
+    for k in (2, 3, 5):
+        assert metrics[f"top{k}_accuracy"] == pytest.approx(reference.top_k_accuracy_score(targets, outputs, k=k))
+
+
+def test_two_classes_by_one_output():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(2, size=200)
+    outputs = (rng.normal(size=(200, 1)) + 2 * targets[:, None] - 1).astype(np.float32)
+    report = report_of(outputs, targets, name="bce_with_logits", num_classes=2)
+    assert report.metrics["roc_auc"] == pytest.approx(reference.roc_auc_score(targets, outputs[:, 0]), abs=1e-4)
+    expected = reference.confusion_matrix(targets, outputs[:, 0] > 0)
+    assert report.confusion.tolist() == expected.tolist()
+    assert not [name for name in report.metrics if name.startswith("top")]
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_log_probabilities_and_logits_give_the_same(name):
+    outputs, targets = random_case()
+    outputs = torch.from_numpy(outputs).log_softmax(1)
+    report = report_of(outputs, targets, name=name)
+    expected = report_of(outputs, targets)
+    assert report.metrics == pytest.approx(expected.metrics, abs=1e-6)
+    assert report.intervals["roc_auc"].low == pytest.approx(expected.intervals["roc_auc"].low, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [
+        (np.eye(3)[[0, 0, 0]], [0, 0, 0]),
+        (np.eye(3)[[1, 1, 1]], [0, 0, 0]),
+        (np.zeros((6, 3)), [0, 1, 2, 0, 1, 2]),
+        (np.eye(4)[[0, 1, 0, 1]], [0, 1, 1, 0]),
+        (np.eye(2)[[1]], [1]),
+        (1e4 * np.eye(3)[[0, 1, 2, 1]], [0, 1, 2, 2]),
+    ],
+    ids=["one class", "all wrong", "all tied", "empty classes", "one sample", "saturated"],
+)
+def test_degenerate_cases(outputs, targets):
+    report = report_of(outputs, targets)
+    predicted, num_classes = np.argmax(outputs, axis=1), outputs.shape[1]
+    expected = reference.confusion_matrix(targets, predicted, labels=range(num_classes))
+    assert report.confusion.tolist() == expected.tolist()
+    rows = reference.precision_recall_fscore_support(targets, predicted, labels=range(num_classes), zero_division=0)
+    found = [[row.precision, row.recall, row.f1, row.support] for row in report.per_class]
+    np.testing.assert_allclose(found, np.transpose(rows))
+    present = set(targets)
+    if len(present) == 1:
+        assert math.isnan(report.metrics["roc_auc"])
+    else:
+        shown = torch.as_tensor(outputs, dtype=torch.float32).softmax(1).numpy()
+        areas = [reference.roc_auc_score(np.equal(targets, k), shown[:, k]) for k in present]
+        assert report.metrics["roc_auc"] == pytest.approx(np.mean(areas))
+    assert all(not math.isnan(value) for name, value in report.metrics.items() if name != "roc_auc")
+    assert 0 <= report.metrics["expected_calibration_error"] <= 1
+    assert report.reliability.counts.sum() == len(targets)
+
+
+def test_intervals_hold_their_metric_and_repeat():
+    outputs, targets = random_case(sharpness=1.0)
+    report = report_of(outputs, targets)
+    correct = int((outputs.argmax(axis=1) == targets).sum())
+    assert report.intervals.keys() == report.metrics.keys() | {
+        "accuracy",
+        "precision_macro",
+        "recall_macro",
+        "f1_macro",
+    }
+    accuracy = report.intervals["accuracy"]
+    assert (accuracy.low, accuracy.high) == wilson_interval(correct, 300)
+    for name in ("loss", "roc_auc", "average_precision"):
+        interval = report.intervals[name]
+        assert interval.low < report.metrics[name] < interval.high
+        assert (interval.method, interval.resamples) == ("bootstrap", 1000)
+    assert report_of(outputs, targets).intervals == report.intervals
+    assert report_of(outputs, targets, seed=1).intervals != report.intervals
+
+
+def calibration_of(gap, *, seed, num_samples=200):
+    """(error, low, high) of a model for two classes that is right less often than it says, by ``gap`` everywhere."""
+    rng = np.random.default_rng(seed)
+    sure = rng.uniform(0.5, 1.0, num_samples)
+    targets = (rng.uniform(size=num_samples) < np.maximum(sure - gap, 0)).astype(int)
+    outputs = np.stack([np.zeros(num_samples), np.log(sure / (1 - sure))], axis=1)
+    report = report_of(outputs, targets)
+    interval = report.intervals["expected_calibration_error"]
+    assert interval.method == "calibration bootstrap"
+    return report.metrics["expected_calibration_error"], interval.low, interval.high
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.05, 0.3])
+def test_the_interval_of_the_calibration_error_holds_estimate_and_truth(gap, monkeypatch):
+    """Nine in ten here: the estimate is too high for a calibrated model, and every resample higher still."""
+    monkeypatch.setattr("trainkit.evaluation.report_intervals.NUM_RESAMPLES", 200)
+    found = [calibration_of(gap, seed=seed) for seed in range(30)]
+    assert all(0 <= low <= error <= high <= 1 for error, low, high in found)
+    assert sum(low <= gap <= high for _, low, high in found) >= 27
+    widths = [high - low for _, low, high in found]
+    assert np.mean(widths) < 0.25, "an interval that holds everything would say nothing"
+    if gap == 0.3:
+        assert all(low > 0 for _, low, _ in found), "such a gap is seen"
+
+
+def test_more_samples_make_the_interval_of_the_calibration_error_shorter():
+    _, low, high = calibration_of(0.1, seed=0)
+    _, close_low, close_high = calibration_of(0.1, seed=0, num_samples=3200)
+    assert close_high - close_low < (high - low) / 2.5
+
+
+@pytest.mark.parametrize(("targets", "error"), [([1] * 20, 0.0), ([0] * 20, 1.0)])
+def test_the_calibration_error_of_a_model_that_is_sure_of_everything(targets, error):
+    report = report_of(np.tile([0.0, 1e4], (20, 1)), targets)
+    interval = report.intervals["expected_calibration_error"]
+    assert (interval.low, report.metrics["expected_calibration_error"], interval.high) == (error, error, error)
+
+
+def test_the_interval_of_a_weighted_loss_is_around_the_weighted_loss():
+    outputs, targets = random_case()
+    report = report_of(outputs, targets, weight=[1, 5, 1, 1, 0.5, 1, 1])
+    interval = report.intervals["loss"]
+    assert interval.low < report.metrics["loss"] < interval.high
+
+
+def test_the_bins_of_the_reliability_diagram_add_up_to_the_calibration_error():
+    outputs, targets = random_case()
+    report = report_of(outputs, targets)
+    bins = report.reliability
+    assert len(bins.counts) == NUM_BINS
+    gaps = np.nan_to_num(np.abs(bins.accuracy - bins.confidence)) * bins.counts
+    assert gaps.sum() / 300 == pytest.approx(report.metrics["expected_calibration_error"])
+
+
+def test_mistakes_come_most_confident_first():
+    outputs = np.array([[3, 0, 0], [0, 9, 0], [0, 0, 6], [5, 0, 0], [0, 0, 7]], dtype=np.float32)
+    report = report_of(outputs, [0, 0, 1, 1, 0])
+    assert [(m.position, m.true, m.predicted) for m in report.mistakes] == [
+        (1, "c0", "c1"),
+        (4, "c0", "c2"),
+        (2, "c1", "c2"),
+        (3, "c1", "c0"),
+    ]
+    assert report.num_mistakes == 4
+    assert report.most_confused(1) == [("c0", "c1", 1)]
+
+
+def test_the_mistakes_are_limited_and_counted():
+    outputs, targets = random_case(sharpness=-2.0)
+    report = report_of(outputs, targets)
+    assert len(report.mistakes) == 25
+    assert report.num_mistakes == int((outputs.argmax(axis=1) != targets).sum())
+
+
+@pytest.mark.parametrize("num_targets", [1, 2])
+def test_regression_equals_scikit_learn(num_targets):
+    rng = np.random.default_rng(0)
+    targets = rng.normal(100, 20, (80, num_targets)).astype(np.float32)
+    outputs = (targets + rng.normal(0, 5, targets.shape)).astype(np.float32)
+    report = report_of(outputs, targets, name="mse")
+    for row, true, predicted in zip(report.per_target, targets.T, outputs.T, strict=True):
+        assert row.mae == pytest.approx(reference.mean_absolute_error(true, predicted), rel=1e-5)
+        assert row.rmse == pytest.approx(reference.root_mean_squared_error(true, predicted), rel=1e-5)
+        assert row.r2 == pytest.approx(reference.r2_score(true, predicted), rel=1e-5)
+    interval = report.intervals["rmse"]
+    assert interval.low < np.mean([row.rmse for row in report.per_target]) < interval.high
+    worst = report.worst(1)[0]
+    assert worst["position"] == int(np.abs(outputs - targets).max(axis=1).argmax())
+
+
+def test_a_request_to_stop_is_heard():
+    class Stopped(Exception):
+        pass
+
+    def check():
+        raise Stopped
+
+    outputs, targets = random_case()
+    with pytest.raises(Stopped):
+        build_report(
+            torch.from_numpy(outputs),
+            targets,
+            loss=build_loss("cross_entropy"),
+            class_names="abcdefg",
+            target_names=(),
+            metrics={},
+            seed=0,
+            check=check,
+        )
+
+
+def test_large_sets_get_fewer_resamples(monkeypatch):
+    outputs, targets = random_case()
+    monkeypatch.setattr("trainkit.evaluation.report_intervals._MAX_VALUES", 300 * 7 * 150)
+    intervals = report_of(outputs, targets).intervals
+    assert (intervals["loss"].resamples, intervals["roc_auc"].resamples) == (1000, 150)
+    monkeypatch.setattr("trainkit.evaluation.report_intervals._MAX_VALUES", 300 * 7 * 99)
+    assert "roc_auc" not in report_of(outputs, targets).intervals

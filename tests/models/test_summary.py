@@ -1,0 +1,162 @@
+import pytest
+import torch
+from torch import nn
+
+from trainkit.errors import ProblemsError
+from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.mlp import build_mlp
+from trainkit.models.network import config_key
+from trainkit.models.sequential import LayerSpec, build_sequential
+from trainkit.models.summary import check_output, check_shapes, layer_table
+
+
+def residual_cnn():
+    blocks = [BlockSpec(4, pool=2), BlockSpec(8, stride=2, padding=1, residual=True, dropout=0.5)]
+    return build_cnn((1, 28, 28), 10, blocks=blocks, norm="batch", global_pool="avg", head_sizes=[6])
+
+
+def layer_outputs(model, images):
+    """What each layer really makes, by name."""
+    seen = {}
+
+    def hook(name):
+        return lambda module, inputs, output: seen.update({name: (tuple(inputs[0].shape[1:]), tuple(output.shape[1:]))})
+
+    for name, module in model.named_modules():
+        if not list(module.children()) and not isinstance(module, nn.Identity):
+            module.register_forward_hook(hook(name))
+    model(images)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "build", [residual_cnn, lambda: build_mlp((1, 28, 28), 10, norm="layer", dropout=0.1, output="softmax")]
+)
+def test_table_has_the_shapes_of_a_real_run_in_its_order(build):
+    model = build()
+    rows = layer_table(model, (1, 28, 28))
+    assert {row.name: (row.input_shape, row.output_shape) for row in rows} == layer_outputs(
+        model, torch.randn(2, 1, 28, 28)
+    )
+    assert [row.name for row in rows] == list(layer_outputs(model, torch.randn(2, 1, 28, 28)))
+    assert sum(row.parameters for row in rows) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_costs_are_those_worked_out_by_hand():
+    specs = [
+        LayerSpec("Conv2d", {"out_channels": 6, "kernel_size": [3, 5], "groups": 2, "padding": "same"}),
+        LayerSpec("BatchNorm2d"),
+        LayerSpec("ReLU"),
+        LayerSpec("Flatten"),
+        LayerSpec("Linear"),
+    ]
+    model = build_sequential((4, 10, 8), 3, layers=specs)
+    conv, norm, relu, flatten, linear = layer_table(model, (4, 10, 8))
+    assert (conv.parameters, conv.multiply_adds, conv.activation_bytes) == (6 * 2 * 15 + 6, 480 * 2 * 15, 480 * 4)
+    assert (norm.parameters, norm.multiply_adds) == (12, 480)
+    assert (relu.multiply_adds, relu.activation_bytes, flatten.activation_bytes) == (0, 480 * 4, 0)
+    assert (linear.parameters, linear.trainable, linear.multiply_adds) == (1443, 1443, 1440)
+    model[4].bias.requires_grad_(False)
+    assert layer_table(model, (4, 10, 8))[4].trainable == 1440
+
+
+def test_rows_name_their_config_key_and_where_the_code_is():
+    rows = layer_table(residual_cnn(), (1, 28, 28), source=True)
+    by_name = {row.name: row for row in rows}
+    assert by_name["blocks.1.shortcut.0"].key == "model.blocks[1]"
+    assert by_name["blocks.0.pool"].key == "model.blocks[0].pool"
+    assert by_name["head.linear1"].key == "model.head_sizes[0]"
+    file, _, line = by_name["head.linear1"].source.rpartition(":")
+    with open(file) as lines:
+        assert list(lines)[int(line) - 1].startswith("class Linear(")
+    assert layer_table(residual_cnn(), (1, 28, 28))[0].source is None
+
+
+def test_no_memory_is_taken_for_a_model_on_the_meta_device():
+    with torch.device("meta"):
+        model = build_mlp((1_000_000,), 10, hidden_sizes=[1_000_000])
+    assert check_shapes(model, (1_000_000,)) == (2, 10)
+    assert layer_table(model, (1_000_000,))[0].parameters == 1_000_001_000_000
+
+
+def test_a_shape_that_does_not_fit_names_the_layer():
+    with pytest.raises(ProblemsError) as error:
+        check_shapes(residual_cnn(), (3, 28, 28))
+    assert str(error.value).startswith(
+        "model.blocks[0]: Conv2d takes 1 channels, (N, 1, H, W), but its input is (N, 3, 28, 28)"
+    )
+    with pytest.raises(
+        ProblemsError, match=r"model.hidden_sizes\[0\]: Linear takes \(N, 64\), but its input is \(N, 49\)"
+    ):
+        check_shapes(build_mlp((1, 8, 8), 3, hidden_sizes=[4]), (1, 7, 7))
+
+
+def test_a_training_batch_of_one_and_batch_norm():
+    model = build_mlp((4,), 3, hidden_sizes=[8], norm="batch")
+    assert check_shapes(model, (4,), batch_size=2) == (2, 3)
+    with pytest.raises(ProblemsError, match=r"model.norm: BatchNorm1d gets one value a feature in a batch of 1"):
+        check_shapes(model, (4,), batch_size=1)
+
+
+def test_config_key_is_that_of_the_nearest_module_that_has_one():
+    model = residual_cnn()
+    assert config_key(model, "blocks.1.norm") == "model.blocks[1]"
+    assert config_key(model, "nowhere") == "model"
+    assert config_key(nn.Linear(1, 1), "") == "model"
+
+
+def ending_in(output, size=10):
+    return build_mlp((4,), size, hidden_sizes=[8], output=output)
+
+
+@pytest.mark.parametrize(
+    ("output", "size", "expects", "loss"),
+    [
+        ("none", 10, "logits", "cross_entropy"),
+        ("log_softmax", 10, "log_probabilities", "nll"),
+        ("none", 1, "logits", "bce_with_logits"),
+        ("sigmoid", 1, "probabilities", "bce"),
+        ("none", 2, "values", "mse"),
+        ("sigmoid", 2, "values", "mse"),
+    ],
+)
+def test_outputs_that_fit_their_loss(output, size, expects, loss):
+    check_output(ending_in(output, size), (4,), output_size=size, expects=expects, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("output", "size", "expects", "loss", "expected"),
+    [
+        (
+            "softmax",
+            10,
+            "logits",
+            "cross_entropy",
+            "the model ends in Softmax, but loss: cross_entropy takes raw scores",
+        ),
+        ("log_softmax", 10, "logits", "cross_entropy", "leave LogSoftmax out, or use loss: nll"),
+        ("sigmoid", 10, "logits", "cross_entropy", "leave Sigmoid out"),
+        ("sigmoid", 1, "logits", "bce_with_logits", "applies its own sigmoid; leave Sigmoid out, or use loss: bce"),
+        ("none", 10, "log_probabilities", "nll", "loss: nll takes log-probabilities, but the model ends in Linear"),
+        ("softmax", 10, "log_probabilities", "nll", "but the model ends in Softmax; end it with log_softmax"),
+        ("none", 1, "probabilities", "bce", "end it with sigmoid (output: sigmoid, or a Sigmoid layer)"),
+        ("softmax", 1, "probabilities", "bce", "Softmax over one output is always the same value; use Sigmoid"),
+    ],
+)
+def test_an_output_that_does_not_fit_its_loss_is_explained(output, size, expects, loss, expected):
+    with pytest.raises(ProblemsError) as error:
+        check_output(ending_in(output, size), (4,), output_size=size, expects=expects, loss=loss)
+    (problem,) = error.value.problems
+    assert expected in problem.message
+    assert problem.key == ("model" if output == "none" else "model.output")
+
+
+def test_an_output_of_the_wrong_size_is_explained():
+    with pytest.raises(ProblemsError, match=r"the output of the model is \(N, 10\), but data and loss need \(N, 3\)"):
+        check_output(ending_in("none"), (4,), output_size=3, expects="logits", loss="cross_entropy")
+
+
+def test_a_flatten_at_the_end_does_not_hide_the_activation():
+    model = build_sequential((4,), 3, layers=[LayerSpec("Linear"), LayerSpec("Softmax"), LayerSpec("Flatten")])
+    with pytest.raises(ProblemsError, match=r"model.layers\[1\]: the model ends in Softmax"):
+        check_output(model, (4,), output_size=3, expects="logits", loss="cross_entropy")

@@ -1,0 +1,66 @@
+"""Child processes: their answers, and their end when a stop is asked for."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from trainkit.system import processes
+from trainkit.system.processes import run_child
+
+PYTHON = [sys.executable, "-S", "-c"]
+
+
+def test_what_a_child_says():
+    done = run_child([*PYTHON, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"])
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_more_than_a_pipe_holds():
+    done = run_child([*PYTHON, "import sys; print('x' * 10**6); print('y' * 10**6, file=sys.stderr)"])
+    assert (len(done.stdout), len(done.stderr)) == (10**6 + 1, 10**6 + 1)
+
+
+def test_stderr_may_be_shown(capfd):
+    done = run_child([*PYTHON, "import sys; print('err', file=sys.stderr)"], show_stderr=True)
+    assert done.stderr == ""
+    assert capfd.readouterr().err == "err\n"
+
+
+WITH_GRANDCHILD = """
+import subprocess, sys, time
+grandchild = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+open(sys.argv[1], "w").write(str(grandchild.pid))
+time.sleep(60)
+"""
+STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)" + WITH_GRANDCHILD
+
+
+@pytest.mark.parametrize("program", [WITH_GRANDCHILD, STUBBORN], ids=["willing", "stubborn"])
+def test_a_stop_ends_a_child_and_its_children(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
+    pid = tmp_path / "pid"
+    stop = lambda: pid.exists() and pid.read_text() != ""  # noqa: E731
+    assert run_child([*PYTHON, program, str(pid)], should_stop=stop) is None
+    for _ in range(100):
+        if ended(int(pid.read_text())):
+            return
+        time.sleep(0.05)
+    pytest.fail("the child of the child lives on")
+
+
+def ended(pid: int) -> bool:
+    """A process that nobody has waited for yet is dead all the same."""
+    try:
+        os.kill(pid, 0)
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    except ProcessLookupError:
+        return True
+    return state.stdout.strip()[:1] in ("", "Z")
+
+
+def test_a_child_that_takes_too_long():
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_child([*PYTHON, "import time; time.sleep(60)"], timeout_seconds=0.2)

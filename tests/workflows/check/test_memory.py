@@ -1,0 +1,142 @@
+"""The estimates of memory and disk against what PyTorch really keeps and what a run really writes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainkit.builders.model import build_model
+from trainkit.builders.training import build_state
+from trainkit.config import load_config
+from trainkit.errors import ProblemsError
+from trainkit.models.summary import layer_table
+from trainkit.workflows.check.memory import (
+    Memory,
+    check_disk,
+    check_memory,
+    checkpoint_bytes,
+    estimate_memory,
+    size_text,
+    states_per_weight,
+)
+from trainkit.workflows.check.run import check
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+CPU = torch.device("cpu")
+OPTIMIZERS = [
+    "sgd",
+    "{type: sgd, momentum: 0.9}",
+    "adam",
+    "{type: adamw, amsgrad: true}",
+    "rmsprop",
+    "{type: rmsprop, momentum: 0.5, centered: true}",
+    "adagrad",
+]
+
+
+def config_with(*overrides: str):
+    return load_config(CONFIGS / "digits_mlp.yaml", overrides=overrides).config
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_optimizer_keeps_as_many_numbers(optimizer: str) -> None:
+    config = config_with(f"optimizer={optimizer}", "scheduler=constant")
+    model = build_model(config, input_shape=(1, 8, 8), output_size=10)
+    state = build_state(config, model, monitor="val_loss", steps_per_epoch=1, device=CPU, precision="fp32")
+    model(torch.rand(4, 1, 8, 8)).sum().backward()
+    state.optimizer.step()
+    kept = [value for values in state.optimizer.state.values() for value in values.values()]
+    numbers = sum(value.numel() for value in kept if isinstance(value, torch.Tensor) and value.dim() > 0)
+    assert numbers == states_per_weight(config) * sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn", "cifar10_cnn"])
+def test_activations_are_what_autograd_keeps(name: str) -> None:
+    config = load_config(CONFIGS / f"{name}.yaml").config
+    shape = (3, 32, 32) if name.startswith("cifar") else (1, 8, 8)
+    model = build_model(config, input_shape=shape, output_size=10)
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    inputs = torch.rand(16, *shape)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(inputs).sum()
+    rows = layer_table(model, shape)
+    memory = estimate_memory(config, model, rows, input_shape=shape, micro_batch=16, device=CPU, precision="fp32")
+    assert output.requires_grad
+    # The estimate has the gradient of the largest activation on top, and what layers put out but need not keep.
+    assert 1.0 <= memory.activations / sum(kept.values()) <= 2.2
+
+
+def test_a_checkpoint_has_the_size(tiny_run) -> None:
+    found = check(load_config(tiny_run.run.resolved_config))
+    assert 0.5 <= tiny_run.best_checkpoint.stat().st_size / found.checkpoint_bytes <= 1.5
+
+
+def test_the_average_of_the_weights_counts() -> None:
+    plain, averaged = config_with(), config_with("training.ema={decay: 0.9}")
+    model = build_model(plain, input_shape=(1, 8, 8), output_size=10)
+    rows = layer_table(model, (1, 8, 8))
+    sizes = [
+        estimate_memory(config, model, rows, input_shape=(1, 8, 8), micro_batch=2, device=CPU, precision="fp32").weights
+        for config in (plain, averaged)
+    ]
+    assert sizes[1] == 2 * sizes[0]
+
+
+def test_activations_of_16_bits_take_half() -> None:
+    model = build_model(config_with(), input_shape=(1, 8, 8), output_size=10)
+    rows = layer_table(model, (1, 8, 8))
+    full, half = (
+        estimate_memory(
+            config_with(), model, rows, input_shape=(1, 8, 8), micro_batch=2, device=CPU, precision=precision
+        ).activations
+        for precision in ("fp32", "bf16")
+    )
+    inputs = 2 * 64 * 4
+    assert full - inputs == 2 * (half - inputs)
+
+
+def test_a_batch_that_does_not_fit_says_what_does() -> None:
+    memory = Memory(weights=100, gradients=100, optimizer=200, activations=6400, free=3600)
+    with pytest.raises(ProblemsError) as caught:
+        check_memory(memory, config_with("training.batch_size=64"), micro_batch=64, device=CPU)
+    (problem,) = caught.value.problems
+    assert problem.key == "training.batch_size"
+    assert "set batch_size to 32 at most, or accumulation_steps: 2 to keep the batch" in problem.message
+
+
+def test_a_sample_that_does_not_fit() -> None:
+    memory = Memory(weights=100, gradients=100, optimizer=200, activations=6400, free=410)
+    with pytest.raises(ProblemsError, match="even one sample does not fit"):
+        check_memory(memory, config_with(), micro_batch=64, device=CPU)
+
+
+def test_what_fits_is_no_problem() -> None:
+    check_memory(Memory(1, 1, 1, 1, free=4), config_with(), micro_batch=64, device=CPU)
+
+
+def test_checkpoints_that_do_not_fit_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(ProblemsError, match=r"4 checkpoints of 1000 TB .* need 4000 TB, but .* free; make space"):
+        check_disk(10**15, config_with(), runs_dir=tmp_path / "not" / "yet")
+    free = check_disk(checkpoint_bytes(config_with(), Memory(1, 1, 1, 1, 4)), config_with(), runs_dir=tmp_path)
+    assert free is not None
+    assert free > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_size_text() -> None:
+    assert [size_text(n) for n in (0, 999, 1000, 1500, 20_000_000, 3 * 10**9)] == [
+        "0 bytes",
+        "999 bytes",
+        "1.0 kB",
+        "1.5 kB",
+        "20 MB",
+        "3.0 GB",
+    ]

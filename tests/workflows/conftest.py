@@ -1,0 +1,13 @@
+"""Fast runs: no report, no facts for it, and no waiting for the disk (power losses are simulated elsewhere)."""
+
+import file_layers
+import pytest
+
+
+@pytest.fixture
+def fast_runs(monkeypatch):
+    monkeypatch.setattr("trainkit.workflows.train.run.report_training", lambda run, setup, *, stop, say: None)
+    monkeypatch.setattr("trainkit.workflows.train.run.report_failure", lambda run, *, say: None)
+    monkeypatch.setattr("trainkit.workflows.train.run.measure_facts", lambda setup: {})
+    with file_layers.installed(file_layers.SYNC_FREE):
+        yield

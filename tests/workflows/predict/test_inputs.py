@@ -1,0 +1,233 @@
+"""Reading what is to be predicted: every kind of input, in order, with a reason for what is broken."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainkit.data.images.decode import decode_image
+from trainkit.data.transforms.static import CenterCrop, Resize, apply_static_transforms
+from trainkit.workflows.predict.inputs import InputSpec, Item, count_samples, find_inputs, read_chunks
+
+GREY = InputSpec("image", (1, 8, 8), channels=1, piece_size=4)
+COLUMNS = [
+    {"name": "weight", "kind": "numeric"},
+    {"name": "shop", "kind": "categorical", "categories": ["east", "west"]},
+]
+TABLE = InputSpec("table", (3,), encoding={"columns": COLUMNS}, piece_size=4)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Nine images of 8 x 8 in two folders; the pixels are the number of the image."""
+    for index in range(9):
+        folder = tmp_path / ("a" if index < 5 else "b")
+        folder.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), index).save(folder / f"{index}.png")
+    return tmp_path
+
+
+def read(inputs, reading):
+    pieces = list(read_chunks(find_inputs(inputs, kind=reading.kind), reading))
+    names = [name for piece in pieces for name in piece.names]
+    bad = {piece.names[at]: reason for piece in pieces for at, reason in piece.bad.items()}
+    rows = [row for piece in pieces for row in piece.rows]
+    assert len(rows) + len(bad) == len(names)
+    return names, rows, bad
+
+
+def test_folders_are_walked_in_order_and_junk_is_left_out(images):
+    for junk in (".hidden.png", "note.txt", ".git/0.png", "__MACOSX/0.png"):
+        path = images / "a" / junk
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((images / "a" / "0.png").read_bytes())
+    names, rows, bad = read([images], GREY)
+    assert [os.path.basename(name) for name in names] == [f"{index}.png" for index in range(9)]
+    assert [int(row[0, 0, 0]) for row in rows] == list(range(9))
+    assert not bad
+
+
+def test_files_globs_and_folders_keep_the_order_in_which_they_were_given(images):
+    names, rows, _ = read([images / "b" / "7.png", str(images / "a" / "[13].png"), images / "b"], GREY)
+    assert [int(row[0, 0, 0]) for row in rows] == [7, 1, 3, 5, 6, 7, 8]
+    assert names[0] == str(images / "b" / "7.png")
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(images):
+    (images / "a" / "0.png").rename(images / "a" / "[0].png")
+    assert [item.kind for item in find_inputs([images / "a" / "[0].png"], kind="image")] == ["image"]
+
+
+def test_broken_files_do_not_stop_the_others(images):
+    (images / "a" / "1.png").write_bytes(b"")
+    (images / "a" / "2.png").write_bytes(b"no image")
+    (images / "b" / "7.png").write_bytes((images / "b" / "7.png").read_bytes()[:50])
+    Image.new("L", (9, 8)).save(images / "b" / "8.png")
+    (images / "b" / "gone.png").symlink_to(images / "nowhere")
+    inputs = [images, images / "missing.png", images / "*.jpg"]
+    _, rows, bad = read(inputs, GREY)
+    assert [int(row[0, 0, 0]) for row in rows] == [0, 3, 4, 5, 6]
+    reasons = {os.path.basename(name): reason for name, reason in bad.items()}
+    assert reasons["1.png"] == "empty file (0 bytes)"
+    assert "not an image" in reasons["2.png"]
+    assert "damaged PNG" in reasons["7.png"]
+    assert reasons["8.png"] == "8 x 9 pixels, and the model takes 8 x 8 (height x width); resize it"
+    assert reasons["gone.png"] == "dangling link"
+    assert reasons["missing.png"] == "no such file or folder"
+    assert reasons["*.jpg"] == "no file matches this pattern"
+
+
+def test_the_front_is_applied(images):
+    front = (Resize((6, 6)), CenterCrop((4, 4)))
+    reading = InputSpec("image", (3, 4, 4), channels=3, front=front)
+    _, rows, _ = read([images / "a" / "3.png"], reading)
+    expected = apply_static_transforms(decode_image(images / "a" / "3.png", channels=3), front)
+    assert np.array_equal(rows[0], expected)
+
+
+def test_images_of_any_size_are_left_as_they_are(tmp_path):
+    for index, size in enumerate([(5, 6), (7, 8)]):
+        Image.new("RGB", size, index).save(tmp_path / f"{index}.png")
+    _, rows, _ = read([tmp_path], InputSpec("image", (3, 4, 4), channels=3, front=(Resize((4, 4)),), any_size=True))
+    assert [row.shape for row in rows] == [(3, 6, 5), (3, 8, 7)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "count"),
+    [
+        ((5, 8, 8), 1, 5),
+        ((5, 1, 8, 8), 1, 5),
+        ((8, 8), 1, 1),
+        ((5, 3, 8, 8), 3, 5),
+        ((5, 8, 8, 3), 3, 5),
+        ((8, 8, 3), 3, 1),
+    ],
+)
+def test_arrays_of_images_in_any_layout(tmp_path, shape, channels, count):
+    array = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", array)
+    names, rows, bad = read([tmp_path / "x.npy"], InputSpec("image", (channels, 8, 8), channels=channels, piece_size=2))
+    assert (len(rows), not bad) == (count, True)
+    assert names[-1] == f"{tmp_path / 'x.npy'}[{count - 1}]"
+    assert sorted(np.stack(rows).ravel()) == sorted(array.ravel())
+    assert rows[0].shape == (channels, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("array", "reading", "reason"),
+    [
+        (np.zeros((2, 8, 8)), GREY, "holds float64; images come as uint8, 0 to 255"),
+        (np.zeros((2, 4, 8, 8), np.uint8), GREY, "has shape 2 x 4 x 8 x 8; the model takes images as N x 1 x H x W"),
+        (np.zeros((2, 9, 9), np.uint8), GREY, "9 x 9 pixels, and the model takes 8 x 8 (height x width); resize it"),
+        (np.zeros((2, 4)), TABLE, "has shape 2 x 4; the model takes rows of 3 features"),
+        (np.array(["a"]), TABLE, "holds <U1, not numbers"),
+        (np.array([{}], dtype=object), TABLE, "Array can't be memory-mapped: Python objects in dtype."),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, array, reading, reason):
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    _, rows, bad = read([tmp_path / "x.npy"], reading)
+    assert not rows
+    assert set(bad.values()) == {reason}
+
+
+def test_a_file_that_is_no_array(tmp_path):
+    (tmp_path / "x.npy").write_bytes(b"no array")
+    (tmp_path / "y.npy").write_bytes(b"")
+    _, _, bad = read([tmp_path], TABLE)
+    assert len(bad) == 2
+
+
+def test_rows_of_arrays_with_nan(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1, 2, 3], [1, np.nan, 3], [4, 5, 6]]))
+    _, rows, bad = read([tmp_path / "x.npy"], TABLE)
+    assert [row.tolist() for row in rows] == [[1, 2, 3], [4, 5, 6]]
+    assert bad == {f"{tmp_path / 'x.npy'}[1]": "holds NaN or infinity"}
+
+
+def test_tables_by_column_name_with_bad_rows(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(
+        '\ufeffshop,fruit,weight\nwest,apple, 1.5 \n\neast,"two\nlines",2\n'
+        "north,pear,3\nwest,pear\neast,pear,heavy\neast,,4\n"
+    )
+    names, rows, bad = read([path], TABLE)
+    assert [row.tolist() for row in rows] == [[1.5, 0, 1], [2, 1, 0], [4, 1, 0]]
+    assert names == [f"{path}:{line}" for line in (2, 5, 6, 7, 8, 9)]
+    assert bad == {
+        f"{path}:6": "column 'shop': 'north' is not one of the training table's values ('east', 'west')",
+        f"{path}:7": "2 cells, but the header has 3",
+        f"{path}:8": "column 'weight': 'heavy' is not a number",
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "an empty file"),
+        (b"weight,shop\n", "a header, but no rows"),
+        (b"weight,store\n1,east\n", "no column 'shop', which the model takes; the file has 'weight', 'store'"),
+        (b"weight,shop\n1,east\n2,\xff\xfe\n", "not UTF-8"),
+        (b'weight,shop\n1,"east\n', "not a CSV file"),
+    ],
+)
+def test_tables_that_cannot_be_read(tmp_path, data, reason):
+    (tmp_path / "x.csv").write_bytes(data)
+    _, _, bad = read([tmp_path / "x.csv"], TABLE)
+    assert reason in bad[str(tmp_path / "x.csv")]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [
+        ("x.csv", "image", "a CSV file, and the model is for images"),
+        ("x.png", "table", "the model is for tables: give a .csv or .npy file"),
+    ],
+)
+def test_inputs_of_the_other_kind(tmp_path, name, kind, reason):
+    (tmp_path / name).write_text("")
+    assert list(find_inputs([tmp_path / name], kind=kind)) == [Item(str(tmp_path / name), "broken", reason)]
+
+
+def test_a_folder_without_inputs(tmp_path):
+    (tmp_path / "x.txt").write_text("")
+    assert list(find_inputs([tmp_path], kind="image")) == [Item(str(tmp_path), "broken", "no images in this folder")]
+
+
+def test_samples_are_counted_without_reading_them(images):
+    np.save(images / "x.npy", np.zeros((12, 8, 8), np.uint8))
+    (images / "y.csv").write_text("a\n1\n2\n3\n")
+    items = [
+        *find_inputs([images], kind="image"),
+        Item(str(images / "x.npy"), "npy"),
+        Item(str(images / "y.csv"), "csv"),
+    ]
+    assert count_samples(items) == 9 + 12 + 3
+
+
+def test_no_more_is_read_than_is_needed(images):
+    taken = []
+
+    def items():
+        for index in range(10_000):
+            taken.append(index)
+            yield Item(str(images / "a" / "1.png"), "image")
+
+    pieces = read_chunks(items(), GREY)
+    next(pieces)
+    assert len(taken) < 1000
+    pieces.close()
+
+
+def test_the_order_stays_where_decoding_moves_between_one_thread_and_several(tmp_path):
+    """Small files are decoded in this thread, large ones in others; here they take turns, 40 at a time."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 64, 64), dtype=np.uint8)
+    for index, pixels in enumerate(noise):
+        large = index // 40 % 2 == 1
+        pixels = pixels if large else np.full((64, 64), index, dtype=np.uint8)
+        pixels[0, 0] = index
+        Image.fromarray(pixels).save(tmp_path / f"{index:03d}.png")
+    pieces = list(read_chunks(find_inputs([tmp_path], kind="image"), InputSpec("image", (1, 64, 64), 1, piece_size=10)))
+    assert [piece.one_thread for piece in pieces] == ([True] * 4 + [False] * 4) * 2 + [True] * 4
+    assert [int(row[0, 0, 0]) for piece in pieces for row in piece.rows] == list(range(200))
