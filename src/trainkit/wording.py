@@ -1,8 +1,76 @@
-"""Did you mean ...?"""
+"""How numbers, names and lists are written for people, the same in every message, table and page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+"""The splits as a sentence names them."""
+_LOWER_IS_BETTER = ("loss", "mae", "rmse")
+
+
+def enumerated(names: Iterable[object]) -> str:
+    """``a, b and c``."""
+    *first, last = map(str, names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def listed(names: Sequence[object], *, limit: int = 10, quoted: bool = True) -> str:
+    """``'a', 'b' and 3 more``: at most ``limit`` names."""
+    shown = ", ".join(repr(name) if quoted else str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def size_text(num_bytes: float) -> str:
+    """``1.5 GB``, ``20 MB``, ``3.1 kB``: decimal units, two or three digits."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if num_bytes >= factor:
+            value = num_bytes / factor
+            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+    return f"{num_bytes:.0f} bytes"
+
+
+def duration(seconds: float | None) -> str:
+    """``350 ms``, ``1.5 s``, ``3 min 5 s``, ``2 h 10 min``; a dash where it is not known."""
+    if seconds is None or math.isnan(seconds):
+        return "–"
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def percent(share: float | None, *, decimals: int = 1) -> str:
+    """A share in percent: ``97.3 %``; a dash where it is not known. What is less than 1 is never written as 100 %."""
+    if share is None or math.isnan(share):
+        return "–"
+    top = 100 - 10.0**-decimals
+    if share < 1 and round(100 * share, decimals) >= 100:
+        return f"> {top:.{decimals}f} %"
+    return f"{100 * share:.{decimals}f} %"
+
+
+def better(metric: str) -> Literal["min", "max"]:
+    """Whether a lower or a higher value of a metric (``val_loss``, ``rmse``) is better."""
+    return "min" if metric.split("_")[-1] in _LOWER_IS_BETTER else "max"
+
+
+def by_key(value: Any, key: str = "") -> dict[str, Any]:
+    """The leaves of nested plain data by key path: ``{"model.blocks[0].channels": 16}``. A list of numbers is one."""
+    if isinstance(value, Mapping) and (value or not key):
+        items = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        items = [(f"{key}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return {key: value}
+    return {name: leaf for where, item in items for name, leaf in by_key(item, where).items()}
 
 
 def edit_distance(left: str, right: str) -> int:

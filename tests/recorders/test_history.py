@@ -1,6 +1,6 @@
 import math
 
-from trainkit.recorders.history import higher_is_better, history_of, main_metric, title_of
+from trainkit.recorders.history import history_of, main_metric, title_of
 
 RECORDS = [
     {"type": "step", "step": 2, "epoch": 1, "loss": 2.0, "lr": 0.1},
@@ -36,5 +36,3 @@ def test_names_and_directions():
     assert main_metric(["train_loss", "val_rmse", "val_r2"]) == "r2"
     assert title_of("val_f1_macro") == "F1 (macro)"
     assert title_of("val_top5_accuracy") == "top-5 accuracy"
-    assert higher_is_better("val_accuracy")
-    assert not higher_is_better("val_rmse")

@@ -73,7 +73,7 @@ def test_wrong_samples_name_both_classes(tmp_path, drawn, shape):
     check_picture(plot_wrong_samples(tmp_path / "w.png", samples, num_wrong=1234))
     words = texts(drawn[0])
     assert "Most confidently wrong: 25 of 1,234 mistakes" in words
-    assert "true: cat\ntaken for: dog\n>99.9 % sure, test[0]" in words
+    assert "true: cat\ntaken for: dog\n> 99.9 % sure, test[0]" in words
 
 
 def test_no_mistakes_at_all(tmp_path, drawn):

@@ -17,10 +17,7 @@ from trainkit.reports.markup import fold, join, table, tag
 from trainkit.reports.page import build_page
 from trainkit.reports.page_data import PageData
 from trainkit.reports.page_evaluation import data_url
-from trainkit.reports.page_setup import flatten
-from trainkit.reports.wording import duration
 from trainkit.workflows.report import make_report
-from trainkit.workflows.runs import flatten as flatten_config
 
 VOID = {"meta", "img"}
 
@@ -154,19 +151,6 @@ def test_thinning_keeps_the_spike():
     assert len(kept) <= 200
     assert (5000.0, 99.0) in kept
     assert kept == sorted(kept)
-
-
-def test_durations_and_flat_configs():
-    assert [duration(value) for value in (0.05, 3.21, 61, 3700, float("nan"))] == [
-        "50 ms",
-        "3.2 s",
-        "1 min 1 s",
-        "1 h 1 min",
-        "–",
-    ]
-    config = {"model": {"blocks": [{"channels": 3}], "sizes": [1, 2]}}
-    assert flatten(config) == [("model.blocks[0].channels", 3), ("model.sizes", [1, 2])]
-    assert dict(flatten(config)) == flatten_config(config)
 
 
 def test_a_picture_becomes_small_text():

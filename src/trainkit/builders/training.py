@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.builders.data import knobs_of
-from trainkit.config.rules.metric_names import better
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import parse_duration
@@ -22,6 +21,7 @@ from trainkit.engine.plan import Metrics, Plan
 from trainkit.engine.schedules import Plateau, Schedule, build_schedule, duration_to_steps
 from trainkit.engine.state import Best, EarlyStopping, Ema, TrainState
 from trainkit.runtime.device import autocast
+from trainkit.wording import better
 
 
 def mode_of(monitor: str, mode: str = "auto") -> Literal["min", "max"]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError
+from trainkit.wording import listed
 
 # Parts of the state that training would go on from: a NaN in them is a broken run.
 _FINITE_PARTS = ("model", "ema", "optimizer")
-_SHOWN = 5
+_some = partial(listed, limit=5, quoted=False)
 
 
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def refuse_non_finite(state: Mapping[str, Any]) -> None:
     for part in _FINITE_PARTS:
         walk(state.get(part), part)
     if found:
-        error = CheckpointError(f"not saved: NaN or infinity in {_listed(found)}; earlier checkpoints are intact")
+        error = CheckpointError(f"not saved: NaN or infinity in {_some(found)}; earlier checkpoints are intact")
         error.exit_code = 1
         raise error
 
@@ -128,11 +130,6 @@ def check_fits(weights: Mapping[str, Tensor], model: nn.Module, *, what: str = "
         "of another dtype": differing(lambda tensor: str(tensor.dtype).removeprefix("torch.")),
         "with NaN or infinity": [name for name in shared if not is_finite(weights[name])],
     }
-    said = [f"{kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    said = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
     if said:
         raise CheckpointError(f"{what} does not fit the model, which was left as it was; {'; '.join(said)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

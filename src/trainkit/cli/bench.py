@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
+from trainkit.wording import duration
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
@@ -184,14 +185,6 @@ def show(loaded: LoadedConfig, found: Measurement) -> None:
     unit, factor = ("ms", 1e3) if whole < 1 else ("s", 1.0)
     rows = [[phase, f"{s * factor:,.2f}", f"{s / whole:.1%}"] for phase, s in found.seconds.items()]
     console.table("\nwhere an epoch goes", ["phase", unit, "share"], rows)
-
-
-def duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def show_comparison(loaded: LoadedConfig, found: Comparison, *, interrupted: bool) -> None:

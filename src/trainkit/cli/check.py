@@ -77,7 +77,8 @@ def as_json(found: CheckReport) -> dict[str, Any]:
 
 def summary(found: CheckReport) -> list[tuple[str, str]]:
     """Name and text of each line."""
-    from trainkit.workflows.check.memory import kept_checkpoints, size_text
+    from trainkit.wording import size_text
+    from trainkit.workflows.check.memory import kept_checkpoints
 
     data, memory, pieces, config = found.source, found.memory, found.pieces, found.loaded.config
     what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"

@@ -12,6 +12,7 @@ import typer
 
 from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
 from trainkit.errors import UserError
+from trainkit.wording import size_text
 
 if TYPE_CHECKING:
     from trainkit.data.images.cache import Entry
@@ -32,8 +33,8 @@ def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.
         return
     for entry in entries:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
-        print(f"{entry.key[:12]}  {_size(entry.num_bytes):>9}  {made}  {entry.label}")
-    print(f"{len(entries)} entries, {_size(total)} in {folder}", file=sys.stderr)
+        print(f"{entry.key[:12]}  {size_text(entry.num_bytes):>9}  {made}  {entry.label}")
+    print(f"{len(entries)} entries, {size_text(total)} in {folder}", file=sys.stderr)
 
 
 @app.command("clear")
@@ -56,7 +57,7 @@ def clear_command(
     if as_json:
         print(json.dumps({"folder": str(folder), "bytes": total, "removed": [_describe(entry) for entry in removed]}))
     else:
-        print(f"removed {len(removed)} entries, {_size(total)}, from {folder}")
+        print(f"removed {len(removed)} entries, {size_text(total)}, from {folder}")
 
 
 def _describe(entry: Entry) -> dict[str, object]:
@@ -67,13 +68,6 @@ def _describe(entry: Entry) -> dict[str, object]:
         "created": entry.created,
         "path": str(entry.path),
     }
-
-
-def _size(num_bytes: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:.1f} {unit}"
-    return f"{num_bytes} B"
 
 
 @app.command()

@@ -91,7 +91,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 def show(found: Inspection, *, source: bool) -> None:
     from trainkit.cli import console
-    from trainkit.workflows.check.memory import size_text
+    from trainkit.wording import size_text
 
     header: list[object] = ["layer", "type", "input", "output", "parameters", "multiply-adds", "memory"]
     rows: list[list[object]] = []

@@ -17,6 +17,7 @@ import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
 from trainkit.system.imports import quick_imports
+from trainkit.wording import percent
 
 if TYPE_CHECKING:
     from trainkit.workflows.predict.run import Prediction, Predictor
@@ -213,18 +214,12 @@ def _print_table(answers: Sequence[Prediction]) -> None:
         [
             row.source,
             row.label,
-            _percent(row.probability),
-            ", ".join(f"{name} {_percent(p)}" for name, p in row.top[1:]),
+            percent(row.probability, decimals=2),
+            ", ".join(f"{name} {percent(p, decimals=2)}" for name, p in row.top[1:]),
         ]
         for row in answers
     ]
     console.table(None, ["source", "label", "probability", "then"], rows)
-
-
-def _percent(probability: float | None) -> str:
-    """Short, and never 100 % for what is not certain."""
-    assert probability is not None, "an answer has a probability"
-    return "100 %" if probability == 1 else f"{min(probability, 0.9999):.2%}".replace("%", " %")
 
 
 def _print_line(prediction: Prediction) -> None:

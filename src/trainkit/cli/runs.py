@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trainkit.cli.options import Json, RunsDir
+from trainkit.wording import duration
 
 if TYPE_CHECKING:
     from trainkit.workflows.runs import RunSummary
@@ -57,7 +58,7 @@ def print_list(summaries: list[RunSummary]) -> None:
             summary.dataset,
             "-" if summary.score is None else f"{summary.monitor} {summary.score:.4f}",
             str(summary.epochs),
-            time_text(summary.seconds),
+            duration(summary.seconds),
         )
         for summary in summaries
     ]
@@ -103,7 +104,7 @@ def show(
             ("model", f"{summary.model} on {summary.dataset}"),
             ("best", "-" if summary.score is None else f"{summary.monitor} {summary.score:.6g}"),
             ("epochs", f"{summary.epochs}" + (f", best {info['best_epoch']}" if info.get("best_epoch") else "")),
-            ("time", time_text(summary.seconds)),
+            ("time", duration(summary.seconds)),
             *((("checkpoint", str(chosen.checkpoints / checkpoint)),) if checkpoint else ()),
             *(("file", str(chosen.path / path)) for path in files),
             *(() if "report.html" in files else (("report", f"none yet: trainkit report {chosen.path}"),)),
@@ -185,14 +186,6 @@ def check_day(option: str, day: str | None) -> None:
         date.fromisoformat(day)
     except ValueError:
         raise UserError(f"{option} {day}: not a day; write it as 2026-11-21") from None
-
-
-def time_text(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{seconds:.1f} s" if seconds < 60 else f"{minutes}m{rest:02}s" if not hours else f"{hours}h{minutes:02}m"
 
 
 def short(text: str, length: int) -> str:

@@ -177,8 +177,9 @@ def show_result(result: TrainResult) -> None:
 def show_curves(history: History) -> None:
     """The validation's curves as small bars, with where they began, ended and were best; on stdout."""
     from trainkit.cli import console
-    from trainkit.recorders.history import higher_is_better, main_metric
+    from trainkit.recorders.history import main_metric
     from trainkit.reports.sparkline import BLOCKS, PLAIN, sparkline
+    from trainkit.wording import better
 
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
     blocks, arrow = (BLOCKS, "→") if encoding.startswith("utf") else (PLAIN, "to")
@@ -189,7 +190,7 @@ def show_curves(history: History) -> None:
         points = history.series(name)
         if len(points) < 2:
             continue
-        epoch, best = (max if higher_is_better(name) else min)(points, key=lambda point: point[1])
+        epoch, best = (max if better(name) == "max" else min)(points, key=lambda point: point[1])
         numbers = f"{console.number(points[0][1])} {arrow} {console.number(points[-1][1])}"
         bars = sparkline([value for _, value in points], blocks=blocks)
         pairs.append((name, f"{bars}  {numbers}, best {console.number(best)} in epoch {epoch:.0f}"))

@@ -139,7 +139,3 @@ def chance_reach(rate: float, samples: int) -> float:
 
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def listed(epochs: Sequence[int]) -> str:
-    return ", ".join(map(str, epochs[:6])) + (", ..." if len(epochs) > 6 else "")

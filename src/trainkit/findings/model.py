@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, listed, mean, rises, warm_up
+from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, rises, warm_up
+from trainkit.wording import listed
 
 OVERFIT_GAP = 0.08
 """Training accuracy less validation accuracy."""
@@ -114,7 +115,7 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
         "The training loss spikes",
         f"In epoch {worst} the training loss jumped to {means[worst - 1]:.3g}, from {min(means[: worst - 1]):.3g}; "
         f"the worst batch had {peaks[worst - 1]:.3g}, the learning rate was {rates[worst - 1]:.3g}. "
-        f"Spikes after warm-up: epoch {listed(spikes)}.",
+        f"Spikes after warm-up: epoch {listed(spikes, limit=6, quoted=False)}.",
         "Clip the gradient, or take a lower peak of the learning rate; also look at the samples of such batches.",
         tuple(changes),
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, listed, mean, rises, warm_up
+from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, rises, warm_up
 from trainkit.recorders.history import number
+from trainkit.wording import listed
 
 TOO_HIGH_START = 3.0
 """A batch loss of so many times that of a network which knows nothing: the first steps went astray."""
@@ -89,7 +90,7 @@ def _unsettled(evidence: Evidence) -> str | None:
         return None
     return (
         f"The training loss rose by half or more over its lowest value so far in {len(risen)} of {len(means)} "
-        f"epochs ({listed(risen)}): the steps are too long to settle."
+        f"epochs ({listed(risen, limit=6, quoted=False)}): the steps are too long to settle."
     )
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 Points = list[tuple[float, float]]
 
-_HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "r2", "auc")
-
 
 @dataclass(frozen=True)
 class History:
@@ -78,10 +76,6 @@ def number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     return float(value)
-
-
-def higher_is_better(metric: str) -> bool:
-    return any(word in metric for word in _HIGHER_IS_BETTER)
 
 
 def is_rate(metric: str) -> bool:

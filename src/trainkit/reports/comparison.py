@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainkit.findings.evidence import chance_reach
-from trainkit.recorders.history import History, higher_is_better, is_rate, main_metric, number, title_of
+from trainkit.recorders.history import History, is_rate, main_metric, number, title_of
 from trainkit.reports.charts import Line, line_chart
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
 from trainkit.reports.page import document
-from trainkit.reports.wording import duration, form
+from trainkit.reports.wording import form
+from trainkit.wording import SPLITS, better, duration
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -58,18 +59,18 @@ class Comparison:
         bests = [value for value in map(self.best, range(len(self.runs))) if not math.isnan(value)]
         if not bests:
             return math.nan
-        return min(bests) if higher_is_better(self.metric) else max(bests)
+        return min(bests) if better(self.metric) == "max" else max(bests)
 
     def best(self, index: int) -> float:
         """The best value of the metric over the epochs of a run."""
         values = [value for _, value in self.runs[index].history.series(self.metric)]
         if not values:
             return math.nan
-        return max(values) if higher_is_better(self.metric) else min(values)
+        return max(values) if better(self.metric) == "max" else min(values)
 
     def reached(self, index: int) -> tuple[int, float] | None:
         """The epoch at which a run reached the target, and its seconds of training and validation until then."""
-        sign = 1 if higher_is_better(self.metric) else -1
+        sign = 1 if better(self.metric) == "max" else -1
         for record in self.runs[index].history.epochs:
             value = number(record.get(self.metric))
             if not math.isnan(value) and sign * value >= sign * self.target:
@@ -79,7 +80,7 @@ class Comparison:
 
     def order(self) -> list[int]:
         """The runs from the best to the worst by the metric, the sooner first among equals."""
-        sign = -1 if higher_is_better(self.metric) else 1
+        sign = -1 if better(self.metric) == "max" else 1
 
         def rank(index: int) -> tuple[bool, float, int]:
             best, reached = self.best(index), self.reached(index)
@@ -93,7 +94,7 @@ class Comparison:
         if not order or math.isnan(self.best(order[0])):
             return ["None of the runs has a value of " + self.metric + "."]
         first = order[0]
-        title = f"{_SPLIT.get(self.metric.split('_')[0], '')} {title_of(self.metric)}".strip()
+        title = f"{SPLITS.get(self.metric.split('_')[0], '')} {title_of(self.metric)}".strip()
         said = [f"Best {title}: {self.names[first]} with {form(self.metric, self.best(first))}."]
         times = {index: self.reached(index) for index in order}
         fast = [(found[0], index) for index, found in times.items() if found is not None]
@@ -116,7 +117,7 @@ class Comparison:
         if best - second > reach:
             return []
         return [
-            f"The best two differ by {100 * (best - second):.2f} points; with {samples:,} {_SPLIT[split]} samples "
+            f"The best two differ by {100 * (best - second):.2f} points; with {samples:,} {SPLITS[split]} samples "
             f"chance alone moves a score by ± {100 * reach:.2f} points: too few samples to tell the two apart."
         ]
 
@@ -125,9 +126,6 @@ def _told(key: str, value: Any) -> str:
     """``optimizer.type: sgd`` is told as ``sgd``, ``optimizer.lr: 0.05`` as ``lr 0.05``."""
     last = key.rpartition(".")[2]
     return "" if value is None else f"{value}" if last == "type" else f"{last} {value}"
-
-
-_SPLIT = {"val": "validation", "train": "training", "test": "test"}
 
 
 def pick_metric(runs: Sequence[Compared]) -> str:
@@ -195,7 +193,7 @@ def _charts(comparison: Comparison) -> list[Markup]:
         ends = "; ".join(f"{line.name}: {form(name, line.points[-1][1])} at the end" for line in lines if line.points)
         charts.append(
             line_chart(
-                f"{_SPLIT.get(name.split('_')[0], '')} {title_of(name)} (star: best epoch)".strip().capitalize(),
+                f"{SPLITS.get(name.split('_')[0], '')} {title_of(name)} (star: best epoch)".strip().capitalize(),
                 lines,
                 describe=ends,
                 form=lambda value, name=name: form(name, value, short=True),  # type: ignore[misc]

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.recorders.history import History, Points, higher_is_better, history_of, is_rate, main_metric, title_of
+from trainkit.recorders.history import History, Points, history_of, is_rate, main_metric, title_of
 from trainkit.reports.figures import new_figure, save_figure
+from trainkit.wording import better
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ def _draw_metric(axis: Axes, history: History, metric: str) -> None:
     if best is not None and score == score:
         text = f"{100 * score:.2f} %" if is_rate(metric) else f"{score:.4g}"
         axis.plot([best], [score], marker="*", markersize=15, color=STYLES[1][0], markeredgecolor="black", zorder=5)
-        below = higher_is_better(metric)
+        below = better(metric) == "max"
         axis.annotate(
             f"best: {text}\nepoch {best}",
             (best, score),
@@ -181,7 +182,7 @@ def _anyone_has(histories: Mapping[str, History], name: str) -> bool:
 
 
 def _better(metric: str) -> str:
-    return "higher is better" if higher_is_better(metric) else "lower is better"
+    return "higher is better" if better(metric) == "max" else "lower is better"
 
 
 def _split(metric: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.reports.figures import BLUE, GRID, INK, ORANGE, RED, new_figure, save_figure, short_name, style_axes
+from trainkit.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -171,17 +172,12 @@ def plot_wrong_samples(
         _show_image(axes, sample.image)
         axes.set_title(
             f"true: {short_name(sample.true)}\ntaken for: {short_name(sample.predicted)}\n"
-            f"{_percent(sample.probability)} sure{sample.name and ', '}{short_name(sample.name, 15)}",
+            f"{percent(sample.probability)} sure{sample.name and ', '}{short_name(sample.name, 15)}",
             fontsize=8,
             color=INK,
             loc="left",
         )
     return save_figure(figure, path)
-
-
-def _percent(probability: float) -> str:
-    """99.96 % is not 100.0 %: nobody is quite sure before rounding."""
-    return ">99.9 %" if 0.9995 <= probability < 1 else f"{probability:.1%}".replace("%", " %")
 
 
 def _show_image(axes: Axes, image: NDArray[np.uint8]) -> None:

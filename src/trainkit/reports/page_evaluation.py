@@ -11,7 +11,8 @@ from trainkit.recorders.history import number, title_of
 from trainkit.reports.charts import scatter
 from trainkit.reports.markup import Content, Markup, join, section, table, tag
 from trainkit.reports.page_data import Evaluated, PageData
-from trainkit.reports.wording import SPLITS, form, percent
+from trainkit.reports.wording import form
+from trainkit.wording import SPLITS, percent
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from trainkit.recorders.history import main_metric, number, title_of
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
 from trainkit.reports.page_data import PageData
 from trainkit.reports.page_evaluation import scores_by_split
-from trainkit.reports.wording import SPLITS, duration, form, kind_of
+from trainkit.reports.wording import form, kind_of
+from trainkit.wording import SPLITS, by_key, duration
 
 
 def summary(data: PageData, name: str) -> Markup:
@@ -82,7 +82,7 @@ def network(data: PageData) -> Markup:
 
 def config(data: PageData) -> Markup:
     """Every value with its origin: what the user wrote first."""
-    values = flatten(data.info.get("config", {}))
+    values = list(by_key(data.info.get("config", {})).items())
     origins = data.info.get("origins", {})
     rows: list[list[Content]] = [[tag("code", key), _short(value), _origin(origins.get(key))] for key, value in values]
     written = [row for row, (key, _) in zip(rows, values, strict=True) if origins.get(key, "default") != "default"]
@@ -93,15 +93,6 @@ def config(data: PageData) -> Markup:
     rest = [row for row in rows if row not in written]
     name = f"{len(rest)} values left at their default" if written else f"All {len(rest)} values"
     return section("Config", shown, fold(name, table(name, header, rest, class_="text")), id="config")
-
-
-def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Every value of a plain config with its key path, as ``LoadedConfig.origins`` names them."""
-    if isinstance(value, Mapping):
-        return [pair for key, item in value.items() for pair in flatten(item, f"{path}.{key}" if path else str(key))]
-    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        return [pair for index, item in enumerate(value) for pair in flatten(item, f"{path}[{index}]")]
-    return [(path, value)]
 
 
 def _origin(origin: str | None) -> str:

@@ -8,7 +8,8 @@ from trainkit.recorders.history import main_metric, number, title_of
 from trainkit.reports.charts import Line, bars, line_chart
 from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
 from trainkit.reports.page_data import PageData
-from trainkit.reports.wording import SPLITS, duration, form, kind_of, percent
+from trainkit.reports.wording import form, kind_of
+from trainkit.wording import SPLITS, duration, percent
 
 CHECKED = (
     "inputs out of scale, a learning rate that is too high or too low, labels that do not belong to their samples, "

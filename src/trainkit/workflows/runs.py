@@ -15,6 +15,7 @@ from trainkit.recorders.history import history_of
 from trainkit.recorders.jsonl import read_json_lines
 from trainkit.system import durable
 from trainkit.system.run_folder import RunDir, list_runs
+from trainkit.wording import by_key
 
 if TYPE_CHECKING:
     from trainkit.findings.evidence import Finding
@@ -136,20 +137,9 @@ def find_run(given: str, *, runs_dir: Path) -> RunDir:
     )
 
 
-def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """The values of a plain config by key path."""
-    if isinstance(value, Mapping) and value:
-        items = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        items = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-    else:
-        return {path: value}
-    return {key: found for where, item in items for key, found in flatten(item, where).items()}
-
-
 def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The keys whose values are not the same in all, with the value in each; None where one has no such key."""
-    flat = [flatten(config) for config in configs]
+    flat = [by_key(config) for config in configs]
     keys = dict.fromkeys(key for values in flat for key in values)
     values = {key: [one.get(key) for one in flat] for key in keys if key != "name"}
     return {key: found for key, found in values.items() if any(one != found[0] for one in found)}

@@ -182,8 +182,8 @@ def test_residency_on_the_cpu_is_the_map_only_where_memory_ends(monkeypatch: pyt
     ):
         assert choose_residency(num_bytes, device=CPU, mapped=mapped).value == expected
     choice = choose_residency(9_000_000_000, device=CPU, mapped=True)
-    assert choice.reason == "9.0 GB, and 10.0 GB of memory are free: rows are read from the file"
-    assert choose_residency(47_040_000, device=CPU, mapped=True).reason == "47.0 MB, and 10.0 GB of memory are free"
+    assert choice.reason == "9.0 GB, and 10 GB of memory are free: rows are read from the file"
+    assert choose_residency(47_040_000, device=CPU, mapped=True).reason == "47 MB, and 10 GB of memory are free"
 
 
 def test_residency_on_an_accelerator_prefers_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_residency_on_an_accelerator_prefers_its_own_memory(monkeypatch: pytest.
     monkeypatch.setattr(module, "free_device_bytes", lambda device: 8_000_000_000)
     cuda = torch.device("cuda:0")
     choice = choose_residency(47_000_000, device=cuda, mapped=True)
-    assert (choice.value, choice.reason) == ("device", "47.0 MB, and 8.0 GB are free on cuda:0")
+    assert (choice.value, choice.reason) == ("device", "47 MB, and 8.0 GB are free on cuda:0")
     choice = choose_residency(5_000_000_000, device=cuda, mapped=True)
     assert choice.value == "host"
     assert choice.reason == "5.0 GB, more than half of the 8.0 GB that are free on cuda:0"

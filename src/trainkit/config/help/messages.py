@@ -30,7 +30,7 @@ from trainkit.config.text.key_paths import KeyPath, format_path
 from trainkit.config.text.reader import read_scalar
 from trainkit.config.text.writer import flow
 from trainkit.errors import Place, ProblemsError
-from trainkit.wording import closest
+from trainkit.wording import closest, enumerated
 
 _IMPORTS = ("_target_", "class_path", "_component_")
 _NO_IMPORTS = "a config cannot name code to import; choose a `type`; code of your own can call trainkit from Python"
@@ -146,7 +146,7 @@ def _unknown_key(path: KeyPath, parent: Any, data: Any) -> str:
     here = f"{format_path(path[:-1])} of type {name}" if name else format_path(path[:-1])
     owners = [other for other, model in variants(annotation).items() if key in model.model_fields]
     if name and owners:
-        return f"{name} has no such knob; {_listed(owners)} {'has' if len(owners) == 1 else 'have'} it"
+        return f"{name} has no such knob; {enumerated(owners)} {'has' if len(owners) == 1 else 'have'} it"
     if key in _IMPORTS:
         return f"unknown key: {_NO_IMPORTS}"
     near = _near_key(path, data)
@@ -157,7 +157,7 @@ def _unknown_key(path: KeyPath, parent: Any, data: Any) -> str:
     knobs = {field: other for other, model in variants(annotation).items() for field in model.model_fields}
     if sibling := closest(key, knobs):
         owners = [other for other, model in variants(annotation).items() if sibling in model.model_fields]
-        return f"{where}; {sibling} is a knob of {_listed(owners)}"
+        return f"{where}; {sibling} is a knob of {enumerated(owners)}"
     if exact:
         return f"{where}; it belongs {exact}"
     if not path[:-1]:
@@ -190,7 +190,7 @@ def _home(key: str, here: str) -> str | None:
     if not where:
         return "at the top level"
     names = [variant for place, variant in homes if place == where and variant is not None]
-    return f"in {where}" + (f" (of {_listed(names)})" if 0 < len(names) < 5 else "")
+    return f"in {where}" + (f" (of {enumerated(names)})" if 0 < len(names) < 5 else "")
 
 
 def _missing(path: KeyPath, data: Any) -> str:
@@ -315,10 +315,6 @@ def _shortened(value: Any) -> Any:
     if isinstance(value, int) and abs(value) >= 10**40:
         return "..."
     return value
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 # --- the text that is shown --------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ VAL_CLASSIFICATION = (
     "val_f1_macro",
 )
 VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2")
-LOWER_IS_BETTER = ("loss", "mae", "rmse")
 
 
 def names(
@@ -30,8 +29,3 @@ def names(
     if num_classes is not None and num_classes <= 5:
         found = [name for name in found if name != "val_top5_accuracy"]
     return tuple(dict.fromkeys(found))
-
-
-def better(name: str) -> Literal["min", "max"]:
-    """Whether a lower or a higher value of a metric is better."""
-    return "min" if name.split("_", 1)[-1] in LOWER_IS_BETTER else "max"

@@ -10,7 +10,7 @@ from trainkit.config.rules import metric_names
 from trainkit.config.rules.review import Review
 from trainkit.config.schema import optimization as opt
 from trainkit.config.schema.base import parse_duration
-from trainkit.wording import closest
+from trainkit.wording import better, closest
 
 
 def check(review: Review) -> None:
@@ -206,7 +206,7 @@ def _mode(review: Review) -> None:
     checkpoint = review.config.checkpoint
     everything = metric_names.names(None, num_classes=None, validation=True)
     if checkpoint.mode != "auto" and checkpoint.monitor in everything:
-        right = metric_names.better(checkpoint.monitor)
+        right = better(checkpoint.monitor)
         if checkpoint.mode != right:
             high = "higher" if right == "max" else "lower"
             review.add(

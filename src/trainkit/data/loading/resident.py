@@ -22,6 +22,7 @@ from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import seeding
 from trainkit.runtime.device import Choice, free_device_bytes, free_host_bytes
+from trainkit.wording import size_text
 
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20, "mps": 32 << 20}
 """Model inputs made at a time. CPU: chunks of 2 MB stay in the L2/L3 cache (2 cores: 13 ms for the 60,000 images of
@@ -217,21 +218,17 @@ def choose_residency(num_bytes: int, *, device: torch.device, mapped: bool, requ
     """
     if requested != "auto":
         return Choice(requested, "as asked for")
-    size = _megabytes(num_bytes)
+    size = size_text(num_bytes)
     reason = ""
     if device.type != "cpu":
         free = free_device_bytes(device)
         if num_bytes <= _DEVICE_SHARE * free:
-            return Choice("device", f"{size}, and {_megabytes(free)} are free on {device}")
-        reason = f", more than half of the {_megabytes(free)} that are free on {device}"
+            return Choice("device", f"{size}, and {size_text(free)} are free on {device}")
+        reason = f", more than half of the {size_text(free)} that are free on {device}"
     free = free_host_bytes()
     if mapped and num_bytes > _HOST_SHARE * free:
-        return Choice("map", f"{size}, and {_megabytes(free)} of memory are free: rows are read from the file")
-    return Choice("host", f"{size}{reason or f', and {_megabytes(free)} of memory are free'}")
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+        return Choice("map", f"{size}, and {size_text(free)} of memory are free: rows are read from the file")
+    return Choice("host", f"{size}{reason or f', and {size_text(free)} of memory are free'}")
 
 
 def _is_mapped(array: NDArray[Any]) -> bool:

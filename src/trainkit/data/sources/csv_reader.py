@@ -202,12 +202,6 @@ def bad_rows(messages: Sequence[str]) -> DataError:
     return DataError("\n".join(shown))
 
 
-def listed(names: Sequence[str]) -> str:
-    """``'a', 'b' and 3 more``."""
-    shown = ", ".join(repr(name) for name in names[:MAX_SHOWN])
-    return shown if len(names) <= MAX_SHOWN else f"{shown} and {len(names) - MAX_SHOWN} more"
-
-
 def as_number(cell: str) -> float | None:
     """A finite number, or None. Python's ``1_000`` is not one: no other program writes that."""
     try:

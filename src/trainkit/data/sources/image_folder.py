@@ -16,6 +16,7 @@ from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.images.decode import EXTENSIONS, BadImageError, printable, probe_bytes, read_image_bytes
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
+from trainkit.wording import listed
 
 SPLIT_FOLDERS = ("train", "val", "test")
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
@@ -202,13 +203,13 @@ def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Pat
         extra = [name for name in classes if name not in found[first] and classes[name]]
         if extra:
             problems.append(
-                f"{folders[split]} has classes that {folders[first]} does not have: {_listed(extra)}; "
+                f"{folders[split]} has classes that {folders[first]} does not have: {listed(extra)}; "
                 "rename or remove them, or add training images"
             )
         missing = [name for name in found[first] if not classes.get(name)]
         if missing:
             notes.append(
-                f"{folders[split]} has no images of {len(missing)} of {len(found[first])} classes: {_listed(missing)}; "
+                f"{folders[split]} has no images of {len(missing)} of {len(found[first])} classes: {listed(missing)}; "
                 "labels go by name, so the others keep theirs"
             )
     if not problems and len(training) < 2:
@@ -217,11 +218,6 @@ def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Pat
         shown = problems[:10] + ([f"and {len(problems) - 10} more"] if len(problems) > 10 else [])
         raise DataError("\n".join(shown))
     return notes
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:10])
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
 
 
 def _make_part(classes: dict[str, list[Path]], class_names: Sequence[str]) -> Part:

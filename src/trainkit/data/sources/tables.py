@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Dataset, Part, Task
 from trainkit.data.fingerprints import fingerprint_dataset
-from trainkit.data.sources.csv_reader import Table, as_number, bad_rows, listed, parse_numbers, read_table
+from trainkit.data.sources.csv_reader import Table, as_number, bad_rows, parse_numbers, read_table
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
+from trainkit.wording import closest, listed
 
 MAX_CATEGORIES = 1000
 """A column with more different values than this is no category and no class: an id, a date, a free text."""
@@ -172,8 +172,8 @@ def _missing_columns(path: Path, header: Sequence[str], names: Sequence[str], ke
     for name in names:
         if name in header:
             continue
-        close = difflib.get_close_matches(name, header, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "the columns are " + listed(header)
+        close = closest(name, header)
+        hint = f"did you mean {close!r}?" if close else "the columns are " + listed(header)
         problems.append(Problem(f"{path} has no column {name!r}; {hint}", key=key))
     return problems
 

@@ -15,6 +15,7 @@ from trainkit.errors import Problem, ProblemsError
 from trainkit.models.summary import LayerRow
 from trainkit.runtime.device import free_device_bytes
 from trainkit.system import durable
+from trainkit.wording import size_text
 
 FLOAT_BYTES = 4
 CHECKPOINT_OVERHEAD = 12 << 10
@@ -147,12 +148,3 @@ def check_disk(num_bytes: int, config: Config, *, runs_dir: Path) -> int | None:
             ]
         )
     return free
-
-
-def size_text(num_bytes: int) -> str:
-    """``1.5 GB``, ``20 MB``, ``3.1 kB``: decimal units, two or three digits."""
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if num_bytes >= factor:
-            value = num_bytes / factor
-            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
-    return f"{num_bytes} bytes"

@@ -22,6 +22,7 @@ from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.sources.tables import encoded_names, read_labelled
 from trainkit.data.splits import whole_part
 from trainkit.errors import DataError, UserError
+from trainkit.wording import listed
 
 
 def load_other_data(
@@ -116,9 +117,9 @@ def _check_labels(path: Path, target: str, classes: Sequence[str], delimiter: st
 def _other_classes(found: Sequence[str], known: Sequence[str], *, where: str) -> DataError:
     extra = [name for name in found if name not in known]
     missing = [name for name in known if name not in found]
-    gone = f", and it knows {_listed(missing)}, which the data do not have" if missing else ""
+    gone = f", and it knows {listed(missing)}, which the data do not have" if missing else ""
     return DataError(
-        f"{where}: other classes than the checkpoint's: it does not know {_listed(extra)}{gone}; "
+        f"{where}: other classes than the checkpoint's: it does not know {listed(extra)}{gone}; "
         "rename or remove these classes, or take a checkpoint that was trained on them"
     )
 
@@ -137,10 +138,5 @@ def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> D
     missing = [name for name in known if name not in data.class_names]
     labels = np.array([known.index(name) for name in data.class_names], dtype=np.int64)
     parts = {name: Part(part.inputs, labels[part.targets]) for name, part in data.parts.items()}
-    notes = (*data.notes, f"no samples of {_listed(missing)}; labels go by name") if missing else data.notes
+    notes = (*data.notes, f"no samples of {listed(missing)}; labels go by name") if missing else data.notes
     return replace(data, parts=parts, class_names=known, notes=notes)
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:10])
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"

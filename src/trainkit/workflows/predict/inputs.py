@@ -28,6 +28,7 @@ from trainkit.data.images.layout import stack_images
 from trainkit.data.sources.csv_reader import Table, parse_numbers
 from trainkit.data.sources.tables import Encoding, encode_features
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_steps
+from trainkit.wording import listed
 
 TABLE_EXTENSIONS = (".csv", ".npy")
 _PIECES_AHEAD = 3
@@ -268,10 +269,6 @@ def _csv_jobs(path: str, reading: InputSpec) -> Iterator[Callable[[], Chunk]]:
 
 
 def _missing(missing: Sequence[str], header: Sequence[str]) -> str:
-    def listed(names: Sequence[str]) -> str:
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        return ", ".join(map(repr, names[:10])) + more
-
     return f"no column {listed(missing)}, which the model takes; the file has {listed(header)}"
 
 

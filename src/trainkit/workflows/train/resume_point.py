@@ -19,6 +19,7 @@ from trainkit.data.fingerprints import describe_changes
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.system import durable
 from trainkit.system.run_folder import RunDir, list_runs, newest_run
+from trainkit.wording import by_key
 
 # Keys that change what is written down, where, or how fast, but not what is trained.
 HARMLESS = (
@@ -56,19 +57,8 @@ class ResumePoint:
 
 def config_hash(resolved: Mapping[str, Any]) -> str:
     """Equal for configs that train the same model: harmless keys left out."""
-    kept = {key: value for key, value in flatten(resolved).items() if not is_harmless(key)}
+    kept = {key: value for key, value in by_key(resolved).items() if not is_harmless(key)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def flatten(value: Any, key: str = "") -> dict[str, Any]:
-    """Plain nested data as ``{"a.b[0]": leaf}``."""
-    if isinstance(value, Mapping) and value:
-        return {
-            k: v for name, item in value.items() for k, v in flatten(item, f"{key}.{name}" if key else name).items()
-        }
-    if isinstance(value, list) and value and isinstance(value[0], Mapping | list):
-        return {k: v for index, item in enumerate(value) for k, v in flatten(item, f"{key}[{index}]").items()}
-    return {key: value}
 
 
 def is_harmless(key: str) -> bool:
@@ -77,7 +67,7 @@ def is_harmless(key: str) -> bool:
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The keys whose values differ: ``{key: (old, new)}``."""
-    before, after = flatten(old), flatten(new)
+    before, after = by_key(old), by_key(new)
     keys = dict.fromkeys([*before, *after])
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
@@ -97,7 +87,7 @@ def check_changes(
     """
     old = saved["config"]
     changes = {key: pair for key, pair in changed_keys(old, new).items() if not is_harmless(key)}
-    free, known = ("training.epochs", *allowed), flatten(accepted)
+    free, known = ("training.epochs", *allowed), by_key(accepted)
     refused = [
         f"{key}: {before!r} in the checkpoint, {after!r} in the config"
         for key, (before, after) in changes.items()

@@ -8,7 +8,7 @@ from trainkit.builders.setup import Setup
 from trainkit.engine.plan import Recorder
 from trainkit.recorders.tensorboard import TensorBoardRecorder, add_graph, add_samples
 from trainkit.system.run_folder import RunDir
-from trainkit.workflows.runs import flatten
+from trainkit.wording import by_key
 
 
 def build_trackers(run: RunDir, setup: Setup, *, step: int, say: Callable[[str], None]) -> list[Recorder]:
@@ -17,7 +17,7 @@ def build_trackers(run: RunDir, setup: Setup, *, step: int, say: Callable[[str],
         return []
     try:
         recorder = TensorBoardRecorder(
-            run.tensorboard, step=step, hparams=flatten(setup.config.model_dump(exclude_none=True))
+            run.tensorboard, step=step, hparams=by_key(setup.config.model_dump(exclude_none=True))
         )
         if step == 0:
             inputs = next(iter(setup.batches("train", training=True).epoch(0))).inputs
