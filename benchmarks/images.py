@@ -94,7 +94,8 @@ def trainkit(root: Path, work: Path) -> tuple[list[float], list[float]]:
     from trainkit.builders.setup import build_setup
     from trainkit.config import load_config
     from trainkit.data.images.cache import cache_root
-    from trainkit.workflows.train.run import Frontend, train
+    from trainkit.system.frontend import Frontend
+    from trainkit.workflows.train.run import train
 
     os.environ["TRAINKIT_CACHE"] = str(work / "cache")
     config = work / "config.yaml"

@@ -15,14 +15,16 @@ from trainkit._version import __version__
 
 if TYPE_CHECKING:
     from trainkit.config import load_config
+    from trainkit.system.frontend import Frontend
     from trainkit.workflows.evaluate.run import evaluate
     from trainkit.workflows.export import export
     from trainkit.workflows.predict.run import predict
     from trainkit.workflows.train.run import resume, train
 
-__all__ = ["__version__", "evaluate", "export", "load_config", "predict", "resume", "train"]
+__all__ = ["Frontend", "__version__", "evaluate", "export", "load_config", "predict", "resume", "train"]
 
 _HOMES = {
+    "Frontend": "trainkit.system.frontend",
     "evaluate": "trainkit.workflows.evaluate.run",
     "export": "trainkit.workflows.export",
     "load_config": "trainkit.config",

@@ -10,8 +10,9 @@ from engine_runs import CNN, STEPS, StopAt, differences, frontend, load
 from trainkit.engine.nonfinite import NonFiniteError
 from trainkit.errors import TrainkitError
 from trainkit.recorders.jsonl import read_json_lines
+from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import newest_run
-from trainkit.workflows.train.run import Frontend, resume, train
+from trainkit.workflows.train.run import resume, train
 
 PLACES = ["data", "loss", "gradient", "buffer"]
 
@@ -169,16 +170,16 @@ class TestLossScale:
 
     @pytest.fixture(autouse=True)
     def scaled(self, monkeypatch):
-        from trainkit.workflows.train import run as workflow
+        from trainkit.builders import setup
 
-        build = workflow.state_for
+        build = setup.build_state
 
         def build_scaled(*arguments, **knobs):
             state = build(*arguments, **knobs)
             state.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=4)
             return state
 
-        monkeypatch.setattr(workflow, "state_for", build_scaled)
+        monkeypatch.setattr(setup, "build_state", build_scaled)
 
     def test_an_overflow_halves_the_scale_and_goes_on(self, tmp_path):
         loaded = load(tmp_path, CNN, "checkpoint.every=1st", "checkpoint.keep_last=99")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from trainkit.config import load_config
 from trainkit.errors import TrainkitError
-from trainkit.workflows.report import find_run
+from trainkit.workflows.find import find_run
 from trainkit.workflows.runs import findings_of
 from trainkit.workflows.train.run import train
 

@@ -17,6 +17,7 @@ from trainkit.reports.markup import fold, join, table, tag
 from trainkit.reports.page import build_page
 from trainkit.reports.page_data import PageData
 from trainkit.reports.page_evaluation import data_url
+from trainkit.system.frontend import Frontend
 from trainkit.workflows.report import make_report
 
 VOID = {"meta", "img"}
@@ -118,7 +119,7 @@ def test_a_report_without_its_data_or_checkpoint_goes_without_scores(tiny_run, t
     for path in (folder / "checkpoints").glob("*.pth"):
         path.write_bytes(path.read_bytes()[:1000])
     said = []
-    text = make_report(folder, say=said.append).path.read_text()
+    text = make_report(folder, frontend=Frontend(say=said.append)).path.read_text()
     assert "could not be scored" in text
     assert "Learning curves" in text
     assert "cannot be scored" in said[0]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from trainkit.config import LoadedConfig, load_config
 from trainkit.errors import Interrupted
+from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, newest_run
 from trainkit.workflows.selftest import digests_of
-from trainkit.workflows.train.run import Frontend, resume, train
+from trainkit.workflows.train.run import resume, train
 
 # 3 epochs of 7 batches, the last one smaller; dropout, shuffling, augmentation.
 MLP = """

@@ -37,7 +37,7 @@ def child(order: dict) -> None:
     durable.ops = file_layers.SYNC_FREE
     file_layers.REAL = file_layers.SYNC_FREE  # kill -9 loses nothing that was written; losses of power are simulated
     file_layers.install_crashes()
-    workflow.report_training = lambda run, setup, *, stop, say: None
+    workflow.report_training = lambda run, setup, *, frontend: None
     workflow.measure_facts = lambda setup: {}
     announce_saves(order["said"])
     if order.get("naive"):

@@ -13,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from trainkit.builders.setup import build_setup
-from trainkit.config import load_config
+from trainkit.builders.setup import load_data
+from trainkit.builders.trained import open_trained
+from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import UserError
 from trainkit.exports.assemble import ExportRequest
 from trainkit.exports.formats import ExportError
+from trainkit.system.frontend import Frontend
 from trainkit.workflows import export as workflow
 from trainkit.workflows.predict.run import predict
 
@@ -127,13 +129,21 @@ def test_a_wrong_request_costs_nothing(tmp_path):
 
 @pytest.fixture(scope="module")
 def setup(tiny_run):
-    return build_setup(load_config(tiny_run.run.resolved_config).config)
+    trained = open_trained(tiny_run.best_checkpoint, device="cpu")
+    return trained.setup(*load_data(trained.config))
+
+
+def at_end(setup, result):
+    """What the end of training does with the best checkpoint."""
+    saved = load_checkpoint(result.best_checkpoint)
+    folder = result.run.exports
+    return workflow.export_at_end(setup, result.best_checkpoint, saved, folder=folder, frontend=Frontend())
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.load:FutureWarning")
 def test_at_the_end_of_training(setup, tiny_run):
     asked = dataclasses.replace(setup, config=with_export(setup.config, torchscript=True))
-    programs, skipped = workflow.export_at_end(asked, tiny_run.best_checkpoint, tiny_run.run)
+    programs, skipped = at_end(asked, tiny_run)
     assert skipped == []
     (program,) = programs
     assert program.name == "model.pt"
@@ -150,13 +160,13 @@ def test_a_format_that_fails_at_the_end_is_skipped_with_the_reason(setup, tiny_r
 
     monkeypatch.setattr(workflow, "make_files", fail)
     asked = dataclasses.replace(setup, config=with_export(setup.config, torchscript=True))
-    found = workflow.export_at_end(asked, tiny_run.best_checkpoint, tiny_run.run)
+    found = at_end(asked, tiny_run)
     assert found == ([], ["torchscript: TorchScript (script) cannot hold the layer x"])
 
 
 def test_nothing_asked_for_nothing_done(setup, tiny_run):
     asked = dataclasses.replace(setup, config=with_export(setup.config, torchscript=False))
-    assert workflow.export_at_end(asked, tiny_run.best_checkpoint, tiny_run.run) == ([], [])
+    assert at_end(asked, tiny_run) == ([], [])
 
 
 def with_export(config, **changes):

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from trainkit.cli.app import app
 from trainkit.errors import UserError
-from trainkit.workflows.runs import compare, config_differences, find_run, list_summaries, write_comparison
+from trainkit.workflows.find import find_run
+from trainkit.workflows.runs import compare, config_differences, list_summaries, write_comparison
 
 SOURCE = Path(__file__).parents[2] / "src"
 

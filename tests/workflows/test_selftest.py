@@ -74,7 +74,7 @@ from pathlib import Path
 from trainkit.config import load_config
 from trainkit.workflows.selftest import digests_of, digest
 from trainkit.workflows.train import run as workflow
-workflow.report_training = lambda run, setup, *, stop, say: None
+workflow.report_training = lambda run, setup, *, frontend: None
 result = workflow.train(load_config("config.yaml"), runs_dir=Path("runs"))
 print(digest(digests_of(result.run)))
 """

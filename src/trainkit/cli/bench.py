@@ -81,28 +81,26 @@ def measure_here(loaded: LoadedConfig, *, seconds: float, quiet: bool) -> Measur
     """In this process, which a signal ends soon and cleanly."""
     from trainkit.cli import console
     from trainkit.errors import Interrupted
-    from trainkit.system.signals import catch_stop_signals
     from trainkit.workflows.bench.measure import measure
 
-    with console.task_bar("preparing images", quiet=quiet) as progress, catch_stop_signals() as stop:
+    with console.frontend("preparing images", quiet=quiet) as frontend:
         try:
-            return measure(loaded, seconds=seconds, progress=progress, should_stop=stop)
+            return measure(loaded, seconds=seconds, frontend=frontend)
         except Interrupted as error:
-            raise stop.error("nothing was measured") from error
+            raise frontend.stop.error("nothing was measured") from error
 
 
 def answer_parent(loaded: LoadedConfig, *, seconds: float, full: bool) -> None:
     """Measure for another process: JSON on stdout, and silence after a stop, of which the user hears from there."""
     from trainkit.cli import console
     from trainkit.errors import Interrupted, TrainkitError
-    from trainkit.system.signals import catch_stop_signals
     from trainkit.workflows.bench.measure import measure
 
-    with console.task_bar("preparing images", quiet=not full) as progress, catch_stop_signals() as stop:
+    with console.frontend("preparing images", quiet=not full) as frontend:
         try:
-            found = measure(loaded, seconds=seconds, with_phases=full, progress=progress, should_stop=stop)
+            found = measure(loaded, seconds=seconds, with_phases=full, frontend=frontend)
         except Interrupted:
-            raise typer.Exit(stop.exit_code) from None
+            raise typer.Exit(frontend.stop.exit_code) from None
         except TrainkitError as error:
             if full:
                 raise

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from trainkit.system.frontend import Frontend
+
 
 def out() -> Console:
     """The console of results (stdout). rich obeys NO_COLOR and prints plainly where stdout is no terminal."""
@@ -220,6 +222,21 @@ def lines(pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         print(f"  {name:<{width}}  {value}")
+
+
+@contextmanager
+def frontend(task: str, *, quiet: bool, on_signal: Callable[[str], None] | None = None) -> Iterator[Frontend]:
+    """Lines and a bar on stderr, and signals that ask for a stop.
+
+    Args:
+        task: what the bar counts.
+        on_signal: gets the name of the first signal.
+    """
+    from trainkit.system.frontend import Frontend
+    from trainkit.system.signals import catch_stop_signals
+
+    with task_bar(task, quiet=quiet) as progress, catch_stop_signals(on_signal) as stop:
+        yield Frontend(say=(lambda message: None) if quiet else say, progress=progress, stop=stop)
 
 
 @contextmanager

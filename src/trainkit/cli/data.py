@@ -90,8 +90,8 @@ def preview(
     from trainkit.workflows.preview import preview as draw_preview
 
     path = output or Path(f"preview_{loaded.name}.png")
-    with console.task_bar("preparing images", quiet=quiet) as progress:
-        draw_preview(loaded, path, num_images=images, epochs=epochs, progress=progress)
+    with console.frontend("preparing images", quiet=quiet) as frontend:
+        draw_preview(loaded, path, num_images=images, epochs=epochs, frontend=frontend)
     if as_json:
         console.print_json({"file": str(path)})
     else:

@@ -45,22 +45,19 @@ def evaluate(
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
     from trainkit.cli import console
     from trainkit.system import durable
-    from trainkit.system.signals import catch_stop_signals
 
     with quick_imports():
         from trainkit.workflows.evaluate.run import evaluate as run_evaluation
         from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
 
-    with catch_stop_signals() as stop, console.task_bar("preparing images", quiet=quiet) as progress:
+    with console.frontend("preparing images", quiet=quiet) as frontend:
         result = run_evaluation(
             checkpoint,
             split=split,
             data=data,
             device=device,
             runs_dir=runs_dir,
-            say=(lambda message: None) if quiet else console.say,
-            progress=progress,
-            stop=stop,
+            frontend=frontend,
         )
     folder = output or evaluation_folder(result)
     if json:

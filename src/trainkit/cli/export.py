@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +13,7 @@ from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
 from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
-    from trainkit.system.signals import StopRequest
+    from trainkit.system.frontend import Frontend
 
 
 def export(
@@ -50,22 +50,18 @@ def export(
     with quick_imports():
         from trainkit.workflows import export as workflow
 
-    def say(message: str) -> None:
-        if not quiet:
-            console.say(message)
-
     if verify is not None:
         report = workflow.verify(verify)
         _show(report, json=json, title=f"{verify}: OK", path=verify)
         return
     if benchmark:
-        with console.task_bar("preparing images", quiet=quiet) as progress:
-            rows = workflow.benchmark(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
+        with console.frontend("preparing images", quiet=quiet) as frontend:
+            rows = workflow.benchmark(checkpoint, runs_dir=runs_dir, frontend=frontend)
         _show_benchmark(rows, json=json)
         return
     asked = {"torchscript": torchscript, "pt2": pt2, "onnx": onnx, "safetensors": safetensors}
     formats = tuple(format for format in workflow.FORMATS if everything or asked[format])
-    with console.task_bar("preparing images", quiet=quiet) as progress, stoppable(say) as stop:
+    with stoppable(quiet=quiet) as frontend:
         result = workflow.export(
             checkpoint,
             formats=formats,
@@ -78,24 +74,26 @@ def export(
             quantize=quantize,
             max_drop=max_drop,
             runs_dir=runs_dir,
-            say=say,
-            progress=progress,
-            should_stop=stop,
+            frontend=frontend,
         )
     _show(result.report, json=json, title=None, path=result.bundle)
 
 
 @contextmanager
-def stoppable(say: Callable[[str], None]) -> Iterator[StopRequest]:
-    """A signal ends the export at the next step of it."""
+def stoppable(*, quiet: bool) -> Iterator[Frontend]:
+    """A signal ends the export after the step that it is in."""
+    from trainkit.cli import console
     from trainkit.errors import Interrupted
-    from trainkit.system.signals import catch_stop_signals
 
-    with catch_stop_signals(lambda name: say(f"{name}: giving the export up; Ctrl-C ends at once")) as stop:
+    def on_signal(name: str) -> None:
+        if not quiet:
+            console.say(f"{name}: giving the export up; Ctrl-C ends at once")
+
+    with console.frontend("preparing images", quiet=quiet, on_signal=on_signal) as frontend:
         try:
-            yield stop
+            yield frontend
         except Interrupted as error:
-            raise stop.error("nothing was written") from error
+            raise frontend.stop.error("nothing was written") from error
 
 
 def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Path) -> None:

@@ -9,6 +9,7 @@ import json as json_module
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,23 +55,17 @@ def predict(
 
     from trainkit.cli import console
     from trainkit.errors import TrainkitError
-    from trainkit.system.signals import catch_stop_signals
 
     with quick_imports():
         from trainkit.workflows.predict.run import open_model
         from trainkit.workflows.predict.run import predict as run_prediction
 
     done = failed = 0
-    with catch_stop_signals() as stop, console.task_bar("predicting", quiet=quiet) as progress:
-        say = (lambda message: None) if quiet else console.say
-        opened = open_model(model, device=device, runs_dir=runs_dir, say=say)
-        predictions = run_prediction(
-            opened,
-            inputs,
-            top_k=top_k,
-            progress=progress if sys.stderr.isatty() and not quiet else None,
-            stop=stop,
-        )
+    with console.frontend("predicting", quiet=quiet) as frontend:
+        opened = open_model(model, device=device, runs_dir=runs_dir, say=frontend.say)
+        if quiet or not sys.stderr.isatty():  # nobody sees a bar, so the inputs need not be counted first
+            frontend = replace(frontend, progress=None)
+        predictions = run_prediction(opened, inputs, top_k=top_k, frontend=frontend)
         with _libraries_left_alone(), write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
             for prediction in predictions:
                 done += 1

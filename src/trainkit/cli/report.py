@@ -23,19 +23,12 @@ def report(
 ) -> None:
     """Write the report page of a run again, with its best checkpoint scored anew."""
     from trainkit.cli import console
-    from trainkit.system.signals import catch_stop_signals
 
     with quick_imports():
         from trainkit.workflows.report import make_report
 
-    with catch_stop_signals() as stop, console.task_bar("preparing images", quiet=quiet) as progress:
-        made = make_report(
-            run,
-            runs_dir=runs_dir,
-            say=(lambda message: None) if quiet else console.say,
-            progress=progress,
-            stop=stop,
-        )
+    with console.frontend("preparing images", quiet=quiet) as frontend:
+        made = make_report(run, runs_dir=runs_dir, frontend=frontend)
     if json:
         console.print_json({"report": str(made.path), "findings": [as_json(finding) for finding in made.findings]})
         return

@@ -81,13 +81,10 @@ def show(
 ) -> None:
     """Show a run: its state, scores, findings and files."""
     from trainkit.cli import console
-    from trainkit.errors import UserError
-    from trainkit.system.run_folder import list_runs
-    from trainkit.workflows.runs import find_run, findings_of, summarize
+    from trainkit.workflows.find import find_run
+    from trainkit.workflows.runs import findings_of, summarize
 
-    if run is None and not list_runs(runs_dir):
-        raise UserError(f"{runs_dir}: no runs in this folder")
-    chosen = list_runs(runs_dir)[-1] if run is None else find_run(run, runs_dir=runs_dir)
+    chosen = find_run(run, runs_dir=runs_dir)
     summary, info = summarize(chosen), chosen.read_info()
     findings = findings_of(chosen, info, summary.status)
     if json:

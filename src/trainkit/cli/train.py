@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,8 @@ from trainkit.system.imports import quick_imports
 if TYPE_CHECKING:
     from trainkit.builders.setup import Setup
     from trainkit.recorders.history import History
-    from trainkit.workflows.train.run import Frontend, TrainResult
+    from trainkit.system.frontend import Frontend
+    from trainkit.workflows.train.run import TrainResult
 
 
 Resume = Annotated[
@@ -104,8 +106,6 @@ def resume(
 def terminal(*, quiet: bool) -> Iterator[Frontend]:
     """Progress on stderr, and signals that stop the run after its step."""
     from trainkit.cli import console
-    from trainkit.system.signals import catch_stop_signals
-    from trainkit.workflows.train.run import Frontend
 
     def make_display(setup: Setup, batches_per_epoch: int) -> console.TrainDisplay:
         spec = setup.config.training
@@ -116,13 +116,8 @@ def terminal(*, quiet: bool) -> Iterator[Frontend]:
     def on_signal(name: str) -> None:
         console.say(f"{name}: finishing the step and saving the state; Ctrl-C ends at once")
 
-    with console.task_bar("preparing images", quiet=quiet) as progress, catch_stop_signals(on_signal) as stop:
-        yield Frontend(
-            say=(lambda message: None) if quiet else console.say,
-            progress=progress,
-            make_display=make_display,
-            stop=stop,
-        )
+    with console.frontend("preparing images", quiet=quiet, on_signal=on_signal) as frontend:
+        yield replace(frontend, make_display=make_display)
 
 
 def show(result: TrainResult, *, json: bool) -> None:

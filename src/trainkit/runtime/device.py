@@ -43,16 +43,14 @@ def resolve_device(requested: str) -> Choice:
     return Choice(wanted, "as asked for")
 
 
-def claim(choice: Choice) -> torch.device:
-    """The chosen device, made current, with kernels that give the same numbers every time."""
-    device = torch.device(choice.value)
+def claim(device: torch.device) -> None:
+    """Make the device current, with kernels that give the same numbers every time."""
     if device.type == "cpu":
         _keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)  # layers such as dropout draw from the current device's generator
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-    return device
 
 
 def _keep_freed_memory() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.builders.data import load_source
-from trainkit.builders.setup import Setup, build_setup
-from trainkit.checkpoints.serialization import load_checkpoint
-from trainkit.checkpoints.state_dicts import check_fits
-from trainkit.config import config_from_dict
+from trainkit.builders.setup import Setup, load_data
+from trainkit.builders.trained import open_trained
+from trainkit.checkpoints.journal import known_sha256
 from trainkit.config.schema.data import Csv
 from trainkit.data.images.decode import decode_image
 from trainkit.data.transforms.static import apply_static_transforms, static_transforms_from_json
@@ -27,14 +26,14 @@ from trainkit.exports.formats import TORCHSCRIPT_NOTE, Format, Method, check_pac
 from trainkit.exports.measure import benchmark_formats, measure_shrunk
 from trainkit.exports.program import InputDtype, has_static_transforms
 from trainkit.exports.quantize import Quantization
-from trainkit.system.run_folder import RunDir
+from trainkit.system.frontend import Frontend
 from trainkit.workflows.find import find_checkpoint
-from trainkit.workflows.scoring import scored_weights
+from trainkit.workflows.scoring import preferred_split
 
-Say = Callable[[str], None]
-ShouldStop = Callable[[], bool]
 FORMATS: tuple[Format, ...] = ("torchscript", "pt2", "onnx", "safetensors")
 MIN_GOLDEN, MAX_GOLDEN = 64, 256
+PROOF_SPLITS = ("val", "test", "train")
+"""Where the samples of the proof come from: the first of these that there is."""
 GOLDEN_BYTES = 16 << 20
 CALIBRATION_SAMPLES = 512
 
@@ -62,9 +61,7 @@ def export(
     quantize: Quantization | None = None,
     max_drop: float = 0.01,
     runs_dir: Path = Path("runs"),
-    say: Say = lambda message: None,
-    progress: Callable[[int, int], None] | None = None,
-    should_stop: ShouldStop | None = None,
+    frontend: Frontend | None = None,
 ) -> ExportResult:
     """Write a bundle: every program answers in a fresh process as the model does, or nothing is written.
 
@@ -73,18 +70,20 @@ def export(
         output: the folder to make; in the run's ``exports/`` when left out.
         max_drop: for ``half`` and ``quantize``: the accuracy on the test split that may be lost, as a fraction; for a
             regression the part by which the error may grow.
-        should_stop: asked between formats, and while the programs are checked.
 
     Raises:
         UserError: the request or the checkpoint is wrong; nothing was done.
         ExportError: a format cannot hold the model, or a program does not answer as it should.
-        Interrupted: ``should_stop`` said so; nothing was written.
+        Interrupted: the frontend asked for a stop; nothing was written.
     """
+    frontend = frontend or Frontend()
     request = check_request(ExportRequest(formats, method, raw, logits, input_dtype, half, quantize))
     if output is not None:
         check_target(output)
-    setup, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress, should_stop=should_stop)
-    return _export(setup, path, saved, request, output=output, max_drop=max_drop, say=say, should_stop=should_stop)
+    setup, source, path = _open(checkpoint, runs_dir=runs_dir, frontend=frontend)
+    if output is None:
+        output = free_name(default_exports(path) / f"{path.stem}_{_suffix(request)}")
+    return _export(setup, source, request, output, max_drop=max_drop, frontend=frontend)
 
 
 def check_request(request: ExportRequest) -> ExportRequest:
@@ -111,20 +110,19 @@ def check_request(request: ExportRequest) -> ExportRequest:
 
 
 def export_at_end(
-    setup: Setup,
-    checkpoint: Path,
-    run: RunDir,
-    *,
-    say: Say = lambda message: None,
-    should_stop: ShouldStop | None = None,
+    setup: Setup, checkpoint: Path, saved: Mapping[str, Any], *, folder: Path, frontend: Frontend
 ) -> tuple[list[Path], list[str]]:
-    """What the config's ``export:`` asks for at the end of training, into the run's ``exports/``.
+    """What the config's ``export:`` asks for at the end of training, into ``folder``.
+
+    Args:
+        setup: with the scored weights of the checkpoint in its model.
+        saved: what the checkpoint holds.
 
     Returns:
         The programs, and for each format that could not be written the reason: the run is not lost for that.
 
     Raises:
-        Interrupted: ``should_stop`` said so; nothing half-written is left.
+        Interrupted: the frontend asked for a stop; nothing half-written is left.
     """
     spec = setup.config.export
     programs: list[Path] = []
@@ -133,8 +131,9 @@ def export_at_end(
         return programs, skipped
     try:
         request = ExportRequest(("torchscript",), spec.method)
-        saved = load_checkpoint(checkpoint)
-        result = _export(setup, checkpoint, saved, request, runs_exports=run.exports, say=say, should_stop=should_stop)
+        source = describe_source(setup, checkpoint, saved, averaged=saved["ema"] is not None)
+        output = free_name(folder / f"{checkpoint.stem}_{_suffix(request)}")
+        result = _export(setup, source, request, output, frontend=frontend)
         programs += result.programs
     except Interrupted:
         raise
@@ -147,30 +146,21 @@ def benchmark(
     checkpoint: Path | None = None,
     *,
     runs_dir: Path = Path("runs"),
-    say: Say = lambda message: None,
-    progress: Callable[[int, int], None] | None = None,
+    frontend: Frontend | None = None,
 ) -> list[dict[str, Any]]:
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
-    setup, path, saved = _open(checkpoint, runs_dir=runs_dir, say=say, progress=progress)
-    source = make_source(setup, path, saved)
-    split = next(name for name in ("val", "test", "train") if name in setup.data.splits)
+    frontend = frontend or Frontend()
+    setup, source, _ = _open(checkpoint, runs_dir=runs_dir, frontend=frontend)
+    split = preferred_split(setup.data, PROOF_SPLITS)
     samples = pick_samples(setup, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
-    return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(setup, source), say=say)
+    return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(setup, source), say=frontend.say)
 
 
-def _open(
-    checkpoint: Path | None,
-    *,
-    runs_dir: Path,
-    say: Say,
-    progress: Callable[[int, int], None] | None,
-    should_stop: ShouldStop | None = None,
-) -> tuple[Setup, Path, dict[str, Any]]:
-    path = find_checkpoint(checkpoint, runs_dir=runs_dir, say=say)
-    saved = load_checkpoint(path)
-    # Exports are made and compared on the CPU, wherever the model was trained.
-    config = config_from_dict({**saved["config"], "device": "cpu"}, where=str(path))
-    return build_setup(config, progress=progress, should_stop=should_stop, stored=saved), path, saved
+def _open(checkpoint: Path | None, *, runs_dir: Path, frontend: Frontend) -> tuple[Setup, Source, Path]:
+    """The checkpoint's model on its data. Exports are made and compared on the CPU, wherever it was trained."""
+    trained = open_trained(find_checkpoint(checkpoint, runs_dir=runs_dir, say=frontend.say), device="cpu")
+    setup = trained.setup(*load_data(trained.config, frontend=frontend))
+    return setup, describe_source(setup, trained.path, trained.saved, averaged=trained.averaged), trained.path
 
 
 def verify(bundle: Path) -> dict[str, Any]:
@@ -185,27 +175,20 @@ def verify(bundle: Path) -> dict[str, Any]:
 
 def _export(
     setup: Setup,
-    path: Path,
-    saved: Mapping[str, Any],
+    source: Source,
     request: ExportRequest,
+    output: Path,
     *,
-    output: Path | None = None,
-    runs_exports: Path | None = None,
     max_drop: float = 0.01,
-    say: Say,
-    should_stop: ShouldStop | None = None,
+    frontend: Frontend,
 ) -> ExportResult:
     if "torchscript" in request.formats:
-        say(TORCHSCRIPT_NOTE)
-    source = make_source(setup, path, saved)
-    split = next(name for name in ("val", "test", "train") if name in setup.data.splits)
+        frontend.say(TORCHSCRIPT_NOTE)
+    split = preferred_split(setup.data, PROOF_SPLITS)
     source = replace(source, details={**source.details, "samples_from": split})
     samples = pick_samples(setup, split, preprocessing=source.preprocessing)
     calibration = partial(calibration_inputs, setup, source)
-    files = make_files(source, request, samples, calibration=calibration, should_stop=should_stop)
-    if output is None:
-        folder = runs_exports or default_exports(path)
-        output = free_name(folder / f"{path.stem}_{_suffix(request)}")
+    files = make_files(source, request, samples, calibration=calibration, should_stop=frontend.stop)
 
     def measure(folder: Path) -> Mapping[str, Any]:
         test = "test" if "test" in setup.data.splits else split
@@ -214,7 +197,7 @@ def _export(
         return measure_shrunk(source, request, scored, folder, split=test, max_drop=max_drop)
 
     shrunk = request.half or request.quantize
-    report = write_bundle(output, files, measure=measure if shrunk else None, should_stop=should_stop)
+    report = write_bundle(output, files, measure=measure if shrunk else None, should_stop=frontend.stop)
     programs = tuple(output / name for name in report["programs"])
     return ExportResult(output, programs, report)
 
@@ -231,17 +214,16 @@ def default_exports(checkpoint: Path) -> Path:
     return (folder.parent if folder.name == "checkpoints" else folder) / "exports"
 
 
-def make_source(setup: Setup, path: Path, saved: Mapping[str, Any]) -> Source:
-    """The checkpoint's model and all that its programs have to know."""
-    weights = scored_weights(saved)
-    check_fits(weights, setup.model)
-    setup.model.load_state_dict(weights)
+def describe_source(setup: Setup, path: Path, saved: Mapping[str, Any], *, averaged: bool) -> Source:
+    """The setup's model, whose weights are the checkpoint's, and all that its programs have to know."""
     dataset = setup.config.dataset
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = known_sha256(path)
+    if digest is None:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     details = {
         "checkpoint": {"name": path.name, "sha256": digest},
-        "weights": "averaged (EMA)" if saved["ema"] is not None else "of the last step",
+        "weights": "averaged (EMA)" if averaged else "of the last step",
         "classes": list(setup.data.class_names),
         "model": saved["config"]["model"],
         "versions": saved["versions"],

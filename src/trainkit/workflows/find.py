@@ -1,13 +1,40 @@
-"""Which checkpoint a command means: a file, a run folder, or the newest run."""
+"""Which run and which checkpoint a command means."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.errors import CheckpointError
-from trainkit.system.run_folder import list_runs
+from trainkit.errors import CheckpointError, UserError
+from trainkit.system.run_folder import RunDir, list_runs
+
+
+def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
+    """A run by its folder, its folder's name, or a part of that which fits one run only; the newest for None.
+
+    Raises:
+        UserError: none fits, or several do.
+    """
+    if given is None:
+        runs = list_runs(runs_dir)
+        if not runs:
+            raise UserError(f"{runs_dir}: no runs in this folder; train first, or give a run folder")
+        return runs[-1]
+    for path in (Path(given), runs_dir / given):
+        if (path / "run.json").is_file():
+            return RunDir(path)
+    part = str(given).lower()
+    fitting = [run for run in list_runs(runs_dir) if part in run.path.name.lower()]
+    if len(fitting) == 1:
+        return fitting[0]
+    if Path(given).is_dir():
+        raise UserError(f"{given}: not a run folder (no run.json); `trainkit runs list` shows the runs")
+    if not fitting:
+        raise UserError(f"{given}: no run of this name in {runs_dir}; `trainkit runs list` shows what is there")
+    names = ", ".join(run.path.name for run in fitting[-3:])
+    raise UserError(
+        f"{given}: fits {len(fitting)} runs ({names}{', ...' if len(fitting) > 3 else ''}); give more of it"
+    )
 
 
 def find_checkpoint(given: Path | None, *, runs_dir: Path, say: Callable[[str], None]) -> Path:
@@ -37,5 +64,8 @@ def find_checkpoint(given: Path | None, *, runs_dir: Path, say: Callable[[str], 
 
 
 def best_of(folder: Path) -> Path | None:
+    """The best checkpoint of a folder, the last where none is marked as best."""
+    from trainkit.checkpoints.folder import CheckpointFolder
+
     checkpoints = CheckpointFolder(folder)
     return checkpoints.best() or checkpoints.last()

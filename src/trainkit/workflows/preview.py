@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from trainkit.data.loading.resident import Batches
 from trainkit.data.transforms.normalize import Normalize
 from trainkit.errors import UserError
 from trainkit.reports.preview import plot_preview
+from trainkit.system.frontend import Frontend
 
 
 def preview(
@@ -24,7 +24,7 @@ def preview(
     *,
     num_images: int = 16,
     epochs: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    frontend: Frontend | None = None,
 ) -> Path:
     """Draw the first images of training into a PNG file: the same ones, changed as they will be in each epoch.
 
@@ -34,7 +34,7 @@ def preview(
     """
     config = loaded.config
     with located(loaded):
-        data, _ = load_data(config, progress=progress)
+        data, _ = load_data(config, frontend=frontend)
         if data.kind != "image":
             raise UserError(f"{loaded.path}: {data.name} is a table; there are no images to preview")
         steps = build_batch_transforms(config, data)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainkit.builders.data import build_static_transforms
 from trainkit.builders.model import build_loss_for
-from trainkit.builders.setup import Setup
-from trainkit.checkpoints.state_dicts import check_fits
+from trainkit.builders.setup import Setup, make_batches
+from trainkit.builders.trained import open_trained
 from trainkit.data.loading.resident import Batches
 from trainkit.data.loading.workers import WorkerBatches
-from trainkit.errors import TrainkitError, UserError
-from trainkit.evaluation.report import ClassificationReport, build_report
+from trainkit.errors import TrainkitError
+from trainkit.evaluation.report import ClassificationReport
 from trainkit.findings.evidence import Evidence, Finding, evidence_from_records
 from trainkit.findings.probes import DeadUnits, count_silent_units, facts_before_training
 from trainkit.findings.rules import find
@@ -27,14 +26,14 @@ from trainkit.reports.curves import write_learning_curves
 from trainkit.reports.page import build_page
 from trainkit.reports.page_data import Evaluated, PageData
 from trainkit.system import durable
-from trainkit.system.run_folder import RunDir, list_runs
-from trainkit.system.signals import StopRequest
-from trainkit.workflows.evaluate.run import PREFERRED_SPLITS, look_up, restore_setup
-from trainkit.workflows.find import best_of
-from trainkit.workflows.scoring import score_and_keep, scored_weights
+from trainkit.system.frontend import Frontend
+from trainkit.system.run_folder import RunDir
+from trainkit.workflows.evaluate.run import setup_on_data
+from trainkit.workflows.find import best_of, find_run
+from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report_on, score_and_keep
 
 _SAMPLE_BATCH = 256
-_WAKING_SAMPLES = 1024
+_PROBED_SAMPLES = 1024
 
 
 @dataclass(frozen=True)
@@ -69,25 +68,24 @@ def measure_facts(setup: Setup) -> dict[str, Any]:
     )
 
 
-def report_training(run: RunDir, setup: Setup, *, stop: StopRequest, say: Callable[[str], None]) -> RunReport | None:
+def report_training(run: RunDir, setup: Setup, *, frontend: Frontend) -> RunReport | None:
     """Plots and report of a run that has just been scored; ``setup`` holds the best weights.
 
     What fails here is said in one line and changes nothing about the run.
     """
     try:
-        probed = probe_model(setup, _preferred_split(setup), stop=stop)
-        return write_report(run, probed=probed, layers=_layers(setup))
+        return write_report(run, probed=probe_model(setup, frontend=frontend), layers=_layers(setup))
     except Exception as error:  # noqa: BLE001  (a tracker never stops training)
-        say(f"warning: no report ({type(error).__name__}: {error}); to try again: trainkit report {run.path}")
+        frontend.say(f"warning: no report ({type(error).__name__}: {error}); to try again: trainkit report {run.path}")
         return None
 
 
-def report_failure(run: RunDir, *, say: Callable[[str], None]) -> RunReport | None:
+def report_failure(run: RunDir, *, frontend: Frontend) -> RunReport | None:
     """The report of a run that has ended before its time, from its records alone; None where that fails too."""
     try:
         return write_report(run, missing="The run did not come to its end, so nothing was scored.")
     except Exception as error:  # noqa: BLE001  (a tracker never stops training)
-        say(f"warning: no report ({type(error).__name__}: {error})")
+        frontend.say(f"warning: no report ({type(error).__name__}: {error})")
         return None
 
 
@@ -95,115 +93,68 @@ def make_report(
     given: Path | None = None,
     *,
     runs_dir: Path = Path("runs"),
-    say: Callable[[str], None] = lambda message: None,
-    progress: Callable[[int, int], None] | None = None,
-    stop: StopRequest | None = None,
+    frontend: Frontend | None = None,
 ) -> RunReport:
     """Write ``report.html`` and the curves of a run again, its best checkpoint scored anew where there is one.
 
     Raises:
         UserError: there is no such run.
     """
-    stop = StopRequest() if stop is None else stop
+    frontend = frontend or Frontend()
     run = find_run(given, runs_dir=runs_dir)
     checkpoint = best_of(run.checkpoints)
     if checkpoint is None:
         return write_report(run, missing="The run has no checkpoint, so nothing was scored.")
     try:
-        setup, saved = restore_setup(checkpoint, progress=progress, stop=stop)
-        check_fits(scored_weights(saved), setup.model)
-        setup.model.load_state_dict(scored_weights(saved))
-        probed = probe_model(setup, _preferred_split(setup), stop=stop)
+        setup = setup_on_data(open_trained(checkpoint), frontend=frontend)
+        probed = probe_model(setup, frontend=frontend)
     except TrainkitError as error:
-        if stop():
+        if frontend.stop():
             raise
-        say(f"warning: the best checkpoint cannot be scored, so the report goes without: {error}")
+        frontend.say(f"warning: the best checkpoint cannot be scored, so the report goes without: {error}")
         return write_report(run, missing=f"The best checkpoint could not be scored: {error}")
     return write_report(run, probed=probed, layers=_layers(setup))
 
 
-def find_run(given: Path | None, *, runs_dir: Path) -> RunDir:
-    """The run of a folder, or of its name under ``runs_dir``; the newest where none is given.
+def probe_model(setup: Setup, *, frontend: Frontend) -> Probed:
+    """Score the model on the split that says most, and look at its mistakes and its units.
 
     Raises:
-        UserError: there is none.
+        Interrupted: the frontend asked for a stop.
     """
-    if given is None:
-        runs = list_runs(runs_dir)
-        if not runs:
-            raise UserError(f"{runs_dir}: no runs in this folder; train first, or give a run folder")
-        return runs[-1]
-    for path in (given, runs_dir / given):
-        if (path / "run.json").is_file():
-            return RunDir(path)
-    raise UserError(f"{given}: not a run folder (it has no run.json); `trainkit runs list` shows the runs")
-
-
-def probe_model(setup: Setup, split: str, *, stop: StopRequest) -> Probed:
-    """Score the model as it is on a split, and look at its mistakes and its units.
-
-    Raises:
-        TrainkitError: stopped on the way.
-    """
+    split = preferred_split(setup.data)
 
     def check() -> None:
-        if stop():
-            raise stop.error("the report was not written")
+        frontend.check("the report was not written")
 
     with count_silent_units(setup.model) as dead_units:
-        scored = score_and_keep(setup, setup.model, split, should_stop=stop)
+        scored = score_and_keep(setup, split, should_stop=frontend.stop)
         if scored is not None:
-            _wake(setup)
+            _run_training_samples(setup)
     check()
     assert scored is not None, "not stopped, so scored"
-    metrics, outputs = scored
-    report = build_report(
-        outputs,
-        setup.data.split_targets(split),
-        loss=build_loss_for(setup.config, setup.data, device=outputs.device),
-        class_names=setup.data.class_names,
-        target_names=setup.data.target_names,
-        metrics=metrics,
-        seed=setup.config.seed,
-        check=check,
-    )
-    names, images = look_up(setup, split, report)
+    report = report_on(setup, split, scored, check=check)
+    names, images = look_up_mistakes(setup, split, report)
     return Probed(Evaluated(split, report, names, images), dead_units())
 
 
 @torch.inference_mode()
-def _wake(setup: Setup) -> None:
-    """Run training samples through the model: a unit that none of a small split wakes may have its use."""
+def _run_training_samples(setup: Setup) -> None:
+    """Run training samples through the model: a unit that is silent on a small split may be of use elsewhere."""
     setup.model.eval()
     seen = 0
     for batch in _sample_batches(setup).epoch(0):
         setup.model(batch.inputs.to(setup.device))
         seen += len(batch.targets)
-        if seen >= _WAKING_SAMPLES:
+        if seen >= _PROBED_SAMPLES:
             break
 
 
 def _sample_batches(setup: Setup) -> Batches | WorkerBatches:
     """Training samples as the model sees them, without the random transforms; decoded in this process."""
-    data = setup.data
-    chosen = data.splits["train"]
-    part = data.parts[chosen.part]
-    common: dict[str, Any] = {
-        "steps": setup.steps,
-        "batch_size": _SAMPLE_BATCH,
-        "shuffle": True,
-        "seed": setup.config.seed,
-        "random": False,
-    }
-    if not part.is_files:
-        return Batches(part, chosen.indices, residency="host", **common)
-    assert data.channels is not None, "images have channels"
-    front = build_static_transforms(setup.config)
-    return WorkerBatches(part, chosen.indices, channels=data.channels, front=front, **common)
-
-
-def _preferred_split(setup: Setup) -> str:
-    return next(name for name in PREFERRED_SPLITS if name in setup.data.splits)
+    return make_batches(
+        setup.config, setup.data, setup.transforms, "train", batch_size=_SAMPLE_BATCH, shuffle=True, residency="host"
+    )
 
 
 def write_report(

@@ -16,6 +16,7 @@ from trainkit.recorders.jsonl import read_json_lines
 from trainkit.system import durable
 from trainkit.system.run_folder import RunDir, list_runs
 from trainkit.wording import by_key
+from trainkit.workflows.find import find_run
 
 if TYPE_CHECKING:
     from trainkit.findings.evidence import Finding
@@ -115,26 +116,6 @@ def list_summaries(
             continue
         found.append(summary)
     return found
-
-
-def find_run(given: str, *, runs_dir: Path) -> RunDir:
-    """A run by its folder, its folder's name, or a part of that which fits one run only.
-
-    Raises:
-        UserError: none fits, or several do.
-    """
-    for path in (Path(given), runs_dir / given):
-        if (path / "run.json").is_file():
-            return RunDir(path)
-    fitting = [run for run in list_runs(runs_dir) if given.lower() in run.path.name.lower()]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        raise UserError(f"{given}: no run of this name in {runs_dir}; `trainkit runs list` shows what is there")
-    names = ", ".join(run.path.name for run in fitting[-3:])
-    raise UserError(
-        f"{given}: fits {len(fitting)} runs ({names}{', ...' if len(fitting) > 3 else ''}); give more of it"
-    )
 
 
 def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -1,52 +1,36 @@
-"""Scores of a model on a split: the one way in which train, eval and export count."""
+"""Scores of a setup on a split: the one way in which train, eval and report count."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainkit.builders.model import build_loss_for
 from trainkit.builders.setup import Setup
-from trainkit.builders.training import build_plan, build_state
+from trainkit.data.dataset import Dataset
+from trainkit.data.images.decode import decode_image
+from trainkit.data.transforms.static import apply_static_transforms, static_transforms_from_json
 from trainkit.engine.loop import evaluate
-from trainkit.engine.plan import Plan
-from trainkit.engine.state import TrainState
+from trainkit.evaluation.report import RegressionReport, Report, build_report
 
 
-def plan_for(setup: Setup, forward: Callable[[Tensor], Tensor] | None = None) -> Plan:
-    """How the loop goes for this setup; ``forward`` is the compiled model where there is one."""
-    return build_plan(
-        setup.config,
-        loss=setup.loss,
-        num_classes=setup.data.num_classes,
-        num_targets=setup.data.num_targets,
-        device=setup.device,
-        precision=setup.precision,
-        forward=setup.model if forward is None else forward,
-    )
+def preferred_split(data: Dataset, order: Sequence[str] = ("test", "val", "train")) -> str:
+    """The first of these splits that the data have: test says most, then val."""
+    return next(name for name in order if name in data.splits)
 
 
-def state_for(setup: Setup, *, steps_per_epoch: int) -> TrainState:
-    """This setup's run at its start."""
-    return build_state(
-        setup.config,
-        setup.model,
-        monitor=setup.monitor,
-        steps_per_epoch=steps_per_epoch,
-        device=setup.device,
-        precision=setup.precision,
-    )
-
-
-def score(setup: Setup, model: nn.Module, split: str, *, should_stop: Callable[[], bool]) -> dict[str, float] | None:
-    """Loss and metrics of ``model`` over a split; None if stopped on the way."""
-    return evaluate(model, plan_for(setup), setup.batches(split), should_stop=should_stop)
+def score(setup: Setup, split: str, *, should_stop: Callable[[], bool]) -> dict[str, float] | None:
+    """Loss and metrics of the model over a split; None if stopped on the way."""
+    return evaluate(setup.model, setup.plan(), setup.batches(split), should_stop=should_stop)
 
 
 def score_and_keep(
-    setup: Setup, model: nn.Module, split: str, *, should_stop: Callable[[], bool]
+    setup: Setup, split: str, *, should_stop: Callable[[], bool]
 ) -> tuple[dict[str, float], Tensor] | None:
     """``score``, and the model's outputs on the way: float32 (N, ...) on the CPU, in the order of the split."""
     num_samples = len(setup.data.splits[split].indices)
@@ -60,9 +44,9 @@ def score_and_keep(
         kept[done : done + len(outputs)] = outputs
         done += len(outputs)
 
-    handle = model.register_forward_hook(keep)
+    handle = setup.model.register_forward_hook(keep)
     try:
-        metrics = score(setup, model, split, should_stop=should_stop)
+        metrics = score(setup, split, should_stop=should_stop)
     finally:
         handle.remove()
     if metrics is None:
@@ -71,7 +55,40 @@ def score_and_keep(
     return metrics, kept
 
 
-def scored_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights that the checkpoint's score belongs to: the average where the run kept one."""
-    weights: dict[str, Tensor] = checkpoint["model"] if checkpoint["ema"] is None else checkpoint["ema"]["model"]
-    return weights
+def report_on(setup: Setup, split: str, scored: tuple[dict[str, float], Tensor], *, check: Callable[[], Any]) -> Report:
+    """Everything that an evaluation says, from the metrics and outputs of ``score_and_keep``.
+
+    Args:
+        check: called on the way; may raise where a stop was asked for.
+    """
+    metrics, outputs = scored
+    return build_report(
+        outputs,
+        setup.data.split_targets(split),
+        loss=build_loss_for(setup.config, setup.data, device=outputs.device),
+        class_names=setup.data.class_names,
+        target_names=setup.data.target_names,
+        metrics=metrics,
+        seed=setup.config.seed,
+        check=check,
+    )
+
+
+def look_up_mistakes(setup: Setup, split: str, report: Report) -> tuple[list[str], list[NDArray[np.uint8]]]:
+    """Where the samples of the report's mistakes are, and their pictures."""
+    chosen = setup.data.splits[split]
+    if isinstance(report, RegressionReport):
+        positions = [row["position"] for row in report.worst()]
+    else:
+        positions = [mistake.position for mistake in report.mistakes]
+    indices = [int(chosen.indices[position]) for position in positions]
+    files = setup.files.get(chosen.part)
+    names = [f"{chosen.part}[{index}]" if files is None else str(files[index]) for index in indices]
+    if setup.data.kind != "image" or isinstance(report, RegressionReport):
+        return names, []
+    inputs = setup.data.parts[chosen.part].inputs
+    if not isinstance(inputs, tuple):
+        return names, [np.array(inputs[index]) for index in indices]
+    static = static_transforms_from_json(setup.preprocessing["front"])
+    channels = setup.preprocessing["channels"]
+    return names, [apply_static_transforms(decode_image(inputs[index], channels=channels), static) for index in indices]

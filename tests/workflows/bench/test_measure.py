@@ -4,6 +4,7 @@ import pytest
 
 from trainkit.config import load_config
 from trainkit.errors import Interrupted, ProblemsError
+from trainkit.system.frontend import Frontend
 from trainkit.workflows.bench.measure import measure, window_speeds
 from trainkit.workflows.bench.profile import saves_per_epoch
 
@@ -81,8 +82,10 @@ def test_nothing_is_written(tmp_path):
 
 
 def test_a_stop(tmp_path):
+    stopped = Frontend()
+    stopped.stop.signum = 15
     with pytest.raises(Interrupted):
-        measured(tmp_path, seconds=60, should_stop=lambda: True)
+        measured(tmp_path, seconds=60, frontend=stopped)
 
 
 def test_a_model_that_does_not_fit_the_data_has_its_place(tmp_path):

@@ -13,6 +13,7 @@ from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.config import load_config
 from trainkit.errors import CheckpointError, DataError, Interrupted, TrainkitError, UserError
 from trainkit.system import durable
+from trainkit.system.frontend import Frontend
 from trainkit.system.signals import StopRequest
 from trainkit.workflows.evaluate.run import evaluate, evaluation_folder, write_evaluation
 from trainkit.workflows.train.run import train
@@ -129,7 +130,7 @@ def test_the_numbers_are_those_of_the_end_of_training(tiny_run, split):
 
 def test_the_newest_run_and_its_test_split_are_taken_when_nothing_is_said(tiny_run):
     said = []
-    result = evaluate(runs_dir=tiny_run.run.path.parent, say=said.append)
+    result = evaluate(runs_dir=tiny_run.run.path.parent, frontend=Frontend(say=said.append))
     assert (result.checkpoint, result.split) == (tiny_run.best_checkpoint, "test")
     assert any(str(tiny_run.best_checkpoint) in line for line in said)
 
@@ -198,7 +199,7 @@ def test_changed_data_are_named(image_run, tmp_path):
         state["data_fingerprint"]["parts"]["all"]["samples"] = 61
 
     said = []
-    result = evaluate(edited(image_run.best_checkpoint, tmp_path, edit), say=said.append)
+    result = evaluate(edited(image_run.best_checkpoint, tmp_path, edit), frontend=Frontend(say=said.append))
     assert result.data_changes == ["part 'all': 61 samples then, 60 now"]
     assert "warning: the data are not those of the training: part 'all': 61 samples then, 60 now" in said
 
@@ -216,7 +217,7 @@ def test_other_images_are_aligned_by_name(image_run, tmp_path):
     # Alphabetically "dark" comes second among three, first among these two.
     write_images(tmp_path / "other", {"dark": 30, "middle": 120})
     said = []
-    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", say=said.append)
+    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", frontend=Frontend(say=said.append))
     assert result.metrics["accuracy"] == 1.0
     assert [row.support for row in result.report.per_class] == [0, 6, 6]
     assert (result.split, result.data, result.num_samples) == ("data", str(tmp_path / "other"), 12)
@@ -319,7 +320,7 @@ def test_a_stop_is_heard(tiny_run):
     stop = StopRequest()
     stop.signum = 15
     with pytest.raises(Interrupted, match="stopped by SIGTERM: nothing was written") as error:
-        evaluate(tiny_run.best_checkpoint, stop=stop)
+        evaluate(tiny_run.best_checkpoint, frontend=Frontend(stop=stop))
     assert error.value.exit_code == 143
 
 

@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from trainkit.builders.trained import open_trained
 from trainkit.cli import predict as command
 from trainkit.config import load_config
 from trainkit.data.sources.bundled import load_bundled
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
+from trainkit.system.frontend import Frontend
 from trainkit.system.signals import StopRequest
-from trainkit.workflows.evaluate.run import restore_setup
+from trainkit.workflows.evaluate.run import setup_on_data
 from trainkit.workflows.predict.run import open_model, predict
 from trainkit.workflows.scoring import score_and_keep
 from trainkit.workflows.train.run import train
@@ -29,9 +31,8 @@ def train_config(folder, text):
 
 def evaluated(run, split="test"):
     """The raw inputs of a split and what evaluation makes of them: (inputs, answers)."""
-    setup, saved = restore_setup(run.best_checkpoint)
-    setup.model.load_state_dict(saved["model"])
-    _, outputs = score_and_keep(setup, setup.model, split, should_stop=lambda: False)
+    setup = setup_on_data(open_trained(run.best_checkpoint), frontend=Frontend())
+    _, outputs = score_and_keep(setup, split, should_stop=lambda: False)
     answers = setup.loss.probabilities(outputs) if setup.loss.is_classification else outputs
     chosen = setup.data.splits[split]
     return setup.data.parts[chosen.part].inputs[chosen.indices], answers
@@ -158,14 +159,15 @@ def test_none_of_the_inputs_is_there(tiny_run, tmp_path):
 
 def test_progress_counts_every_sample_once(tiny_run, digit_files):
     told = []
-    count = len(list(predict(tiny_run.best_checkpoint, [digit_files], progress=lambda *pair: told.append(pair))))
+    frontend = Frontend(progress=lambda *pair: told.append(pair))
+    count = len(list(predict(tiny_run.best_checkpoint, [digit_files], frontend=frontend)))
     assert told[-1] == (count, count)
     assert told == sorted(told)
 
 
 def test_a_stop_is_heard(tiny_run, digit_files):
     stop = StopRequest()
-    found = predict(tiny_run.best_checkpoint, [digit_files] * 5, stop=stop)
+    found = predict(tiny_run.best_checkpoint, [digit_files] * 5, frontend=Frontend(stop=stop))
     next(found)
     stop.signum = 2
     with pytest.raises(Interrupted, match="stopped by SIGINT"):

@@ -6,8 +6,9 @@ import pytest
 from engine_runs import CNN, MLP, STEPS, Said, differences, load, train_with_stops
 
 from trainkit.recorders.jsonl import read_json_lines
+from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import newest_run
-from trainkit.workflows.train.run import Frontend, train
+from trainkit.workflows.train.run import train
 
 pytestmark = pytest.mark.usefixtures("fast_runs")
 

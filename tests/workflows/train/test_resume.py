@@ -17,8 +17,9 @@ from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
 from trainkit.recorders.jsonl import read_json_lines
+from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, RunLocked, list_runs, newest_run
-from trainkit.workflows.train.run import Frontend, resume, train
+from trainkit.workflows.train.run import resume, train
 
 pytestmark = pytest.mark.usefixtures("fast_runs")
 TIES = "optimizer.lr=1e-12"  # nothing moves: all epochs have one score, and the first is the best
@@ -35,7 +36,7 @@ def made(tmp_path_factory):
     import file_layers
 
     with pytest.MonkeyPatch.context() as patch, file_layers.installed(file_layers.SYNC_FREE):
-        patch.setattr("trainkit.workflows.train.run.report_training", lambda run, setup, *, stop, say: None)
+        patch.setattr("trainkit.workflows.train.run.report_training", lambda run, setup, *, frontend: None)
         patch.setattr("trainkit.workflows.train.run.measure_facts", lambda setup: {})
         folder = tmp_path_factory.mktemp("made")
         loaded = load(folder, MLP, "checkpoint.keep_last=3")

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from trainkit.builders.model import is_channels_last, is_convolutional
+from trainkit.builders.model import is_convolutional
 from trainkit.builders.setup import Setup, build_setup, located
 from trainkit.config import LoadedConfig
 from trainkit.engine.compile import compiled
@@ -25,9 +25,9 @@ from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.state import EpochTotals, TrainState
 from trainkit.engine.step import train_step
 from trainkit.errors import Interrupted
+from trainkit.system.frontend import Frontend
 from trainkit.workflows.bench.profile import measure_phases, synchronize
 from trainkit.workflows.bench.run import Measurement, Memory, Setting
-from trainkit.workflows.scoring import plan_for, state_for
 from trainkit.workflows.train.failures import explained
 
 WINDOWS = 5
@@ -51,33 +51,32 @@ def measure(
     *,
     seconds: float = 2.0,
     with_phases: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    frontend: Frontend | None = None,
 ) -> Measurement:
     """Train for a moment and time it.
 
     Args:
         seconds: how long to train for, after a warm-up; the phases together take about as long again.
         with_phases: also find out where the time goes.
-        progress: told (done, total) while images are decoded into the cache.
 
     Raises:
         UserError: the config or the data are wrong.
-        Interrupted: ``should_stop`` said so.
+        Interrupted: the frontend asked for a stop.
     """
+    frontend = frontend or Frontend()
     at_start = host_megabytes("VmRSS")
     with located(loaded):
-        setup = build_setup(loaded.config, progress=progress, should_stop=should_stop)
+        setup = build_setup(loaded.config, frontend=frontend)
         batches = setup.batches("train", training=True)
-        state = state_for(setup, steps_per_epoch=batches.batches_per_epoch)
+        state = setup.state(steps_per_epoch=batches.batches_per_epoch)
     mode = loaded.config.training.compile
     notes: list[str] = []
-    plan = plan_for(setup, compiled(setup.model, mode, say=notes.append))
+    plan = setup.plan(compiled(setup.model, mode, say=notes.append))
     guard = Guard(state.model, state.optimizer, skip_limit=plan.skip_limit, scaled=state.scaler is not None)
     freeze_learning_rate(state)
     with explained(batch_size=loaded.config.training.batch_size):
         compile_seconds = warm_up(state, plan, batches, guard, seconds=seconds, twice=mode is not False)
-        stamps = train_for(state, plan, batches, guard, seconds=seconds, should_stop=should_stop)
+        stamps = train_for(state, plan, batches, guard, seconds=seconds, should_stop=frontend.stop)
         speeds = window_speeds(stamps)
         size = loaded.config.training.batch_size
         samples = min(batches.num_samples, batches.batches_per_epoch * size)
@@ -93,15 +92,15 @@ def measure(
                 step_seconds=size / statistics.median(speeds),
                 wait_seconds=state.progress.data_seconds / max(1, state.progress.steps_completed),
                 budget=seconds,
-                should_stop=should_stop,
+                should_stop=frontend.stop,
             )
-    if should_stop():
+    if frontend.stop():
         raise Interrupted("the measurement was given up", 130)
     works = not any("torch.compile failed" in note for note in notes)
     return Measurement(
         setting=Setting(
             precision=setup.precision,
-            channels_last=is_channels_last(loaded.config),
+            channels_last=setup.channels_last,
             compile=mode if works else False,
             batch_size=size,
         ),

@@ -78,7 +78,7 @@ def data_phases(
 
     Batches of data workers come while a step is computed: only the time that the loop waits for them counts.
     """
-    random = any(hasattr(step, "num_draws") for step in setup.steps)
+    random = any(hasattr(step, "num_draws") for step in setup.transforms)
     whole = batch_seconds(batches, setup.device, budget / (1 + random), should_stop)
     plain = whole
     if random:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainkit.builders.model import build_loss_for
-from trainkit.builders.setup import Setup, build_setup, load_data
+from trainkit.builders.setup import Setup, load_data
+from trainkit.builders.trained import TrainedModel, open_trained
 from trainkit.checkpoints.journal import follow_pointer
-from trainkit.checkpoints.serialization import load_checkpoint
-from trainkit.checkpoints.state_dicts import check_fits
-from trainkit.config import config_from_dict
-from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
-from trainkit.data.images.decode import decode_image
-from trainkit.data.transforms.static import apply_static_transforms, static_transforms_from_json
-from trainkit.engine.losses import balanced_pos_weight, balanced_weight
-from trainkit.errors import CheckpointError, TrainkitError, UserError
-from trainkit.evaluation.report import ClassificationReport, RegressionReport, Report, build_report
+from trainkit.errors import TrainkitError, UserError
+from trainkit.evaluation.report import ClassificationReport, RegressionReport, Report
 from trainkit.reports.evaluation_plots import (
     WrongSample,
     plot_confusion,
@@ -34,12 +26,10 @@ from trainkit.reports.evaluation_plots import (
     plot_wrong_samples,
 )
 from trainkit.system import durable
-from trainkit.system.signals import StopRequest
+from trainkit.system.frontend import Frontend
 from trainkit.workflows.evaluate.other_data import align_classes, load_other_data
 from trainkit.workflows.find import find_checkpoint
-from trainkit.workflows.scoring import score_and_keep, scored_weights
-
-PREFERRED_SPLITS = ("test", "val", "train")
+from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report_on, score_and_keep
 
 
 @dataclass(frozen=True)
@@ -86,9 +76,7 @@ def evaluate(
     data: str | Path | None = None,
     device: str | None = None,
     runs_dir: str | Path = Path("runs"),
-    say: Callable[[str], None] = lambda message: None,
-    progress: Callable[[int, int], None] | None = None,
-    stop: StopRequest | None = None,
+    frontend: Frontend | None = None,
 ) -> EvalResult:
     """Score a checkpoint: the same numbers as at the end of its training.
 
@@ -102,54 +90,53 @@ def evaluate(
         CheckpointError: the file is damaged, or not a checkpoint.
         UserError: the data have no such split, or are of another kind or with other classes.
     """
-    stop = StopRequest() if stop is None else stop
-
-    def check() -> None:
-        if stop():
-            raise stop.error("nothing was written")
-
+    frontend = frontend or Frontend()
     checkpoint = None if checkpoint is None else Path(checkpoint)
     data = None if data is None else Path(data)
-    path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), say=say))
-    setup, saved = restore_setup(path, data=data, device=device, progress=progress, stop=stop)
+    path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), say=frontend.say))
+    trained = open_trained(path, device=device)
+    setup = setup_on_data(trained, data, frontend=frontend)
     for note in setup.data.notes:
-        say(f"note: {note}")
+        frontend.say(f"note: {note}")
     chosen = _choose_split(setup.data, split, data)
-    changes = [] if data else describe_changes(saved["data_fingerprint"], setup.data.fingerprint)
+    changes = [] if data else describe_changes(trained.saved["data_fingerprint"], setup.data.fingerprint)
     for change in changes:
-        say(f"warning: the data are not those of the training: {change}")
-    weights = scored_weights(saved)
-    check_fits(weights, setup.model)
-    setup.model.load_state_dict(weights)
-    scored = score_and_keep(setup, setup.model, chosen, should_stop=stop)
-    if scored is None:
-        raise stop.error("nothing was written")
-    metrics, outputs = scored
-    _check_numbers(setup, outputs, path)
-    report = build_report(
-        outputs,
-        setup.data.split_targets(chosen),
-        loss=build_loss_for(setup.config, setup.data, device=outputs.device),
-        class_names=setup.data.class_names,
-        target_names=setup.data.target_names,
-        metrics=metrics,
-        seed=setup.config.seed,
-        check=check,
-    )
-    names, images = look_up(setup, chosen, report)
+        frontend.say(f"warning: the data are not those of the training: {change}")
+    scored = score_and_keep(setup, chosen, should_stop=frontend.stop)
+    frontend.check("nothing was written")
+    assert scored is not None, "not stopped, so scored"
+    _check_numbers(setup, scored[1], path)
+    report = report_on(setup, chosen, scored, check=lambda: frontend.check("nothing was written"))
+    names, images = look_up_mistakes(setup, chosen, report)
     return EvalResult(
         checkpoint=path,
         split="data" if data and "all" in setup.data.parts else chosen,
         num_samples=len(setup.data.splits[chosen]),
         metrics=report.metrics,
         report=report,
-        epoch=int(saved["progress"]["epochs_completed"]),
+        epoch=int(trained.saved["progress"]["epochs_completed"]),
         data=str(data) if data else setup.data.name,
         is_other_data=data is not None,
         data_changes=changes,
         sample_names=names,
         wrong_images=images,
     )
+
+
+def setup_on_data(trained: TrainedModel, data: Path | None = None, *, frontend: Frontend) -> Setup:
+    """The model on the data of its training as they are now, or on other data.
+
+    Raises:
+        DataError: the data are gone, broken, or have other classes.
+    """
+    if data is not None:
+        found, files = load_other_data(
+            data, trained.config, trained.saved, progress=frontend.progress, should_stop=frontend.stop
+        )
+    else:
+        found, files = load_data(trained.config, frontend=frontend)
+        found = align_classes(found, trained.class_names, where=found.name)
+    return trained.setup(found, files)
 
 
 def _check_numbers(setup: Setup, outputs: Tensor, path: Path) -> None:
@@ -164,78 +151,17 @@ def _check_numbers(setup: Setup, outputs: Tensor, path: Path) -> None:
         )
 
 
-def restore_setup(
-    path: Path,
-    *,
-    data: Path | None = None,
-    device: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    stop: StopRequest | None = None,
-) -> tuple[Setup, dict[str, Any]]:
-    """The setup that a checkpoint came from, with its data loaded anew, or others, and what the checkpoint holds.
-
-    Raises:
-        DataError: the data are gone, broken, or have other classes.
-    """
-    saved = load_checkpoint(path)
-    config = config_from_dict(saved["config"], where=str(path))
-    if device is not None:
-        config = config.model_copy(update={"device": device})
-    config = _with_weights_of_training(config, saved, where=path)
-    if data is not None:
-        found, files = load_other_data(data, config, saved, progress=progress, should_stop=stop)
-    else:
-        found, files = load_data(config, progress=progress, should_stop=stop)
-        found = align_classes(found, saved["class_names"], where=found.name)
-    setup = build_setup(config, stored=saved, data=found)
-    return replace(setup, files=files), saved
-
-
-def _with_weights_of_training(config: Config, saved: Mapping[str, Any], *, where: Path) -> Config:
-    """Balanced weights count the samples that the checkpoint was trained on, whatever is scored now."""
-    balanced = {"weight": balanced_weight, "pos_weight": balanced_pos_weight}
-    knobs = [name for name in balanced if getattr(config.loss, name, None) == "balanced"]
-    counts = saved.get("class_counts", [])
-    if knobs and not counts:
-        raise CheckpointError(
-            f"{where}: does not say how many training samples each class had, which loss.{knobs[0]}: balanced is made "
-            "of; it was written by an earlier version: train again"
-        )
-    weights = {name: balanced[name](counts) for name in knobs}
-    return config.model_copy(update={"loss": config.loss.model_copy(update=weights)})
-
-
 def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:
     if path is not None and "all" in data.parts:
         if split is not None:
             raise UserError(f"--split {split}: --data {path} has no splits; leave --split out to score all of it")
         return "train"  # the whole, where nothing is held out
     if split is None:
-        return next(name for name in PREFERRED_SPLITS if name in data.splits)
+        return preferred_split(data)
     if split not in data.splits:
         where = data.name if path is None else path
         raise UserError(f"--split {split}: {where} has the splits {', '.join(data.splits)}; take one of these")
     return split
-
-
-def look_up(setup: Setup, split: str, report: Report) -> tuple[list[str], list[NDArray[np.uint8]]]:
-    """Where the samples of the report's mistakes are, and their pictures."""
-    chosen = setup.data.splits[split]
-    if isinstance(report, RegressionReport):
-        positions = [row["position"] for row in report.worst()]
-    else:
-        positions = [mistake.position for mistake in report.mistakes]
-    indices = [int(chosen.indices[position]) for position in positions]
-    files = setup.files.get(chosen.part)
-    names = [f"{chosen.part}[{index}]" if files is None else str(files[index]) for index in indices]
-    if setup.data.kind != "image" or isinstance(report, RegressionReport):
-        return names, []
-    inputs = setup.data.parts[chosen.part].inputs
-    if not isinstance(inputs, tuple):
-        return names, [np.array(inputs[index]) for index in indices]
-    front = static_transforms_from_json(setup.preprocessing["front"])
-    channels = setup.preprocessing["channels"]
-    return names, [apply_static_transforms(decode_image(inputs[index], channels=channels), front) for index in indices]
 
 
 def evaluation_folder(result: EvalResult) -> Path | None:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainkit.builders.trained import open_trained
 from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.transforms.static import static_transforms_from_json
 from trainkit.errors import UserError
+from trainkit.system.frontend import Frontend
 from trainkit.system.signals import StopRequest
 from trainkit.workflows.find import find_checkpoint
-from trainkit.workflows.predict.checkpoint_model import restore_model
 from trainkit.workflows.predict.exported_model import is_export, open_export
 from trainkit.workflows.predict.inputs import Chunk, InputSpec, Item, count_samples, find_inputs, read_chunks
 
@@ -77,8 +78,7 @@ def predict(
     *,
     top_k: int = 3,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
-    stop: StopRequest | None = None,
+    frontend: Frontend | None = None,
 ) -> Iterator[Prediction]:
     """A prediction for every sample, in the order of the inputs; memory does not grow with their number.
 
@@ -86,26 +86,27 @@ def predict(
         model: a checkpoint, a run folder (its best checkpoint), an exported bundle, or what ``open_model`` gave.
         inputs: image files, folders, globs, CSV files (one prediction a row) and .npy arrays.
         top_k: how many classes to name.
-        progress: told (done, total) as samples are done; the inputs are counted first.
+        frontend: its ``progress`` gets (done, total); the inputs are counted first where there is one.
 
     Raises:
         UserError: the model cannot be used, or none of the inputs is there. What is broken among them is a
             ``Prediction`` with an error.
     """
+    frontend = frontend or Frontend()
     answerer = open_model(Path(model), device=device) if isinstance(model, str | Path) else model
     kind = answerer.preprocessing["kind"]
     first = [item for given in inputs for item in [next(iter(find_inputs([given], kind=kind)))]]
     if all(item.kind == "broken" for item in first):
         reasons = "\n".join(f"{item.name}: {item.reason}" for item in first)
         raise UserError(reasons or "no inputs; give images, folders, CSV files or .npy arrays")
+    progress = frontend.progress
     total = 0 if progress is None else count_samples(find_inputs(inputs, kind=kind))
-    stop = StopRequest() if stop is None else stop
     return _predict_all(
         answerer,
         find_inputs(inputs, kind=kind),
         top_k=top_k,
         progress=None if progress is None else lambda done: progress(min(done, total), total),
-        stop=stop,
+        stop=frontend.stop,
     )
 
 
@@ -123,7 +124,7 @@ def open_model(
     """
     if is_export(model):
         return open_export(model)
-    return restore_model(find_checkpoint(model, runs_dir=runs_dir, say=say), device=device)
+    return open_trained(find_checkpoint(model, runs_dir=runs_dir, say=say), device=device)
 
 
 def make_input_spec(answerer: Predictor) -> InputSpec:

@@ -18,8 +18,9 @@ from trainkit.config import LoadedConfig
 from trainkit.data.fingerprints import describe_changes
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.system import durable
-from trainkit.system.run_folder import RunDir, list_runs, newest_run
+from trainkit.system.run_folder import RunDir, newest_run
 from trainkit.wording import by_key
+from trainkit.workflows.find import find_run
 
 # Keys that change what is written down, where, or how fast, but not what is trained.
 HARMLESS = (
@@ -121,20 +122,14 @@ def check_data(saved: Mapping[str, Any], fingerprint: dict[str, Any]) -> None:
         )
 
 
-def find_run(given: Path | None, *, runs_dir: Path) -> RunDir:
-    """The run that ``trainkit resume [RUN]`` means: the folder named, or the newest one that is not finished.
+def find_unfinished(given: Path | None, *, runs_dir: Path) -> RunDir:
+    """The run that ``trainkit resume [RUN]`` means: the one named, or the newest one that is not finished.
 
     Raises:
         UserError: there is none.
     """
     if given is not None:
-        run = RunDir(given)
-        if not run.info.is_file():
-            known = ", ".join(found.path.name for found in list_runs(runs_dir)[-3:])
-            raise UserError(
-                f"{given}: not a run folder (no run.json)" + (f"; the newest runs are {known}" if known else "")
-            )
-        return run
+        return find_run(given, runs_dir=runs_dir)
     found = newest_run(runs_dir, unfinished=True)
     if found is None:
         raise UserError(f"{runs_dir}: no run that is not finished; name a finished one to train it for longer")
@@ -272,21 +267,24 @@ def why_finished(run: RunDir, loaded: LoadedConfig, *, allowed: Sequence[str]) -
     )
 
 
-def best_or_newest(folder: CheckpointFolder, *, say: Callable[[str], None]) -> Path:
-    """The best checkpoint; the newest good one where the best was damaged since it was saved.
+def load_best(folder: CheckpointFolder, *, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """The best checkpoint and what it holds; the newest good one where the best was damaged since it was saved.
 
     Raises:
         TrainkitError: all are damaged.
     """
     best = folder.best()
-    reason = None if best is None else _damage(best)
-    if best is not None and reason is None:
-        return best
+    reason = None
+    if best is not None:
+        try:
+            return best, load_checkpoint(best)
+        except DamagedFile as error:
+            reason = error.reason
     newest, _ = folder.newest_good()
     assert newest is not None, "a finished run has a checkpoint"
     if best is not None:
         say(f"warning: {best.name}, the best, is damaged since it was saved ({reason}); {newest.name} takes its place")
-    return newest
+    return newest, load_checkpoint(newest)
 
 
 def check_optimizer(saved: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:

@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Literal
 
 from trainkit.builders.data import load_source
-from trainkit.builders.setup import Setup, build_setup, located
+from trainkit.builders.setup import Setup, load_data, located
+from trainkit.builders.trained import load_scored_weights
 from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import LoadedConfig, load_config
 from trainkit.data.images.cache import cache_root
 from trainkit.engine.compile import compiled
 from trainkit.engine.loop import Outcome, fit
-from trainkit.engine.plan import Recorder
+from trainkit.engine.plan import Batches
 from trainkit.engine.state import TrainState
 from trainkit.errors import Interrupted, TrainkitError
 from trainkit.recorders.fanout import Fanout
 from trainkit.recorders.jsonl import JsonlRecorder
-from trainkit.recorders.tensorboard import require_tensorboard
 from trainkit.recorders.textlog import TextLog
+from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, create_run
 from trainkit.system.signals import StopRequest
 from trainkit.workflows.check.run import run_checks
 from trainkit.workflows.export import export_at_end
 from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
-from trainkit.workflows.scoring import plan_for, score, scored_weights, state_for
+from trainkit.workflows.scoring import score
 from trainkit.workflows.train import resume_point as resuming
 from trainkit.workflows.train.failures import explained
 from trainkit.workflows.train.run_info import (
@@ -44,22 +44,6 @@ from trainkit.workflows.train.run_info import (
 )
 from trainkit.workflows.train.tracking import build_trackers
 from trainkit.workflows.train.warm_start import environment_changes, schedule_changes, start_from_weights
-
-MakeDisplay = Callable[[Setup, int], Recorder]
-"""Given the setup and the batches of an epoch, what shows the run while it goes on."""
-
-
-@dataclass(frozen=True)
-class Frontend:
-    """Who is told how it goes, and who may ask for a stop."""
-
-    say: Callable[[str], None] = lambda message: None
-    """Gets a line for the user now and then."""
-    progress: Callable[[int, int], None] | None = None
-    """Told (done, total) while images are decoded into the cache."""
-    make_display: MakeDisplay | None = None
-    stop: StopRequest = field(default_factory=StopRequest)
-    """Polled after every step; the state is saved before the run ends."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +97,16 @@ def train(
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         resume = None
     point = None if resume is None else resuming.point_at(resume, say=frontend.say)
-    setup, state = set_up(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
+    prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
     if init_from is not None:
-        start_from_weights(state, init_from, say=frontend.say)
+        start_from_weights(prepared.state, init_from, say=frontend.say)
     run = create_run(runs_dir, loaded.name, now=datetime.now())
     with run.locked(), recorded(run, frontend):
         if point is not None:
             resuming.copy_history(run, point, keep_last=loaded.config.checkpoint.keep_last)
-            frontend.say(f"going on from {point.checkpoint}, after step {state.progress.steps_completed}")
-        # A run that does not begin from nothing keeps its own beginning: the file that it came from may change.
-        return run_training(run, loaded, setup, state, save_first=init_from is not None, frontend=frontend)
+            frontend.say(f"going on from {point.checkpoint}, after step {prepared.steps_completed}")
+        # A run that starts from a weights file saves its first state: that file may change later.
+        return run_training(run, loaded, prepared, save_first=init_from is not None, frontend=frontend)
 
 
 def resume(
@@ -145,7 +129,7 @@ def resume(
         as ``train``.
     """
     frontend = frontend or Frontend()
-    run = resuming.find_run(given, runs_dir=runs_dir)
+    run = resuming.find_unfinished(given, runs_dir=runs_dir)
     loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
     done = resuming.why_finished(run, loaded, allowed=allow_change)
     if done is not None:
@@ -158,25 +142,39 @@ def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[st
     """Go on from the newest good checkpoint of a run, in its folder."""
     with run.locked():
         point = resuming.resume_point(run, say=frontend.say)
-        setup, state = set_up(loaded, point, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
+        prepared = prepare(loaded, point, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
         where = "from the start: it has no checkpoint yet"
         if point is not None:
-            where = f"from {point.checkpoint.name}, after step {state.progress.steps_completed}"
+            where = f"from {point.checkpoint.name}, after step {prepared.steps_completed}"
         frontend.say(f"going on with {run.path} {where}")
         with recorded(run, frontend):
             source = None if point is None else point.checkpoint
-            return run_training(run, loaded, setup, state, source=source, frontend=frontend)
+            return run_training(run, loaded, prepared, source=source, frontend=frontend)
 
 
-def set_up(
+@dataclass(frozen=True)
+class Prepared:
+    """A run with its data in memory, at its start or where a checkpoint was taken. Nothing is written yet."""
+
+    setup: Setup
+    batches: Batches
+    """Of training."""
+    state: TrainState
+
+    @property
+    def steps_completed(self) -> int:
+        return self.state.progress.steps_completed
+
+
+def prepare(
     loaded: LoadedConfig,
     point: resuming.ResumePoint | None,
     *,
     runs_dir: Path,
     allow_change: Sequence[str],
     frontend: Frontend,
-) -> tuple[Setup, TrainState]:
-    """Data, model and state, at the start of the run or where a checkpoint was taken. Writes nothing."""
+) -> Prepared:
+    """Check the config, put the run together, and take over the state of a checkpoint where there is one."""
     notes: list[str] = []
     saved = None if point is None else point.saved
     if point is not None:
@@ -184,19 +182,15 @@ def set_up(
         notes = resuming.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
     load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
     with located(loaded), preparing(frontend.stop):
-        source = run_checks(loaded, load=load, runs_dir=runs_dir).source
-        if loaded.config.logging.tensorboard:
-            require_tensorboard()
-        setup = build_setup(
-            loaded.config, source=source, progress=frontend.progress, should_stop=frontend.stop, stored=saved
-        )
+        checked = run_checks(loaded, load=load, runs_dir=runs_dir, stored=saved)
+        setup = checked.setup.on(*load_data(loaded.config, source=checked.source, frontend=frontend))
         batches = setup.batches("train", training=True)
-        state = state_for(setup, steps_per_epoch=batches.batches_per_epoch)
-    if saved is not None:
+        state = setup.state(steps_per_epoch=batches.batches_per_epoch)
+    if point is not None and saved is not None:
         resuming.check_data(saved, setup.data.fingerprint)
         check_fits(saved["model"], setup.model)
         state.load_state_dict(saved)
-        if point is not None and point.best_is_lost:
+        if point.best_is_lost:
             state.best.value = state.best.epoch = None
         notes += schedule_changes(saved, state, steps_per_epoch=batches.batches_per_epoch)
         notes += environment_changes(saved, setup.choices)
@@ -205,7 +199,7 @@ def set_up(
     for name, choice in setup.choices.items():
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
     frontend.say(f"data: {batches.residency} ({batches.residency_reason})")
-    return setup, state
+    return Prepared(setup, batches, state)
 
 
 @contextmanager
@@ -231,7 +225,7 @@ def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
         with suppress(TrainkitError):
             run.update_info(status="interrupted" if interrupted else f"failed: {error}")
         if not interrupted:
-            report = report_failure(run, say=frontend.say)
+            report = report_failure(run, frontend=frontend)
             for finding in () if report is None else report.findings:
                 frontend.say(f"finding: {finding.title}. {finding.evidence}")
         raise
@@ -240,20 +234,20 @@ def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
 def run_training(
     run: RunDir,
     loaded: LoadedConfig,
-    setup: Setup,
-    state: TrainState,
+    prepared: Prepared,
     *,
     source: Path | None = None,
     save_first: bool = False,
     frontend: Frontend,
 ) -> TrainResult:
-    """Train from ``state`` on, then score the best checkpoint: everything that writes into the run folder.
+    """Train from the prepared state on, then score, export and report: everything that writes into the run folder.
 
     Args:
         source: the checkpoint of this folder that the run goes on from; it is not deleted.
         save_first: save the state before the first step too.
     """
     started = time.monotonic()
+    setup, state = prepared.setup, prepared.state
     log = TextLog(run.log)
     frontend = replace(frontend, say=tee(frontend.say, log))
     frontend.say(f"run: {run.path}")
@@ -267,7 +261,7 @@ def run_training(
         facts=measure_facts(setup),
         origins=origins_of(loaded, known=run.read_info().get("origins", {})),
         config_hash=resuming.config_hash(loaded.resolved()),
-        resumed_at_step=state.progress.steps_completed,
+        resumed_at_step=prepared.steps_completed,
     )
     checkpointer = RunCheckpointer(
         CheckpointFolder(run.checkpoints),
@@ -278,16 +272,66 @@ def run_training(
     )
     if save_first:
         checkpointer.save(state.state_dict(), metrics={}, best=False)
-    outcome = run_loop(run, setup, state, checkpointer, frontend, log)
-    best = resuming.best_or_newest(checkpointer.folder, say=frontend.say)
-    unfinished = f"training is complete and saved; for scores, exports and report: trainkit resume {run.path}"
-    scores = score_best(setup, best, frontend.stop)
-    if scores is None or frontend.stop():
-        raise frontend.stop.error(unfinished)
+    outcome = run_loop(run, prepared, checkpointer, frontend, log)
+    result = finish(run, setup, state, checkpointer.folder, outcome=outcome, started=started, frontend=frontend)
+    report = report_training(run, setup, frontend=frontend)
+    if report is None:
+        frontend.check(unfinished(run))
+    return replace(result, report=report)
+
+
+def run_loop(
+    run: RunDir, prepared: Prepared, checkpointer: RunCheckpointer, frontend: Frontend, log: TextLog
+) -> Outcome:
+    """The engine with its collaborators. Raises Interrupted after a stop, the state saved."""
+    setup, state, batches = prepared.setup, prepared.state, prepared.batches
+    progress, spec = state.progress, setup.config.training
+    lines = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
+    display = [] if frontend.make_display is None else [frontend.make_display(setup, batches.batches_per_epoch)]
+    trackers = build_trackers(run, setup, batches, step=progress.steps_completed, say=frontend.say)
+    recorder = Fanout(lines, [log, *display, *trackers], warn=frontend.say)
     try:
-        exports, skipped = export_at_end(setup, best, run, say=frontend.say, should_stop=frontend.stop)
+        with explained(batch_size=spec.batch_size):
+            outcome = fit(
+                state,
+                setup.plan(compiled(setup.model, spec.compile, say=frontend.say)),
+                train=batches,
+                val=setup.batches("val") if "val" in setup.data.splits else None,
+                recorder=recorder,
+                checkpointer=checkpointer,
+                should_stop=frontend.stop,
+            )
+    finally:
+        recorder.close()
+    if outcome == "interrupted":
+        raise frontend.stop.error(
+            f"the state is saved; to go on: trainkit resume {run.path}; for a report so far: trainkit report {run.path}"
+        )
+    return outcome
+
+
+def finish(
+    run: RunDir,
+    setup: Setup,
+    state: TrainState,
+    folder: CheckpointFolder,
+    *,
+    outcome: Outcome,
+    started: float,
+    frontend: Frontend,
+) -> TrainResult:
+    """Score and export the best checkpoint, which is read once, and write down how the run ended."""
+    best, saved = resuming.load_best(folder, say=frontend.say)
+    load_scored_weights(setup.model, saved)
+    scores: dict[str, dict[str, float]] = {}
+    for split in ("val", "test"):
+        if split in setup.data.splits:
+            scores[split] = score(setup, split, should_stop=frontend.stop) or {}
+            frontend.check(unfinished(run))
+    try:
+        exports, skipped = export_at_end(setup, best, saved, folder=run.exports, frontend=frontend)
     except Interrupted as error:
-        raise frontend.stop.error(f"the export was given up; {unfinished}") from error
+        raise frontend.stop.error(f"the export was given up; {unfinished(run)}") from error
     for reason in skipped:
         frontend.say(f"warning: not exported: {reason}")
     result = TrainResult(
@@ -311,10 +355,11 @@ def run_training(
         exports_skipped=skipped,
         seconds=round(result.seconds, 2),
     )
-    report = report_training(run, setup, stop=frontend.stop, say=frontend.say)
-    if report is None and frontend.stop():
-        raise frontend.stop.error(unfinished)
-    return result if report is None else replace(result, report=report)
+    return result
+
+
+def unfinished(run: RunDir) -> str:
+    return f"training is complete and saved; for scores, exports and report: trainkit resume {run.path}"
 
 
 def tee(say: Callable[[str], None], log: TextLog) -> Callable[[str], None]:
@@ -325,54 +370,3 @@ def tee(say: Callable[[str], None], log: TextLog) -> Callable[[str], None]:
         log.write(message)
 
     return tell
-
-
-def run_loop(
-    run: RunDir,
-    setup: Setup,
-    state: TrainState,
-    checkpointer: RunCheckpointer,
-    frontend: Frontend,
-    log: TextLog,
-) -> Outcome:
-    """The engine with its collaborators. Raises Interrupted after a stop, the state saved."""
-    batches = setup.batches("train", training=True)
-    progress = state.progress
-    lines = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
-    display = [] if frontend.make_display is None else [frontend.make_display(setup, batches.batches_per_epoch)]
-    trackers = build_trackers(run, setup, step=progress.steps_completed, say=frontend.say)
-    recorder = Fanout(lines, [log, *display, *trackers], warn=frontend.say)
-    try:
-        with explained(batch_size=setup.config.training.batch_size):
-            outcome = fit(
-                state,
-                plan_for(setup, compiled(setup.model, setup.config.training.compile, say=frontend.say)),
-                train=batches,
-                val=setup.batches("val") if "val" in setup.data.splits else None,
-                recorder=recorder,
-                checkpointer=checkpointer,
-                should_stop=frontend.stop,
-            )
-    finally:
-        recorder.close()
-    if outcome == "interrupted":
-        raise frontend.stop.error(
-            f"the state is saved; to go on: trainkit resume {run.path}; for a report so far: trainkit report {run.path}"
-        )
-    return outcome
-
-
-def score_best(setup: Setup, best: Path, stop: StopRequest) -> dict[str, dict[str, float]] | None:
-    """Load the best checkpoint as a user would, and score it on the splits that were not trained on.
-
-    None if stopped on the way.
-    """
-    setup.model.load_state_dict(scored_weights(load_checkpoint(best)))
-    scores: dict[str, dict[str, float]] = {}
-    for split in ("val", "test"):
-        if split in setup.data.splits:
-            found = score(setup, setup.model, split, should_stop=stop)
-            if found is None:
-                return None
-            scores[split] = found
-    return scores

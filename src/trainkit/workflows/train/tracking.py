@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trainkit.builders.setup import Setup
-from trainkit.engine.plan import Recorder
+from trainkit.engine.plan import Batches, Recorder
 from trainkit.recorders.tensorboard import TensorBoardRecorder, add_graph, add_samples
 from trainkit.system.run_folder import RunDir
 from trainkit.wording import by_key
 
 
-def build_trackers(run: RunDir, setup: Setup, *, step: int, say: Callable[[str], None]) -> list[Recorder]:
+def build_trackers(
+    run: RunDir, setup: Setup, batches: Batches, *, step: int, say: Callable[[str], None]
+) -> list[Recorder]:
     """Recorders that may fail without harm. ``step`` is where the run goes on from, 0 for a new one."""
     if not setup.config.logging.tensorboard:
         return []
@@ -20,7 +22,7 @@ def build_trackers(run: RunDir, setup: Setup, *, step: int, say: Callable[[str],
             run.tensorboard, step=step, hparams=by_key(setup.config.model_dump(exclude_none=True))
         )
         if step == 0:
-            inputs = next(iter(setup.batches("train", training=True).epoch(0))).inputs
+            inputs = next(iter(batches.epoch(0))).inputs
             add_samples(recorder, inputs)
             add_graph(recorder, setup.model, inputs)
     except Exception as error:  # noqa: BLE001  (a tracker never stops training)

@@ -1,0 +1,218 @@
+"""A trained model from its checkpoint: the one way in for eval, predict, export, report and inspect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainkit.builders.data import build_batch_transforms
+from trainkit.builders.model import build_loss_for, build_model, is_channels_last
+from trainkit.builders.setup import ImageFiles, Setup, eval_batch_size, model_input_shape, place
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits
+from trainkit.config import config_from_dict
+from trainkit.config.schema import Config
+from trainkit.config.schema.data import Csv
+from trainkit.data.dataset import Dataset
+from trainkit.data.transforms.normalize import Normalize, Standardize
+from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
+from trainkit.engine.losses import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
+from trainkit.errors import CheckpointError
+from trainkit.models.network import Network
+from trainkit.runtime.device import Choice, autocast, claim, resolve_device, set_num_threads
+
+_TENSORS = ("model", "ema", "optimizer", "scaler")
+"""What a checkpoint holds besides plain values: twice the model and more, which is not kept."""
+_no_indices = np.zeros(0, dtype=np.int64)
+"""Only random transforms ask for them."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with the weights that its score belongs to, and how it answers. It needs no data."""
+
+    path: Path
+    saved: Mapping[str, Any]
+    """The checkpoint without its tensors."""
+    config: Config
+    model: Network
+    """In eval mode, on the device."""
+    loss: Loss
+    """Without class weights: it says what the outputs mean."""
+    device: torch.device
+    precision: str
+    pipeline: Pipeline
+    """From rows with the static transforms applied to model inputs."""
+    averaged: bool
+    """Whether the weights are an average over the training (EMA)."""
+    any_size: bool = False
+    """Images go through the static transforms before they are answered."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """() for regression."""
+        return tuple(self.saved["class_names"])
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """() for classification."""
+        return tuple(self.saved["target_names"])
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.saved["preprocessing"]
+        return found
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.preprocessing["input_shape"])
+
+    @property
+    def batch_size(self) -> int:
+        """That of evaluation."""
+        return eval_batch_size(self.config, self.input_shape, self.device)
+
+    @property
+    def delimiter(self) -> str:
+        """Of CSV files."""
+        return self.config.dataset.delimiter if isinstance(self.config.dataset, Csv) else ","
+
+    @torch.inference_mode()
+    def answer(self, rows: Tensor) -> Tensor:
+        """Probabilities (N, K), or values (N, T), float32 on the CPU.
+
+        ``rows`` are samples with the static transforms applied: uint8 (N, C, H, W), or table features float32 (N, F).
+        """
+        inputs = self.pipeline(rows.to(self.device), _no_indices, epoch=0)
+        with autocast(self.device, self.precision):
+            outputs = self.model(inputs)
+        outputs = outputs.float()
+        return (self.loss.probabilities(outputs) if self.loss.is_classification else outputs).cpu()
+
+    def setup(self, data: Dataset, files: ImageFiles | None = None) -> Setup:
+        """This model on data with the static transforms applied, to score it as at the end of its training.
+
+        Raises:
+            CheckpointError: the class weights of the training are not known.
+            ProblemsError: a transform or the loss does not fit the data.
+        """
+        config = _with_class_weights_of_training(self.config, self.saved, where=self.path)
+        claim(self.device)
+        threads = set_num_threads(config.training.num_threads)
+        transforms = build_batch_transforms(config, data, stored=self.preprocessing)
+        chosen = {name: Choice(**choice) for name, choice in self.saved["choices"].items()}
+        return Setup(
+            config=config,
+            data=data,
+            device=self.device,
+            choices={
+                "device": Choice(str(self.device), "as asked for"),
+                "threads": threads,
+                "precision": Choice(self.precision, chosen["precision"].reason),
+                "loss": chosen["loss"],
+            },
+            transforms=transforms,
+            input_shape=model_input_shape(config, data, transforms),
+            loss=build_loss_for(config, data, device=self.device),
+            model=self.model,
+            files=files or {},
+            stored=self.saved,
+        )
+
+
+def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
+    """Load a checkpoint to answer with, or to score.
+
+    Args:
+        device: where to compute; None for the config's.
+
+    Raises:
+        CheckpointError: the file is damaged, or not a checkpoint.
+        ProblemsError: there is no such device.
+    """
+    saved = load_checkpoint(path)
+    config = config_from_dict(saved["config"], where=str(path))
+    if device is not None:
+        config = config.model_copy(update={"device": device})
+    preprocessing = saved["preprocessing"]
+    input_shape = tuple(preprocessing["input_shape"])
+    name = cast(LossName, saved["choices"]["loss"]["value"])
+    classes, targets = saved["class_names"], saved["target_names"]
+    size = output_size(
+        name,
+        task="classification" if classes else "regression",
+        num_classes=len(classes),
+        num_targets=len(targets),
+    )
+    model = build_model(config, input_shape=input_shape, output_size=size)
+    load_scored_weights(model, saved)
+    where = torch.device(resolve_device(config.device).value)
+    return TrainedModel(
+        path=path,
+        saved={name: value for name, value in saved.items() if name not in _TENSORS},
+        averaged=saved["ema"] is not None,
+        config=config,
+        model=place(model, config, where).eval(),
+        loss=build_loss(name),
+        device=where,
+        precision=_precision(saved, where),
+        pipeline=build_pipeline(
+            _scaling(preprocessing, path),
+            input_shape=input_shape,
+            seed=0,
+            random=False,
+            device=where,
+            channels_last=is_channels_last(config),
+        ),
+    )
+
+
+def scored_weights(saved: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that the checkpoint's score belongs to: the average where the run kept one."""
+    weights: dict[str, Tensor] = saved["model"] if saved["ema"] is None else saved["ema"]["model"]
+    return weights
+
+
+def load_scored_weights(model: Network, saved: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where they do not fit the model by name and shape."""
+    weights = scored_weights(saved)
+    check_fits(weights, model)
+    model.load_state_dict(weights)
+
+
+def _precision(saved: Mapping[str, Any], device: torch.device) -> str:
+    """As in training; fp16 is for GPUs."""
+    stored = str(saved["choices"]["precision"]["value"])
+    return "fp32" if stored == "fp16" and device.type != "cuda" else stored
+
+
+def _scaling(preprocessing: Mapping[str, Any], path: Path) -> list[BatchTransform]:
+    match preprocessing:
+        case {"kind": "table", "standardize": None} | {"kind": "image", "normalize": None}:
+            return []
+        case {"kind": "table", "standardize": {"mean": mean, "std": std}}:
+            return [Standardize(tuple(mean), tuple(std))]
+        case {"kind": "image", "normalize": {"mean": mean, "std": std}}:
+            return [Normalize(tuple(mean), tuple(std))]
+        case _:
+            raise CheckpointError(f"{path}: its preprocessing is not one that this trainkit knows; update trainkit")
+
+
+def _with_class_weights_of_training(config: Config, saved: Mapping[str, Any], *, where: Path) -> Config:
+    """Balanced weights count the samples that the checkpoint was trained on, whatever is scored now."""
+    balanced = {"weight": balanced_weight, "pos_weight": balanced_pos_weight}
+    knobs = [name for name in balanced if getattr(config.loss, name, None) == "balanced"]
+    counts = saved.get("class_counts", [])
+    if knobs and not counts:
+        raise CheckpointError(
+            f"{where}: does not say how many training samples each class had, which loss.{knobs[0]}: balanced is made "
+            "of; it was written by an earlier version: train again"
+        )
+    weights = {name: balanced[name](counts) for name in knobs}
+    return config.model_copy(update={"loss": config.loss.model_copy(update=weights)})

@@ -1,0 +1,46 @@
+"""Collects the mistakes of checks that do not depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from trainkit.config import LoadedConfig
+from trainkit.errors import ConfigError, Interrupted, Place, Problem, ProblemsError, UserError
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class ProblemCollector:
+    """Mistakes, each with the config key it belongs to."""
+
+    problems: list[Problem] = field(default_factory=list)
+
+    def catch(self, key: str, check: Callable[[], Result]) -> Result | None:
+        """The result of ``check``; None where it raised. A mistake without a key of its own gets ``key``."""
+        try:
+            return check()
+        except Interrupted:
+            raise
+        except ProblemsError as error:
+            self.problems += [replace(problem, key=problem.key or key) for problem in error.problems]
+        except UserError as error:
+            self.problems.append(Problem(str(error), key))
+        return None
+
+    def passes(self, key: str, check: Callable[[], object]) -> bool:
+        """Whether ``check`` raises no mistake; one that it raises is kept as in ``catch``."""
+        before = len(self.problems)
+        self.catch(key, check)
+        return len(self.problems) == before
+
+    def __bool__(self) -> bool:
+        return bool(self.problems)
+
+    def error(self, loaded: LoadedConfig) -> ConfigError:
+        """All of them with their places, in the order of the file."""
+        located = [loaded.locate(problem) for problem in dict.fromkeys(self.problems)]
+        placed = [(problem.place or Place(str(loaded.path)), problem) for problem in located]
+        return ConfigError([problem.at(place) for place, problem in sorted(placed, key=lambda pair: pair[0].line or 0)])
