@@ -22,6 +22,7 @@ import trainkit.data.sources.bundled  # noqa: F401
 from trainkit.engine import loop
 from trainkit.engine.metrics import ClassificationMetrics
 from trainkit.system import durable
+from trainkit.workflows.train import finish
 from trainkit.workflows.train import run as workflow
 
 torch.set_num_threads(1)  # a forked child has no other threads
@@ -97,9 +98,9 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
             )
             durable.ops = layer.ops()
         case "scoring":
-            workflow.score = coming(workflow.score)
+            finish.score = coming(finish.score)
         case "export":
-            workflow.export_at_end = coming(workflow.export_at_end)
+            finish.export_at_end = coming(finish.export_at_end)
         case "export: a format":
             import trainkit.exports.assemble as assemble
 

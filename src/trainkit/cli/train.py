@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainkit.builders.setup import Setup
     from trainkit.recorders.history import History
     from trainkit.system.frontend import Frontend
-    from trainkit.workflows.train.run import TrainResult
+    from trainkit.workflows.train.finish import TrainResult
 
 
 Resume = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,15 @@ class TextLog:
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
         for line in message.splitlines():
             durable.append_line(self.path, f"{now}  {line}")
+
+    def tee(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """``say`` that also keeps what it says."""
+
+        def tell(message: str) -> None:
+            say(message)
+            self.write(message)
+
+        return tell
 
     def log(self, record: Mapping[str, Any]) -> None:
         if record["type"] == "epoch":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Literal
 
 from trainkit.builders.data import load_source
 from trainkit.builders.setup import Setup, load_data, located
-from trainkit.builders.trained import load_scored_weights
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.state_dicts import check_fits
 from trainkit.config import LoadedConfig, load_config
@@ -30,11 +29,10 @@ from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, create_run
 from trainkit.system.signals import StopRequest
 from trainkit.workflows.check.run import run_checks
-from trainkit.workflows.export import export_at_end
-from trainkit.workflows.report import RunReport, measure_facts, report_failure, report_training
-from trainkit.workflows.scoring import score
+from trainkit.workflows.report import measure_facts, report_failure, report_training
 from trainkit.workflows.train import resume_point as resuming
 from trainkit.workflows.train.failures import explained
+from trainkit.workflows.train.finish import TrainResult, finish, unfinished
 from trainkit.workflows.train.run_info import (
     RunCheckpointer,
     describe_machine,
@@ -44,23 +42,6 @@ from trainkit.workflows.train.run_info import (
 )
 from trainkit.workflows.train.tracking import build_trackers
 from trainkit.workflows.train.warm_start import environment_changes, schedule_changes, start_from_weights
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A run that has come to its end."""
-
-    run: RunDir
-    outcome: Outcome
-    best_checkpoint: Path
-    best_epoch: int | None
-    epochs_completed: int
-    metrics: dict[str, dict[str, float]]
-    """Scores of the best checkpoint, by split."""
-    exports: list[Path] = field(default_factory=list)
-    report: RunReport | None = None
-    """None where it could not be written."""
-    seconds: float = 0.0
 
 
 def train(
@@ -249,7 +230,7 @@ def run_training(
     started = time.monotonic()
     setup, state = prepared.setup, prepared.state
     log = TextLog(run.log)
-    frontend = replace(frontend, say=tee(frontend.say, log))
+    frontend = replace(frontend, say=log.tee(frontend.say))
     frontend.say(f"run: {run.path}")
     write_config_files(run, loaded)
     described = description(loaded, setup)
@@ -308,65 +289,3 @@ def run_loop(
             f"the state is saved; to go on: trainkit resume {run.path}; for a report so far: trainkit report {run.path}"
         )
     return outcome
-
-
-def finish(
-    run: RunDir,
-    setup: Setup,
-    state: TrainState,
-    folder: CheckpointFolder,
-    *,
-    outcome: Outcome,
-    started: float,
-    frontend: Frontend,
-) -> TrainResult:
-    """Score and export the best checkpoint, which is read once, and write down how the run ended."""
-    best, saved = resuming.load_best(folder, say=frontend.say)
-    load_scored_weights(setup.model, saved)
-    scores: dict[str, dict[str, float]] = {}
-    for split in ("val", "test"):
-        if split in setup.data.splits:
-            scores[split] = score(setup, split, should_stop=frontend.stop) or {}
-            frontend.check(unfinished(run))
-    try:
-        exports, skipped = export_at_end(setup, best, saved, folder=run.exports, frontend=frontend)
-    except Interrupted as error:
-        raise frontend.stop.error(f"the export was given up; {unfinished(run)}") from error
-    for reason in skipped:
-        frontend.say(f"warning: not exported: {reason}")
-    result = TrainResult(
-        run=run,
-        outcome=outcome,
-        best_checkpoint=best,
-        best_epoch=state.best.epoch,
-        epochs_completed=state.progress.epochs_completed,
-        metrics=scores,
-        exports=exports,
-        seconds=time.monotonic() - started,
-    )
-    run.update_info(
-        status="finished",
-        outcome=outcome,
-        epochs_completed=result.epochs_completed,
-        best_epoch=result.best_epoch,
-        best_checkpoint=best.name,
-        metrics=scores,
-        exports=[str(path.relative_to(run.path)) for path in exports],
-        exports_skipped=skipped,
-        seconds=round(result.seconds, 2),
-    )
-    return result
-
-
-def unfinished(run: RunDir) -> str:
-    return f"training is complete and saved; for scores, exports and report: trainkit resume {run.path}"
-
-
-def tee(say: Callable[[str], None], log: TextLog) -> Callable[[str], None]:
-    """Says a line to the user, and keeps it in train.log."""
-
-    def tell(message: str) -> None:
-        say(message)
-        log.write(message)
-
-    return tell
