@@ -7,6 +7,7 @@ Merge keys (``<<: *anchor``) are supported although YAML 1.2 dropped them: confi
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
 """Number of values once every alias is expanded."""
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 Scalar = str | int | float | bool | None
 
@@ -176,10 +179,22 @@ def read_text(text: str, source: Source, *, at: KeyPath = ()) -> tuple[Node | No
     try:
         return composer.document(text, at), composer.problems
     except yaml.MarkedYAMLError as error:
+        _check_depth(text, error, composer)
         why, line, column = explain(error, text)
         _stop(f"not valid YAML: {why}", composer.place_at(line, column))
     except yaml.YAMLError as error:
         _stop(f"not valid YAML: {error}", Place(source.name))
+
+
+def _check_depth(text: str, error: yaml.MarkedYAMLError, composer: _Composer) -> None:
+    """PyYAML scans ahead of its events, and libyaml has a limit of its own: what is too deep before that, we say."""
+    mark = error.problem_mark or error.context_mark
+    depth = 0
+    with contextlib.suppress(yaml.YAMLError):  # the text ends where the mistake was
+        for event in _events(text[: mark.index if mark else 0]):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                _stop(_TOO_DEEP, composer.place(event.start_mark))
 
 
 def _read_bytes(path: Path, name: str) -> bytes:
@@ -275,7 +290,7 @@ class _Composer:
             node, height = self.node(value, event), 0
         else:
             if depth >= MAX_DEPTH:
-                _stop(f"nested deeper than {MAX_DEPTH} levels", self.place(event.start_mark))
+                _stop(_TOO_DEEP, self.place(event.start_mark))
             self.open_anchors.add(event.anchor or "")
             read = self.mapping if isinstance(event, yaml.MappingStartEvent) else self.sequence
             node, height = read(event, events, path, depth + 1)
