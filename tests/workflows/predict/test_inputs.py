@@ -168,8 +168,9 @@ def test_tables_by_column_name_with_bad_rows(tmp_path):
         (b"", "an empty file"),
         (b"weight,shop\n", "a header, but no rows"),
         (b"weight,store\n1,east\n", "no column 'shop', which the model takes; the file has 'weight', 'store'"),
-        (b"weight,shop\n1,east\n2,\xff\xfe\n", "not UTF-8"),
-        (b'weight,shop\n1,"east\n', "not a CSV file"),
+        (b"weight,shop\n1,east\n2,\xff\xfe\n", "after line 1); the rest is left out"),
+        (b'weight,shop\n1,"east\n', "not a CSV file after line 1"),
+        (b'weight,shop\n\n1,east\n2,east\n3,west\n4,west\n1,"east\n', "not a CSV file after line 6"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, data, reason):
