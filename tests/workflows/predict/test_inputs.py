@@ -8,6 +8,7 @@ from PIL import Image
 
 from trainkit.data.images.decode import decode_image
 from trainkit.data.transforms.static import CenterCrop, Resize, apply_static_transforms
+from trainkit.workflows.predict import inputs
 from trainkit.workflows.predict.inputs import InputSpec, Item, count_samples, find_inputs, read_chunks
 
 GREY = InputSpec("image", (1, 8, 8), channels=1, piece_size=4)
@@ -221,8 +222,9 @@ def test_no_more_is_read_than_is_needed(images):
     pieces.close()
 
 
-def test_the_order_stays_where_decoding_moves_between_one_thread_and_several(tmp_path):
+def test_the_order_stays_where_decoding_moves_between_one_thread_and_several(tmp_path, monkeypatch):
     """Small files are decoded in this thread, large ones in others; here they take turns, 40 at a time."""
+    monkeypatch.setattr(inputs.time, "perf_counter", lambda: 0.0)  # a disk that answers at once, however busy
     noise = np.random.default_rng(0).integers(0, 256, (200, 64, 64), dtype=np.uint8)
     for index, pixels in enumerate(noise):
         large = index // 40 % 2 == 1
