@@ -99,7 +99,7 @@ def test_a_misspelt_command_is_found_without_imports(tmp_path: Path) -> None:
     done, code, imported = run("trian", "c.yaml", cwd=tmp_path)
     assert code == 2
     assert not imported - {"pydantic"}
-    assert "Did you mean 'train'?" in done.stderr
+    assert "'train'" in done.stderr
 
 
 def test_training_on_a_warm_cache_imports_only_what_it_uses(tmp_path: Path) -> None:

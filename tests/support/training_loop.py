@@ -112,7 +112,7 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
         case "download":
             import trainkit.data.sources.downloader as downloader
 
-            downloader._folder_bytes = coming(downloader._folder_bytes)
+            downloader._socket_timeout = coming(downloader._socket_timeout)
         case "report":
             workflow.report_training = coming(workflow.report_training)
 

@@ -19,8 +19,9 @@ from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
 from trainkit.config.text.extends import read_with_bases
 from trainkit.config.text.key_paths import KeyPath, PathError, format_path, parse_path
+from trainkit.config.text.nodes import Node
 from trainkit.config.text.overrides import apply_overrides
-from trainkit.config.text.reader import Node, is_missing
+from trainkit.config.text.reader import is_missing
 from trainkit.errors import ConfigError, Place, Problem
 
 

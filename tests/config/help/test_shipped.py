@@ -6,7 +6,8 @@ import pytest
 
 from trainkit.config import load_config
 from trainkit.config.help.shipped import SCHEMA_LINE, SCHEMA_NAME, find, folder, hint_for_missing, shipped
-from trainkit.config.text.reader import Node, read_file
+from trainkit.config.text.nodes import Node
+from trainkit.config.text.reader import read_file
 from trainkit.errors import ConfigError
 
 CONFIGS = shipped()

@@ -6,11 +6,19 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from trainkit.config.text.reader import MAX_BYTES, Source, read_file, read_scalar, read_text
+from trainkit.config.text.nodes import Source, read_scalar
+from trainkit.config.text.reader import MAX_BYTES, read_file, read_text
 from trainkit.errors import ConfigError
 
 INIT = "`trainkit config init` writes a config to start from"
+
+
+@pytest.fixture(params=[True, False], ids=["libyaml", "Python"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of PyYAML's two parsers."""
+    monkeypatch.setattr(yaml, "__with_libyaml__", request.param and yaml.__with_libyaml__)
 
 
 def read(text: str):
@@ -53,6 +61,7 @@ def test_quoted_text_stays_text() -> None:
     assert read("a: '1'\nb: \"true\"\nc: |\n  3\n").plain() == {"a": "1", "b": "true", "c": "3\n"}
 
 
+@pytest.mark.usefixtures("parser")
 def test_places_of_keys_and_values() -> None:
     node = read("a: 1\nb:\n  - x: [10,\n      é, 30]\n    'y': t\n")
     places = {
@@ -89,6 +98,10 @@ def test_a_merge_key_keeps_the_place_of_what_it_brings() -> None:
     assert node.find(("b", "p")).place.line == 1
 
 
+def test_an_anchor_written_again_holds_from_there_on() -> None:
+    assert read("a: &x 1\nb: *x\nc: &x [*x, 2]\nd: *x\n").plain() == {"a": 1, "b": 1, "c": [1, 2], "d": [1, 2]}
+
+
 def test_a_quoted_merge_key_is_a_key() -> None:
     assert read("a: {'<<': 3}\n").plain() == {"a": {"<<": 3}}
 
@@ -112,6 +125,7 @@ def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
         (b"a: 1\nbb: \xff\n", "FILE:2:5: not UTF-8 text, got byte 0xff; save the file as UTF-8"),
         ("a: 1\n".encode("utf-16"), "FILE:1:1: not UTF-8 text, got byte 0xff; save the file as UTF-8"),
         (b"a: \x00\n", "FILE:1:4: not allowed in YAML, got the control character U+0000; remove it"),
+        (b"a: " + b"[" * 40, "FILE:1:35: nested deeper than 32 levels"),
         (b"a: " + b"[" * 5000, "FILE:1:35: nested deeper than 32 levels"),
         (b"a: " + b"{b: " * 5000, "FILE:1:128: nested deeper than 32 levels"),
         (
@@ -127,6 +141,7 @@ def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
         (b"a: [" + b"1," * 200_000 + b"1]", "FILE:1:200001: more than 100000 values"),
     ],
 )
+@pytest.mark.usefixtures("parser")
 def test_what_is_no_config(tmp_path: Path, data: bytes, expected: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(data)

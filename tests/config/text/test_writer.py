@@ -5,7 +5,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainkit.config.text.reader import Source, read_text
+from trainkit.config.text.nodes import Source
+from trainkit.config.text.reader import read_text
 from trainkit.config.text.writer import to_yaml
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\ufffe\uffff"), max_size=20)

@@ -143,7 +143,7 @@ def test_a_step_that_does_not_fit_is_found_before_the_first_batch(files: Part) -
 
 def test_a_worker_that_was_killed_is_named(files: Part) -> None:
     batches = worker_batches(files, batch_size=1, num_workers=1)
-    with pytest.raises(TrainkitError, match="a process that loads images died: DataLoader worker") as caught:  # noqa: PT012
+    with pytest.raises(TrainkitError, match=r"a process that loads images died: .") as caught:  # noqa: PT012
         epoch = batches.epoch(0)
         next(epoch)
         os.kill(batches._loader._iterator._workers[0].pid, signal.SIGKILL)  # type: ignore[union-attr]

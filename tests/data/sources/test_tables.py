@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainkit.data.dataset import Dataset
 from trainkit.data.sources import csv_reader
-from trainkit.data.sources.tables import load_csv, read_features
+from trainkit.data.sources.tables import load_csv
 from trainkit.errors import DataError, ProblemsError
 
 HEADER = "age,color,label"
@@ -246,18 +246,6 @@ def test_a_missing_file_is_a_problem_of_its_key(path: Path, make: Any) -> None:
     assert caught.value.problems[0].key == "dataset.path"
 
 
-def test_new_rows_are_encoded_as_the_training_rows_were(path: Path, tmp_path: Path) -> None:
-    data = load(path, GOOD)
-    assert data.table_encoding is not None
-    fresh = tmp_path / "new.csv"
-    fresh.write_text("color,unused,age\nred,x,5\nblue,y,6\n")
-    assert read_features(fresh, data.table_encoding).tolist() == [[5, 0, 1], [6, 1, 0]]
-    assert np.array_equal(read_features(path, data.table_encoding), arrays(data)[0])
-    fresh.write_text("color,age\nred,5\npink,6\n")
-    with pytest.raises(DataError, match=r"new.csv:3: column 'color': 'pink'"):
-        read_features(fresh, data.table_encoding)
-
-
 cells = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False, width=32).map(repr),
     st.sampled_from(["", "x", "nan", "1_0", " 3 ", "inf", "0x10", "1e5", "+2", "１"]),
@@ -266,25 +254,23 @@ cells = st.one_of(
 
 @settings(deadline=None, max_examples=100)
 @given(rows=st.lists(st.tuples(cells, cells, st.sampled_from(["a", "b", "", " a"])), min_size=1, max_size=8))
-def test_the_fast_reader_agrees_with_the_careful_one(
+def test_every_cell_is_a_number_or_named_whatever_the_chunks(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]
 ) -> None:
     path = tmp_path_factory.mktemp("tables") / "t.csv"
     path.write_text("\n".join(["x,y,z", *(",".join(row) for row in rows)]) + "\n")
 
-    def choose(*_: object) -> tuple[list[str], list[str]]:
-        return ["x", "y"], ["z"]
+    def read(chunk_rows: int) -> csv_reader.Table:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_reader, "_CHUNK_ROWS", chunk_rows)
+            return csv_reader.read_table(path, lambda *_: (["x", "y"], ["z"]), delimiter=",")
 
-    fast = csv_reader._read_fast(path, ["x", "y", "z"], ["x", "y"], ["z"], delimiter=",")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_reader, "_read_fast", lambda *_, **__: None)
-        careful = csv_reader.read_table(path, choose, delimiter=",")
-    odd = any(careful.odd_cells.values()) or "" in careful.texts["z"]
-    if fast is None:
-        assert odd or any("１" in cell or "_" in cell for row in rows for cell in row)
-        return
-    assert not odd
-    assert fast.texts == careful.texts
-    for name in ("x", "y"):
-        assert np.array_equal(fast.numbers[name], careful.numbers[name])
-    assert fast.lines == list(range(2, 2 + len(rows)))
+    whole, pieces = read(100), read(3)
+    for column, name in enumerate(("x", "y")):
+        values = [csv_reader.as_number(row[column]) for row in rows]
+        assert np.array_equal(whole.numbers[name], np.array(values, dtype=float), equal_nan=True)
+        assert whole.odd_cells[name] == {at: rows[at][column].strip() for at, it in enumerate(values) if it is None}
+        assert np.array_equal(whole.numbers[name], pieces.numbers[name], equal_nan=True)
+    assert whole.texts == pieces.texts == {"z": [row[2].strip() for row in rows]}
+    assert whole.odd_cells == pieces.odd_cells
+    assert whole.lines.tolist() == pieces.lines.tolist() == list(range(2, 2 + len(rows)))

@@ -128,7 +128,6 @@ def test_a_download_is_given_up(server, tmp_path):
                 cwd=tmp_path,
                 signal=signum,
                 phase="download",
-                at=2,
                 environment=environment,
             )
             assert ended.code == code, ended.output

@@ -27,7 +27,7 @@ from trainkit.config.help.introspect import (
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
 from trainkit.config.text.key_paths import KeyPath, format_path
-from trainkit.config.text.reader import read_scalar
+from trainkit.config.text.nodes import read_scalar
 from trainkit.config.text.writer import flow
 from trainkit.errors import Place, ProblemsError
 from trainkit.wording import closest, enumerated

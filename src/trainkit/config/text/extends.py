@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainkit.config.text.reader import Node, is_missing, read_file
+from trainkit.config.text.nodes import Node
+from trainkit.config.text.reader import is_missing, read_file
 from trainkit.config.text.writer import flow
 from trainkit.errors import ConfigError, Problem
 from trainkit.wording import closest

@@ -7,17 +7,19 @@ Merge keys (``<<: *anchor``) are supported although YAML 1.2 dropped them: confi
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from trainkit.config.text.key_paths import KeyPath, format_path
-from trainkit.config.text.yaml_errors import explain
+from trainkit.config.text.nodes import Node, Source, read_scalar
 from trainkit.errors import ConfigError, Place, Problem
 
 MAX_BYTES = 1 << 20
@@ -25,102 +27,9 @@ MAX_DEPTH = 32
 MAX_VALUES = 100_000
 """Number of values once every alias is expanded."""
 
-Scalar = str | int | float | bool | None
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
-_NULL = re.compile(r"(?:~|null|Null|NULL)?")
-_TRUE = re.compile(r"true|True|TRUE")
-_FALSE = re.compile(r"false|False|FALSE")
-_INT = re.compile(r"[-+]?[0-9]+")
-_OCTAL = re.compile(r"0o[0-7]+")
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_INF = re.compile(r"([-+]?)\.(?:inf|Inf|INF)")
-_NAN = re.compile(r"\.(?:nan|NaN|NAN)")
-_MAX_DIGITS = 400
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """A text that values come from: a file, or an override (``shift``: where its value starts in its text)."""
-
-    name: str
-    lines: tuple[str, ...]
-    is_override: bool = False
-    shift: int = 0
-
-    def place(self, line: int, column: int) -> Place:
-        """``line`` and ``column`` count from 0."""
-        if self.is_override:
-            return Place(self.name, None, column + 1, self.lines[0] if self.lines else None)
-        text = self.lines[line] if line < len(self.lines) else None
-        return Place(self.name, line + 1, column + 1, text)
-
-
-@dataclass(slots=True)
-class Node:
-    """A value and its place; ``key_*`` is the place of the key it stands under (-1: it stands under none)."""
-
-    value: Scalar | list[Node] | dict[str, Node]
-    source: Source
-    line: int = 0
-    column: int = 0
-    key_line: int = -1
-    key_column: int = -1
-
-    @property
-    def place(self) -> Place:
-        return self.source.place(self.line, self.column)
-
-    @property
-    def key_place(self) -> Place:
-        return self.place if self.key_line < 0 else self.source.place(self.key_line, self.key_column)
-
-    def plain(self) -> Any:
-        """Plain dicts, lists and scalars."""
-        if isinstance(self.value, dict):
-            return {key: child.plain() for key, child in self.value.items()}
-        if isinstance(self.value, list):
-            return [child.plain() for child in self.value]
-        return self.value
-
-    def find(self, path: KeyPath) -> Node | None:
-        """The node at a path, if it was written."""
-        node = self
-        for piece in path:
-            found: Node | None = None
-            if isinstance(piece, str) and isinstance(node.value, dict):
-                found = node.value.get(piece)
-            elif isinstance(piece, int) and isinstance(node.value, list) and piece < len(node.value):
-                found = node.value[piece]
-            if found is None:
-                return None
-            node = found
-        return node
-
-
-def read_scalar(text: str) -> Scalar:
-    """The value of a plain (unquoted) scalar by the YAML 1.2 core schema."""
-    if _NULL.fullmatch(text):
-        return None
-    if _TRUE.fullmatch(text):
-        return True
-    if _FALSE.fullmatch(text):
-        return False
-    if len(text) <= _MAX_DIGITS:
-        if _INT.fullmatch(text):
-            return int(text)
-        if _OCTAL.fullmatch(text):
-            return int(text[2:], 8)
-        if _HEX.fullmatch(text):
-            return int(text[2:], 16)
-        if _FLOAT.fullmatch(text):
-            return float(text)
-    if match := _INF.fullmatch(text):
-        return float(match[1] + "inf")
-    if _NAN.fullmatch(text):
-        return float("nan")
-    return text
 
 
 def read_file(path: Path, *, shown_as: str | None = None) -> tuple[Node, str, list[Problem]]:
@@ -176,7 +85,11 @@ def read_text(text: str, source: Source, *, at: KeyPath = ()) -> tuple[Node | No
     try:
         return composer.document(text, at), composer.problems
     except yaml.MarkedYAMLError as error:
-        why, line, column = explain(error, text)
+        mark = error.problem_mark or error.context_mark
+        with contextlib.suppress(yaml.YAMLError):
+            # The scanner runs ahead of the events, and libyaml has a limit on levels of its own: ours comes first.
+            deque(_Composer(source).events(text[: mark.index if mark else 0]), maxlen=0)
+        why, line, column = _explain(error, text)
         _stop(f"not valid YAML: {why}", composer.place_at(line, column))
     except yaml.YAMLError as error:
         _stop(f"not valid YAML: {error}", Place(source.name))
@@ -208,147 +121,133 @@ def _kind(node: Node) -> str:
     return "a list" if isinstance(node.value, list) else "a single value"
 
 
-def _events(text: str) -> Iterator[Any]:
-    """PyYAML's events; the C parser is about 30 times as fast, which the limits above count on."""
-    if getattr(yaml, "__with_libyaml__", False):
-        parser: Any = yaml.CLoader(text)
-    else:
-        parser = yaml.SafeLoader(text)
-    try:
-        while True:
-            event = parser.get_event()
-            if event is None or isinstance(event, yaml.StreamEndEvent):
-                return
-            yield event
-    finally:
-        parser.dispose()
-
-
 class _Composer:
-    """Builds nodes from events, counting what the limits bound."""
+    """Builds nodes from PyYAML's events: its own nodes forget which tags were written and where the aliases stand."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.problems: list[Problem] = []
         self.num_values = 0
-        self.anchors: dict[str, tuple[Node, int, int]] = {}  # node, number of values, height
-        self.open_anchors: set[str] = set()
+        self.depth = 0
+        self.anchors: dict[str, Node | None] = {}
+        """None while the anchor's own value is read."""
 
     def place_at(self, line: int, column: int) -> Place:
         return self.source.place(line, column + self.source.shift if line == 0 else column)
 
-    def place(self, mark: Any) -> Place:
-        return self.place_at(mark.line, mark.column)
+    def place(self, event: Any) -> Place:
+        return self.place_at(event.start_mark.line, event.start_mark.column)
+
+    def events(self, text: str) -> Iterator[Any]:
+        """The C parser is about 30 times as fast as the Python one, which the limits above count on."""
+        loader: Any = yaml.CSafeLoader if getattr(yaml, "__with_libyaml__", False) else yaml.SafeLoader
+        for event in yaml.parse(text, loader):
+            self.depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if self.depth > MAX_DEPTH:
+                _stop(f"nested deeper than {MAX_DEPTH} levels", self.place(event))
+            yield event
 
     def document(self, text: str, path: KeyPath) -> Node | None:
-        events = _events(text)
+        events = self.events(text)
         node: Node | None = None
         seen = False
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if seen:
-                    _stop("a second document starts here; a config is one document", self.place(event.start_mark))
+                    _stop("a second document starts here; a config is one document", self.place(event))
                 seen = True
-            elif isinstance(event, yaml.StreamStartEvent | yaml.DocumentEndEvent):
-                continue
-            else:
+            elif isinstance(event, yaml.NodeEvent):
                 is_nothing = isinstance(event, yaml.ScalarEvent) and event.value == "" and event.implicit[0]
-                node = self.value(event, events, path, 0)[0]
+                node = self.value(event, events, path)
                 if is_nothing and self.source.is_override is False:
                     node = None
         return node
 
-    def value(self, event: Any, events: Iterator[Any], path: KeyPath, depth: int) -> tuple[Node, int]:
-        """The node that an event starts, and its height (0 for a scalar)."""
-        before = self.num_values
+    def value(self, event: Any, events: Iterator[Any], path: KeyPath) -> Node:
+        """The node that an event starts."""
         self.num_values += 1
         if self.num_values > MAX_VALUES:
-            _stop(f"more than {MAX_VALUES} values", self.place(event.start_mark))
+            _stop(f"more than {MAX_VALUES} values", self.place(event))
         if isinstance(event, yaml.AliasEvent):
-            return self.alias(event, depth)
+            return self.alias(event)
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")[:60]
             message = f"tags are not allowed, got {tag}; a config holds plain values only, remove the tag"
-            _stop(message, self.place(event.start_mark), path)
+            _stop(message, self.place(event), path)
+        if event.anchor is not None:
+            self.anchors.setdefault(event.anchor, None)
+        value: Any
         if isinstance(event, yaml.ScalarEvent):
             value = read_scalar(event.value) if event.implicit[0] else event.value
-            node, height = self.node(value, event), 0
+        elif isinstance(event, yaml.MappingStartEvent):
+            value = self.mapping(events, path)
         else:
-            if depth >= MAX_DEPTH:
-                _stop(f"nested deeper than {MAX_DEPTH} levels", self.place(event.start_mark))
-            self.open_anchors.add(event.anchor or "")
-            read = self.mapping if isinstance(event, yaml.MappingStartEvent) else self.sequence
-            node, height = read(event, events, path, depth + 1)
-            self.open_anchors.discard(event.anchor or "")
+            value = self.sequence(events, path)
+        node = self.node(value, event)
         if event.anchor is not None:
-            self.anchors[event.anchor] = (node, self.num_values - before, height)
-        return node, height
+            self.anchors[event.anchor] = node
+        return node
 
     def node(self, value: Any, event: Any) -> Node:
         mark = event.start_mark
         return Node(value, self.source, mark.line, mark.column + (self.source.shift if mark.line == 0 else 0))
 
-    def alias(self, event: Any, depth: int) -> tuple[Node, int]:
-        if event.anchor not in self.anchors:
-            why = "stands inside its own anchor" if event.anchor in self.open_anchors else "has no anchor above it"
-            _stop(f"the alias *{event.anchor[:40]} {why}", self.place(event.start_mark))
-        node, size, height = self.anchors[event.anchor]
+    def alias(self, event: Any) -> Node:
+        node = self.anchors.get(event.anchor)
+        if node is None:
+            why = "stands inside its own anchor" if event.anchor in self.anchors else "has no anchor above it"
+            _stop(f"the alias *{event.anchor[:40]} {why}", self.place(event))
+        size, height = _measure(node)
         self.num_values += size
         if self.num_values > MAX_VALUES:
-            _stop(f"aliases expand to more than {MAX_VALUES} values", self.place(event.start_mark))
-        if depth + height > MAX_DEPTH:
-            _stop(f"aliases nest deeper than {MAX_DEPTH} levels", self.place(event.start_mark))
-        return replace(node, key_line=-1, key_column=-1), height
+            _stop(f"aliases expand to more than {MAX_VALUES} values", self.place(event))
+        if self.depth + height > MAX_DEPTH:
+            _stop(f"aliases nest deeper than {MAX_DEPTH} levels", self.place(event))
+        return replace(node, key_line=-1, key_column=-1)
 
-    def sequence(self, start: Any, events: Iterator[Any], path: KeyPath, depth: int) -> tuple[Node, int]:
+    def sequence(self, events: Iterator[Any], path: KeyPath) -> list[Node]:
         items: list[Node] = []
-        height = 0
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
-            item, item_height = self.value(event, events, (*path, len(items)), depth)
-            items.append(item)
-            height = max(height, item_height)
-        return self.node(items, start), height + 1
+            items.append(self.value(event, events, (*path, len(items))))
+        return items
 
-    def mapping(self, start: Any, events: Iterator[Any], path: KeyPath, depth: int) -> tuple[Node, int]:
+    def mapping(self, events: Iterator[Any], path: KeyPath) -> dict[str, Node]:
         own: dict[str, Node] = {}
         merged: dict[str, Node] = {}
-        height = 0
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
                 break
-            key = self.key(event, events, path, depth)
+            key = self.key(event, path)
             value_event = next(events)
-            is_merge = key == "<<" and event.implicit[0]
-            node, value_height = self.value(value_event, events, path if is_merge else (*path, key), depth)
-            height = max(height, value_height)
-            if is_merge:
-                for name, child in self.merge(node, value_event, path).items():
+            if key == "<<" and event.implicit[0]:
+                for name, child in self.merge(self.value(value_event, events, path), value_event, path).items():
                     merged.setdefault(name, child)
                 continue
-            mark = event.start_mark
-            node.key_line, node.key_column = mark.line, mark.column + (self.source.shift if mark.line == 0 else 0)
+            node = self.value(value_event, events, (*path, key))
+            at = self.node(key, event)
+            node.key_line, node.key_column = at.line, at.column
             if key in own:
                 first = own[key].key_line
-                lines = f"in lines {first + 1} and {mark.line + 1}" if first != mark.line else "in one line"
+                lines = f"in lines {first + 1} and {at.line + 1}" if first != at.line else "in one line"
                 message = f"the key is written twice, {lines}; keep one of them"
-                self.problems.append(Problem(message, format_path((*path, key)), self.place(mark)))
+                self.problems.append(Problem(message, format_path((*path, key)), at.place))
             else:
                 own[key] = node
-        return self.node({**merged, **own} if merged else own, start), height + 1
+        return {**merged, **own} if merged else own
 
-    def key(self, event: Any, events: Iterator[Any], path: KeyPath, depth: int) -> str:
+    def key(self, event: Any, path: KeyPath) -> str:
         if isinstance(event, yaml.ScalarEvent):
             if event.tag is not None:
                 message = "tags are not allowed; a config holds plain values only, remove the tag"
-                _stop(message, self.place(event.start_mark), path)
+                _stop(message, self.place(event), path)
             if event.anchor is not None:
-                self.anchors[event.anchor] = (self.node(event.value, event), 1, 0)
+                self.anchors[event.anchor] = self.node(event.value, event)
             return str(event.value)
         _stop(
             "expected text as a key, got a list, a mapping or an alias; for a value, put the key before it",
-            self.place(event.start_mark),
+            self.place(event),
         )
 
     def merge(self, node: Node, event: Any, path: KeyPath) -> dict[str, Node]:
@@ -357,8 +256,54 @@ class _Composer:
         for part in node.value if isinstance(node.value, list) else [node]:
             if not isinstance(part.value, dict):
                 message = "expected a mapping to merge, such as <<: *anchor"
-                self.problems.append(Problem(message, format_path((*path, "<<")), self.place(event.start_mark)))
+                self.problems.append(Problem(message, format_path((*path, "<<")), self.place(event)))
                 continue
             for name, child in part.value.items():
                 found.setdefault(name, replace(child))
         return found
+
+
+def _measure(node: Node) -> tuple[int, int]:
+    """The number of values in a node with its aliases expanded, and its number of levels."""
+    if not isinstance(node.value, list | dict):
+        return 1, 0
+    children = node.value if isinstance(node.value, list) else node.value.values()
+    sizes, heights = zip(*map(_measure, children), strict=True) if children else ((), ())
+    return 1 + sum(sizes), 1 + max(heights, default=0)
+
+
+def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[str, int, int]:
+    """What a YAML mistake means for who wrote it, and the line and column (from 0) to look at."""
+    lines = text.splitlines()
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line, mark.column) if mark is not None else (0, 0)
+    problem = str(error.problem or "")
+    context = str(error.context or "")
+    row = lines[line] if line < len(lines) else ""
+    indent = row[: len(row) - len(row.lstrip())]
+    if "\t" in indent:
+        return "a tab cannot indent a line; use spaces", line, indent.index("\t")
+    character = row[column : column + 1]
+    why = problem
+    if "mapping values are not allowed" in problem:
+        why = "`:` cannot stand here; does the line above lack its `:`, or is the indentation off? Quote text with `: `"
+    elif "sequence entries are not allowed" in problem:
+        why = "a list cannot start here; put each `- item` on a line of its own, or write [item, item]"
+    elif "cannot start any token" in problem:
+        why = f"text cannot start with {character!r}; put it in quotes"
+    elif "unexpected end of stream" in problem and "quoted" in context:
+        why = "the quotes that open here are not closed"
+        if error.context_mark is not None:
+            line, column = error.context_mark.line, error.context_mark.column
+    elif "flow sequence" in context or "flow mapping" in context:
+        opened, closing = ("[", "]") if "sequence" in context else ("{", "}")
+        why = f"the {opened} that opens here is not closed: expected `,` or `{closing}`"
+        if error.context_mark is not None and (line != error.context_mark.line or not row[column:].strip()):
+            line, column = error.context_mark.line, error.context_mark.column
+        else:
+            why = f"expected `,` or `{closing}` here"
+    elif "expected ':'" in problem or "expected key" in problem or "block end" in problem:
+        why = "expected `key: value` at the indentation of the lines above"
+    elif "expected '-'" in problem:
+        why = "expected `- item` at the indentation of the list above"
+    return why, line, column

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +16,21 @@ from numpy.typing import NDArray
 from trainkit.errors import DataError, Problem, ProblemsError
 
 MAX_SHOWN = 10
-_CHUNK_ROWS = 2_000
-_MAX_WORDS = 10_000
+_CHUNK_ROWS = 500
+"""Few enough that their cells stay in the processor's cache: 2,000 take half as long again."""
+
+Row = tuple[int, list[str]]
+"""The line of the file on which a row ends (1-based), as an editor shows it, and the row's cells."""
+Chooser = Callable[[Path, Sequence[str]], tuple[Collection[str], Collection[str]]]
 
 
 @dataclass
 class Table:
-    """The wanted columns of a CSV file; blanks around a cell are removed."""
+    """The wanted columns of some or all rows of a CSV file; blanks around a cell are removed."""
 
     path: Path
-    delimiter: str
-    num_rows: int
+    lines: NDArray[np.int64]
+    """The line of the file on which each row ends, (N,)."""
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Columns of numbers, each float64 (N,)."""
     odd_cells: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -36,21 +39,32 @@ class Table:
     """Columns of text."""
 
     def __len__(self) -> int:
-        return self.num_rows
-
-    @cached_property
-    def lines(self) -> list[int]:
-        """The line of the file on which each row ends (1-based), as an editor shows it. Read only for a message."""
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
-            return [reader.line_num for row in reader if row][1:]
+        return len(self.lines)
 
 
-Chooser = Callable[[Path, Sequence[str]], tuple[Collection[str], Collection[str]]]
+class RowReader:
+    """The header and the rows of an open CSV file with RFC 4180 quotes; empty lines are skipped."""
+
+    def __init__(self, file: TextIO, *, delimiter: str) -> None:
+        self._reader = csv.reader(file, delimiter=delimiter, strict=True)
+
+    @property
+    def line(self) -> int:
+        """The last line that was read."""
+        return self._reader.line_num
+
+    def header(self) -> list[str]:
+        """The names in the first line. Call it first; an empty file has none."""
+        return [name.strip() for name in next(self._reader, [])]
+
+    def chunks(self, num_rows: int) -> Iterator[list[Row]]:
+        rows = ((self._reader.line_num, row) for row in self._reader if row)
+        while chunk := list(islice(rows, num_rows)):
+            yield chunk
 
 
 def read_table(path: Path, choose: Chooser, *, delimiter: str, key: str = "dataset.path") -> Table:
-    """Read a CSV file (UTF-8, a BOM is fine, RFC 4180 quotes) with a header line; empty lines are skipped.
+    """Read a CSV file (UTF-8, a BOM is fine) with a header line.
 
     ``choose(path, header)`` returns the names of the columns to read as numbers and of those to read as text, and
     raises where it wants a column that is not there.
@@ -65,15 +79,11 @@ def read_table(path: Path, choose: Chooser, *, delimiter: str, key: str = "datas
     line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            reader = RowReader(file, delimiter=delimiter)
             try:
-                header = [name.strip() for name in next(reader, [])]
-                _check_header(path, header, delimiter)
-                wanted = choose(path, header)
-                fast = _read_fast(path, header, *wanted, delimiter=delimiter)
-                return fast or _read_rows(reader, path, header, *wanted, delimiter=delimiter)
+                return _read_all(reader, path, choose, delimiter)
             finally:
-                line = reader.line_num
+                line = reader.line
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason}, near line {line + 1}); save it as UTF-8") from None
     except csv.Error as error:
@@ -82,100 +92,60 @@ def read_table(path: Path, choose: Chooser, *, delimiter: str, key: str = "datas
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def _read_fast(
-    path: Path, header: list[str], as_numbers: Collection[str], as_texts: Collection[str], *, delimiter: str
-) -> Table | None:
-    """With NumPy's parser, five times as fast as Python's; None where anything is odd: then every cell is looked at.
-
-    NumPy reads numbers only, so each different text becomes the number of its first row.
-    """
-    with path.open("rb") as file:
-        if any(b'"' in chunk for chunk in iter(lambda: file.read(1 << 20), b"")):
-            return None  # quoted cells
-    words: dict[str, int] = {}
-
-    def number_of(cell: str) -> int:
-        return words.setdefault(cell.strip(), len(words))
-
-    converters: dict[int | str, Callable[[str], Any]] = {}
-    for column, name in enumerate(header):
-        if name in as_texts:
-            converters[column] = number_of
-        elif name not in as_numbers:
-            converters[column] = lambda _: 0.0
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="loadtxt: input contained no data")
-            cells = np.loadtxt(
-                path,
-                delimiter=delimiter,
-                comments=None,
-                skiprows=1,
-                converters=converters,
-                encoding="utf-8-sig",
-                ndmin=2,
-            )
-    except (ValueError, UserWarning):  # UnicodeDecodeError is a ValueError
-        return None
-    if cells.shape[1] != len(header) or "" in words or not np.isfinite(cells).all():
-        return None
-    table = Table(path, delimiter, len(cells), odd_cells={name: {} for name in as_numbers})
-    names = list(words)
-    for column, name in enumerate(header):
-        if name in as_texts:
-            table.texts[name] = [names[number] for number in cells[:, column].astype(np.int64).tolist()]
-        elif name in as_numbers:
-            table.numbers[name] = np.ascontiguousarray(cells[:, column])
-    return table
-
-
-def _read_rows(
-    reader: Any,
-    path: Path,
-    header: list[str],
-    as_numbers: Collection[str],
-    as_texts: Collection[str],
-    *,
-    delimiter: str,
-) -> Table:
-    """With Python's parser; every odd cell is kept, every ragged row is named."""
-    positions = {name: position for position, name in enumerate(header)}
-    table = Table(path, delimiter, 0, odd_cells={name: {} for name in as_numbers}, texts={n: [] for n in as_texts})
-    pieces: dict[str, list[NDArray[np.float64]]] = {name: [] for name in as_numbers}
+def _read_all(reader: RowReader, path: Path, choose: Chooser, delimiter: str) -> Table:
+    header = reader.header()
+    _check_header(path, header, delimiter)
+    as_numbers, as_texts = choose(path, header)
     ragged: list[str] = []
-    words: dict[str, str] = {}  # one object for each text: a million labels are a few strings
-    while rows := _next_rows(reader, len(header), path, ragged):
-        columns = list(zip(*rows, strict=True))
-        for name in as_numbers:
-            values, odd = parse_numbers(columns[positions[name]])
-            pieces[name].append(values)
-            table.odd_cells[name] |= {table.num_rows + row: cell for row, cell in odd.items()}
-        for name in as_texts:
-            cells = columns[positions[name]]
-            remember = words.setdefault if len(words) < _MAX_WORDS else words.get
-            table.texts[name] += [remember(cell, cell) for cell in map(str.strip, cells)]
-        table.num_rows += len(rows)
+    tables: list[Table] = []
+    for rows in reader.chunks(_CHUNK_ROWS):
+        bad = ragged_rows(rows, header)
+        ragged += [f"{path}:{rows[position][0]}: {message}" for position, message in bad.items()]
+        if not ragged:
+            tables.append(parse_rows(path, header, rows, as_numbers, as_texts))
     if ragged:
         raise bad_rows(ragged)
-    if not table.num_rows:
+    if not tables:
         raise DataError(f"{path} has a header but no rows")
-    table.numbers = {name: np.concatenate(values) for name, values in pieces.items()}
+    starts = np.cumsum([0, *map(len, tables)]).tolist()
+    return Table(
+        path,
+        np.concatenate([table.lines for table in tables]),
+        {name: np.concatenate([table.numbers[name] for table in tables]) for name in as_numbers},
+        {
+            name: {
+                start + row: cell
+                for start, table in zip(starts, tables, strict=False)
+                for row, cell in table.odd_cells[name].items()
+            }
+            for name in as_numbers
+        },
+        {name: [cell for table in tables for cell in table.texts[name]] for name in as_texts},
+    )
+
+
+def ragged_rows(rows: Sequence[Row], header: Sequence[str]) -> dict[int, str]:
+    """What is wrong with the rows that have too few or too many cells, by position."""
+    width = len(header)
+    return {
+        position: f"{len(cells)} cells, but the header has {width}"
+        for position, (_, cells) in enumerate(rows)
+        if len(cells) != width
+    }
+
+
+def parse_rows(
+    path: Path, header: list[str], rows: Sequence[Row], as_numbers: Collection[str], as_texts: Collection[str]
+) -> Table:
+    """The wanted columns of rows that are as wide as the header."""
+    columns = list(zip(*(cells for _, cells in rows), strict=True)) or [()] * len(header)
+    table = Table(path, np.array([line for line, _ in rows], dtype=np.int64))
+    for name in as_numbers:
+        table.numbers[name], table.odd_cells[name] = parse_numbers(columns[header.index(name)])
+    for name in as_texts:
+        words: dict[str, str] = {}  # one object for each text: a million labels are a few strings
+        table.texts[name] = [words.setdefault(cell, cell) for cell in map(str.strip, columns[header.index(name)])]
     return table
-
-
-def _next_rows(reader: Any, width: int, path: Path, ragged: list[str]) -> list[list[str]]:
-    """The next rows that have cells; those of another width go to ``ragged``."""
-    rows: list[list[str]] = []
-    for row in reader:
-        if not row:
-            continue
-        if len(row) != width:
-            ragged.append(f"{path}:{reader.line_num}: {len(row)} cells, but the header has {width}")
-            row = [*row, *[""] * width][:width]
-        rows.append(row)
-        if len(rows) == _CHUNK_ROWS:
-            break
-    return rows
 
 
 def _check_header(path: Path, header: list[str], delimiter: str) -> None:
@@ -214,7 +184,7 @@ def as_number(cell: str) -> float | None:
 def parse_numbers(cells: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
     """Values, NaN where a cell is not a finite number, and those cells by position."""
     try:
-        values = np.array(list(map(float, cells)), dtype=np.float64)
+        values = np.fromiter(map(float, cells), np.float64, len(cells))
         if "_" not in "".join(cells) and np.isfinite(values).all():
             return values, {}
     except ValueError:

@@ -62,12 +62,13 @@ def load_csv(
         "target": target,
     }
     classes = _class_names(table, target) if decided == "classification" else ()
-    parts = {"train" if test_path else "all": _encode_part(table, encoding, classes)}
+    parts = {"train" if test_path else "all": encode_labelled(table, encoding, classes)}
     fractions = {"val": val_fraction} if test_path else {"test": test_fraction, "val": val_fraction}
     [(name, train)] = parts.items()
     splits = split_part(train, name, task=decided, fractions=fractions, seed=seed, class_names=classes)
     if test_path:
-        parts["test"] = read_labelled(Path(test_path).expanduser(), encoding, classes, delimiter=delimiter)
+        table = read_labelled(Path(test_path).expanduser(), encoding, delimiter=delimiter)
+        parts["test"] = encode_labelled(table, encoding, classes)
         splits["test"] = whole_part(parts["test"], "test")
     return Dataset(
         name=path.stem,
@@ -84,25 +85,6 @@ def load_csv(
     )
 
 
-def read_features(path: str | Path, encoding: Encoding, *, delimiter: str = ",") -> NDArray[np.float32]:
-    """Features float32 (N, F) of a CSV file that has the columns of ``encoding``; others, the target too, are ignored.
-
-    Raises:
-        ProblemsError: The file or a column is missing.
-        DataError: Cells that cannot be used, each with its file, row and column.
-    """
-
-    def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
-        _check_columns(path, header, [column["name"] for column in encoding["columns"]], "input")
-        return _names_of_kind(encoding, "numeric"), _names_of_kind(encoding, "categorical")
-
-    table = read_table(Path(path).expanduser(), choose, delimiter=delimiter, key="input")
-    inputs, bad = encode_features(table, encoding)
-    if bad:
-        raise _bad_cells(table, bad)
-    return inputs
-
-
 def encoded_names(encoding: Encoding) -> list[str]:
     """The names of the encoded features, in order."""
     names = []
@@ -114,25 +96,27 @@ def encoded_names(encoding: Encoding) -> list[str]:
     return names
 
 
-def _names_of_kind(encoding: Encoding, kind: str) -> list[str]:
-    return [column["name"] for column in encoding["columns"] if column["kind"] == kind]
+def columns_to_read(encoding: Encoding) -> tuple[list[str], list[str]]:
+    """The names of the feature columns that hold numbers, and of those that hold categories."""
+    columns = encoding["columns"]
+    numeric, categorical = ([c["name"] for c in columns if c["kind"] == kind] for kind in ("numeric", "categorical"))
+    return numeric, categorical
 
 
-def read_labelled(
-    path: Path, encoding: Encoding, classes: Sequence[str], *, delimiter: str, key: str = "dataset.test_path"
-) -> Part:
-    """Another file with the columns of ``encoding``, the target too; ``classes`` is () for regression.
+def read_labelled(path: Path, encoding: Encoding, *, delimiter: str, key: str = "dataset.test_path") -> Table:
+    """Another file with the columns of ``encoding``, the target too.
 
     Raises:
         ProblemsError: The file or a column is missing.
-        DataError: Cells that cannot be used, each with its file, row and column.
+        DataError: The file cannot be read as a table.
     """
 
     def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
         _check_columns(path, header, [*(column["name"] for column in encoding["columns"]), encoding["target"]], key)
-        return _names_of_kind(encoding, "numeric"), [*_names_of_kind(encoding, "categorical"), encoding["target"]]
+        numeric, categorical = columns_to_read(encoding)
+        return numeric, [*categorical, encoding["target"]]
 
-    return _encode_part(read_table(path, choose, delimiter=delimiter, key=key), encoding, classes)
+    return read_table(path, choose, delimiter=delimiter, key=key)
 
 
 def _choose_columns(
@@ -287,8 +271,13 @@ def _bad_category(cell: str, categories: Sequence[str]) -> str:
     return f"{cell!r} is not one of the training table's values ({listed(categories)})"
 
 
-def _encode_part(table: Table, encoding: Encoding, classes: Sequence[str]) -> Part:
-    """Raises DataError naming every bad cell (the first ten and the count), in the order of the file."""
+def encode_labelled(table: Table, encoding: Encoding, classes: Sequence[str]) -> Part:
+    """Features and targets; ``classes`` is () for regression.
+
+    Raises:
+        DataError: Cells that cannot be used, each with its file, row and column (the first ten and the count), in the
+            order of the file.
+    """
     inputs, bad = encode_features(table, encoding)
     target = encoding["target"]
     cells = table.texts[target]

@@ -17,9 +17,8 @@ from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.images.cache import cache_root
 from trainkit.data.images.materialize import materialize
-from trainkit.data.sources.csv_reader import read_table
 from trainkit.data.sources.image_folder import load_image_folder
-from trainkit.data.sources.tables import encoded_names, read_labelled
+from trainkit.data.sources.tables import encode_labelled, encoded_names, read_labelled
 from trainkit.data.splits import whole_part
 from trainkit.errors import DataError, UserError
 from trainkit.wording import listed
@@ -84,9 +83,11 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
         raise UserError(f"--data {path}: {what}; the checkpoint is for tables: give a CSV file")
     delimiter = config.dataset.delimiter if isinstance(config.dataset, dataset.Csv) else ","
     classes = tuple(saved["class_names"])
-    if classes:
-        _check_labels(path, encoding["target"], classes, delimiter)
-    parts = {"all": read_labelled(path, encoding, classes, delimiter=delimiter, key="--data")}
+    table = read_labelled(path, encoding, delimiter=delimiter, key="--data")
+    labels = sorted({*table.texts[encoding["target"]]} - {""})
+    if classes and any(label not in classes for label in labels):  # in one sentence, not row by row
+        raise _other_classes(labels, classes, where=f"--data {path}")
+    parts = {"all": encode_labelled(table, encoding, classes)}
     splits = {"train": whole_part(parts["all"], "all")}
     return Dataset(
         name=path.stem,
@@ -100,18 +101,6 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
         fingerprint=fingerprint_dataset(f"csv {path.name}", parts, splits, class_names=classes),
         table_encoding=encoding,
     )
-
-
-def _check_labels(path: Path, target: str, classes: Sequence[str], delimiter: str) -> None:
-    """Other classes are told in one sentence, not row by row. A missing column and blank cells are told later."""
-
-    def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
-        return [], [target] if target in header else []
-
-    labels = read_table(path, choose, delimiter=delimiter, key="--data").texts.get(target, [])
-    found = sorted({*labels} - {""})
-    if any(name not in classes for name in found):
-        raise _other_classes(found, classes, where=f"--data {path}")
 
 
 def _other_classes(found: Sequence[str], known: Sequence[str], *, where: str) -> DataError:

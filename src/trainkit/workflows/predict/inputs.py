@@ -25,8 +25,8 @@ from trainkit.data.dataset import Kind
 from trainkit.data.images.decode import EXTENSIONS, BadImageError, decode_bytes, read_image_bytes
 from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.layout import stack_images
-from trainkit.data.sources.csv_reader import Table, parse_numbers
-from trainkit.data.sources.tables import Encoding, encode_features
+from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows
+from trainkit.data.sources.tables import Encoding, columns_to_read, encode_features
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_steps
 from trainkit.wording import listed
 
@@ -236,32 +236,25 @@ def _csv_jobs(path: str, reading: InputSpec) -> Iterator[Callable[[], Chunk]]:
     """Pieces of a CSV file, read in this thread and parsed in others."""
     encoding = reading.encoding
     assert encoding is not None, "a model for tables knows its columns"
-    line = 0
+    line = 1  # the last that is predicted, or the header
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=reading.delimiter, strict=True)
-            header = [name.strip() for name in next(reader, [])]
+            reader = RowReader(file, delimiter=reading.delimiter)
+            header = reader.header()
             if not header:
                 raise ValueError("an empty file")
             missing = [column["name"] for column in encoding["columns"] if column["name"] not in header]
             if missing:
                 raise ValueError(_missing(missing, header))
-            rows: list[tuple[int, list[str]]] = []
-            for row in reader:
-                line = reader.line_num
-                if row:
-                    rows.append((line, row))
-                if len(rows) == reading.piece_size:
-                    yield partial(_parse_piece, path, header, rows, encoding, reading.delimiter)
-                    rows = []
-            if rows:
-                yield partial(_parse_piece, path, header, rows, encoding, reading.delimiter)
-            if not line:
+            for rows in reader.chunks(reading.piece_size):
+                line = rows[-1][0]
+                yield partial(_parse_piece, path, header, rows, encoding)
+            if line == 1:
                 raise ValueError("a header, but no rows")
     except UnicodeDecodeError as error:
-        yield partial(_broken, path, f"not UTF-8 ({error.reason}, after line {line + 1}); the rest is left out")
+        yield partial(_broken, path, f"not UTF-8 ({error.reason}, after line {line}); the rest is left out")
     except csv.Error as error:
-        yield partial(_broken, path, f"not a CSV file after line {line + 1} ({error}); the rest is left out")
+        yield partial(_broken, path, f"not a CSV file after line {line} ({error}); the rest is left out")
     except OSError as error:
         yield partial(_broken, path, f"cannot be read ({error.strerror})")
     except ValueError as error:
@@ -272,28 +265,14 @@ def _missing(missing: Sequence[str], header: Sequence[str]) -> str:
     return f"no column {listed(missing)}, which the model takes; the file has {listed(header)}"
 
 
-def _parse_piece(
-    path: str, header: list[str], rows: list[tuple[int, list[str]]], encoding: Encoding, delimiter: str
-) -> Chunk:
-    names = [f"{path}:{line}" for line, _ in rows]
-    bad = {
-        position: f"{len(row)} cells, but the header has {len(header)}"
-        for position, (_, row) in enumerate(rows)
-        if len(row) != len(header)
-    }
+def _parse_piece(path: str, header: list[str], rows: list[Row], encoding: Encoding) -> Chunk:
+    bad = ragged_rows(rows, header)
     whole = [position for position in range(len(rows)) if position not in bad]
-    table = Table(Path(path), delimiter, len(whole))
-    for column in encoding["columns"]:
-        name = column["name"]
-        at = header.index(name)
-        cells = [rows[position][1][at].strip() for position in whole]
-        if column["kind"] == "numeric":
-            table.numbers[name], table.odd_cells[name] = parse_numbers(cells)
-        else:
-            table.texts[name] = cells
+    table = parse_rows(Path(path), header, [rows[position] for position in whole], *columns_to_read(encoding))
     features, problems = encode_features(table, encoding)
     for row, message in problems:
         bad.setdefault(whole[row], message.partition("; if the column holds")[0])
+    names = [f"{path}:{line}" for line, _ in rows]
     return Chunk(names, features[[position not in bad for position in whole]], bad)
 
 
