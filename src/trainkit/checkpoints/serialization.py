@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import torch
 
@@ -50,7 +51,7 @@ def load_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> 
     return state
 
 
-def load_plain(file: BinaryIO, path: str | Path) -> Any:
+def load_plain(file: BufferedReader, path: str | Path) -> Any:
     """``torch.load`` of an open file that ``read_archive`` has passed.
 
     The names in it are known to be those of tensors and containers, so neither an allow-list that a plugin has extended
