@@ -92,7 +92,7 @@ class CheckpointFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise durable.WriteError(self.path, error) from error
-        notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale_temps(self.path)]
+        notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale(self.path)]
         known = read_journal(self.path)
         journal, changes = with_uncommitted(self.path, known)
         # An empty journal is written too: it names the folder, so that no file copied here is taken for its own.
