@@ -101,14 +101,6 @@ class CheckpointFolder:
         self._journal = journal
         return notes + changes
 
-    def rebuild_journal(self) -> list[str]:
-        """Forget the journal and write it again from the files; returns what was done, in words."""
-        known = read_journal(self.path)
-        journal, notes = with_uncommitted(self.path, Journal(known.folder) if known else None)
-        self._commit_found(journal)
-        self._journal = journal
-        return notes
-
     def save(
         self,
         state: Mapping[str, Any],
@@ -127,7 +119,7 @@ class CheckpointFolder:
         in ``protect`` or a file that is not of this folder's saves.
 
         Raises:
-            CheckpointError: a tensor of the state has NaN or infinity.
+            TrainkitError: a tensor of the state has NaN or infinity.
             durable.WriteError: the system refused; earlier checkpoints are as they were.
         """
         if self._journal is None:

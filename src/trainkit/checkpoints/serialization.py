@@ -11,8 +11,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, cast
 
-import torch
-
 from trainkit.checkpoints.archive import DamagedFile, open_regular
 from trainkit.checkpoints.inspection import check_format, read_archive
 from trainkit.checkpoints.journal import follow_pointer, known_sha256
@@ -25,6 +23,8 @@ def write_state(state: Mapping[str, Any], draft: durable.Draft) -> None:
     Raises:
         durable.WriteError: the system refused; ``torch.save`` would speak of an unexpected position.
     """
+    import torch
+
     try:
         torch.save(state, cast(IO[bytes], draft))
     except Exception:
@@ -57,6 +57,8 @@ def load_plain(file: BufferedReader, path: str | Path) -> Any:
     The names in it are known to be those of tensors and containers, so neither an allow-list that a plugin has extended
     nor an environment variable makes a difference; ``weights_only`` is the second lock.
     """
+    import torch
+
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -64,5 +66,5 @@ def load_plain(file: BufferedReader, path: str | Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
+    except Exception as error:  # noqa: BLE001  (torch raises whatever it likes)
         raise DamagedFile(path, f"PyTorch cannot read it: {str(error).splitlines()[0][:200]}") from None
