@@ -1,9 +1,10 @@
 """A bounded reader of the zip files that ``torch.save`` writes; no torch, nothing is unpacked or run.
 
-``zipfile`` reads the directory and compares the checksums, which ``torch.load`` does not do. It accepts more files than
-``torch.save`` writes, though, and may see other records in them than ``torch.load``. So the end of the file is
-compared with what both must see, each record must be stored as it is under a name that ``torch.save`` gives, and the
-records must follow one another without a gap from the first byte of the file to the directory.
+``zipfile`` reads the directory and compares the checksums, which ``torch.load`` does not do. But it takes more than
+``torch.save`` writes, and in forged files it may see other records than ``torch.load`` does. So there may be one
+directory only, records must be stored as they are under names that ``torch.save`` gives, and they must follow one
+another without a gap from the first byte on. Bytes of headers that ``torch.load`` does not read (times, padding, a
+second copy of the sizes) may differ: only the SHA-256 of the file covers them.
 Layout: PKWARE's APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.
 """
 
