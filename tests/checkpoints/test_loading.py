@@ -143,10 +143,10 @@ def test_order_comes_from_the_saves_not_from_name_or_clock(tmp_path):
     assert again.last().name == "a_20250101.pth"
 
 
-def test_rebuilding_the_journal_gives_the_same(folder):
+def test_a_damaged_journal_is_rebuilt_as_it_was(folder):
     before = json.loads((folder.path / JOURNAL_NAME).read_text())
     (folder.path / JOURNAL_NAME).write_text("{")
-    notes = CheckpointFolder(folder.path).rebuild_journal()
+    notes = CheckpointFolder(folder.path).recover()
     assert notes == ["checkpoints.json was missing or damaged: rebuilt from 2 files"]
     assert json.loads((folder.path / JOURNAL_NAME).read_text()) == before
 

@@ -145,8 +145,9 @@ def test_nan_and_infinity_are_not_saved(prepared, part, bad, dtype):
     before = names(prepared)
     with pytest.raises(
         TrainkitError, match=rf"not saved: NaN or infinity in {part}\.b\.c; earlier checkpoints are intact"
-    ):
+    ) as caught:
         CheckpointFolder(prepared).save(state, name="x.pth", step=4, epoch=1, score=0.0, best=True, keep_last=1)
+    assert caught.value.exit_code == 1, "failed while working"
     assert names(prepared) == before
 
 

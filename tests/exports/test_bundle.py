@@ -19,7 +19,6 @@ from trainkit.exports import bundle as bundles
 from trainkit.exports.assemble import ExportRequest, Samples, Source, make_files
 from trainkit.exports.bundle import (
     check_target,
-    clear_stale_folders,
     free_name,
     golden_bytes,
     verify_bundle,
@@ -255,7 +254,7 @@ def test_killed_at_any_point_no_bundle_looks_whole(files, written, tmp_path):
         for path in left:
             with pytest.raises(UserError, match="not a whole bundle"):
                 verify_bundle(path)
-        clear_stale_folders(tmp_path)
+        durable.clear_stale(tmp_path)
         assert list(tmp_path.iterdir()) == []
     assert number > 30  # nine files: open, write, fsync, close, rename, fsync of the folder
     assert {path.name for path in target.iterdir()} == {path.name for path in written[0].iterdir()}

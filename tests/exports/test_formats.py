@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainkit.checkpoints.weights import read_safetensors
+from trainkit.checkpoints.weights import load_weights_file
 from trainkit.errors import UserError
 from trainkit.exports import formats
 from trainkit.exports.formats import ExportError, onnx_bytes, pt2_bytes, safetensors_bytes, torchscript_bytes
@@ -146,13 +146,13 @@ def test_safetensors_come_back_bit_for_bit(tmp_path):
         "b.count": torch.tensor(7),
         "c": torch.zeros(0, 2, dtype=torch.float16),
     }
+    tensors["tied"] = tensors["a.weight"]
     data = safetensors_bytes(tensors, {"trainkit": "{}"})
     length = int.from_bytes(data[:8], "little")
     assert length % 8 == 0
     assert json.loads(data[8 : 8 + length])["__metadata__"] == {"trainkit": "{}"}
     path = tmp_path / "model.safetensors"
     path.write_bytes(data)
-    with path.open("rb") as file:
-        found = read_safetensors(file, path)
+    found = load_weights_file(path)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype for name in found)

@@ -110,6 +110,8 @@ def pickled_calls(canary: Path) -> dict[str, bytes]:
 def pickled_bombs() -> dict[str, bytes]:
     laughs = b"]q\x00" + b"".join(b"]q%c(h%ch%ce" % (i + 1, i, i) for i in range(40))
     nested = b"]" * 100_000 + b"a" * 99_999
+    tuples = b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60))
+    sizes = b"ctorch\nSize\nq\x00(" + b"K\x01" * 300_000 + b"t\x85q\x01" + b"h\x00h\x01R" * 10_000
     return {
         "tensor: larger than its storage": checkpoint_with(tensor((10**10,))),
         "tensor: one element shown a billion times": checkpoint_with(tensor((10**12,), (0,))),
@@ -135,6 +137,11 @@ def pickled_bombs() -> dict[str, bytes]:
         "values: text longer than the file": checkpoint_with(b"X\xff\xff\xff\xff"),
         "values: no model": with_pickle(pickle.dumps({"format": 1, "kind": "trainkit-checkpoint"}, 2)),
         "values: a newer format": with_pickle(pickle.dumps({**PLAIN, "format": 99, "model": {}}, 2)),
+        "values: a key nested 300000 deep": checkpoint_with(b"})" + b"\x85" * 300_000 + b"Ns"),
+        "values: a key of billions": checkpoint_with(b"(" + tuples + b"}h\x3cNst"),
+        "values: attributes of a name": checkpoint_with(b"ctorch\nSize\nN}" + text("x") + b"Ns\x86b"),
+        "values: attributes of a tensor": checkpoint_with(tensor() + b"}" + text("shape") + b"Nsb"),
+        "values: one long size 10000 times": checkpoint_with(b"(" + sizes + b"t"),
         "values: a huge data.pkl": with_pickle(b"\x80\x02" + b"N" * (33 << 20)),
     }
 
@@ -171,6 +178,11 @@ def archives() -> dict[str, bytes]:
     endless = bytearray(stored(plain))
     line = endless.index(b"PK\1\2")
     endless[line + 20 : line + 28] = b"\xfe\xff\xff\xff" * 2
+    elsewhere = bytearray(good)  # torch.load would look for the directory there, zipfile at the end
+    elsewhere[-34:-26] = bytes(8)
+    crowded = stored(plain)[:-22] + struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 16) * 180_000
+    crowded += struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 4, 4, len(crowded) - crowded.index(b"PK\1\2"), 0, 0)
+    crowded = crowded[:-6] + struct.pack("<IH", crowded.index(b"PK\1\2"), 0)
     script = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated
@@ -186,6 +198,8 @@ def archives() -> dict[str, bytes]:
         "zip: overlapping records": bytes(overlapping),
         "zip: a record larger than the file": bytes(endless),
         "zip: 60000 records": stored({**plain, **{f"data/{number}": b"" for number in range(60_000)}}),
+        "zip: more lines in the directory than records": crowded,
+        "zip: the directory elsewhere": bytes(elsewhere),
         "zip: a name twice": duplicate(),
         "zip: bytes between the records": with_gap(plain),
         "zip: two names for one record": stored(plain).replace(b"archive/version", b"archive/VERSION", 1),

@@ -149,13 +149,25 @@ def test_temporary_files_of_the_living_stay_and_of_the_dead_go(tmp_path):
     mine = durable.Draft(tmp_path / "b")
     ready.wait()
     (tmp_path / ".somebody.tmp").write_text("no temporary file of trainkit")
-    assert durable.clear_stale_temps(tmp_path) == []
+    assert durable.clear_stale(tmp_path) == []
     done.set()
     process.join()
-    (cleared,) = durable.clear_stale_temps(tmp_path)
+    (cleared,) = durable.clear_stale(tmp_path)
     assert cleared.name.startswith(".a.")
     mine.discard()
     assert names(tmp_path) == [".somebody.tmp"]
+
+
+def test_temporary_folders_of_the_living_stay_and_of_the_dead_go(tmp_path):
+    mine = durable.temporary(tmp_path / "x.1")
+    assert durable.is_temporary(mine)
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-4000000-"))
+    for folder in (mine, dead, tmp_path / ".unrelated.tmp"):
+        folder.mkdir()
+        (folder / "file").write_text("")
+    assert durable.clear_stale(tmp_path) == [dead]
+    assert names(tmp_path) == sorted([mine.name, ".unrelated.tmp"])
+    assert not durable.is_temporary(".unrelated.tmp")
 
 
 def test_who_is_alive():
@@ -171,13 +183,14 @@ def test_who_is_alive():
     child.wait()
 
 
-def test_temporary_files_of_another_machine_go_after_a_day(tmp_path):
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_what_another_machine_left_goes_after_a_day(tmp_path, make):
     path = tmp_path / f".a.{replace(this_process(), machine='0' * 8).token}-0.tmp"
-    path.write_text("x")
-    assert durable.clear_stale_temps(tmp_path) == []
+    make(path)
+    assert durable.clear_stale(tmp_path) == []
     day = path.stat().st_mtime - 25 * 3600
     os.utime(path, (day, day))
-    assert durable.clear_stale_temps(tmp_path) == [path]
+    assert durable.clear_stale(tmp_path) == [path]
 
 
 def test_append_line(tmp_path):

@@ -1,1 +1,30 @@
+"""Checkpoints: saved whole or not at all, and checked before they are loaded. Importing this package needs no torch."""
 
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
+from trainkit.checkpoints.inspection import CheckpointSpec, inspect_checkpoint
+from trainkit.checkpoints.journal import follow_pointer, known_sha256, read_journal, with_uncommitted
+from trainkit.checkpoints.safe_pickle import TensorSpec
+from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.state_dicts import check_fits
+from trainkit.checkpoints.verification import checkpoint_folder, verify
+from trainkit.checkpoints.weights import load_weights_file, match_weights
+
+__all__ = [
+    "CheckpointFolder",
+    "CheckpointSpec",
+    "DamagedFile",
+    "TensorSpec",
+    "check_fits",
+    "checkpoint_folder",
+    "checkpoint_name",
+    "follow_pointer",
+    "inspect_checkpoint",
+    "known_sha256",
+    "load_checkpoint",
+    "load_weights_file",
+    "match_weights",
+    "read_journal",
+    "verify",
+    "with_uncommitted",
+]

@@ -1,8 +1,10 @@
 """A bounded reader of the zip files that ``torch.save`` writes; no torch, nothing is unpacked or run.
 
-Stricter than the format: every record stored as it is, nothing beside or between the records, only names that
-``torch.save`` gives, the headers before the records equal to the directory at the end. So each byte of the file is
-either checked against a checksum or compared with another copy of itself, which ``torch.load`` does not do.
+``zipfile`` reads the directory and compares the checksums, which ``torch.load`` does not do. But it takes more than
+``torch.save`` writes, and in forged files it may see other records than ``torch.load`` does. So there may be one
+directory only, records must be stored as they are under names that ``torch.save`` gives, and they must follow one
+another without a gap from the first byte on. Bytes of headers that ``torch.load`` does not read (times, padding, a
+second copy of the sizes) may differ: only the SHA-256 of the file covers them.
 Layout: PKWARE's APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.
 """
 
@@ -13,27 +15,29 @@ import os
 import re
 import stat
 import struct
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from trainkit.errors import CheckpointError
 
 _CHUNK = 1 << 18
 _MAX_RECORDS = 50_000
-_MAX_DIRECTORY_BYTES = 32 << 20
-_LOCAL = struct.Struct("<4s5H3I2H")
-_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_MAX_DIRECTORY_BYTES = 8 << 20  # zipfile makes about 100 MB of objects of it
+_HEADER_BYTES = 30
 _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR_64 = struct.Struct("<4sIQI")
 _HAS_DESCRIPTOR = 0x0008
 _UTF8 = 0x0800
+_ZIP64_FIELD = b"\x01\x00"
 _RECORD_NAME = re.compile(
     r"data\.pkl|byteorder|version|\.format_version|\.storage_alignment|data/\d{1,9}|\.data/serialization_id"
 )
+# What zipfile raises for files that make no sense to it.
+_ZIP_ERRORS = (BadZipFile, EOFError, NotImplementedError, ValueError, OverflowError, struct.error)
 
 
 class DamagedFile(CheckpointError):
@@ -46,29 +50,52 @@ class DamagedFile(CheckpointError):
 
 
 @dataclass(frozen=True)
-class Record:
-    """A stored record; ``name`` is without the archive's top folder."""
+class Archive:
+    """An open zip file whose directory passed every check."""
 
-    name: str
-    offset: int
-    """Where its bytes begin in the file."""
-    size: int
-    crc: int
+    path: Path
+    zip: ZipFile
+    records: dict[str, ZipInfo]
+    """In the order of the file, by their name without the archive's top folder."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a record; None where there is none."""
+        return self.records[name].file_size if name in self.records else None
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a record.
+
+        Raises:
+            DamagedFile: they differ from their checksum.
+        """
+        return b"".join(self._chunks(name))
+
+    def check(self) -> None:
+        """Read every record.
+
+        Raises:
+            DamagedFile: one differs from its checksum.
+        """
+        for name in self.records:
+            for _ in self._chunks(name):
+                pass
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        try:
+            record = self.zip.open(self.records[name])
+        except _ZIP_ERRORS:
+            reason = f"damaged: the header of the record {name} differs from the zip directory"
+            raise DamagedFile(self.path, reason) from None
+        with record:
+            try:
+                while chunk := record.read(_CHUNK):
+                    yield chunk
+            except _ZIP_ERRORS:
+                reason = f"damaged: the record {name} differs from its checksum"
+                raise DamagedFile(self.path, reason) from None
 
 
-@dataclass(frozen=True)
-class _Entry:
-    raw_name: bytes
-    common: tuple[int, int, int, int, int]
-    """Version needed, flags, method, time, date: also in the header before the record."""
-    crc: int
-    size: int
-    packed: int
-    header_offset: int
-    has_attributes: bool
-
-
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """Open a file for reading; devices, pipes and folders are refused before they can block.
 
     Raises:
@@ -91,90 +118,42 @@ def open_regular(path: str | Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_directory(file: BinaryIO, path: str | Path) -> dict[str, Record]:
-    """The records by name, after comparing every header of the file. ``path`` is for messages.
+def open_archive(file: BufferedReader, path: str | Path) -> Archive:
+    """The archive in an open file, after every check but those of the checksums. ``path`` is for messages.
 
     Raises:
         DamagedFile: not a zip file, not one of ``torch.save``, damaged, or cut short.
     """
     size = os.fstat(file.fileno()).st_size
     _refuse_other_formats(file, path, size)
-    directory_offset, directory_size, count = _find_directory(file, path, size)
-    entries = _read_entries(_read_at(file, path, directory_offset, directory_size), path, count)
-    records: dict[str, Record] = {}
-    position = 0
-    top = entries[0].raw_name.partition(b"/")[0]
+    directory, count = _find_directory(file, path, size)
+    try:
+        archive = ZipFile(file)
+    except _ZIP_ERRORS:
+        raise DamagedFile(path, "damaged: the zip directory makes no sense") from None
+    entries = archive.infolist()
+    if archive.start_dir != directory or len(entries) != count:
+        raise DamagedFile(path, "damaged: the zip directory does not end where the file says")
+    top = entries[0].orig_filename.partition("/")[0]
     named = [(_record_name(entry, top, path), entry) for entry in entries]
+    records: dict[str, ZipInfo] = {}
+    position = 0
     for name, entry in sorted(named, key=lambda pair: pair[1].header_offset):
         _refuse_unusual(entry, name, path)
         if name in records:
             raise DamagedFile(path, f"damaged or forged: two records are called {name}")
         if entry.header_offset != position:
             raise DamagedFile(path, f"damaged or forged: the record {name} does not follow the one before it")
-        records[name], position = _check_local_header(file, path, entry, name, limit=directory_offset)
-    if position != directory_offset:
+        records[name] = entry
+        position = _end_of(file, path, entry, name, limit=directory)
+    if position != directory:
         raise DamagedFile(path, "damaged or forged: there are bytes that belong to no record")
     if "data.pkl" not in records:
         raise DamagedFile(path, "a zip file, but not one that torch.save wrote: it has no data.pkl")
-    return records
+    return Archive(Path(path), archive, records)
 
 
-def read_record(file: BinaryIO, path: str | Path, record: Record) -> bytes:
-    """The bytes of one record, checked."""
-    data = _read_at(file, path, record.offset, record.size)
-    if zlib.crc32(data) != record.crc:
-        raise _wrong_checksum(path, record)
-    return data
-
-
-def check_records(
-    file: BinaryIO, path: str | Path, records: dict[str, Record], *, also: Callable[[memoryview], object] | None = None
-) -> None:
-    """Read the whole file once and compare each record with its CRC-32; ``also`` is given all bytes in order.
-
-    Raises:
-        DamagedFile: a record differs from its checksum.
-    """
-    file.seek(0)
-    position = 0
-    buffer = memoryview(bytearray(_CHUNK))  # one, of a size that stays in the processor's cache
-
-    def read_up_to(end: int) -> Iterator[memoryview]:
-        nonlocal position
-        while position < end:
-            chunk = buffer[: file.readinto(buffer[: end - position])]  # type: ignore[attr-defined]
-            if not chunk:
-                raise DamagedFile(path, "cut short while it was being read")
-            position += len(chunk)
-            if also is not None:
-                also(chunk)
-            yield chunk
-
-    for record in sorted(records.values(), key=lambda record: record.offset):
-        for _ in read_up_to(record.offset):
-            pass
-        crc = 0
-        for chunk in read_up_to(record.offset + record.size):
-            crc = zlib.crc32(chunk, crc)
-        if crc != record.crc:
-            raise _wrong_checksum(path, record)
-    for _ in read_up_to(os.fstat(file.fileno()).st_size):
-        pass
-
-
-def _wrong_checksum(path: str | Path, record: Record) -> DamagedFile:
-    return DamagedFile(path, f"damaged: the record {record.name} differs from its checksum")
-
-
-def _read_at(file: BinaryIO, path: str | Path, offset: int, size: int) -> bytes:
-    file.seek(offset)
-    data = file.read(size)
-    if len(data) != size:
-        raise DamagedFile(path, "damaged: the file is cut short")
-    return data
-
-
-def _refuse_other_formats(file: BinaryIO, path: str | Path, size: int) -> None:
+def _refuse_other_formats(file: BufferedReader, path: str | Path, size: int) -> None:
     if size == 0:
         raise DamagedFile(path, "the file is empty")
     file.seek(0)
@@ -206,12 +185,16 @@ def _refuse_other_formats(file: BinaryIO, path: str | Path, size: int) -> None:
     raise DamagedFile(path, reason)
 
 
-def _find_directory(file: BinaryIO, path: str | Path, size: int) -> tuple[int, int, int]:
-    """Offset and size of the central directory and the number of its entries."""
+def _find_directory(file: BufferedReader, path: str | Path, size: int) -> tuple[int, int]:
+    """Where the central directory begins and the number of its entries; it must reach to the end records.
+
+    ``zipfile`` would search for an end record before a comment, and ``torch.load`` would follow the offset in the
+    locator to another one.
+    """
     cut = DamagedFile(
         path, "damaged: the file is cut short, or something was added to it (no zip directory at its end)"
     )
-    if size < _END.size + _CENTRAL.size + _LOCAL.size:
+    if size < _END.size + _HEADER_BYTES:
         raise cut
     magic, disk, start_disk, here, count, length, offset, comment = _END.unpack(
         _read_at(file, path, size - _END.size, _END.size)
@@ -236,114 +219,60 @@ def _find_directory(file: BinaryIO, path: str | Path, size: int) -> tuple[int, i
         raise DamagedFile(path, "damaged: the zip directory is not where the file says")
     if not 0 < count <= _MAX_RECORDS or length > _MAX_DIRECTORY_BYTES:
         raise DamagedFile(path, f"refused: a zip file with {count:,} records and a directory of {length:,} bytes")
-    return offset, length, count
+    return offset, count
 
 
-def _read_entries(directory: bytes, path: str | Path, count: int) -> list[_Entry]:
-    entries = []
-    position = 0
-    for _ in range(count):
-        if position + _CENTRAL.size > len(directory):
-            raise DamagedFile(path, "damaged: the zip directory is cut short")
-        fields = _CENTRAL.unpack_from(directory, position)
-        magic, version, flags, method, time, date = fields[0], *fields[2:7]
-        crc, packed, size, name_length, extra_length = fields[7:12]
-        comment, disk, internal, external, header_offset = fields[12:]
-        position += _CENTRAL.size
-        name = directory[position : position + name_length]
-        extra = directory[position + name_length : position + name_length + extra_length]
-        position += name_length + extra_length
-        if magic != b"PK\x01\x02" or comment or disk or position > len(directory):
-            raise DamagedFile(path, "damaged: the zip directory makes no sense")
-        size, packed, header_offset = _widen(_extra_fields(extra, path).get(1), size, packed, header_offset, path=path)
-        common = (version, flags, method, time, date)
-        entries.append(_Entry(name, common, crc, size, packed, header_offset, bool(internal or external)))
-    if position != len(directory):
-        raise DamagedFile(path, "damaged: the zip directory does not end where the file says")
-    return entries
-
-
-def _extra_fields(extra: bytes, path: str | Path) -> dict[int, bytes]:
-    fields = {}
-    position = 0
-    while position < len(extra):
-        if position + 4 > len(extra):
-            raise DamagedFile(path, "damaged: an extra field of a record is cut short")
-        kind, length = struct.unpack_from("<2H", extra, position)
-        if kind in fields or position + 4 + length > len(extra) or kind not in (0x0001, 0x4246):
-            raise DamagedFile(path, "damaged: an extra field of a record that torch.save does not write")
-        fields[kind] = extra[position + 4 : position + 4 + length]
-        if kind == 0x4246 and fields[kind].strip(b"Z\0"):
-            raise DamagedFile(path, "damaged: the padding of a record holds something")
-        position += 4 + length
-    return fields
-
-
-def _widen(wide: bytes | None, *values: int, path: str | Path) -> list[int]:
-    """Take 64-bit values from a zip64 field for those that do not fit into 32 bits."""
-    numbers = iter(struct.unpack(f"<{len(wide) // 8}Q", wide) if wide and len(wide) % 8 == 0 else ())
-    result = [next(numbers, -1) if value == 0xFFFFFFFF else value for value in values]
-    if -1 in result or next(numbers, None) is not None:
-        raise DamagedFile(path, "damaged: a 64-bit size of a record makes no sense")
-    return result
-
-
-def _record_name(entry: _Entry, top: bytes, path: str | Path) -> str:
-    folder, _, rest = entry.raw_name.partition(b"/")
-    name = rest.decode("ascii", "replace")
+def _record_name(entry: ZipInfo, top: str, path: str | Path) -> str:
+    folder, _, name = entry.orig_filename.partition("/")
     if folder == top and top and _RECORD_NAME.fullmatch(name):
         return name
-    shown = entry.raw_name[:80].decode("utf-8", "replace")
     if name.startswith("code/") or name == "constants.pkl":
         raise DamagedFile(path, "a TorchScript program, not a checkpoint: it holds code, which trainkit never loads")
     if name in ("archive_format", "model.json") or name.startswith("models/"):
         raise DamagedFile(path, "an exported program (.pt2), not a checkpoint")
+    shown = entry.orig_filename[:80]
     raise DamagedFile(
-        path, f"not a trainkit checkpoint: a zip file with a record {shown!r}, which torch.save never writes"
+        path,
+        f"not a trainkit checkpoint: a zip file with a record {shown!r}, which torch.save never writes",
     )
 
 
-def _refuse_unusual(entry: _Entry, name: str, path: str | Path) -> None:
-    _, flags, method, _, _ = entry.common
-    if method != 0:
+def _refuse_unusual(entry: ZipInfo, name: str, path: str | Path) -> None:
+    if entry.compress_type != ZIP_STORED:
         raise DamagedFile(path, "a zip file with compressed records, which torch.save does not write")
     # One attribute says "a folder": for such a record torch.load returns memory that nobody has written to.
-    if entry.packed != entry.size or flags & ~(_HAS_DESCRIPTOR | _UTF8) or entry.has_attributes:
+    attributes = entry.internal_attr or entry.external_attr or entry.volume or entry.comment
+    flags = entry.flag_bits & ~(_HAS_DESCRIPTOR | _UTF8)
+    extra = entry.extra
+    wide = extra[:2] == _ZIP64_FIELD and int.from_bytes(extra[2:4], "little") + 4 == len(extra)
+    if entry.compress_size != entry.file_size or flags or attributes or (extra and not wide):
         raise DamagedFile(path, f"damaged or forged: the record {name} is not stored as torch.save stores it")
 
 
-def _check_local_header(
-    file: BinaryIO, path: str | Path, entry: _Entry, name: str, *, limit: int
-) -> tuple[Record, int]:
-    """Compare the header before the record with the directory; returns the record and where the next one begins."""
+def _end_of(file: BufferedReader, path: str | Path, entry: ZipInfo, name: str, *, limit: int) -> int:
+    """Where the record ends and the next one must begin."""
+    differs = DamagedFile(path, f"damaged: the header of the record {name} differs from the zip directory")
+    header = _read_at(file, path, entry.header_offset, _HEADER_BYTES)
+    name_length, extra_length = struct.unpack_from("<2H", header, 26)
+    end: int = entry.header_offset + _HEADER_BYTES + name_length + extra_length + entry.file_size
+    if end > limit:
+        raise differs
+    if not entry.flag_bits & _HAS_DESCRIPTOR:
+        return end
+    # miniz writes checksum and sizes behind the record too, 64 bits wide where the header has a zip64 field.
+    wide = struct.pack("<4sI2Q", b"PK\x07\x08", entry.CRC, entry.file_size, entry.file_size)
+    narrow = wide[:12] + wide[16:20]
+    file.seek(end)
+    after = file.read(len(wide))
+    for descriptor in (wide, narrow):
+        if after.startswith(descriptor):
+            return end + len(descriptor)
+    raise differs
 
-    def differs() -> DamagedFile:
-        return DamagedFile(path, f"damaged: the header of the record {name} differs from the zip directory")
 
-    start = entry.header_offset
-    if start + _LOCAL.size > limit:
-        raise differs()
-    fields = _LOCAL.unpack(_read_at(file, path, start, _LOCAL.size))
-    magic, crc, packed, size, name_length, extra_length = fields[0], *fields[6:]
-    after = _read_at(file, path, start + _LOCAL.size, name_length + extra_length)
-    if magic != b"PK\x03\x04" or fields[1:6] != entry.common:
-        raise differs()
-    if after[:name_length] != entry.raw_name:
-        raise differs()
-    wide = _extra_fields(after[name_length:], path).get(1)
-    begin = start + _LOCAL.size + name_length + extra_length
-    end = begin + entry.size
-    if entry.common[1] & _HAS_DESCRIPTOR:
-        # miniz writes zeros here and the numbers behind the record, 64 bits wide where the header has a zip64 field.
-        layout = struct.Struct("<4sI2I" if wide is None else "<4sI2Q")
-        if (crc, packed, size) not in ((0, 0, 0), (0, 0xFFFFFFFF, 0xFFFFFFFF)) or end + layout.size > limit:
-            raise differs()
-        if layout.unpack(_read_at(file, path, end, layout.size)) != (b"PK\x07\x08", entry.crc, entry.size, entry.size):
-            raise differs()
-        end += layout.size
-    else:
-        if wide is not None:
-            size, packed = _widen(wide[:16], size, packed, path=path)
-        if (crc, packed, size) != (entry.crc, entry.size, entry.size) or end > limit:
-            raise differs()
-    return Record(name, begin, entry.size, entry.crc), end
+def _read_at(file: BufferedReader, path: str | Path, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    data = file.read(size)
+    if len(data) != size:
+        raise DamagedFile(path, "damaged: the file is cut short")
+    return data

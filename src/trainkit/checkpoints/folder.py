@@ -92,7 +92,7 @@ class CheckpointFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise durable.WriteError(self.path, error) from error
-        notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale_temps(self.path)]
+        notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale(self.path)]
         known = read_journal(self.path)
         journal, changes = with_uncommitted(self.path, known)
         # An empty journal is written too: it names the folder, so that no file copied here is taken for its own.
@@ -100,14 +100,6 @@ class CheckpointFolder:
             self._commit_found(journal)
         self._journal = journal
         return notes + changes
-
-    def rebuild_journal(self) -> list[str]:
-        """Forget the journal and write it again from the files; returns what was done, in words."""
-        known = read_journal(self.path)
-        journal, notes = with_uncommitted(self.path, Journal(known.folder) if known else None)
-        self._commit_found(journal)
-        self._journal = journal
-        return notes
 
     def save(
         self,
@@ -127,7 +119,7 @@ class CheckpointFolder:
         in ``protect`` or a file that is not of this folder's saves.
 
         Raises:
-            CheckpointError: a tensor of the state has NaN or infinity.
+            TrainkitError: a tensor of the state has NaN or infinity.
             durable.WriteError: the system refused; earlier checkpoints are as they were.
         """
         if self._journal is None:

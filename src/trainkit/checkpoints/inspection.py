@@ -6,11 +6,13 @@ Nothing of the file is run, and no tensor is made.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from trainkit.checkpoints.archive import DamagedFile, check_records, open_regular, read_directory
+from trainkit.checkpoints.archive import DamagedFile, open_archive, open_regular
 from trainkit.checkpoints.safe_pickle import TensorSpec, read_pickle
 
 FORMAT = 1
@@ -37,23 +39,24 @@ class CheckpointSpec:
 
 
 def read_archive(
-    file: BinaryIO, path: str | Path, *, hashed: bool = False, expected_sha256: str | None = None
+    file: BufferedReader, path: str | Path, *, hashed: bool = False, expected_sha256: str | None = None
 ) -> CheckpointSpec:
     """Check an open file and read its outline; any save of plain values and tensors passes.
 
     Raises:
         DamagedFile: says why.
     """
-    records = read_directory(file, path)
-    digest = hashlib.sha256() if hashed or expected_sha256 else None
-    check_records(file, path, records, also=digest.update if digest else None)
-    sha256 = digest.hexdigest() if digest else None
+    archive = open_archive(file, path)
+    archive.check()
+    sha256 = None
+    if hashed or expected_sha256:
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if expected_sha256 and sha256 != expected_sha256:
         raise DamagedFile(path, f"not the file that was saved here: its SHA-256 differs from the one in {JOURNAL_NAME}")
-    value = read_pickle(file, path, records)
+    value = read_pickle(archive)
     _check_plain(value, path)
-    file.seek(0, 2)
-    return CheckpointSpec(Path(path), value, file.tell(), sha256)
+    return CheckpointSpec(Path(path), value, file.seek(0, os.SEEK_END), sha256)
 
 
 def check_format(outline: CheckpointSpec) -> None:

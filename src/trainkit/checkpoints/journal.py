@@ -22,7 +22,7 @@ from trainkit.checkpoints.inspection import JOURNAL_NAME, CheckpointSpec, inspec
 from trainkit.system import durable
 
 POINTERS = ("best", "last")
-_FORMAT = 1
+JOURNAL_FORMAT = 1
 _SELF_HASH = "sha256_of_the_rest"
 _MAX_JOURNAL_BYTES = 64 << 20
 _INTACT = "earlier checkpoints are intact"
@@ -85,7 +85,7 @@ def read_journal(folder: str | Path) -> Journal | None:
     try:
         with open_regular(Path(folder) / JOURNAL_NAME) as file:
             value = json.loads(file.read(_MAX_JOURNAL_BYTES))
-        if value.pop(_SELF_HASH) != _hash_of(value) or value["format"] != _FORMAT:
+        if value.pop(_SELF_HASH) != _hash_of(value) or value["format"] != JOURNAL_FORMAT:
             return None
         entries = tuple(Entry(**entry) for entry in value["entries"])
         return Journal(value["folder"], tuple(sorted(entries, key=lambda entry: entry.sequence)), value["best"])
@@ -100,7 +100,7 @@ def commit(folder: str | Path, journal: Journal) -> None:
     whatever order a loss of power keeps them, each is the old or the new one, and names files that are there.
     """
     folder = Path(folder)
-    value = {"format": _FORMAT, "folder": journal.folder, "best": journal.best, "last": journal.last}
+    value = {"format": JOURNAL_FORMAT, "folder": journal.folder, "best": journal.best, "last": journal.last}
     value["entries"] = [asdict(entry) for entry in journal.entries]
     text = json.dumps({**value, _SELF_HASH: _hash_of(value)}, indent=1, ensure_ascii=False, allow_nan=False)
     _replace(folder / JOURNAL_NAME, text)

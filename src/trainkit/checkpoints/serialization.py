@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
-
-import torch
+from typing import IO, Any, cast
 
 from trainkit.checkpoints.archive import DamagedFile, open_regular
 from trainkit.checkpoints.inspection import check_format, read_archive
@@ -24,6 +23,8 @@ def write_state(state: Mapping[str, Any], draft: durable.Draft) -> None:
     Raises:
         durable.WriteError: the system refused; ``torch.save`` would speak of an unexpected position.
     """
+    import torch
+
     try:
         torch.save(state, cast(IO[bytes], draft))
     except Exception:
@@ -50,12 +51,14 @@ def load_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> 
     return state
 
 
-def load_plain(file: BinaryIO, path: str | Path) -> Any:
+def load_plain(file: BufferedReader, path: str | Path) -> Any:
     """``torch.load`` of an open file that ``read_archive`` has passed.
 
     The names in it are known to be those of tensors and containers, so neither an allow-list that a plugin has extended
     nor an environment variable makes a difference; ``weights_only`` is the second lock.
     """
+    import torch
+
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -63,5 +66,5 @@ def load_plain(file: BinaryIO, path: str | Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
+    except Exception as error:  # noqa: BLE001  (torch raises whatever it likes)
         raise DamagedFile(path, f"PyTorch cannot read it: {str(error).splitlines()[0][:200]}") from None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from trainkit.errors import CheckpointError
+from trainkit.errors import CheckpointError, TrainkitError
 from trainkit.wording import listed
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Parts of the state that training would go on from: a NaN in them is a broken run.
 _FINITE_PARTS = ("model", "ema", "optimizer")
@@ -23,6 +23,9 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     Tensors that share memory still do; one that is a part of a larger storage gets its own, so that the rest is not
     saved. Raises TypeError, with the key, for anything else: ``torch.load(weights_only=True)`` would refuse it.
     """
+    import torch
+    from torch import Tensor
+
     moved: dict[tuple[Any, ...], Tensor] = {}
 
     def tensor(value: Tensor, key: str) -> Tensor:
@@ -64,6 +67,8 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def tensor_bytes(value: Any) -> int:
     """Bytes of the tensors in a nested state, shared ones counted each time."""
+    from torch import Tensor
+
     match value:
         case Tensor():
             return value.untyped_storage().nbytes()
@@ -76,6 +81,8 @@ def tensor_bytes(value: Any) -> int:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether no element is NaN or infinite; in one pass that keeps nothing (the extremes of a NaN are NaN)."""
+    import torch
+
     if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
         return True
     if tensor.is_complex():
@@ -87,7 +94,9 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def refuse_non_finite(state: Mapping[str, Any]) -> None:
-    """Raise CheckpointError where weights, averaged weights or the optimizer hold NaN or infinity."""
+    """Raise TrainkitError where weights, averaged weights or the optimizer hold NaN or infinity."""
+    from torch import Tensor
+
     found: list[str] = []
 
     def walk(value: Any, key: str) -> None:
@@ -105,9 +114,7 @@ def refuse_non_finite(state: Mapping[str, Any]) -> None:
     for part in _FINITE_PARTS:
         walk(state.get(part), part)
     if found:
-        error = CheckpointError(f"not saved: NaN or infinity in {_some(found)}; earlier checkpoints are intact")
-        error.exit_code = 1
-        raise error
+        raise TrainkitError(f"not saved: NaN or infinity in {_some(found)}; earlier checkpoints are intact")
 
 
 def check_fits(weights: Mapping[str, Tensor], model: nn.Module, *, what: str = "the checkpoint") -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from trainkit.checkpoints.archive import DamagedFile
 from trainkit.checkpoints.inspection import JOURNAL_NAME, inspect_checkpoint
-from trainkit.checkpoints.journal import POINTERS, Journal, entry_of, follow_pointer, read_journal
+from trainkit.checkpoints.journal import JOURNAL_FORMAT, POINTERS, Journal, entry_of, follow_pointer, read_journal
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _verify_journal(folder: Path) -> Verdict:
         version = json.loads((folder / JOURNAL_NAME).read_bytes())["format"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         version = None
-    newer = isinstance(version, int) and version > 1
+    newer = isinstance(version, int) and version > JOURNAL_FORMAT
     reason = f"format {version}, from a newer trainkit" if newer else "damaged; the next start of the run rebuilds it"
     return Verdict(folder / JOURNAL_NAME, "BAD", reason)
 

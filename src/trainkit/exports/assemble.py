@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -340,11 +341,10 @@ def _weights(source: Source, *, half: bool) -> tuple[str, bytes, dict[str, Any]]
     metadata = {"format": "pt", "trainkit": json.dumps({"name": source.name, **source.details}, ensure_ascii=False)}
     data = safetensors_bytes(tensors, metadata)
     precision = "float16" if half else "float32"
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
+    written = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
     hashes = {}
     for name, tensor in tensors.items():
-        described = f"{header[name]['dtype']} {header[name]['shape']} ".encode()
+        described = f"{written[name]['dtype']} {written[name]['shape']} ".encode()
         hashes[name] = hashlib.sha256(described + tensor.contiguous().numpy().tobytes()).hexdigest()
     entry = {"format": "safetensors", "precision": precision, "tensors": hashes}
     return _file_name("safetensors", precision), data, entry

@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,11 +23,8 @@ from trainkit.errors import UserError
 from trainkit.exports.formats import ExportError
 from trainkit.exports.parity import check_programs, failures
 from trainkit.system import durable
-from trainkit.system.processes import Process, is_alive, this_process
 
 SUMS = "SHA256SUMS"
-_TEMP_NAME = re.compile(r"\..+\.([0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")
-_temp_numbers = itertools.count()
 
 
 def golden_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -74,8 +70,8 @@ def write_bundle(
     check_target(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        clear_stale_folders(target.parent)
-        folder = target.with_name(f".{target.name}.{this_process().token}-{next(_temp_numbers)}.tmp")
+        durable.clear_stale(target.parent)
+        folder = durable.temporary(target)
         folder.mkdir()
     except OSError as error:
         raise durable.WriteError(target, error) from error
@@ -105,15 +101,6 @@ def _publish(folder: Path, target: Path) -> None:
     durable.fsync_folder(target.parent)
 
 
-def clear_stale_folders(parent: Path) -> None:
-    """Remove what exports that were killed left in ``parent``."""
-    for folder in parent.glob(".*.tmp"):
-        match = _TEMP_NAME.fullmatch(folder.name)
-        owner = Process.from_token(match[1]) if match else None
-        if owner is not None and folder.is_dir() and is_alive(owner) is False:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _sums(folder: Path) -> str:
     """As ``sha256sum`` writes them."""
     return "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != SUMS)
@@ -138,7 +125,7 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a bundle")
-    if not (folder / SUMS).is_file() or _TEMP_NAME.fullmatch(folder.name):
+    if not (folder / SUMS).is_file() or durable.is_temporary(folder):
         raise UserError(f"{folder}: not a whole bundle (the export was stopped, or {SUMS} is missing); export it again")
     lines = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines() if line.strip()]
     if any(len(line) != 2 or Path(line[1]).name != line[1] for line in lines):

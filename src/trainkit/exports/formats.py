@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -235,21 +236,9 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file: the length of a JSON header, the header, the tensors' bytes (safetensors 0.5's format)."""
-    import json
-
-    names = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8", torch.bool: "BOOL"}
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    blocks, start = [], 0
-    for name, tensor in tensors.items():
-        block = tensor.detach().cpu().contiguous().numpy().tobytes()
-        header[name] = {
-            "dtype": names[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, start + len(block)],
-        }
-        blocks.append(block)
-        start += len(block)
-    text = json.dumps(header, ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + b"".join(blocks)
+    """A safetensors file. The library orders the tensors by dtype and name."""
+    # Copies: tied weights stand under each of their names, and the library takes no tensors that share memory.
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    return safetensors.torch.save(copies, dict(metadata))

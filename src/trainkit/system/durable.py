@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import json
 import math
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +27,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from trainkit.errors import TrainkitError
-from trainkit.system.hashing import HashBehind
 from trainkit.system.processes import Process, is_alive, this_process
 
 try:
@@ -51,7 +52,7 @@ _REASONS = {
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 # A temporary file of another machine cannot be checked for life; untouched for this long, nobody writes it.
 _FOREIGN_TEMP_SECONDS = 24 * 3600.0
-_TEMP_NAME = re.compile(r"\.(?P<name>.+)\.(?P<owner>[0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")
+_TEMP_NAME = re.compile(r"\..+\.(?P<owner>[0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")
 _temp_numbers = itertools.count()
 
 
@@ -126,6 +127,42 @@ def require_space(path: str | Path, needed: int, *, intact: str | None = None) -
         raise WriteError(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), needed=needed, intact=intact)
 
 
+def temporary(path: str | Path) -> Path:
+    """A name beside ``path`` for a file or folder that will be renamed to it; it says which process is at work."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.{this_process().token}-{next(_temp_numbers)}.tmp")
+
+
+def is_temporary(path: str | Path) -> bool:
+    """Whether ``temporary`` made this name, in whatever process."""
+    return _TEMP_NAME.fullmatch(Path(path).name) is not None
+
+
+def clear_stale(folder: str | Path) -> list[Path]:
+    """Remove temporary files and folders in ``folder`` whose process is dead; returns what was removed.
+
+    Those of living processes stay, and so do those of other machines until nobody has touched them for a day.
+    """
+    removed = []
+    for path in sorted(Path(folder).glob(".*.tmp")):
+        match = _TEMP_NAME.fullmatch(path.name)
+        owner = Process.from_token(match["owner"]) if match else None
+        if owner is None:
+            continue
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            alive = is_alive(owner)
+            if alive is None:
+                alive = time.time() - status.st_mtime < _FOREIGN_TEMP_SECONDS
+            if not alive:
+                if stat.S_ISDIR(status.st_mode):
+                    shutil.rmtree(path)
+                else:
+                    ops.unlink(str(path))
+                removed.append(path)
+    return removed
+
+
 class Draft:
     """A file under its temporary name: write it, ``finish`` it, ``publish`` it; leaving the block early removes it.
 
@@ -138,9 +175,8 @@ class Draft:
         self.failure: WriteError | None = None
         self._needed = needed
         self._intact = intact
-        name = f".{self.path.name}.{this_process().token}-{next(_temp_numbers)}.tmp"
-        self.temporary = self.path.with_name(name)
-        self._hash = HashBehind(self.temporary)
+        self.temporary = temporary(path)
+        self._hash = hashlib.sha256()
         self._descriptor: int | None = None
         self._exists = False
         with self._reporting():
@@ -149,8 +185,7 @@ class Draft:
 
     @property
     def sha256(self) -> str:
-        with self._reporting():
-            return self._hash.hexdigest()
+        return self._hash.hexdigest()
 
     def write(self, data: Buffer) -> int:
         """Append ``data``, all of it. After a failure every further call fails alike and writes nothing."""
@@ -163,7 +198,7 @@ class Draft:
             while done < len(view):
                 done += ops.write(self._descriptor, view[done:])
         self.size += len(view)
-        self._hash.written(view, self.size)
+        self._hash.update(view)
         return len(view)
 
     def flush(self) -> None:
@@ -212,7 +247,6 @@ class Draft:
 
     def discard(self) -> None:
         """Close and remove what is left of the draft; nothing where it was published."""
-        self._hash.stop()
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
@@ -317,27 +351,6 @@ def finite_or_none(value: Any) -> Any:
             return [finite_or_none(item) for item in value]
         case _:
             return value
-
-
-def clear_stale_temps(folder: str | Path) -> list[Path]:
-    """Remove the temporary files in ``folder`` whose process is dead; returns what was removed.
-
-    Those of living processes stay, and so do those of other machines until nobody has touched them for a day.
-    """
-    removed = []
-    for path in sorted(Path(folder).glob(".*.tmp")):
-        match = _TEMP_NAME.fullmatch(path.name)
-        owner = Process.from_token(match["owner"]) if match else None
-        if owner is None:
-            continue
-        with contextlib.suppress(OSError):
-            alive = is_alive(owner)
-            if alive is None:
-                alive = time.time() - path.lstat().st_mtime < _FOREIGN_TEMP_SECONDS
-            if not alive:
-                ops.unlink(str(path))
-                removed.append(path)
-    return removed
 
 
 def append_line(path: str | Path, text: str) -> None:

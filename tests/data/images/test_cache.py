@@ -142,19 +142,6 @@ def test_a_full_disk_is_an_error_with_numbers_and_leaves_nothing(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    mine = cache._temporary(tmp_path, "x-" + "0" * 24)
-    mine.mkdir()
-    token = mine.name.split(".")[2].rsplit("-", 1)[0]
-    dead = tmp_path / mine.name.replace(f"-{os.getpid()}-", "-4000000-")
-    assert dead != mine, token
-    dead.mkdir()
-    (dead / "images.npy").write_text("")
-    (tmp_path / ".unrelated.tmp").mkdir()
-    assert cache.clear_stale(tmp_path) == [dead]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, ".unrelated.tmp"])
-
-
 def test_cached_arrays_builds_once(tmp_path: Path) -> None:
     calls: list[int] = []
 

@@ -409,7 +409,7 @@ def test_a_killed_build_leaves_nothing_that_is_used(root: Path, cache_dir: Path)
     temporary = [path for path in cache_dir.iterdir() if path.name.endswith(".tmp")]
     assert len(temporary) == 1
     assert cache.list_entries(cache_dir) == []
-    assert cache.clear_stale(cache_dir) == []  # its process is alive
+    assert durable.clear_stale(cache_dir) == []  # its process is alive
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()

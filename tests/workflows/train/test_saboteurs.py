@@ -132,9 +132,9 @@ SABOTEURS = [
     ),
     Saboteur(
         "a flipped bit is taken",
-        "checkpoints/archive.py",
-        "        if crc != record.crc:",
-        "        if False:",
+        "checkpoints/inspection.py",
+        "    archive.check()\n",
+        "    pass\n",
         "tests/checkpoints/test_damage.py",
     ),
     Saboteur(

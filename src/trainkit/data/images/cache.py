@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from trainkit.data.images.cache_arrays import ArrayWriter, DamagedEntryError, check_array
 from trainkit.system import durable
-from trainkit.system.processes import Process, is_alive, this_process
 
 try:
     import fcntl
@@ -35,8 +34,6 @@ except ImportError:  # Windows: two processes may build the same entry, and the 
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
-_TEMP_NAME = re.compile(r"\.(?P<name>[\w.-]+)\.(?P<owner>[0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")
-_FOREIGN_TEMP_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ class EntryDraft:
         self._name = f"{_safe(label)}-{key}"
         self._cache_dir = cache_dir
         self._writers: dict[str, ArrayWriter] = {}
-        self.path = _temporary(cache_dir, self._name)
+        self.path = durable.temporary(cache_dir / self._name)
         try:
             self.path.mkdir()
         except OSError as error:
@@ -187,13 +184,6 @@ def _safe(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_")[:40] or "data"
 
 
-_temp_numbers = iter(range(sys.maxsize))
-
-
-def _temporary(cache_dir: Path, name: str) -> Path:
-    return cache_dir / f".{name}.{this_process().token}-{next(_temp_numbers)}.tmp"
-
-
 @contextlib.contextmanager
 def building(cache_dir: Path, key: str, *, should_stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """The only process that builds this key: others wait here, then find the entry published.
@@ -206,7 +196,7 @@ def building(cache_dir: Path, key: str, *, should_stop: Callable[[], bool] | Non
     """
     try:
         (cache_dir / ".locks").mkdir(parents=True, exist_ok=True)
-        clear_stale(cache_dir)
+        durable.clear_stale(cache_dir)
         lock = (cache_dir / ".locks" / key).open("ab")
     except OSError as error:
         raise durable.WriteError(cache_dir, error) from error
@@ -224,27 +214,9 @@ def building(cache_dir: Path, key: str, *, should_stop: Callable[[], bool] | Non
         yield
 
 
-def clear_stale(cache_dir: Path) -> list[Path]:
-    """Remove temporary folders whose process is dead; returns them. Those of other machines stay for a day."""
-    removed = []
-    for path in sorted(cache_dir.glob(".*.tmp")):
-        match = _TEMP_NAME.fullmatch(path.name)
-        owner = Process.from_token(match["owner"]) if match else None
-        if owner is None:
-            continue
-        with contextlib.suppress(OSError):
-            alive = is_alive(owner)
-            if alive is None:
-                alive = time.time() - path.lstat().st_mtime < _FOREIGN_TEMP_SECONDS
-            if not alive:
-                shutil.rmtree(path)
-                removed.append(path)
-    return removed
-
-
-def remove_entry(cache_dir: Path, path: Path) -> None:
+def remove_entry(path: Path) -> None:
     """Take an entry away. It loses its name first, so it is never found half deleted; open maps of it stay good."""
-    doomed = _temporary(cache_dir, path.name)
+    doomed = durable.temporary(path)
     try:
         os.rename(path, doomed)
     except FileNotFoundError:
@@ -257,7 +229,7 @@ def remove_entry(cache_dir: Path, path: Path) -> None:
 def remove_damaged(cache_dir: Path, key: str) -> None:
     """Make room for a new entry where one with this key is there that cannot be opened. Hold ``building``."""
     if path := _find(cache_dir, key):
-        remove_entry(cache_dir, path)
+        remove_entry(path)
 
 
 def list_entries(cache_dir: Path) -> list[Entry]:
@@ -277,8 +249,8 @@ def clear_entries(cache_dir: Path, keys: Sequence[str] | None = None) -> list[En
     entries = list_entries(cache_dir)
     chosen = [entry for entry in entries if keys is None or any(entry.key.startswith(key) for key in keys)]
     for entry in chosen:
-        remove_entry(cache_dir, entry.path)
-    clear_stale(cache_dir)
+        remove_entry(entry.path)
+    durable.clear_stale(cache_dir)
     return chosen
 
 
