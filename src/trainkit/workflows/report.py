@@ -12,8 +12,7 @@ import torch
 from trainkit.builders.model import build_loss_for
 from trainkit.builders.setup import Setup, make_batches
 from trainkit.builders.trained import open_trained
-from trainkit.data.loading.resident import Batches
-from trainkit.data.loading.workers import WorkerBatches
+from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
 from trainkit.evaluation.report import ClassificationReport
 from trainkit.findings.evidence import Evidence, Finding, evidence_from_records
@@ -150,7 +149,7 @@ def _run_training_samples(setup: Setup) -> None:
             break
 
 
-def _sample_batches(setup: Setup) -> Batches | WorkerBatches:
+def _sample_batches(setup: Setup) -> ResidentBatches | WorkerBatches:
     """Training samples as the model sees them, without the random transforms; decoded in this process."""
     return make_batches(
         setup.config, setup.data, setup.transforms, "train", batch_size=_SAMPLE_BATCH, shuffle=True, residency="host"

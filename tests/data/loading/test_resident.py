@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
 from trainkit.data.loading import resident as module
-from trainkit.data.loading.resident import Batch, Batches, choose_residency, evaluation_batch_size
+from trainkit.data.loading.resident import Batch, ResidentBatches, choose_residency, evaluation_batch_size
 from trainkit.data.transforms.erasing import RandomErasing
 from trainkit.data.transforms.geometry import RandomAffine, RandomCrop, RandomHorizontalFlip
 from trainkit.data.transforms.normalize import Normalize, Standardize
@@ -40,9 +40,9 @@ def part_of(num_samples: int, channels: int = 1) -> Part:
     return Part(images, rng.integers(0, 10, num_samples))
 
 
-def batches_of(part: Part, indices: NDArray[np.int64] | None = None, **changes: Any) -> Batches:
+def batches_of(part: Part, indices: NDArray[np.int64] | None = None, **changes: Any) -> ResidentBatches:
     knobs: dict[str, Any] = {"steps": (NORMALIZE,), "batch_size": 4, "shuffle": True, "seed": 7, "random": True}
-    return Batches(part, np.arange(len(part)) if indices is None else indices, **(knobs | changes))
+    return ResidentBatches(part, np.arange(len(part)) if indices is None else indices, **(knobs | changes))
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -243,7 +243,7 @@ def test_mnist_as_a_plain_loop_sees_it() -> None:
     raw = Path(os.environ["TRAINKIT_TEST_DATA"]) / "MNIST" / "raw"
     images = np.memmap(raw / "train-images-idx3-ubyte", np.uint8, "r", offset=16, shape=(60000, 1, 28, 28))
     targets = np.fromfile(raw / "train-labels-idx1-ubyte", np.uint8, offset=8).astype(np.int64)
-    batches = Batches(
+    batches = ResidentBatches(
         Part(images, targets),
         np.arange(60000),
         steps=(NORMALIZE,),

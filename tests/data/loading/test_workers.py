@@ -15,7 +15,7 @@ from PIL import Image
 from trainkit.data.dataset import Part
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.layout import stack_images
-from trainkit.data.loading.resident import Batch, Batches
+from trainkit.data.loading import Batch, make_batches
 from trainkit.data.loading.workers import WorkerBatches, worker_failure
 from trainkit.data.transforms.color import ColorJitter
 from trainkit.data.transforms.geometry import RandomCrop, RandomHorizontalFlip, RandomRotation
@@ -77,8 +77,10 @@ def test_workers_give_the_batches_of_the_memory_path(
     arrays = np.ascontiguousarray(arrays) if by_plane else arrays
     knobs: dict[str, Any] = {"batch_size": 5, "shuffle": True, "seed": 7, "random": True}
     knobs["channels_last"] = channels_last
-    memory = Batches(Part(arrays, files.targets), CHOSEN, steps=STEPS, **knobs)
-    workers = worker_batches(files, num_workers=num_workers, channels_last=channels_last)
+    knobs |= {"batch_transforms": STEPS, "static_transforms": FRONT, "channels": 3, "num_workers": num_workers}
+    memory = make_batches(Part(arrays, files.targets), CHOSEN, **knobs)
+    workers = make_batches(files, CHOSEN, **knobs)
+    assert (memory.residency, workers.residency) == ("host", "workers")
     assert workers.num_samples == memory.num_samples == 12
     assert workers.batches_per_epoch == memory.batches_per_epoch == 3
     assert workers.output_shape == memory.output_shape == (3, 12, 12)

@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     """Each sample's index in its part: int64 (B,) on the CPU."""
 
 
-class Batches:
+class ResidentBatches:
     """The batches of one split, for any epoch, from any batch on."""
 
     def __init__(

@@ -54,13 +54,13 @@ class WorkerBatches:
             front: the fixed steps that each image goes through after decoding.
             num_workers: processes that decode; 0 decodes in this process.
 
-        The other arguments are those of :class:`trainkit.data.loading.resident.Batches`.
+        The other arguments are those of :class:`trainkit.data.loading.resident.ResidentBatches`.
 
         Raises:
             DataError: The first image cannot be read.
             ProblemsError: A step does not fit the images.
         """
-        assert isinstance(part.inputs, tuple), "arrays go through Batches"
+        assert isinstance(part.inputs, tuple), "arrays go through ResidentBatches"
         assert len(indices) > 0, "an empty split"
         self._device = device if device is not None else torch.device("cpu")
         self._indices = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
