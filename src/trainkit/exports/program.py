@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from trainkit.data.transforms.static import static_transforms_from_json
 from trainkit.engine.losses import EXPECTS, LossName
 from trainkit.errors import UserError
-from trainkit.exports.static_transforms import build_static_transforms
 
 InputDtype = Literal["uint8", "float32"]
 
@@ -205,10 +204,8 @@ def build_prepare(preprocessing: Mapping[str, Any], *, front: bool = False) -> n
             raise AssertionError(f"unknown preprocessing {preprocessing}")
     if not front or not preprocessing["front"]:
         return scaling
-    steps = build_static_transforms(
-        static_transforms_from_json(preprocessing["front"]), channels=preprocessing["channels"]
-    )
-    return nn.Sequential(steps, scaling)
+    static_transforms = nn.Sequential(*static_transforms_from_json(preprocessing["front"]))
+    return nn.Sequential(static_transforms, scaling)
 
 
 def build_activation(loss: LossName) -> nn.Module:

@@ -88,7 +88,7 @@ class Pipeline:
             if isinstance(stage, Scaling):
                 rows = normalize(rows, stage)
             elif isinstance(stage, CenterCrop):
-                rows = compact(stage.apply(rows))
+                rows = compact(stage(rows))
             else:
                 step = stage.step
                 draws = torch.from_numpy(seeding.uniforms(self.seed, stage.purpose, epoch, indices, step.num_draws))
