@@ -54,7 +54,7 @@ def preview(
         changed = [next(iter(same.epoch(epoch))).inputs for epoch in range(epochs)]
     normalize = next((step for step in transforms if isinstance(step, Normalize)), None)
     names = [data.class_names[int(target)] if data.class_names else "" for target in batch.targets]
-    random = [spec.type for spec in config.transforms if spec.type.startswith(("random", "color"))]
+    random = [spec.type for spec in config.transforms if spec.stage == "random"]
     how = ", ".join(random) if random else "no random transforms: training images stay as they are"
     return plot_preview(
         output,

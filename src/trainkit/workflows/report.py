@@ -12,6 +12,7 @@ import torch
 from trainkit.builders.model import build_loss_for
 from trainkit.builders.setup import Setup, make_batches
 from trainkit.builders.trained import open_trained
+from trainkit.config.schema.transforms import COSTLY
 from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
 from trainkit.evaluation.report import ClassificationReport
@@ -194,7 +195,7 @@ def write_report(
 
 def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probed: Probed | None) -> Evidence:
     """What the findings look at, gathered."""
-    evidence = evidence_from_records(info, history, status=status)
+    evidence = evidence_from_records(info, history, status=status, costly_transforms=COSTLY)
     if probed is None:
         return evidence
     evidence = replace(evidence, split=probed.evaluated.split, dead_units=probed.dead_units)
