@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.builders.data import batch_transform_keys, build_batch_transforms
+from trainkit.builders.data import batch_transform_keys, build_batch_transforms, build_static_transforms
 from trainkit.builders.setup import load_data, located
 from trainkit.config import LoadedConfig
 from trainkit.data.loading import make_batches
@@ -46,6 +46,8 @@ def preview(
             "seed": config.seed,
             "batch_transform_keys": batch_transform_keys(config),
             "residency": "host",
+            "static_transforms": build_static_transforms(config),
+            "channels": data.channels,
         }
         first = make_batches(part, chosen.indices, batch_size=num_images, random=False, **{**shared, "shuffle": True})
         batch = next(iter(first.epoch(0)))

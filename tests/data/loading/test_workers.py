@@ -31,7 +31,7 @@ STEPS: tuple[BatchTransform, ...] = (
     ColorJitter(0.3, 0.3, 0.3, 0.1),
     Normalize((0.4, 0.5, 0.6), (0.2, 0.2, 0.3)),
 )
-FRONT: tuple[StaticTransform, ...] = (Resize(12), CenterCrop((12, 12)))
+STATIC: tuple[StaticTransform, ...] = (Resize(12), CenterCrop((12, 12)))
 CHOSEN = np.arange(0, 24, 2)
 
 
@@ -45,7 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Part:
 
 
 def worker_batches(part: Part, **changes: Any) -> WorkerBatches:
-    knobs: dict[str, Any] = {"steps": STEPS, "front": FRONT, "channels": 3, "batch_size": 5}
+    knobs: dict[str, Any] = {"steps": STEPS, "static_transforms": STATIC, "channels": 3, "batch_size": 5}
     knobs |= {"shuffle": True, "seed": 7, "random": True}
     return WorkerBatches(part, CHOSEN, **(knobs | changes))
 
@@ -71,13 +71,13 @@ def failure_of(batches: WorkerBatches) -> str:
 def test_workers_give_the_batches_of_the_memory_path(
     files: Part, num_workers: int, by_plane: bool, channels_last: bool
 ) -> None:
-    arrays = stack_images([apply_static_transforms(decode_image(path, channels=3), FRONT) for path in files.inputs])
+    arrays = stack_images([apply_static_transforms(decode_image(path, channels=3), STATIC) for path in files.inputs])
     assert not arrays.flags.c_contiguous
     assert arrays.transpose(0, 2, 3, 1).flags.c_contiguous
     arrays = np.ascontiguousarray(arrays) if by_plane else arrays
     knobs: dict[str, Any] = {"batch_size": 5, "shuffle": True, "seed": 7, "random": True}
     knobs["channels_last"] = channels_last
-    knobs |= {"batch_transforms": STEPS, "static_transforms": FRONT, "channels": 3, "num_workers": num_workers}
+    knobs |= {"batch_transforms": STEPS, "static_transforms": STATIC, "channels": 3, "num_workers": num_workers}
     memory = make_batches(Part(arrays, files.targets), CHOSEN, **knobs)
     workers = make_batches(files, CHOSEN, **knobs)
     assert (memory.residency, workers.residency) == ("host", "workers")
@@ -130,7 +130,7 @@ def test_a_damaged_first_image_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_images_of_two_sizes_are_explained(files: Part) -> None:
-    assert failure_of(worker_batches(files, front=(), shuffle=False)) == (
+    assert failure_of(worker_batches(files, static_transforms=(), shuffle=False)) == (
         f"{files.inputs[2]}: an image of 16 x 18 pixels, and {files.inputs[0]} has 14 x 18; give transforms a resize "
         "and a center_crop, so that all have one size"
     )

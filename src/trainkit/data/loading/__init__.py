@@ -82,4 +82,6 @@ def make_batches(
     if not part.is_files:
         return ResidentBatches(part, indices, residency=residency, **shared)
     assert channels is not None, "images have channels"
-    return WorkerBatches(part, indices, channels=channels, front=static_transforms, num_workers=num_workers, **shared)
+    return WorkerBatches(
+        part, indices, channels=channels, static_transforms=static_transforms, num_workers=num_workers, **shared
+    )

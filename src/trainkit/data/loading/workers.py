@@ -35,7 +35,7 @@ class WorkerBatches:
         indices: NDArray[np.int64],
         *,
         channels: int,
-        front: Sequence[StaticTransform],
+        static_transforms: Sequence[StaticTransform],
         steps: Sequence[BatchTransform],
         batch_size: int,
         shuffle: bool,
@@ -51,7 +51,7 @@ class WorkerBatches:
         Args:
             part: samples as image files.
             channels: of the decoded images, 1 or 3.
-            front: the fixed steps that each image goes through after decoding.
+            static_transforms: applied to each image after decoding.
             num_workers: processes that decode; 0 decodes in this process.
 
         The other arguments are those of :class:`trainkit.data.loading.resident.ResidentBatches`.
@@ -66,7 +66,7 @@ class WorkerBatches:
         self._indices = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
         self._targets = torch.from_numpy(part.targets)
         self._shuffle, self._seed, self._batch_size = shuffle, seed, batch_size
-        self._images = _Images(part.inputs, channels, tuple(front))
+        self._images = _Images(part.inputs, channels, tuple(static_transforms))
         first = self._images[int(indices[0])]
         if isinstance(first, str):
             raise DataError(first)
@@ -164,15 +164,15 @@ class _Images(Dataset[NDArray[np.uint8] | str]):
     Messages travel as values: an exception would arrive wrapped in the worker's traceback.
     """
 
-    def __init__(self, paths: tuple[Path, ...], channels: int, front: tuple[StaticTransform, ...]) -> None:
-        self.paths, self.channels, self.front = paths, channels, front
+    def __init__(self, paths: tuple[Path, ...], channels: int, static_transforms: tuple[StaticTransform, ...]) -> None:
+        self.paths, self.channels, self.static_transforms = paths, channels, static_transforms
         self.first: tuple[Path, tuple[int, ...]] | None = None
         """The image that sets the size: looked at before the workers are started."""
 
     def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
         path = self.paths[index]
         try:
-            image = apply_static_transforms(decode_image(path, channels=self.channels), self.front)
+            image = apply_static_transforms(decode_image(path, channels=self.channels), self.static_transforms)
         except BadImageError as error:
             return f"{path}: {error}; remove the file, or raise dataset.max_bad_files"
         if self.first is None:
