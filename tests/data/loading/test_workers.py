@@ -24,7 +24,7 @@ from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.data.transforms.static import CenterCrop, Resize, StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, ProblemsError, TrainkitError
 
-STEPS: tuple[BatchTransform, ...] = (
+TRANSFORMS: tuple[BatchTransform, ...] = (
     RandomCrop(padding=2),
     RandomHorizontalFlip(),
     RandomRotation((-15.0, 15.0)),
@@ -45,7 +45,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Part:
 
 
 def worker_batches(part: Part, **changes: Any) -> WorkerBatches:
-    knobs: dict[str, Any] = {"steps": STEPS, "static_transforms": STATIC, "channels": 3, "batch_size": 5}
+    knobs: dict[str, Any] = {
+        "batch_transforms": TRANSFORMS,
+        "static_transforms": STATIC,
+        "channels": 3,
+        "batch_size": 5,
+    }
     knobs |= {"shuffle": True, "seed": 7, "random": True}
     return WorkerBatches(part, CHOSEN, **(knobs | changes))
 
@@ -77,7 +82,7 @@ def test_workers_give_the_batches_of_the_memory_path(
     arrays = np.ascontiguousarray(arrays) if by_plane else arrays
     knobs: dict[str, Any] = {"batch_size": 5, "shuffle": True, "seed": 7, "random": True}
     knobs["channels_last"] = channels_last
-    knobs |= {"batch_transforms": STEPS, "static_transforms": STATIC, "channels": 3, "num_workers": num_workers}
+    knobs |= {"batch_transforms": TRANSFORMS, "static_transforms": STATIC, "channels": 3, "num_workers": num_workers}
     memory = make_batches(Part(arrays, files.targets), CHOSEN, **knobs)
     workers = make_batches(files, CHOSEN, **knobs)
     assert (memory.residency, workers.residency) == ("host", "workers")
@@ -136,11 +141,11 @@ def test_images_of_two_sizes_are_explained(files: Part) -> None:
     )
 
 
-def test_a_step_that_does_not_fit_is_found_before_the_first_batch(files: Part) -> None:
+def test_a_transform_that_does_not_fit_is_found_before_the_first_batch(files: Part) -> None:
     with pytest.raises(
         ProblemsError, match=r"transforms\[0\].size: a crop of 20 x 20 does not fit into images of 12 x 12"
     ):
-        worker_batches(files, steps=(RandomCrop(size=(20, 20)),))
+        worker_batches(files, batch_transforms=(RandomCrop(size=(20, 20)),))
 
 
 def test_a_worker_that_was_killed_is_named(files: Part) -> None:

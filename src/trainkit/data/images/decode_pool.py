@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.images.decode import BadImageError, decode_bytes, printable, probe_bytes, read_image_bytes
-from trainkit.data.images.layout import Shape, stored_shape, to_nchw, to_storage
+from trainkit.data.images.layout import Shape, pixel_size, stored_shape, to_nchw, to_storage
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_steps, fixes_size
 from trainkit.errors import Interrupted, Problem, ProblemsError
 
@@ -200,7 +200,7 @@ def _sizes_differ(
 ) -> ProblemsError:
     assert not fixes_size(static_transforms), (static_transforms, shape, other)
     after = " after the transforms" if static_transforms else ""
-    sizes = f"{shape[1]} x {shape[2]} as the first, but {printable(paths[index])} is {other[1]} x {other[2]}"
+    sizes = f"{pixel_size(shape)} as the first, but {printable(paths[index])} is {pixel_size(other)}"
     hint = f"add {{type: resize, size: [{shape[1]}, {shape[2]}]}} or a center_crop"
     message = f"the images have different heights x widths{after}: {sizes}; {hint}"
     return ProblemsError([Problem(message, key="transforms")])

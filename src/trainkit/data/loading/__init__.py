@@ -69,7 +69,7 @@ def make_batches(
         ProblemsError: A transform does not fit the samples, or there is no whole batch.
     """
     shared: dict[str, Any] = {
-        "steps": batch_transforms,
+        "batch_transforms": batch_transforms,
         "batch_size": batch_size,
         "shuffle": shuffle,
         "seed": seed,

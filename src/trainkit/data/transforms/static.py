@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainkit.data.images.layout import Shape, compact
+from trainkit.data.images.layout import Shape, compact, pixel_size
 from trainkit.errors import Problem, ProblemsError
 
 
@@ -185,7 +185,7 @@ def output_shape(static_transforms: Sequence[StaticTransform], shape: Shape) -> 
     for transform in static_transforms:
         shape = transform.output_shape(shape)
         if min(shape) < 1:
-            message = f"{transform} would leave images of {shape[1]} x {shape[2]} pixels; give a larger size"
+            message = f"{transform} would leave images of {pixel_size(shape)} pixels; give a larger size"
             raise ProblemsError([Problem(message, key="transforms")])
     return shape
 
