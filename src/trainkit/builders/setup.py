@@ -32,7 +32,7 @@ from trainkit.config.schema import Config
 from trainkit.data import loading
 from trainkit.data.dataset import Dataset
 from trainkit.data.images.cache import cache_root
-from trainkit.data.images.materialize import image_shape, materialize
+from trainkit.data.images.materialize import image_shape, materialize_images
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.engine.losses import Loss
 from trainkit.engine.plan import Plan
@@ -218,7 +218,7 @@ def load_data(
     frontend = frontend or Frontend()
     if source is None:
         source = load_source(config, cache_dir=cache_root(), should_stop=frontend.stop)
-    data = materialize(
+    data = materialize_images(
         source,
         build_static_transforms(config),
         cache_dir=cache_root(),

@@ -81,7 +81,7 @@ class Dataset:
         """
         inputs = self.parts[self.splits["train"].part].inputs
         if isinstance(inputs, tuple):
-            raise ValueError(f"the images of {self.name} are not decoded yet: call materialize first")
+            raise ValueError(f"the images of {self.name} are not decoded yet: call materialize_images first")
         return tuple(int(size) for size in inputs.shape[1:])
 
     @property

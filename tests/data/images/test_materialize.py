@@ -21,7 +21,7 @@ from trainkit.data.images import cache
 from trainkit.data.images import materialize as materializing
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.decode_pool import count_cores
-from trainkit.data.images.materialize import image_shape, materialize, quick_look
+from trainkit.data.images.materialize import image_shape, materialize_images, quick_look
 from trainkit.data.loading import resident
 from trainkit.data.sources.bundled import load_bundled
 from trainkit.data.sources.image_folder import load_image_folder
@@ -59,7 +59,7 @@ class Built:
 
     def __init__(self, data: Dataset, cache_dir: Path | None, steps: tuple[StaticTransform, ...]) -> None:
         calls: list[tuple[int, int]] = []
-        self.data = materialize(data, steps, cache_dir=cache_dir, progress=lambda *call: calls.append(call))
+        self.data = materialize_images(data, steps, cache_dir=cache_dir, progress=lambda *call: calls.append(call))
         self.decoded = calls[-1][0] if calls else 0
         assert all(done <= total for done, total in calls)
         assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -246,7 +246,7 @@ def test_a_full_disk_is_said_and_memory_taken(root: Path, cache_dir: Path, monke
 
 def test_what_fits_nowhere_stays_files_and_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(materializing, "free_host_bytes", lambda: 1000)
-    data = materialize(load(root), STATIC, cache_dir=None)
+    data = materialize_images(load(root), STATIC, cache_dir=None)
     assert data.parts["all"].is_files
     assert "decoded in every epoch" in data.notes[0]
     assert image_shape(data, STATIC) == (3, 10, 10)
@@ -354,7 +354,7 @@ def test_the_same_image_in_train_and_validation_is_noted(root: Path, cache_dir: 
 
 def test_an_array_without_static_transforms_is_used_as_it_is(cache_dir: Path) -> None:
     digits = load_bundled("digits", val_fraction=0.1, test_fraction=0.2, seed=0)
-    assert materialize(digits, (), cache_dir=cache_dir).parts["all"].inputs is digits.parts["all"].inputs
+    assert materialize_images(digits, (), cache_dir=cache_dir).parts["all"].inputs is digits.parts["all"].inputs
     assert not cache_dir.exists()
 
 
@@ -369,12 +369,12 @@ def test_an_array_with_static_transforms_is_transformed_and_cached(cache_dir: Pa
 
 def test_a_table_is_left_alone(cache_dir: Path) -> None:
     iris = load_bundled("iris", val_fraction=0.1, test_fraction=0.2, seed=0)
-    assert materialize(iris, (), cache_dir=cache_dir) is iris
+    assert materialize_images(iris, (), cache_dir=cache_dir) is iris
 
 
 def test_a_stop_is_clean(root: Path, cache_dir: Path) -> None:
     with pytest.raises(Interrupted) as caught:
-        materialize(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: True)
+        materialize_images(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: True)
     assert caught.value.exit_code == 130
     assert [path for path in cache_dir.iterdir() if path.name != ".locks"] == []
     assert build(root, cache_dir).decoded == 24
@@ -383,7 +383,7 @@ def test_a_stop_is_clean(root: Path, cache_dir: Path) -> None:
 BUILD = """
 import sys, time
 from pathlib import Path
-from trainkit.data.images.materialize import materialize
+from trainkit.data.images.materialize import materialize_images
 from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.static import CenterCrop, Resize
 root, cache_dir, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
@@ -393,7 +393,7 @@ def progress(done, total):
     calls.append(done)
     print("building", done, flush=True)
     time.sleep(pause)
-built = materialize(data, (Resize(12), CenterCrop((10, 10))), cache_dir=cache_dir, progress=progress)
+built = materialize_images(data, (Resize(12), CenterCrop((10, 10))), cache_dir=cache_dir, progress=progress)
 print("done", calls, built.fingerprint["parts"]["all"]["contents"], "torchvision" in sys.modules, flush=True)
 """
 
@@ -440,7 +440,7 @@ def test_waiting_for_another_process_can_be_stopped(root: Path, cache_dir: Path)
     [entry] = cache.clear_entries(cache_dir)
     asked = iter([False, True])
     with cache.building(cache_dir, entry.key), pytest.raises(Interrupted, match="waiting for another process"):
-        materialize(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: next(asked))
+        materialize_images(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: next(asked))
 
 
 def test_every_core_that_may_be_used_is_counted() -> None:

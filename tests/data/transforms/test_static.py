@@ -17,7 +17,7 @@ from trainkit.data.transforms.static import (
     Resize,
     StaticTransform,
     apply_static_transforms,
-    apply_steps,
+    apply_static_transforms_to_batch,
     fixes_size,
     output_shape,
     static_transforms_from_json,
@@ -87,7 +87,7 @@ def test_one_image_and_a_batch_agree_and_the_shape_is_known_before(
     static_transforms: tuple[StaticTransform, ...],
 ) -> None:
     batch = images(3, 3, 37, 52)
-    together = apply_steps(batch, static_transforms)
+    together = apply_static_transforms_to_batch(batch, static_transforms)
     assert together.is_contiguous()
     assert output_shape(static_transforms, (3, 37, 52)) == tuple(together.shape[1:])
     for image, result in zip(batch, together, strict=True):
@@ -131,7 +131,7 @@ def test_a_script_takes_any_size(static_transforms: tuple[StaticTransform, ...])
     script = torch.jit.script(nn.Sequential(*static_transforms))
     for size in SIZES:
         batch = images(2, 3, *size)
-        assert torch.equal(script(batch), apply_steps(batch, static_transforms)), size
+        assert torch.equal(script(batch), apply_static_transforms_to_batch(batch, static_transforms)), size
 
 
 @pytest.mark.parametrize("static_transforms", [(Resize((20, 30)), CenterCrop((24, 24)), Grayscale(1))], ids=str)
@@ -140,7 +140,7 @@ def test_an_exported_program_takes_any_size(static_transforms: tuple[StaticTrans
     program = torch.export.export(nn.Sequential(*static_transforms), (images(2, 3, 40, 50),), dynamic_shapes=[free])
     for size in SIZES:
         batch = images(3, 3, *size)
-        assert torch.equal(program.module()(batch), apply_steps(batch, static_transforms)), size
+        assert torch.equal(program.module()(batch), apply_static_transforms_to_batch(batch, static_transforms)), size
 
 
 def test_floats_are_the_bytes_but_for_rounding() -> None:

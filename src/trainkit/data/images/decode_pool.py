@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 
 from trainkit.data.images.decode import BadImageError, decode_bytes, printable, probe_bytes, read_image_bytes
 from trainkit.data.images.layout import Shape, pixel_size, stored_shape, to_nchw, to_storage
-from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_steps, fixes_size
+from trainkit.data.transforms.static import (
+    StaticTransform,
+    apply_static_transforms,
+    apply_static_transforms_to_batch,
+    fixes_size,
+)
 from trainkit.errors import Interrupted, Problem, ProblemsError
 
 Result = TypeVar("Result")
@@ -117,7 +122,7 @@ def transform_array(
     """
 
     def make(start: int, stop: int) -> None:
-        rows = apply_steps(torch.from_numpy(np.array(images[start:stop])), static_transforms)
+        rows = apply_static_transforms_to_batch(torch.from_numpy(np.array(images[start:stop])), static_transforms)
         writer.write_block(start // writer.rows_per_block, to_storage(rows.numpy()))
 
     def collect(start: int, stop: int, _: None) -> None:

@@ -35,7 +35,7 @@ _MEMORY_SHARE = 0.5
 """The share of the free memory that an array may take where the cache has no room for it."""
 
 
-def materialize(
+def materialize_images(
     dataset: Dataset,
     static_transforms: Sequence[StaticTransform] = (),
     *,

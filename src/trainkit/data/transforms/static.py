@@ -153,7 +153,7 @@ def has_uint8_kernel() -> bool:
     return vectors or platform.machine() in ("aarch64", "arm64")
 
 
-def apply_steps(images: Tensor, static_transforms: Sequence[StaticTransform]) -> Tensor:
+def apply_static_transforms_to_batch(images: Tensor, static_transforms: Sequence[StaticTransform]) -> Tensor:
     """A batch after the static transforms: uint8 (N, C, H, W) to (N, C', H', W'), in either layout without gaps."""
     shape: Shape = (images.shape[1], images.shape[2], images.shape[3])
     for transform in static_transforms:
@@ -172,7 +172,9 @@ def apply_static_transforms(
         static_transforms = static_transforms[1:]
     if not static_transforms:
         return image
-    result: NDArray[np.uint8] = apply_steps(torch.from_numpy(image)[None], static_transforms)[0].numpy()
+    result: NDArray[np.uint8] = apply_static_transforms_to_batch(torch.from_numpy(image)[None], static_transforms)[
+        0
+    ].numpy()
     return result
 
 

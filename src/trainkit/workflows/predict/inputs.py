@@ -27,7 +27,7 @@ from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.layout import stack_images
 from trainkit.data.sources.csv_reader import Table, parse_numbers
 from trainkit.data.sources.tables import Encoding, encode_features
-from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_steps
+from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_static_transforms_to_batch
 from trainkit.wording import listed
 
 TABLE_EXTENSIONS = (".csv", ".npy")
@@ -354,7 +354,7 @@ def _slice_piece(path: str, samples: NDArray[Any], start: int, reading: InputSpe
     images = np.array(part)  # a map opened for reading cannot be written to, which torch warns of
     if reading.any_size:
         return Chunk(names, list(images))
-    rows = apply_steps(torch.from_numpy(images), reading.front).numpy()
+    rows = apply_static_transforms_to_batch(torch.from_numpy(images), reading.front).numpy()
     if rows.shape[1:] != reading.input_shape:
         return Chunk(names, [], dict.fromkeys(range(len(names)), _other_size(rows.shape[1:], reading)))
     return Chunk(names, rows)
