@@ -54,10 +54,12 @@ def load_other_data(
     bad = spec.max_bad_files if isinstance(spec, dataset.ImageFolder) else 0
     source = load_image_folder(path, color=color, max_bad_files=bad, val_fraction=0.0, test_fraction=0.0, seed=0)
     align_classes(source, saved["class_names"], where=f"--data {path}")  # before anything is decoded
-    front = build_static_transforms(config)
-    data = materialize_images(source, front, cache_dir=cache_root(), progress=progress, should_stop=should_stop)
+    static_transforms = build_static_transforms(config)
+    data = materialize_images(
+        source, static_transforms, cache_dir=cache_root(), progress=progress, should_stop=should_stop
+    )
     expected = tuple(preprocessing["input_shape"])
-    crops = len(preprocessing["front"]) > len(front)
+    crops = len(preprocessing["front"]) > len(static_transforms)
     if data.input_shape != expected and not crops:
         raise DataError(
             f"--data {path}: the images are {_size(data.input_shape)} after the transforms, and the model takes "
