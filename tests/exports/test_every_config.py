@@ -95,8 +95,8 @@ def raw_inputs(setup, folder):
         return paths, samples.inputs
     from trainkit.data.transforms.static import apply_static_transforms, static_transforms_from_json
 
-    front = static_transforms_from_json(setup.preprocessing["front"])
-    return paths, np.stack([apply_static_transforms(image, front) for image in samples.images])
+    transforms = static_transforms_from_json(setup.preprocessing["front"])
+    return paths, np.stack([apply_static_transforms(image, transforms) for image in samples.images])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -6,7 +6,13 @@ from torch import nn
 
 from trainkit.data.transforms.normalize import Normalize, Standardize
 from trainkit.data.transforms.pipeline import build_pipeline
-from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, apply_steps, static_transforms_to_json
+from trainkit.data.transforms.static import (
+    CenterCrop,
+    Grayscale,
+    Resize,
+    apply_static_transforms_to_batch,
+    static_transforms_to_json,
+)
 from trainkit.engine.losses import build_loss
 from trainkit.errors import UserError
 from trainkit.exports.program import build_prepare, build_program, describe_program
@@ -99,15 +105,19 @@ def test_logits_on_request():
         build_program(model, IMAGES, loss="mse", logits=True)
 
 
-def test_a_front_inside_takes_images_of_any_size():
-    front = [Resize(10), CenterCrop((8, 8)), Grayscale(3)]
-    preprocessing = {**IMAGES, "front": static_transforms_to_json(front)}
+def test_static_transforms_inside_take_images_of_any_size():
+    transforms = [Resize(10), CenterCrop((8, 8)), Grayscale(3)]
+    preprocessing = {**IMAGES, "front": static_transforms_to_json(transforms)}
     model = convolutional()
     rows = bytes_like_images(3, 3, 21, 34)
-    inside = build_program(model, preprocessing, loss="cross_entropy", front=True)
+    inside = build_program(model, preprocessing, loss="cross_entropy", with_static_transforms=True)
     outside = build_program(model, preprocessing, loss="cross_entropy")
-    assert torch.equal(inside(rows), outside(apply_steps(rows, front)))
-    assert describe_program(preprocessing, loss="cross_entropy", front=True).input_shape == (3, None, None)
+    assert torch.equal(inside(rows), outside(apply_static_transforms_to_batch(rows, transforms)))
+    assert describe_program(preprocessing, loss="cross_entropy", with_static_transforms=True).input_shape == (
+        3,
+        None,
+        None,
+    )
     assert describe_program(preprocessing, loss="cross_entropy").input_shape == (3, 8, 8)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from no_room import leave_no_room_for_images
 from PIL import Image
 
 from trainkit.config import load_config
@@ -195,10 +196,7 @@ training: {epochs: 30, batch_size: 32}
 
 def test_images_that_must_be_decoded_in_every_epoch(tmp_path, monkeypatch):
     """Neither the cache nor the memory has room for them. So short a run would not be worth a word otherwise."""
-    monkeypatch.setattr("trainkit.data.images.materialize._MEMORY_SHARE", 0.0)
-    monkeypatch.setattr(
-        "trainkit.system.durable.free_bytes", lambda folder: 10_000_000 if "cache" in str(folder) else None
-    )
+    leave_no_room_for_images(monkeypatch)
     monkeypatch.setattr("trainkit.findings.model.MIN_SECONDS", 0.0)
     rng = np.random.default_rng(0)
     for name, grey in (("dark", 40), ("light", 200)):

@@ -156,7 +156,8 @@ def test_waiting_for_data_names_what_costs_the_time():
     slow = {"train_seconds": [100.0] * 12, "data_seconds": [80.0] * 12}
     base = evidence(HEALTHY, **slow)
     transforms = [{"type": "random_affine", "degrees": 10.0, "shear": None}, {"type": "normalize", "mean": "auto"}]
-    found = find(replace(base, config={**CONFIG, "transforms": transforms}))
+    config = {**CONFIG, "transforms": transforms}
+    found = find(replace(base, config=config, costly_transforms=("color_jitter", "random_affine")))
     assert "random_affine work on every batch" in found[0].evidence
     assert found[0].changes[0].override == "--set 'transforms=[{type: normalize, mean: auto}]'"
     found = find(replace(base, facts={**FACTS, "decoded_while_training": True}))

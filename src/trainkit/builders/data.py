@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ from trainkit.data.transforms import color, erasing, geometry, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
 from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.errors import Problem, ProblemsError
-
-FIXED = (transform.Resize, transform.CenterCrop, transform.Grayscale)
 
 
 def knobs_of(section: Any) -> dict[str, Any]:
@@ -74,13 +73,12 @@ def load_source(
 
 
 def count_static_transforms(config: Config) -> int:
-    """How many transforms stand before the first one that is random or normalises."""
-    fixed = [isinstance(spec, FIXED) for spec in config.transforms]
-    return fixed.index(False) if False in fixed else len(fixed)
+    """How many transforms stand before the first random or scaling one."""
+    return sum(1 for _ in takewhile(lambda spec: spec.stage == "static", config.transforms))
 
 
 def build_static_transforms(config: Config) -> list[static.StaticTransform]:
-    """The deterministic front of the transforms: done once, before the first epoch."""
+    """The transforms that are materialized, once, before the first epoch."""
     return [_static_transform(spec) for spec in config.transforms[: count_static_transforms(config)]]
 
 
@@ -89,9 +87,9 @@ def _static_transform(spec: Transform) -> static.StaticTransform:
         case transform.Resize(size=int(size)):
             return static.Resize(size, spec.interpolation)
         case transform.Resize():
-            return static.Resize(_pair(spec.size), spec.interpolation)
+            return static.Resize(transform.height_and_width(spec.size), spec.interpolation)
         case transform.CenterCrop():
-            return static.CenterCrop(_pair(spec.size))
+            return static.CenterCrop(transform.height_and_width(spec.size))
         case transform.Grayscale():
             return static.Grayscale(spec.num_output_channels)
         case _:
@@ -106,15 +104,15 @@ def batch_transform_keys(config: Config) -> list[str]:
 def build_batch_transforms(
     config: Config, data: Dataset, *, stored: Mapping[str, Any] | None = None
 ) -> list[BatchTransform]:
-    """The random and normalising transforms behind the front, for the data set with its front applied.
+    """The random and scaling transforms, for the data set after its static transforms.
 
     Args:
         stored: the preprocessing of a checkpoint, whose statistics are taken instead of the training split's.
     """
-    return [_step(spec, data, stored) for spec in config.transforms[count_static_transforms(config) :]]
+    return [_batch_transform(spec, data, stored) for spec in config.transforms[count_static_transforms(config) :]]
 
 
-def _step(spec: Transform, data: Dataset, stored: Mapping[str, Any] | None) -> BatchTransform:
+def _batch_transform(spec: Transform, data: Dataset, stored: Mapping[str, Any] | None) -> BatchTransform:
     match spec:
         case transform.Normalize():
             return _normalize(spec, data, stored)
@@ -124,7 +122,7 @@ def _step(spec: Transform, data: Dataset, stored: Mapping[str, Any] | None) -> B
             train = data.splits["train"]
             return Standardize(*column_statistics(_array(data, train.part), train.indices))
         case transform.RandomCrop():
-            size = None if spec.size is None else _pair(spec.size)
+            size = None if spec.size is None else transform.height_and_width(spec.size)
             return geometry.RandomCrop(size, spec.padding, spec.padding_mode, spec.fill)
         case transform.RandomHorizontalFlip():
             return geometry.RandomHorizontalFlip(spec.p)
@@ -146,7 +144,7 @@ def _step(spec: Transform, data: Dataset, stored: Mapping[str, Any] | None) -> B
         case transform.RandomErasing():
             return erasing.RandomErasing(spec.p, scale=_range(spec.scale), ratio=_range(spec.ratio), value=spec.value)
         case _:
-            raise AssertionError(f"{spec.type} belongs to the front")
+            raise AssertionError(f"{spec.type} is a static transform")
 
 
 def _normalize(spec: transform.Normalize, data: Dataset, stored: Mapping[str, Any] | None) -> Normalize:
@@ -194,10 +192,6 @@ def _array(data: Dataset, part: str) -> Any:
     inputs = data.parts[part].inputs
     assert not isinstance(inputs, tuple), "images are decoded before their statistics are taken"
     return inputs
-
-
-def _pair(size: int | list[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _range(spread: float | list[float]) -> tuple[float, float]:

@@ -29,11 +29,10 @@ from trainkit.builders.model import (
 from trainkit.builders.training import build_plan, build_state, monitor_of
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
+from trainkit.data import loading
 from trainkit.data.dataset import Dataset
 from trainkit.data.images.cache import cache_root
-from trainkit.data.images.materialize import image_shape, materialize
-from trainkit.data.loading.resident import Batches, evaluation_batch_size
-from trainkit.data.loading.workers import WorkerBatches
+from trainkit.data.images.materialize import image_shape, materialize_images
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.engine.losses import Loss
 from trainkit.engine.plan import Plan
@@ -95,7 +94,9 @@ class Setup:
         loss = build_loss_for(self.config, data, device=self.device)
         return replace(self, data=data, files=files or {}, transforms=transforms, loss=loss)
 
-    def batches(self, split: str, *, training: bool = False, augmented: bool = True) -> Batches | WorkerBatches:
+    def batches(
+        self, split: str, *, training: bool = False, augmented: bool = True
+    ) -> loading.ResidentBatches | loading.WorkerBatches:
         """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation.
 
         Args:
@@ -217,7 +218,7 @@ def load_data(
     frontend = frontend or Frontend()
     if source is None:
         source = load_source(config, cache_dir=cache_root(), should_stop=frontend.stop)
-    data = materialize(
+    data = materialize_images(
         source,
         build_static_transforms(config),
         cache_dir=cache_root(),
@@ -254,7 +255,7 @@ def eval_batch_size(config: Config, input_shape: tuple[int, ...], device: torch.
     """Samples of a forward pass without gradients."""
     if config.training.eval_batch_size != "auto":
         return config.training.eval_batch_size
-    return evaluation_batch_size(input_shape, device=device, convolutional=is_convolutional(config))
+    return loading.evaluation_batch_size(input_shape, device=device, convolutional=is_convolutional(config))
 
 
 def make_batches(
@@ -270,26 +271,26 @@ def make_batches(
     device: torch.device | None = None,
     residency: str = "auto",
     num_workers: int = 0,
-) -> Batches | WorkerBatches:
+) -> loading.ResidentBatches | loading.WorkerBatches:
     """The batches of a split; from files that are decoded on the way where the split is of such."""
     chosen = data.splits[split]
-    part = data.parts[chosen.part]
-    common: dict[str, Any] = {
-        "steps": transforms,
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "seed": config.seed,
-        "random": random,
-        "drop_last": drop_last,
-        "device": device,
-        "channels_last": is_channels_last(config),
-        "batch_transform_keys": batch_transform_keys(config),
-    }
-    if not part.is_files:
-        return Batches(part, chosen.indices, residency=residency, **common)
-    assert data.channels is not None, "images have channels"
-    static = build_static_transforms(config)
-    return WorkerBatches(part, chosen.indices, channels=data.channels, front=static, num_workers=num_workers, **common)
+    return loading.make_batches(
+        data.parts[chosen.part],
+        chosen.indices,
+        batch_transforms=transforms,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=config.seed,
+        random=random,
+        drop_last=drop_last,
+        device=device,
+        channels_last=is_channels_last(config),
+        batch_transform_keys=batch_transform_keys(config),
+        residency=residency,
+        static_transforms=build_static_transforms(config),
+        channels=data.channels,
+        num_workers=num_workers,
+    )
 
 
 @contextmanager

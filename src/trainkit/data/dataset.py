@@ -68,7 +68,7 @@ class Dataset:
     table_encoding: dict[str, Any] | None = None
     """Plain JSON: how the raw columns of a CSV file become features."""
     channels: int | None = None
-    """Images: 1 or 3 as they are decoded, before the front changes it; None for tables."""
+    """Images: 1 or 3 as they are decoded, before the static transforms; None for tables."""
     max_bad_files: int = 0
     """How many image files may turn out to be unreadable; they are then taken out of the splits and noted."""
 
@@ -81,7 +81,7 @@ class Dataset:
         """
         inputs = self.parts[self.splits["train"].part].inputs
         if isinstance(inputs, tuple):
-            raise ValueError(f"the images of {self.name} are not decoded yet: call front.materialise first")
+            raise ValueError(f"the images of {self.name} are not decoded yet: call materialize_images first")
         return tuple(int(size) for size in inputs.shape[1:])
 
     @property

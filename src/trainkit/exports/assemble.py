@@ -65,10 +65,10 @@ class Samples:
     """Validation samples, in the forms that programs take."""
 
     inputs: NDArray[Any]
-    """uint8 (N, C, H, W) as the model takes them, the front applied; or float32 (N, F)."""
+    """uint8 (N, C, H, W) after the static transforms, as the model takes them; or float32 (N, F)."""
     targets: NDArray[Any]
     images: NDArray[Any] | None = None
-    """uint8 (N, C, H', W') before the front, where there is one."""
+    """uint8 (N, C, H', W') before the static transforms, where there are any."""
     image_targets: NDArray[Any] | None = None
     """Those of ``images``, which need not be the same samples."""
 
@@ -94,16 +94,16 @@ class ExportRequest:
 def takes_any_size(format: Format, request: ExportRequest, preprocessing: Mapping[str, Any]) -> bool:
     """Whether images are resized and cropped inside the program.
 
-    Scripts hold any front. ``torch.export`` proves what follows for every size, and can where the first step that
-    changes sizes is a resize to (H, W). Traces and ONNX have the size pinned.
+    Scripts hold any static transforms. ``torch.export`` proves the code after them for every size, and can where the
+    first one that is not grayscale is a resize to (H, W). Traces and ONNX have the size pinned.
     """
     if request.raw or request.precision != "float32" or not has_static_transforms(preprocessing):
         return False
     if format == "torchscript":
         return request.method == "script"
-    sizing = [step for step in static_transforms_from_json(preprocessing["front"]) if not isinstance(step, Grayscale)]
-    first = sizing[0] if sizing else None
-    return format == "pt2" and isinstance(first, Resize) and not isinstance(first.size, int)
+    static_transforms = static_transforms_from_json(preprocessing["front"])
+    first = next((transform for transform in static_transforms if not isinstance(transform, Grayscale)), None)
+    return format == "pt2" and isinstance(first, Resize) and first.fixes_size()
 
 
 def make_files(
@@ -190,7 +190,7 @@ def _program(
     if request.raw:
         program = eager = build_program(source.model, source.preprocessing, loss=source.loss).model
     else:
-        build = {"loss": source.loss, "front": free, "logits": request.logits}
+        build = {"loss": source.loss, "with_static_transforms": free, "logits": request.logits}
         eager = build_program(source.model, source.preprocessing, **build)  # type: ignore[arg-type]
         program = eager
         if request.half:
@@ -247,7 +247,9 @@ def _spec(source: Source, request: ExportRequest, format: Format, *, free: bool)
         return ProgramSpec(tuple(source.preprocessing["input_shape"]), ("float32",), ("outputs",))
     both = format == "torchscript" and request.method == "script"
     dtypes: tuple[InputDtype, ...] = ("uint8", "float32") if both else (request.input_dtype,)
-    return describe_program(source.preprocessing, loss=source.loss, front=free, logits=request.logits, dtypes=dtypes)
+    return describe_program(
+        source.preprocessing, loss=source.loss, with_static_transforms=free, logits=request.logits, dtypes=dtypes
+    )
 
 
 def _add_inputs(golden: dict[str, NDArray[Any]], samples: Samples, spec: ProgramSpec, *, free: bool, raw: bool) -> str:

@@ -2,8 +2,8 @@
 
 What is exported, what predicts and what an export is compared with are this one module.
 
-- Images come as uint8 (N, C, H, W), 0 to 255, or as floats in [0, 1] in RGB order (one channel: grey).
-- Tables come as float32 (N, F): the columns as in the file, categories one-hot, nothing standardised.
+- Images come as uint8 (N, C, H, W), 0 to 255, or as floats in [0, 1] in RGB order (one channel: gray).
+- Tables come as float32 (N, F): the columns as in the file, categories one-hot, nothing standardized.
 - Out come probabilities (N, K) for classes, also for two classes of which the model scores one; else values (N, T).
 """
 
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from trainkit.data.transforms.static import static_transforms_from_json
 from trainkit.engine.losses import EXPECTS, LossName
 from trainkit.errors import UserError
-from trainkit.exports.static_transforms import build_static_transforms
 
 InputDtype = Literal["uint8", "float32"]
 
@@ -45,7 +44,7 @@ class ScaleImages(nn.Module):
 
 
 class UnitImages(nn.Module):
-    """Pixels to float32 in [0, 1], for a model that was trained without normalisation."""
+    """Pixels to float32 in [0, 1], for a model that was trained without normalize."""
 
     def __init__(self, *, scale: float) -> None:
         super().__init__()
@@ -152,7 +151,7 @@ def build_program(
     preprocessing: Mapping[str, Any],
     *,
     loss: LossName,
-    front: bool = False,
+    with_static_transforms: bool = False,
     logits: bool = False,
     half: bool = False,
 ) -> Program | ProgramWithLogits:
@@ -161,7 +160,7 @@ def build_program(
     Args:
         preprocessing: as in a checkpoint.
         loss: what the model was trained with (``checkpoint["choices"]["loss"]["value"]``): says what its outputs mean.
-        front: resize, crop and grayscale images inside the program too: it takes decoded images of any size. Otherwise
+        with_static_transforms: apply them inside the program, so that it takes decoded images of any size. Otherwise
             images have to come as ``preprocessing["input_shape"]``.
         logits: also put out what the model itself does.
         half: run the model in float16.
@@ -171,7 +170,7 @@ def build_program(
     """
     model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
     model = model.to(memory_format=torch.contiguous_format)
-    prepare = build_prepare(preprocessing, front=front)
+    prepare = build_prepare(preprocessing, with_static_transforms=with_static_transforms)
     activation = build_activation(loss)
     if half:
         model = HalfModel(model)
@@ -190,7 +189,7 @@ def logits_name(loss: LossName) -> str | None:
     return {"logits": "logits", "log_probabilities": "log_probabilities"}.get(EXPECTS[loss])
 
 
-def build_prepare(preprocessing: Mapping[str, Any], *, front: bool = False) -> nn.Module:
+def build_prepare(preprocessing: Mapping[str, Any], *, with_static_transforms: bool = False) -> nn.Module:
     """Raw samples to model inputs."""
     match preprocessing:
         case {"kind": "table", "standardize": None}:
@@ -203,12 +202,10 @@ def build_prepare(preprocessing: Mapping[str, Any], *, front: bool = False) -> n
             scaling = ScaleImages(mean, std, scale=float(scale))
         case _:
             raise AssertionError(f"unknown preprocessing {preprocessing}")
-    if not front or not preprocessing["front"]:
+    if not with_static_transforms or not preprocessing["front"]:
         return scaling
-    steps = build_static_transforms(
-        static_transforms_from_json(preprocessing["front"]), channels=preprocessing["channels"]
-    )
-    return nn.Sequential(steps, scaling)
+    static_transforms = nn.Sequential(*static_transforms_from_json(preprocessing["front"]))
+    return nn.Sequential(static_transforms, scaling)
 
 
 def build_activation(loss: LossName) -> nn.Module:
@@ -227,7 +224,7 @@ def build_activation(loss: LossName) -> nn.Module:
 
 
 def has_static_transforms(preprocessing: Mapping[str, Any]) -> bool:
-    """Whether images have to be resized, cropped or made grey before the model sees them."""
+    """Whether images have to be resized, cropped or made gray before the model sees them."""
     return bool(preprocessing.get("front"))
 
 
@@ -235,7 +232,7 @@ def describe_program(
     preprocessing: Mapping[str, Any],
     *,
     loss: LossName,
-    front: bool = False,
+    with_static_transforms: bool = False,
     logits: bool = False,
     dtypes: tuple[InputDtype, ...] = ("uint8",),
 ) -> ProgramSpec:
@@ -243,7 +240,7 @@ def describe_program(
     shape: tuple[int | None, ...] = tuple(preprocessing["input_shape"])
     if preprocessing["kind"] == "table":
         dtypes = ("float32",)
-    elif front and has_static_transforms(preprocessing):
+    elif with_static_transforms and has_static_transforms(preprocessing):
         shape = (preprocessing["channels"], None, None)
     names = ["values" if EXPECTS[loss] == "values" else "probabilities"]
     if logits:

@@ -53,6 +53,8 @@ class Evidence:
     """Every value, as plain data."""
     facts: Mapping[str, Any]
     """What was measured before the first step (``facts.facts_before_training``); {} where it is not known."""
+    costly_transforms: Sequence[str] = ()
+    """The names of all transforms that training may wait for, used or not."""
     monitor: str = ""
     """The metric that says which epoch is the best, such as ``val_accuracy``."""
     loss: str = ""
@@ -103,12 +105,15 @@ def _flow(item: Mapping[str, Any]) -> str:
 Rule = Callable[[Evidence], Finding | None]
 
 
-def evidence_from_records(info: Mapping[str, Any], history: History, *, status: str) -> Evidence:
+def evidence_from_records(
+    info: Mapping[str, Any], history: History, *, status: str, costly_transforms: Sequence[str]
+) -> Evidence:
     """What the files of a run tell, without its model: ``run.json`` and the log."""
     return Evidence(
         history,
         config=info.get("config", {}),
         facts=info.get("facts", {}),
+        costly_transforms=costly_transforms,
         monitor=str(info.get("monitor", "")),
         loss=str(info.get("choices", {}).get("loss", {}).get("value", "")),
         failure=status if status.startswith("failed") else None,

@@ -26,7 +26,6 @@ COARSE_REACH = 0.1
 DATA_BOUND_SHARE = 0.5
 MIN_SECONDS = 20.0
 """Below this it is not worth saving time."""
-COSTLY = ("random_affine", "random_rotation", "color_jitter", "random_erasing")
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
@@ -229,7 +228,8 @@ def data_bound(evidence: Evidence) -> Finding | None:
         suggestion = "Load with more processes, make room for the cache, or resize to smaller images first."
         changes = (Change("training.num_workers", str(max(2, 2 * workers)), str(workers)),)
     else:
-        used = [item["type"] for item in evidence.value("transforms") or [] if item["type"] in COSTLY]
+        transforms = [item["type"] for item in evidence.value("transforms") or []]
+        used = [name for name in transforms if name in evidence.costly_transforms]
         why = f"; {', '.join(used)} work on every batch" if used else ""
         suggestion = "Do fixed transforms first (they are done once and cached), and drop costly random ones."
         if used:

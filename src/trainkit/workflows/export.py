@@ -249,14 +249,14 @@ def pick_samples(
     count: int | None = None,
     with_images: bool = True,
 ) -> Samples:
-    """Samples from all over a split, read anew from the source where there is a front; at least ``MIN_GOLDEN``.
+    """Samples from all over a split, read anew from the source where there are static transforms.
 
-    A split with fewer has them repeated. Where images differ in size before the front, those of the commonest size are
-    repeated, so that a batch can be made of them.
+    At least ``MIN_GOLDEN``: a split with fewer has them repeated. Where images differ in size before the static
+    transforms, those of the commonest size are repeated, so that a batch can be made of them.
 
     Args:
         count: how many; as many as ``GOLDEN_BYTES`` hold, up to ``MAX_GOLDEN``, when left out.
-        with_images: also give the images before the front, where there is one.
+        with_images: also give the images before the static transforms, where there are any.
     """
     indices = setup.data.splits[split].indices
     if count is None:
@@ -270,8 +270,8 @@ def pick_samples(
     if not has_static_transforms(preprocessing):
         return Samples(np.ascontiguousarray(_rows(setup.data.parts[part].inputs, chosen, preprocessing)), targets)
     raw = _decode(load_source(setup.config).parts[part].inputs, chosen, preprocessing)
-    front = static_transforms_from_json(preprocessing["front"])
-    inputs = _batch([apply_static_transforms(image, front) for image in raw])
+    static_transforms = static_transforms_from_json(preprocessing["front"])
+    inputs = _batch([apply_static_transforms(image, static_transforms) for image in raw])
     if not with_images:
         return Samples(inputs, targets)
     shapes = [image.shape for image in raw]

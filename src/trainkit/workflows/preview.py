@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.builders.data import batch_transform_keys, build_batch_transforms
+from trainkit.builders.data import batch_transform_keys, build_batch_transforms, build_static_transforms
 from trainkit.builders.setup import load_data, located
 from trainkit.config import LoadedConfig
-from trainkit.data.loading.resident import Batches
+from trainkit.data.loading import make_batches
 from trainkit.data.transforms.normalize import Normalize
 from trainkit.errors import UserError
 from trainkit.reports.preview import plot_preview
@@ -37,24 +37,26 @@ def preview(
         data, _ = load_data(config, frontend=frontend)
         if data.kind != "image":
             raise UserError(f"{loaded.path}: {data.name} is a table; there are no images to preview")
-        steps = build_batch_transforms(config, data)
+        transforms = build_batch_transforms(config, data)
         chosen = data.splits["train"]
         part = data.parts[chosen.part]
         shared: dict[str, Any] = {
-            "steps": steps,
+            "batch_transforms": transforms,
             "shuffle": False,
             "seed": config.seed,
             "batch_transform_keys": batch_transform_keys(config),
             "residency": "host",
+            "static_transforms": build_static_transforms(config),
+            "channels": data.channels,
         }
-        first = Batches(part, chosen.indices, batch_size=num_images, random=False, **{**shared, "shuffle": True})
+        first = make_batches(part, chosen.indices, batch_size=num_images, random=False, **{**shared, "shuffle": True})
         batch = next(iter(first.epoch(0)))
         # The random transforms are drawn by the sample's index: the same images in any order are changed alike.
-        same = Batches(part, batch.indices.numpy(), batch_size=len(batch.indices), random=True, **shared)
+        same = make_batches(part, batch.indices.numpy(), batch_size=len(batch.indices), random=True, **shared)
         changed = [next(iter(same.epoch(epoch))).inputs for epoch in range(epochs)]
-    normalize = next((step for step in steps if isinstance(step, Normalize)), None)
+    normalize = next((step for step in transforms if isinstance(step, Normalize)), None)
     names = [data.class_names[int(target)] if data.class_names else "" for target in batch.targets]
-    random = [spec.type for spec in config.transforms if spec.type.startswith(("random", "color"))]
+    random = [spec.type for spec in config.transforms if spec.stage == "random"]
     how = ", ".join(random) if random else "no random transforms: training images stay as they are"
     return plot_preview(
         output,

@@ -12,8 +12,8 @@ import torch
 from trainkit.builders.model import build_loss_for
 from trainkit.builders.setup import Setup, make_batches
 from trainkit.builders.trained import open_trained
-from trainkit.data.loading.resident import Batches
-from trainkit.data.loading.workers import WorkerBatches
+from trainkit.config.schema.transforms import COSTLY
+from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
 from trainkit.evaluation.report import ClassificationReport
 from trainkit.findings.evidence import Evidence, Finding, evidence_from_records
@@ -150,7 +150,7 @@ def _run_training_samples(setup: Setup) -> None:
             break
 
 
-def _sample_batches(setup: Setup) -> Batches | WorkerBatches:
+def _sample_batches(setup: Setup) -> ResidentBatches | WorkerBatches:
     """Training samples as the model sees them, without the random transforms; decoded in this process."""
     return make_batches(
         setup.config, setup.data, setup.transforms, "train", batch_size=_SAMPLE_BATCH, shuffle=True, residency="host"
@@ -195,7 +195,7 @@ def write_report(
 
 def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probed: Probed | None) -> Evidence:
     """What the findings look at, gathered."""
-    evidence = evidence_from_records(info, history, status=status)
+    evidence = evidence_from_records(info, history, status=status, costly_transforms=COSTLY)
     if probed is None:
         return evidence
     evidence = replace(evidence, split=probed.evaluated.split, dead_units=probed.dead_units)

@@ -174,10 +174,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 def findings_of(run: RunDir, info: Mapping[str, Any], status: str) -> list[Finding]:
     """What stands out in a run, as far as its records tell."""
+    from trainkit.config.schema.transforms import COSTLY
     from trainkit.findings.evidence import evidence_from_records
     from trainkit.findings.rules import find
 
-    return find(evidence_from_records(info, history_of(read_json_lines(run.metrics)), status=status))
+    history = history_of(read_json_lines(run.metrics))
+    return find(evidence_from_records(info, history, status=status, costly_transforms=COSTLY))
 
 
 def _score(info: Mapping[str, Any], monitor: str) -> float | None:

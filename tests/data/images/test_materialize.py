@@ -1,7 +1,8 @@
-"""Materialised images: right, found again, built anew when anything changed, and never half there."""
+"""Materialized images: right, found again, built anew when anything changed, and never half there."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from trainkit.data.images import cache
 from trainkit.data.images import materialize as materializing
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.decode_pool import count_cores
-from trainkit.data.images.materialize import image_shape, materialize, quick_look
+from trainkit.data.images.materialize import image_shape, materialize_images, quick_look
 from trainkit.data.loading import resident
 from trainkit.data.sources.bundled import load_bundled
 from trainkit.data.sources.image_folder import load_image_folder
@@ -28,7 +29,7 @@ from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, Stati
 from trainkit.errors import DataError, Interrupted, ProblemsError
 from trainkit.system import durable
 
-FRONT = (Resize(12), CenterCrop((10, 10)))
+STATIC = (Resize(12), CenterCrop((10, 10)))
 
 
 @pytest.fixture
@@ -54,11 +55,11 @@ def load(root: Path, **changes: object) -> Dataset:
 
 
 class Built:
-    """A materialised data set and how many images had to be decoded for it."""
+    """A materialized data set and how many images had to be decoded for it."""
 
     def __init__(self, data: Dataset, cache_dir: Path | None, steps: tuple[StaticTransform, ...]) -> None:
         calls: list[tuple[int, int]] = []
-        self.data = materialize(data, steps, cache_dir=cache_dir, progress=lambda *call: calls.append(call))
+        self.data = materialize_images(data, steps, cache_dir=cache_dir, progress=lambda *call: calls.append(call))
         self.decoded = calls[-1][0] if calls else 0
         assert all(done <= total for done, total in calls)
         assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -70,17 +71,17 @@ class Built:
         return inputs
 
 
-def build(root: Path, cache_dir: Path | None, steps: tuple[StaticTransform, ...] = FRONT, **changes: object) -> Built:
+def build(root: Path, cache_dir: Path | None, steps: tuple[StaticTransform, ...] = STATIC, **changes: object) -> Built:
     return Built(load(root, **changes), cache_dir, steps)
 
 
 def test_images_equal_torchvision_on_the_decoded_files(root: Path, cache_dir: Path) -> None:
-    built = build(root, cache_dir, (*FRONT, Grayscale(3)))
+    built = build(root, cache_dir, (*STATIC, Grayscale(3)))
     paths = load(root).parts["all"].inputs
     assert isinstance(paths, tuple)
     assert built.data.input_shape == (3, 10, 10)
     assert built.data.channels == 3
-    assert image_shape(load(root), (*FRONT, Grayscale(3))) == (3, 10, 10)
+    assert image_shape(load(root), (*STATIC, Grayscale(3))) == (3, 10, 10)
     for path, image in zip(paths, built.images, strict=True):
         original = torch.from_numpy(np.asarray(Image.open(path)).transpose(2, 0, 1).copy())
         expected = reference.center_crop(reference.resize(original, [12], antialias=True), [10, 10])
@@ -103,13 +104,13 @@ def test_pixels_come_out_of_the_cache_as_they_were_decoded(root: Path, cache_dir
     assert resident._is_mapped(built.images)
 
 
-def test_what_was_stored_by_plane_is_not_read_by_pixel(root: Path, cache_dir: Path) -> None:
-    data = load(root)
-    job = materializing._plan(data, "all", data.parts["all"], FRONT)
-    assert job is not None
-    assert job.description["axes"] == "NHWC"
-    before = {name: value for name, value in job.description.items() if name != "axes"}
-    assert cache.make_key(before) != cache.make_key(job.description)
+def test_entries_in_nchw_are_not_read_as_nhwc(root: Path, cache_dir: Path) -> None:
+    build(root, cache_dir)
+    [entry] = cache.list_entries(cache_dir)
+    description = json.loads((entry.path / "manifest.json").read_bytes())["body"]["description"]
+    assert cache.make_key(description) == entry.key
+    assert description.pop("axes") == "NHWC"
+    assert cache.make_key(description) != entry.key
 
 
 def test_the_second_time_nothing_is_decoded(root: Path, cache_dir: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_changed_file_is_seen(
         (Resize(12), CenterCrop((10, 9))),
         (Resize(13), CenterCrop((10, 10))),
         (Resize(12, "bicubic"), CenterCrop((10, 10))),
-        (*FRONT, Grayscale(1)),
+        (*STATIC, Grayscale(1)),
     ],
 )
 def test_a_changed_parameter_is_seen(root: Path, cache_dir: Path, steps: tuple[StaticTransform, ...]) -> None:
@@ -176,8 +177,8 @@ def test_a_changed_parameter_is_seen(root: Path, cache_dir: Path, steps: tuple[S
 
 
 def test_how_files_are_decoded_is_seen_where_the_shape_does_not_tell(root: Path, cache_dir: Path) -> None:
-    luma_of_torchvision = build(root, cache_dir, (*FRONT, Grayscale(1)))
-    luma_of_pillow = build(root, cache_dir, (*FRONT, Grayscale(1)), color="gray")
+    luma_of_torchvision = build(root, cache_dir, (*STATIC, Grayscale(1)))
+    luma_of_pillow = build(root, cache_dir, (*STATIC, Grayscale(1)), color="gray")
     assert (luma_of_torchvision.decoded, luma_of_pillow.decoded) == (24, 24)
 
 
@@ -192,9 +193,9 @@ def test_only_the_part_that_changed_is_built_again(root: Path, cache_dir: Path) 
     shutil.copytree(root, whole / "train")
     shutil.copytree(root, whole / "test")
     data = load(whole)
-    assert Built(data, cache_dir, FRONT).decoded == 48
+    assert Built(data, cache_dir, STATIC).decoded == 48
     overwrite(whole / "test" / "a" / "00.png")
-    assert Built(load(whole), cache_dir, FRONT).decoded == 24
+    assert Built(load(whole), cache_dir, STATIC).decoded == 24
 
 
 @pytest.mark.parametrize("place", ["inputs.npy", "hashes.npy", "manifest.json"])
@@ -245,10 +246,10 @@ def test_a_full_disk_is_said_and_memory_taken(root: Path, cache_dir: Path, monke
 
 def test_what_fits_nowhere_stays_files_and_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(materializing, "free_host_bytes", lambda: 1000)
-    data = materialize(load(root), FRONT, cache_dir=None)
+    data = materialize_images(load(root), STATIC, cache_dir=None)
     assert data.parts["all"].is_files
     assert "decoded in every epoch" in data.notes[0]
-    assert image_shape(data, FRONT) == (3, 10, 10)
+    assert image_shape(data, STATIC) == (3, 10, 10)
 
 
 def test_images_of_different_sizes_need_a_transform(root: Path, cache_dir: Path) -> None:
@@ -344,20 +345,20 @@ def test_the_same_image_in_train_and_validation_is_noted(root: Path, cache_dir: 
         shutil.copytree(root, whole / split)
     for path in list((whole / "val").glob("*/*"))[4:]:
         overwrite(path)
-    data = Built(load(whole, test_fraction=0.0), cache_dir, FRONT).data
+    data = Built(load(whole, test_fraction=0.0), cache_dir, STATIC).data
     [note] = data.notes
     assert note.startswith("4 images of val are in train too, byte for byte: ")
     assert note.count(" = ") == 3
     assert note.endswith("and 1 more")
 
 
-def test_an_array_without_a_front_is_used_as_it_is(cache_dir: Path) -> None:
+def test_an_array_without_static_transforms_is_used_as_it_is(cache_dir: Path) -> None:
     digits = load_bundled("digits", val_fraction=0.1, test_fraction=0.2, seed=0)
-    assert materialize(digits, (), cache_dir=cache_dir).parts["all"].inputs is digits.parts["all"].inputs
+    assert materialize_images(digits, (), cache_dir=cache_dir).parts["all"].inputs is digits.parts["all"].inputs
     assert not cache_dir.exists()
 
 
-def test_an_array_with_a_front_is_transformed_and_cached(cache_dir: Path) -> None:
+def test_an_array_with_static_transforms_is_transformed_and_cached(cache_dir: Path) -> None:
     digits = load_bundled("digits", val_fraction=0.1, test_fraction=0.2, seed=0)
     built, again = (Built(digits, cache_dir, (Resize((16, 16)), Grayscale(3))) for _ in range(2))
     assert (built.decoded, again.decoded) == (1797, 0)
@@ -368,12 +369,12 @@ def test_an_array_with_a_front_is_transformed_and_cached(cache_dir: Path) -> Non
 
 def test_a_table_is_left_alone(cache_dir: Path) -> None:
     iris = load_bundled("iris", val_fraction=0.1, test_fraction=0.2, seed=0)
-    assert materialize(iris, (), cache_dir=cache_dir) is iris
+    assert materialize_images(iris, (), cache_dir=cache_dir) is iris
 
 
 def test_a_stop_is_clean(root: Path, cache_dir: Path) -> None:
     with pytest.raises(Interrupted) as caught:
-        materialize(load(root), FRONT, cache_dir=cache_dir, should_stop=lambda: True)
+        materialize_images(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: True)
     assert caught.value.exit_code == 130
     assert [path for path in cache_dir.iterdir() if path.name != ".locks"] == []
     assert build(root, cache_dir).decoded == 24
@@ -382,7 +383,7 @@ def test_a_stop_is_clean(root: Path, cache_dir: Path) -> None:
 BUILD = """
 import sys, time
 from pathlib import Path
-from trainkit.data.images.materialize import materialize
+from trainkit.data.images.materialize import materialize_images
 from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.static import CenterCrop, Resize
 root, cache_dir, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
@@ -392,7 +393,7 @@ def progress(done, total):
     calls.append(done)
     print("building", done, flush=True)
     time.sleep(pause)
-built = materialize(data, (Resize(12), CenterCrop((10, 10))), cache_dir=cache_dir, progress=progress)
+built = materialize_images(data, (Resize(12), CenterCrop((10, 10))), cache_dir=cache_dir, progress=progress)
 print("done", calls, built.fingerprint["parts"]["all"]["contents"], "torchvision" in sys.modules, flush=True)
 """
 
@@ -435,15 +436,11 @@ def test_two_processes_at_once_build_one_entry(root: Path, cache_dir: Path) -> N
 
 
 def test_waiting_for_another_process_can_be_stopped(root: Path, cache_dir: Path) -> None:
-    data = load(root)
-    job = materializing._plan(data, "all", data.parts["all"], FRONT)
-    assert job is not None
+    build(root, cache_dir)
+    [entry] = cache.clear_entries(cache_dir)
     asked = iter([False, True])
-    with (
-        cache.building(cache_dir, cache.make_key(job.description)),
-        pytest.raises(Interrupted, match="waiting for another process"),
-    ):
-        materialize(data, FRONT, cache_dir=cache_dir, should_stop=lambda: next(asked))
+    with cache.building(cache_dir, entry.key), pytest.raises(Interrupted, match="waiting for another process"):
+        materialize_images(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: next(asked))
 
 
 def test_every_core_that_may_be_used_is_counted() -> None:

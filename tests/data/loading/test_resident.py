@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
 from trainkit.data.loading import resident as module
-from trainkit.data.loading.resident import Batch, Batches, choose_residency, evaluation_batch_size
+from trainkit.data.loading.resident import Batch, ResidentBatches, choose_residency, evaluation_batch_size
 from trainkit.data.transforms.erasing import RandomErasing
 from trainkit.data.transforms.geometry import RandomAffine, RandomCrop, RandomHorizontalFlip
 from trainkit.data.transforms.normalize import Normalize, Standardize
@@ -40,9 +40,15 @@ def part_of(num_samples: int, channels: int = 1) -> Part:
     return Part(images, rng.integers(0, 10, num_samples))
 
 
-def batches_of(part: Part, indices: NDArray[np.int64] | None = None, **changes: Any) -> Batches:
-    knobs: dict[str, Any] = {"steps": (NORMALIZE,), "batch_size": 4, "shuffle": True, "seed": 7, "random": True}
-    return Batches(part, np.arange(len(part)) if indices is None else indices, **(knobs | changes))
+def batches_of(part: Part, indices: NDArray[np.int64] | None = None, **changes: Any) -> ResidentBatches:
+    knobs: dict[str, Any] = {
+        "batch_transforms": (NORMALIZE,),
+        "batch_size": 4,
+        "shuffle": True,
+        "seed": 7,
+        "random": True,
+    }
+    return ResidentBatches(part, np.arange(len(part)) if indices is None else indices, **(knobs | changes))
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -83,11 +89,13 @@ def test_batches_are_those_of_a_plain_loop(
 def test_an_epoch_goes_on_from_any_batch(
     batch_size: int, drop_last: bool, chunk_bytes: int, data: st.DataObject
 ) -> None:
-    batches = batches_of(part_of(31), steps=RANDOM, batch_size=batch_size, drop_last=drop_last)
+    batches = batches_of(part_of(31), batch_transforms=RANDOM, batch_size=batch_size, drop_last=drop_last)
     whole = list(batches.epoch(2))
     assert sum(len(batch.targets) for batch in whole) == (31 - 31 % batch_size if drop_last else 31)
     start = data.draw(st.integers(0, batches.batches_per_epoch))
-    other = batches_of(part_of(31), steps=RANDOM, batch_size=batch_size, drop_last=drop_last, chunk_bytes=chunk_bytes)
+    other = batches_of(
+        part_of(31), batch_transforms=RANDOM, batch_size=batch_size, drop_last=drop_last, chunk_bytes=chunk_bytes
+    )
     rest = list(other.epoch(2, start=start))
     assert len(rest) == len(whole) - start
     assert all(same(a, b) for a, b in zip(rest, whole[start:], strict=True))
@@ -108,7 +116,7 @@ def test_a_batch_that_was_kept_is_never_overwritten() -> None:
 
 
 def test_augmentation_does_not_depend_on_the_batch_size() -> None:
-    first, second = (batches_of(part_of(30), steps=RANDOM, batch_size=size) for size in (3, 30))
+    first, second = (batches_of(part_of(30), batch_transforms=RANDOM, batch_size=size) for size in (3, 30))
     small = torch.cat([batch.inputs for batch in first.epoch(1)])
     assert torch.equal(small, next(second.epoch(1)).inputs)
 
@@ -116,7 +124,7 @@ def test_augmentation_does_not_depend_on_the_batch_size() -> None:
 def test_tables_with_several_targets() -> None:
     rng = np.random.default_rng(0)
     part = Part(rng.normal(size=(11, 3)).astype(np.float32), rng.normal(size=(11, 2)).astype(np.float32))
-    batches = batches_of(part, steps=(Standardize((0.0, 1.0, 2.0), (1.0, 2.0, 3.0)),), shuffle=False)
+    batches = batches_of(part, batch_transforms=(Standardize((0.0, 1.0, 2.0), (1.0, 2.0, 3.0)),), shuffle=False)
     table = (torch.from_numpy(part.inputs) - torch.tensor([0.0, 1.0, 2.0])) / torch.tensor([1.0, 2.0, 3.0])
     got = list(batches.epoch(0))
     assert torch.equal(torch.cat([batch.inputs for batch in got]), table)
@@ -130,10 +138,12 @@ def test_images_stored_by_pixel_give_the_batches_of_those_stored_by_plane(reside
     images = np.random.default_rng(0).integers(0, 256, (20, 3, size, size), dtype=np.uint8)
     by_pixel = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     before, targets = by_pixel.copy(), np.arange(20)
-    steps = (RandomCrop(padding=1), RandomHorizontalFlip(), Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)))
+    transforms = (RandomCrop(padding=1), RandomHorizontalFlip(), Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)))
     for knobs in ({}, {"channels_last": True}):
-        plain = batches_of(Part(images, targets), np.arange(0, 20, 2), steps=steps, **knobs)
-        other = batches_of(Part(by_pixel, targets), np.arange(0, 20, 2), steps=steps, residency=residency, **knobs)
+        plain = batches_of(Part(images, targets), np.arange(0, 20, 2), batch_transforms=transforms, **knobs)
+        other = batches_of(
+            Part(by_pixel, targets), np.arange(0, 20, 2), batch_transforms=transforms, residency=residency, **knobs
+        )
         for got, expected in zip(other.epoch(1), plain.epoch(1), strict=True):
             assert same(got, expected)
             assert got.inputs.stride() == expected.inputs.stride()
@@ -142,8 +152,8 @@ def test_images_stored_by_pixel_give_the_batches_of_those_stored_by_plane(reside
 
 def test_the_samples_are_not_copied() -> None:
     by_pixel = Part(np.zeros((10, 5, 6, 3), dtype=np.uint8).transpose(0, 3, 1, 2), np.zeros(10, dtype=np.int64))
-    steps = (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),)
-    assert batches_of(by_pixel, steps=steps)._inputs.data_ptr() == by_pixel.inputs.ctypes.data  # type: ignore[union-attr]
+    transforms = (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),)
+    assert batches_of(by_pixel, batch_transforms=transforms)._inputs.data_ptr() == by_pixel.inputs.ctypes.data  # type: ignore[union-attr]
     part = part_of(10)
     assert batches_of(part)._inputs.data_ptr() == part.inputs.ctypes.data  # type: ignore[union-attr]
 
@@ -154,13 +164,13 @@ def test_a_read_only_memory_map_gives_the_same_batches(tmp_path: Path, residency
     np.save(tmp_path / "images.npy", part.inputs)
     mapped = Part(np.load(tmp_path / "images.npy", mmap_mode="r"), part.targets)
     chosen = np.arange(0, 50, 3)
-    steps = (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),)
+    transforms = (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        batches = batches_of(mapped, chosen, steps=steps, residency=residency)
+        batches = batches_of(mapped, chosen, batch_transforms=transforms, residency=residency)
         got = list(batches.epoch(0))
     assert batches.residency == ("host" if residency == "auto" else residency)
-    expected = list(batches_of(part, chosen, steps=steps).epoch(0))
+    expected = list(batches_of(part, chosen, batch_transforms=transforms).epoch(0))
     assert all(same(a, b) for a, b in zip(got, expected, strict=True))
 
 
@@ -201,9 +211,9 @@ def test_residency_on_an_accelerator_prefers_its_own_memory(monkeypatch: pytest.
 
 def test_device_residency_holds_the_split_only() -> None:
     part, chosen = part_of(50), np.arange(0, 50, 3)
-    batches = batches_of(part, chosen, steps=RANDOM, residency="device")
+    batches = batches_of(part, chosen, batch_transforms=RANDOM, residency="device")
     assert len(batches._inputs) == len(chosen)
-    expected = batches_of(part, chosen, steps=RANDOM)
+    expected = batches_of(part, chosen, batch_transforms=RANDOM)
     assert all(same(a, b) for a, b in zip(batches.epoch(1), expected.epoch(1), strict=True))
 
 
@@ -227,11 +237,13 @@ def test_evaluation_batches_are_sized_by_bytes(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("residency", ["device", "host", "map"])
-@pytest.mark.parametrize("steps", [(NORMALIZE,), (*RANDOM, RandomErasing())])
-def test_cuda_gives_the_batches_of_the_cpu(residency: str, steps: tuple[BatchTransform, ...]) -> None:
+@pytest.mark.parametrize("transforms", [(NORMALIZE,), (*RANDOM, RandomErasing())])
+def test_cuda_gives_the_batches_of_the_cpu(residency: str, transforms: tuple[BatchTransform, ...]) -> None:
     part, device = part_of(500), torch.device("cuda:0")
-    batches = batches_of(part, steps=steps, device=device, residency=residency, chunk_bytes=2000, channels_last=True)
-    for batch, expected in zip(batches.epoch(1), batches_of(part, steps=steps).epoch(1), strict=True):
+    batches = batches_of(
+        part, batch_transforms=transforms, device=device, residency=residency, chunk_bytes=2000, channels_last=True
+    )
+    for batch, expected in zip(batches.epoch(1), batches_of(part, batch_transforms=transforms).epoch(1), strict=True):
         assert batch.inputs.device == batch.targets.device == device
         assert torch.equal(batch.indices, expected.indices)
         assert torch.equal(batch.targets.cpu(), expected.targets)
@@ -243,10 +255,10 @@ def test_mnist_as_a_plain_loop_sees_it() -> None:
     raw = Path(os.environ["TRAINKIT_TEST_DATA"]) / "MNIST" / "raw"
     images = np.memmap(raw / "train-images-idx3-ubyte", np.uint8, "r", offset=16, shape=(60000, 1, 28, 28))
     targets = np.fromfile(raw / "train-labels-idx1-ubyte", np.uint8, offset=8).astype(np.int64)
-    batches = Batches(
+    batches = ResidentBatches(
         Part(images, targets),
         np.arange(60000),
-        steps=(NORMALIZE,),
+        batch_transforms=(NORMALIZE,),
         batch_size=64,
         shuffle=True,
         seed=0,

@@ -15,7 +15,7 @@ from PIL import Image
 from trainkit.data.dataset import Part
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.layout import stack_images
-from trainkit.data.loading.resident import Batch, Batches
+from trainkit.data.loading import Batch, make_batches
 from trainkit.data.loading.workers import WorkerBatches, worker_failure
 from trainkit.data.transforms.color import ColorJitter
 from trainkit.data.transforms.geometry import RandomCrop, RandomHorizontalFlip, RandomRotation
@@ -24,14 +24,14 @@ from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.data.transforms.static import CenterCrop, Resize, StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, ProblemsError, TrainkitError
 
-STEPS: tuple[BatchTransform, ...] = (
+TRANSFORMS: tuple[BatchTransform, ...] = (
     RandomCrop(padding=2),
     RandomHorizontalFlip(),
     RandomRotation((-15.0, 15.0)),
     ColorJitter(0.3, 0.3, 0.3, 0.1),
     Normalize((0.4, 0.5, 0.6), (0.2, 0.2, 0.3)),
 )
-FRONT: tuple[StaticTransform, ...] = (Resize(12), CenterCrop((12, 12)))
+STATIC: tuple[StaticTransform, ...] = (Resize(12), CenterCrop((12, 12)))
 CHOSEN = np.arange(0, 24, 2)
 
 
@@ -45,7 +45,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Part:
 
 
 def worker_batches(part: Part, **changes: Any) -> WorkerBatches:
-    knobs: dict[str, Any] = {"steps": STEPS, "front": FRONT, "channels": 3, "batch_size": 5}
+    knobs: dict[str, Any] = {
+        "batch_transforms": TRANSFORMS,
+        "static_transforms": STATIC,
+        "channels": 3,
+        "batch_size": 5,
+    }
     knobs |= {"shuffle": True, "seed": 7, "random": True}
     return WorkerBatches(part, CHOSEN, **(knobs | changes))
 
@@ -71,14 +76,16 @@ def failure_of(batches: WorkerBatches) -> str:
 def test_workers_give_the_batches_of_the_memory_path(
     files: Part, num_workers: int, by_plane: bool, channels_last: bool
 ) -> None:
-    arrays = stack_images([apply_static_transforms(decode_image(path, channels=3), FRONT) for path in files.inputs])
+    arrays = stack_images([apply_static_transforms(decode_image(path, channels=3), STATIC) for path in files.inputs])
     assert not arrays.flags.c_contiguous
     assert arrays.transpose(0, 2, 3, 1).flags.c_contiguous
     arrays = np.ascontiguousarray(arrays) if by_plane else arrays
     knobs: dict[str, Any] = {"batch_size": 5, "shuffle": True, "seed": 7, "random": True}
     knobs["channels_last"] = channels_last
-    memory = Batches(Part(arrays, files.targets), CHOSEN, steps=STEPS, **knobs)
-    workers = worker_batches(files, num_workers=num_workers, channels_last=channels_last)
+    knobs |= {"batch_transforms": TRANSFORMS, "static_transforms": STATIC, "channels": 3, "num_workers": num_workers}
+    memory = make_batches(Part(arrays, files.targets), CHOSEN, **knobs)
+    workers = make_batches(files, CHOSEN, **knobs)
+    assert (memory.residency, workers.residency) == ("host", "workers")
     assert workers.num_samples == memory.num_samples == 12
     assert workers.batches_per_epoch == memory.batches_per_epoch == 3
     assert workers.output_shape == memory.output_shape == (3, 12, 12)
@@ -128,17 +135,17 @@ def test_a_damaged_first_image_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_images_of_two_sizes_are_explained(files: Part) -> None:
-    assert failure_of(worker_batches(files, front=(), shuffle=False)) == (
+    assert failure_of(worker_batches(files, static_transforms=(), shuffle=False)) == (
         f"{files.inputs[2]}: an image of 16 x 18 pixels, and {files.inputs[0]} has 14 x 18; give transforms a resize "
         "and a center_crop, so that all have one size"
     )
 
 
-def test_a_step_that_does_not_fit_is_found_before_the_first_batch(files: Part) -> None:
+def test_a_transform_that_does_not_fit_is_found_before_the_first_batch(files: Part) -> None:
     with pytest.raises(
         ProblemsError, match=r"transforms\[0\].size: a crop of 20 x 20 does not fit into images of 12 x 12"
     ):
-        worker_batches(files, steps=(RandomCrop(size=(20, 20)),))
+        worker_batches(files, batch_transforms=(RandomCrop(size=(20, 20)),))
 
 
 def test_a_worker_that_was_killed_is_named(files: Part) -> None:

@@ -79,18 +79,20 @@ def test_broken_files_do_not_stop_the_others(images):
     assert reasons["*.jpg"] == "no file matches this pattern"
 
 
-def test_the_front_is_applied(images):
-    front = (Resize((6, 6)), CenterCrop((4, 4)))
-    reading = InputSpec("image", (3, 4, 4), channels=3, front=front)
+def test_static_transforms_are_applied(images):
+    static_transforms = (Resize((6, 6)), CenterCrop((4, 4)))
+    reading = InputSpec("image", (3, 4, 4), channels=3, static_transforms=static_transforms)
     _, rows, _ = read([images / "a" / "3.png"], reading)
-    expected = apply_static_transforms(decode_image(images / "a" / "3.png", channels=3), front)
+    expected = apply_static_transforms(decode_image(images / "a" / "3.png", channels=3), static_transforms)
     assert np.array_equal(rows[0], expected)
 
 
 def test_images_of_any_size_are_left_as_they_are(tmp_path):
     for index, size in enumerate([(5, 6), (7, 8)]):
         Image.new("RGB", size, index).save(tmp_path / f"{index}.png")
-    _, rows, _ = read([tmp_path], InputSpec("image", (3, 4, 4), channels=3, front=(Resize((4, 4)),), any_size=True))
+    _, rows, _ = read(
+        [tmp_path], InputSpec("image", (3, 4, 4), channels=3, static_transforms=(Resize((4, 4)),), any_size=True)
+    )
     assert [row.shape for row in rows] == [(3, 6, 5), (3, 8, 7)]
 
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 from engine_runs import CNN, MLP, STEPS, Said, differences, load, train_with_stops
+from no_room import leave_no_room_for_images
 
 from trainkit.recorders.jsonl import read_json_lines
 from trainkit.system.frontend import Frontend
@@ -127,8 +128,7 @@ def image_files(tmp_path):
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (1, 2)])
 def test_data_workers_on_either_side(tmp_path, image_files, monkeypatch, before, after):
     """Files that are decoded while training: their number of processes does not matter, and may change at a resume."""
-    monkeypatch.setattr("trainkit.data.images.materialize._MEMORY_SHARE", 0.0)
-    monkeypatch.setattr("trainkit.data.images.materialize._lacks_space", lambda job, cache_dir: "no space")
+    leave_no_room_for_images(monkeypatch)
     data = f"{{type: image_folder, root: {image_files}, color: gray, val_fraction: 0.2, test_fraction: 0.0}}"
     text = CNN.replace("{type: digits, val_fraction: 0.1, test_fraction: 0.2}", data).replace(
         "epochs: 3, batch_size: 200", "epochs: 2, batch_size: 20"

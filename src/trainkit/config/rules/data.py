@@ -8,27 +8,6 @@ from trainkit.config.help.messages import shown
 from trainkit.config.rules.review import Review
 from trainkit.config.schema import data, transforms
 
-_IMAGE_ONLY = (
-    transforms.Resize,
-    transforms.CenterCrop,
-    transforms.Grayscale,
-    transforms.Normalize,
-    transforms.RandomCrop,
-    transforms.RandomHorizontalFlip,
-    transforms.RandomVerticalFlip,
-    transforms.RandomRotation,
-    transforms.RandomAffine,
-    transforms.ColorJitter,
-    transforms.RandomErasing,
-)
-_FRONT = (transforms.Resize, transforms.CenterCrop, transforms.Grayscale)
-_ANY_VALUES = (  # work on normalised pixels as well
-    transforms.RandomCrop,
-    transforms.RandomHorizontalFlip,
-    transforms.RandomVerticalFlip,
-    transforms.RandomErasing,
-)
-
 
 def check(review: Review) -> None:
     if isinstance(review.config.dataset, data.Csv):
@@ -72,30 +51,31 @@ def _order(review: Review) -> None:
     for index, step in enumerate(review.config.transforms):
         key = f"transforms[{index}]"
         name = step.type
-        if review.dataset.kind == "table" and isinstance(step, _IMAGE_ONLY):
+        if review.dataset.kind == "table" and step.works_on == "image":
             hint = "use standardize" if name == "normalize" else "remove it"
             review.add(f"{key}.type", f"{name} works on images, and {{0}} is a table; {hint}", "dataset.type")
             continue
-        if review.dataset.kind == "image" and isinstance(step, transforms.Standardize):
-            review.add(f"{key}.type", "standardize works on tables, and {0} has images; use normalize", "dataset.type")
+        if review.dataset.kind == "image" and step.works_on == "table":
+            hint = "use normalize" if name == "standardize" else "remove it"
+            review.add(f"{key}.type", f"{name} works on tables, and {{0}} has images; {hint}", "dataset.type")
             continue
-        if normalize is not None and isinstance(step, transforms.Normalize | transforms.Standardize):
+        if normalize is not None and step.stage == "scaling":
             review.add(f"{key}.type", f"{name} comes twice, first in {{0}}; keep one", f"transforms[{normalize}].type")
-        elif normalize is not None and not isinstance(step, _ANY_VALUES):
+        elif normalize is not None and step.needs_pixel_values:
             review.add(
                 f"{key}.type",
                 f"{name} works on pixel values in [0, 1], and {{0}} has changed them; move normalize below",
                 f"transforms[{normalize}].type",
             )
-        elif first_random is not None and isinstance(step, _FRONT):
+        elif first_random is not None and step.stage == "static":
             review.add(
                 f"{key}.type",
                 f"{name} is done once and kept, before anything random, and {{0}} stands above; move {name} up",
                 f"transforms[{first_random}].type",
             )
-        if isinstance(step, transforms.Normalize | transforms.Standardize):
-            normalize = index if normalize is None else normalize
-        elif not isinstance(step, _FRONT) and first_random is None:
+        if step.stage == "scaling" and normalize is None:
+            normalize = index
+        elif step.stage == "random" and first_random is None:
             first_random = index
 
 
@@ -111,17 +91,9 @@ def _images(review: Review) -> None:
             channels, channels_from = step.num_output_channels, f"{key}.num_output_channels"
         elif isinstance(step, transforms.Normalize):
             _normalize(review, key, step, channels, channels_from)
-        elif isinstance(step, transforms.Resize):
-            if isinstance(step.size, list):
-                height, width = step.size
-            elif height is not None and height == width:
-                height = width = step.size
-            else:
-                height = width = None
-        elif isinstance(step, transforms.CenterCrop):
-            height, width = step.size if isinstance(step.size, list) else (step.size, step.size)
         elif isinstance(step, transforms.RandomCrop):
-            height, width = _random_crop(review, key, step, height, width)
+            _random_crop(review, key, step, height, width)
+        height, width = step.output_size(height, width)
 
 
 def _normalize(review: Review, key: str, step: transforms.Normalize, channels: int | None, channels_from: str) -> None:
@@ -144,24 +116,20 @@ def _normalize(review: Review, key: str, step: transforms.Normalize, channels: i
             return
 
 
-def _random_crop(
-    review: Review, key: str, step: transforms.RandomCrop, height: int | None, width: int | None
-) -> tuple[int | None, int | None]:
+def _random_crop(review: Review, key: str, step: transforms.RandomCrop, height: int | None, width: int | None) -> None:
     if step.size is None and step.padding == 0:
         review.add(
             f"{key}.padding", "a crop of the image's own size needs padding to move in, got 0; set size or padding"
         )
-    size = step.size if step.size is not None else None
-    target = (height, width) if size is None else (size[0], size[1]) if isinstance(size, list) else (size, size)
     if height is None or width is None:
-        return target
+        return
     if step.padding_mode == "reflect" and step.padding >= min(height, width):
         review.add(
             f"{key}.padding",
             f"reflection needs padding below the image's {height} x {width}, got {step.padding} with {{0}}; lower it",
             f"{key}.padding_mode",
         )
-    for wanted, have in zip(target, (height, width), strict=True):
+    for wanted, have in zip(step.output_size(height, width), (height, width), strict=True):
         if wanted is not None and wanted > have + 2 * step.padding:
             review.add(
                 f"{key}.size",
@@ -170,7 +138,6 @@ def _random_crop(
                 f"{key}.padding",
             )
             break
-    return target
 
 
 def _bounds(review: Review, key: str, step: Any) -> None:

@@ -1,18 +1,57 @@
 """``transforms:`` what happens to a sample before the model sees it. Random ones act on training data only."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from trainkit.config.schema.base import NonNegative, Positive, Probability, Range, Section, ShortForm, Size
+from trainkit.config.schema.base import (
+    NonNegative,
+    Positive,
+    Probability,
+    Range,
+    Section,
+    ShortForm,
+    Size,
+    variants_of,
+)
 
 Interpolation = Literal["nearest", "bilinear"]
 Spread = Range | NonNegative
 Translate = Annotated[list[Probability], Field(min_length=2, max_length=2)]
+Length = int | None
+"""A height or width in pixels; None where it is not known before the images are."""
 
 
-class Resize(Section):
+class TransformSection(Section):
+    """What rules, builders and findings must know about a transform, beside its keys. Each one states all of it."""
+
+    stage: ClassVar[Literal["static", "random", "scaling"]]
+    """static: deterministic, applied once into the cache, so it stands before the first random transform.
+    random: drawn for each sample and epoch, on batches of training data. scaling: ``(x - mean) / std`` of batches."""
+    works_on: ClassVar[Literal["image", "table", "any"]]
+    """The kind of data set that it fits."""
+    needs_pixel_values: ClassVar[bool]
+    """Whether it works on pixel values in [0, 1] alone, so that it must stand before normalize."""
+    costly: ClassVar[bool]
+    """Whether training may wait for it: it takes much longer than copying the batch."""
+
+    def output_size(self, height: Length, width: Length) -> tuple[Length, Length]:
+        """Height and width of the result. A transform that changes or fixes the size overrides this."""
+        return height, width
+
+
+def height_and_width(size: list[int] | int) -> tuple[int, int]:
+    """``[H, W]``, or one number for a square, as a pair."""
+    return (size[0], size[1]) if isinstance(size, list) else (size, size)
+
+
+class Resize(TransformSection):
     """Resize images; one number is the length of the shorter side, as in torchvision."""
+
+    stage = "static"
+    works_on = "image"
+    needs_pixel_values = True
+    costly = False
 
     type: Literal["resize"]
     size: Size = Field(description="[H, W], or the length of the shorter side (the aspect ratio is kept).")
@@ -20,23 +59,46 @@ class Resize(Section):
         "bilinear", description="How pixels between pixels are computed; antialiased when shrinking."
     )
 
+    def output_size(self, height: Length, width: Length) -> tuple[Length, Length]:
+        if isinstance(self.size, list):
+            return self.size[0], self.size[1]
+        return (self.size, self.size) if height == width and height is not None else (None, None)
 
-class CenterCrop(Section):
+
+class CenterCrop(TransformSection):
     """Cut out the centre; smaller images are padded with zeros."""
+
+    stage = "static"
+    works_on = "image"
+    needs_pixel_values = True
+    costly = False
 
     type: Literal["center_crop"]
     size: Size = Field(description="[H, W] of the crop, or one number for a square.")
 
+    def output_size(self, height: Length, width: Length) -> tuple[Length, Length]:
+        return height_and_width(self.size)
 
-class Grayscale(Section):
+
+class Grayscale(TransformSection):
     """Luma of RGB images (ITU-R 601-2, as in torchvision)."""
+
+    stage = "static"
+    works_on = "image"
+    needs_pixel_values = True
+    costly = False
 
     type: Literal["grayscale"]
     num_output_channels: Literal[1, 3] = Field(1, description="1, or 3 equal channels.")
 
 
-class Normalize(Section):
+class Normalize(TransformSection):
     """``(x - mean) / std`` by channel, on pixel values scaled to [0, 1]."""
+
+    stage = "scaling"
+    works_on = "image"
+    needs_pixel_values = False
+    costly = False
 
     type: Literal["normalize"]
     mean: list[float] | Literal["auto"] = Field("auto", description="One value a channel; auto: of the training split.")
@@ -45,14 +107,24 @@ class Normalize(Section):
     )
 
 
-class Standardize(Section):
+class Standardize(TransformSection):
     """``(x - mean) / std`` by column of a table, with the training split's statistics; constant columns become 0."""
+
+    stage = "scaling"
+    works_on = "table"
+    needs_pixel_values = False
+    costly = False
 
     type: Literal["standardize"]
 
 
-class RandomCrop(Section):
+class RandomCrop(TransformSection):
     """Pad, then cut out a random window."""
+
+    stage = "random"
+    works_on = "image"
+    needs_pixel_values = False
+    costly = False
 
     type: Literal["random_crop"]
     size: Size | None = Field(
@@ -62,23 +134,41 @@ class RandomCrop(Section):
     padding_mode: Literal["constant", "reflect", "edge"] = Field("constant", description="What the padding holds.")
     fill: Probability = Field(0.0, description="Value of constant padding, on the [0, 1] scale.")
 
+    def output_size(self, height: Length, width: Length) -> tuple[Length, Length]:
+        return (height, width) if self.size is None else height_and_width(self.size)
 
-class RandomHorizontalFlip(Section):
+
+class RandomHorizontalFlip(TransformSection):
     """Mirror left and right."""
+
+    stage = "random"
+    works_on = "image"
+    needs_pixel_values = False
+    costly = False
 
     type: Literal["random_horizontal_flip"]
     p: Probability = Field(0.5, description="Probability of a flip.")
 
 
-class RandomVerticalFlip(Section):
+class RandomVerticalFlip(TransformSection):
     """Mirror top and bottom."""
+
+    stage = "random"
+    works_on = "image"
+    needs_pixel_values = False
+    costly = False
 
     type: Literal["random_vertical_flip"]
     p: Probability = Field(0.5, description="Probability of a flip.")
 
 
-class RandomRotation(Section):
+class RandomRotation(TransformSection):
     """Rotate around the centre by a uniform angle."""
+
+    stage = "random"
+    works_on = "image"
+    needs_pixel_values = True
+    costly = True
 
     type: Literal["random_rotation"]
     degrees: Spread = Field(description="[low, high] in degrees counter-clockwise, or d for [-d, d].")
@@ -86,8 +176,13 @@ class RandomRotation(Section):
     fill: Probability = Field(0.0, description="Value outside the image, on the [0, 1] scale.")
 
 
-class RandomAffine(Section):
+class RandomAffine(TransformSection):
     """Rotate, shift, scale and shear, keeping the centre."""
+
+    stage = "random"
+    works_on = "image"
+    needs_pixel_values = True
+    costly = True
 
     type: Literal["random_affine"]
     degrees: Spread = Field(description="[low, high] in degrees, or d for [-d, d]; 0 for no rotation.")
@@ -98,8 +193,13 @@ class RandomAffine(Section):
     fill: Probability = Field(0.0, description="Value outside the image, on the [0, 1] scale.")
 
 
-class ColorJitter(Section):
+class ColorJitter(TransformSection):
     """Change brightness, contrast, saturation and hue, in this order."""
+
+    stage = "random"
+    works_on = "image"
+    needs_pixel_values = True
+    costly = True
 
     type: Literal["color_jitter"]
     brightness: NonNegative = Field(0.0, description="Factor drawn from [max(0, 1 - b), 1 + b].")
@@ -108,8 +208,13 @@ class ColorJitter(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="Shift drawn from [-h, h]; 0.5 is half a turn.")
 
 
-class RandomErasing(Section):
+class RandomErasing(TransformSection):
     """Set a random rectangle to one value (Zhong et al., 2017)."""
+
+    stage = "random"
+    works_on = "image"
+    needs_pixel_values = False
+    costly = True
 
     type: Literal["random_erasing"]
     p: Probability = Field(0.5, description="Probability of erasing.")
@@ -134,3 +239,8 @@ Transform = Annotated[
     Field(discriminator="type"),
     ShortForm,
 ]
+
+COSTLY: tuple[str, ...] = tuple(
+    name for name, section in variants_of(Transform).items() if issubclass(section, TransformSection) and section.costly
+)
+"""The names of the transforms that training may wait for."""

@@ -1,11 +1,11 @@
-"""From an image file to a uint8 array, by one stated rule for every colour mode.
+"""Decode an image file to a uint8 array, by one rule for each color mode.
 
-- Grey images are those that Pillow opens in mode L, LA, 1 or I;16; every other mode counts as colour.
-- Colour to grey is ITU-R 601-2 luma, grey to colour three equal channels (both Pillow's ``convert``).
-- Transparency is dropped, not blended: the stored colours are used, as in torchvision's ``ImageFolder``.
-- Palettes are looked up; CMYK and YCbCr are converted by Pillow without a colour profile.
+- Gray images are those that Pillow opens in mode L, LA, 1 or I;16; every other mode counts as color.
+- Color to gray is ITU-R 601-2 luma, gray to color three equal channels (both Pillow's ``convert``).
+- Transparency is dropped, not blended: the stored colors are used, as in torchvision's ``ImageFolder``.
+- Palettes are looked up; CMYK and YCbCr are converted by Pillow without a color profile.
 - 16-bit values keep their high byte (``value // 256``). Float and 32-bit images are refused.
-- The EXIF orientation is applied, so an image is upright as viewers show it.
+- The EXIF orientation is applied, so an image is upright, as viewers show it.
 - More than 179 million pixels (half a gigabyte as RGB, Pillow's limit against bombs) are refused by the header.
 - Of an animation or a file with several pages the first is used.
 """
@@ -36,7 +36,7 @@ class BadImageError(Exception):
 
 
 def printable(path: str | Path) -> str:
-    """A path as text that any terminal and any file takes: control characters and bytes that are no text escaped."""
+    """A path as text for any terminal and file: control characters and bytes that are no text are escaped."""
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
@@ -70,7 +70,7 @@ def _kind_of_file(mode: int) -> str:
 def decode_image(path: str | Path, *, channels: int) -> NDArray[np.uint8]:
     """Decode a file to uint8 (C, H, W) with ``channels`` 1 or 3, by the rules at the top of this module.
 
-    A colour image is a view of (H, W, C) memory, as the decoder writes it.
+    A color image is a view of (H, W, C) memory, as the decoder writes it.
 
     Raises:
         BadImageError: The file is not an image, is cut short, is too large, or has a refused mode.
@@ -113,7 +113,7 @@ def _to_array(image: Image, channels: int) -> NDArray[np.uint8]:
 
 
 def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
-    """Channels (1 for grey, 3 for the rest) and upright (H, W), from the header alone.
+    """Channels (1 for gray, 3 for the rest) and upright (H, W), from the header alone.
 
     Raises:
         BadImageError: As ``decode_image``, as far as the header shows it.
@@ -147,7 +147,7 @@ def _open(data: bytes) -> Image:
 
 @cache
 def _silence_pillow() -> None:
-    """Its remarks on large images and odd EXIF data; once, because warning filters are shared by all threads."""
+    """Ignore its warnings about large images and odd EXIF data; once, because all threads share the filters."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

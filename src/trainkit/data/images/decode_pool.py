@@ -1,6 +1,6 @@
 """Fill an array with images, block by block, in threads.
 
-Threads, not processes: Pillow's decoders and torch's kernels let go of the interpreter lock. On 2 cores two threads
+Threads, not processes: Pillow's decoders and torch's kernels release the interpreter lock. On 2 cores two threads
 decoded and resized 300 x 260 JPEGs 1.5 times as fast as one, two forked processes 1.6 times, and a process that is not
 forked needs seconds to import torch.
 """
@@ -20,8 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.images.decode import BadImageError, decode_bytes, printable, probe_bytes, read_image_bytes
-from trainkit.data.images.layout import Shape, stored_shape, to_nchw, to_storage
-from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_steps, fixes_size
+from trainkit.data.images.layout import Shape, pixel_size, stored_shape, to_nchw, to_storage
+from trainkit.data.transforms.static import (
+    StaticTransform,
+    apply_static_transforms,
+    apply_static_transforms_to_batch,
+    fixes_size,
+)
 from trainkit.errors import Interrupted, Problem, ProblemsError
 
 Result = TypeVar("Result")
@@ -49,7 +54,7 @@ class MemoryWriter:
 
 @dataclass
 class Decoded:
-    """What is known of the files of a part beside their pixels."""
+    """Facts about the files of a part, beside their pixels."""
 
     hashes: NDArray[np.uint64]
     """uint64 (N,): of the bytes of each file, 0 where it could not be read."""
@@ -67,7 +72,7 @@ class _Block:
 
 def decode_files(
     paths: Sequence[Path],
-    front: Sequence[StaticTransform],
+    static_transforms: Sequence[StaticTransform],
     *,
     channels: int,
     shape: Shape,
@@ -75,16 +80,16 @@ def decode_files(
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> Decoded:
-    """Decode files, put them through the front and write the rows, each of ``shape``, stored as in ``layout``.
+    """Decode and transform files, and write the rows, each of ``shape`` (C, H, W), stored as ``layout`` says.
 
     Raises:
-        ProblemsError: Images leave the front with different sizes.
+        ProblemsError: Images have different sizes after the static transforms.
         Interrupted: ``should_stop`` said so.
     """
     decoded = Decoded(np.zeros(len(paths), dtype=np.uint64))
 
     def make(start: int, stop: int) -> _Block:
-        block = _decode_block(paths, start, stop, front, channels=channels, shape=shape)
+        block = _decode_block(paths, start, stop, static_transforms, channels=channels, shape=shape)
         if block.other_size is None:
             writer.write_block(start // writer.rows_per_block, to_storage(block.rows))
         block.rows = block.rows[:0]  # written: the memory can go
@@ -92,7 +97,7 @@ def decode_files(
 
     def collect(start: int, stop: int, block: _Block) -> None:
         if block.other_size is not None:
-            raise _sizes_differ(paths, front, shape, *block.other_size)
+            raise _sizes_differ(paths, static_transforms, shape, *block.other_size)
         decoded.hashes[start:stop] = block.hashes
         decoded.bad += block.bad
         tick(stop - start)
@@ -104,20 +109,20 @@ def decode_files(
 
 def transform_array(
     images: NDArray[np.uint8],
-    front: Sequence[StaticTransform],
+    static_transforms: Sequence[StaticTransform],
     *,
     writer: BlockWriter,
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> None:
-    """Put images that are an array already, uint8 (N, C, H, W), through the front and write the rows as above.
+    """Transform images that are an array already, uint8 (N, C, H, W), and write the rows as ``decode_files`` does.
 
     Raises:
         Interrupted: ``should_stop`` said so.
     """
 
     def make(start: int, stop: int) -> None:
-        rows = apply_steps(torch.from_numpy(np.array(images[start:stop])), front)
+        rows = apply_static_transforms_to_batch(torch.from_numpy(np.array(images[start:stop])), static_transforms)
         writer.write_block(start // writer.rows_per_block, to_storage(rows.numpy()))
 
     def collect(start: int, stop: int, _: None) -> None:
@@ -127,14 +132,20 @@ def transform_array(
 
 
 def _decode_block(
-    paths: Sequence[Path], start: int, stop: int, front: Sequence[StaticTransform], *, channels: int, shape: Shape
+    paths: Sequence[Path],
+    start: int,
+    stop: int,
+    static_transforms: Sequence[StaticTransform],
+    *,
+    channels: int,
+    shape: Shape,
 ) -> _Block:
     rows = to_nchw(np.zeros((stop - start, *stored_shape(shape)), dtype=np.uint8), shape)
     block = _Block(rows, np.zeros(stop - start, dtype=np.uint64), [], None)
     for row, index in enumerate(range(start, stop)):
         try:
             data = read_image_bytes(paths[index])
-            image = apply_static_transforms(decode_bytes(data, channels=channels), front)
+            image = apply_static_transforms(decode_bytes(data, channels=channels), static_transforms)
         except BadImageError as error:
             block.bad.append((index, str(error)))
             continue
@@ -160,7 +171,7 @@ def _run_blocks(
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
     try:
         while True:
-            # A few blocks wait for each thread, not all of them: what is waiting costs memory and delays a stop.
+            # Only a few blocks wait for each thread: each costs memory and delays a stop.
             while len(running) < 3 * num_threads and (block := next(blocks, None)) is not None:
                 running[pool.submit(make, *block)] = block
             if not running:
@@ -190,11 +201,11 @@ def first_size(paths: Sequence[Path]) -> tuple[int, int] | None:
 
 
 def _sizes_differ(
-    paths: Sequence[Path], front: Sequence[StaticTransform], shape: Shape, index: int, other: Shape
+    paths: Sequence[Path], static_transforms: Sequence[StaticTransform], shape: Shape, index: int, other: Shape
 ) -> ProblemsError:
-    assert not fixes_size(front), (front, shape, other)
-    after = " after the transforms" if front else ""
-    sizes = f"{shape[1]} x {shape[2]} as the first, but {printable(paths[index])} is {other[1]} x {other[2]}"
+    assert not fixes_size(static_transforms), (static_transforms, shape, other)
+    after = " after the transforms" if static_transforms else ""
+    sizes = f"{pixel_size(shape)} as the first, but {printable(paths[index])} is {pixel_size(other)}"
     hint = f"add {{type: resize, size: [{shape[1]}, {shape[2]}]}} or a center_crop"
     message = f"the images have different heights x widths{after}: {sizes}; {hint}"
     return ProblemsError([Problem(message, key="transforms")])

@@ -1,4 +1,4 @@
-"""What was decoded takes the place of the files: a data set without what could not be read, and what to say of it."""
+"""The data set with decoded arrays in place of image files, without the unreadable ones, and notes about both."""
 
 from __future__ import annotations
 
@@ -11,31 +11,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Dataset, Part, Split
+from trainkit.data.images.cache import make_key
 from trainkit.data.images.decode import printable
 from trainkit.data.images.layout import Shape, to_nchw
+from trainkit.data.transforms.static import StaticTransform
 from trainkit.errors import DataError
 
 
 @dataclass
 class Job:
-    """A part that has to become an array: where it is, and what came out."""
+    """A part to decode and transform, and the arrays once that is done."""
 
     name: str
+    """Of the part."""
     part: Part
-    shape: Shape
+    static_transforms: tuple[StaticTransform, ...]
     channels: int
+    """Of the images as they are decoded, 1 or 3."""
+    shape: Shape
+    """(C, H, W) after the static transforms."""
     description: dict[str, Any]
+    """Plain JSON: everything that the arrays depend on. The cache key is its hash."""
     label: str
     arrays: dict[str, NDArray[Any]] | None = None
+    """``inputs``, and of files their ``hashes``; None before they are built and where nothing has room for them."""
     info: dict[str, Any] = field(default_factory=dict)
+    """Plain JSON; of files ``bad``: [index, reason] of each unreadable one."""
+
+    @property
+    def key(self) -> str:
+        return make_key(self.description)
 
     @property
     def num_bytes(self) -> int:
         return len(self.part) * int(np.prod(self.shape, dtype=object))
 
 
-def assemble(dataset: Dataset, jobs: Sequence[Job], notes: list[str]) -> Dataset:
-    """The data set with the arrays in place of the files, without what could not be read."""
+def with_decoded_arrays(dataset: Dataset, jobs: Sequence[Job], notes: list[str]) -> Dataset:
+    """Put the arrays of the jobs in place of their parts. Unreadable files leave the splits; ``notes`` are added.
+
+    Raises:
+        DataError: More unreadable files than allowed, or a split or a class without any readable image.
+    """
     built = [job for job in jobs if job.arrays is not None]
     _check_bad_files(dataset, built)
     parts, splits = dict(dataset.parts), dict(dataset.splits)
@@ -54,7 +71,7 @@ def assemble(dataset: Dataset, jobs: Sequence[Job], notes: list[str]) -> Dataset
                 if split.part == job.name:
                     splits[name] = Split(split.part, np.setdiff1d(split.indices, bad, assume_unique=True))
     changed = replace(dataset, parts=parts, splits=splits, fingerprint=fingerprint)
-    _check_still_filled(changed)
+    _check_none_is_empty(changed)
     notes += _describe_shared(dataset, built, splits)
     return replace(changed, notes=(*dataset.notes, *notes))
 
@@ -86,7 +103,7 @@ def _describe_bad(job: Job) -> str:
     return f"skipped {len(bad)} unreadable images of part {job.name!r} ({shown}{more})"
 
 
-def _check_still_filled(dataset: Dataset) -> None:
+def _check_none_is_empty(dataset: Dataset) -> None:
     for name, split in dataset.splits.items():
         if not len(split):
             raise DataError(f"no image of the {name} split can be read")
@@ -97,7 +114,7 @@ def _check_still_filled(dataset: Dataset) -> None:
 
 
 def _describe_shared(dataset: Dataset, jobs: Sequence[Job], splits: dict[str, Split]) -> list[str]:
-    """The same file contents in the training split and in another: scores on it would be too good."""
+    """Notes on files of the training split that are in another split too: scores on it would be too good."""
     by_part = {job.name: job for job in jobs if job.part.is_files}
     hashes = {}
     for name, split in splits.items():

@@ -1,7 +1,7 @@
-"""How images lie in memory: shapes are (N, C, H, W) everywhere, and the bytes of colour images are N, H, W, C.
+"""The memory layout of images: shapes are (N, C, H, W) everywhere, and the bytes of color images are N, H, W, C.
 
-That is how decoders write them and how convolutions read them fastest (torch's ``channels_last``), so that no step
-between has to move the colours of a pixel apart and together again. Grey images are the same bytes either way.
+Decoders write this layout and convolutions read it fastest (torch's ``channels_last``), so nothing in between has to
+move the channels of a pixel apart and together again. Gray images are the same bytes in both layouts.
 """
 
 from __future__ import annotations
@@ -14,16 +14,22 @@ import torch
 from numpy.typing import NDArray
 
 Shape = tuple[int, int, int]
+"""(C, H, W)"""
+
+
+def pixel_size(shape: Sequence[int]) -> str:
+    """``H x W`` of an image (C, H, W), for messages."""
+    return f"{shape[1]} x {shape[2]}"
 
 
 def stored_shape(shape: Shape) -> Shape:
-    """How an image of (C, H, W) is stored: (H, W, C) in colour, (1, H, W) in grey."""
+    """The stored shape of an image (C, H, W): (H, W, C) in color, (1, H, W) in gray."""
     channels, height, width = shape
     return (height, width, channels) if channels > 1 else shape
 
 
 def to_storage(images: NDArray[Any]) -> NDArray[Any]:
-    """The (N, H, W, C) view of colour images (N, C, H, W); grey ones as they are."""
+    """The (N, H, W, C) view of color images (N, C, H, W); gray ones as they are."""
     return images.transpose(0, 2, 3, 1) if images.shape[1] > 1 else images
 
 
@@ -44,7 +50,7 @@ def stack_images(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def is_nhwc(images: torch.Tensor) -> bool:
-    """Whether these are colour images (N, C, H, W) whose memory is N, H, W, C without a gap."""
+    """Whether these are color images (N, C, H, W) whose memory is N, H, W, C without a gap."""
     return (
         images.dim() == 4
         and images.shape[1] > 1
@@ -54,23 +60,23 @@ def is_nhwc(images: torch.Tensor) -> bool:
 
 
 def compact(images: torch.Tensor) -> torch.Tensor:
-    """The images (N, C, H, W) without gaps, in the layout that they have."""
+    """The images (N, C, H, W) without gaps, in their own layout."""
     innermost = images.dim() == 4 and images.shape[1] > 1 and images.stride(1) == 1 < images.stride(3)
     return images.contiguous(memory_format=torch.channels_last if innermost else torch.contiguous_format)
 
 
 def memory_view(images: torch.Tensor) -> torch.Tensor:
-    """(N, H, W, C) of images for which ``is_nhwc`` holds, everything else as it is: contiguous where that was."""
+    """The (N, H, W, C) view of images for which ``is_nhwc`` holds, others as they are. Contiguous if these were."""
     return images.permute(0, 2, 3, 1) if is_nhwc(images) else images
 
 
 def view_like(rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """``rows``, made from ``memory_view(images)``, with the axes of ``images``."""
+    """The inverse of ``memory_view``: ``rows``, made from ``memory_view(images)``, with the axes of ``images``."""
     return rows.permute(0, 3, 1, 2) if is_nhwc(images) else rows
 
 
 def empty_rows(num_rows: int, shape: Shape, *, channels_last: bool) -> torch.Tensor:
-    """Memory for float32 images (num_rows, *shape) in either layout."""
+    """Uninitialized float32 images (num_rows, *shape) in either layout."""
     channels, height, width = shape
     if channels_last:
         return torch.empty(num_rows, height, width, channels).permute(0, 3, 1, 2)
@@ -78,7 +84,7 @@ def empty_rows(num_rows: int, shape: Shape, *, channels_last: bool) -> torch.Ten
 
 
 def to_memory_format(images: torch.Tensor, *, channels_last: bool) -> torch.Tensor:
-    """Images (N, C, H, W) in the layout that a model takes."""
+    """Images (N, C, H, W) in the layout of the model."""
     if channels_last and images.shape[1] == 1:
         # Both layouts are the same bytes; without these strides convolutions would take it for channels-first.
         height, width = images.shape[2:]

@@ -1,7 +1,7 @@
-"""The deterministic front of the transforms, done once: images on disk become arrays in the cache.
+"""Materialize the static transforms: images on disk become arrays in the cache, once.
 
-A part that is an array already and has no front is used as it is. Everything else is decoded and transformed once, in
-threads, into memory-mapped arrays that later runs open without decoding.
+A part that is an array already and meets no static transform is used as it is. Everything else is decoded and
+transformed once, in threads, into memory-mapped arrays that later runs open without decoding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainkit.data.images import cache
 from trainkit.data.images.cache_arrays import BLOCK_BYTES, ArrayWriter, DamagedEntryError
 from trainkit.data.images.decode import BadImageError, decode_image, printable
 from trainkit.data.images.decode_pool import MemoryWriter, decode_files, first_size, transform_array
-from trainkit.data.images.decoded_dataset import Job, assemble
+from trainkit.data.images.decoded_dataset import Job, with_decoded_arrays
 from trainkit.data.images.layout import Shape, stored_shape
 from trainkit.data.transforms.static import StaticTransform, has_uint8_kernel, output_shape, static_transforms_to_json
 from trainkit.errors import DataError, Interrupted
@@ -30,23 +30,23 @@ from trainkit.runtime.device import free_host_bytes
 from trainkit.system import durable
 
 HASHED_BYTES = 64 << 20
-"""Image files that are together no larger than this are known by their contents, larger sets by their time stamps."""
+"""Up to this many bytes of image files, the key holds the files' contents; for larger sets it holds their times."""
 _MEMORY_SHARE = 0.5
-"""Of the free memory, what an array may take that finds no place in the cache."""
+"""The share of the free memory that an array may take where the cache has no room for it."""
 
 
-def materialize(
+def materialize_images(
     dataset: Dataset,
-    front: Sequence[StaticTransform] = (),
+    static_transforms: Sequence[StaticTransform] = (),
     *,
     cache_dir: Path | None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Dataset:
-    """The data set with every image as uint8 (N, C, H, W) after the front, stored as in ``layout``; tables unchanged.
+    """Decode and transform all images: uint8 (N, C, H, W), stored as ``layout`` says. Tables come back unchanged.
 
-    Arrays come from ``cache_dir`` (``cache.cache_root()``) or are built there; with None, and where the cache cannot be
-    written or is full, they are built in memory (noted). What fits in neither stays a tuple of files (noted): it has
+    Arrays come from ``cache_dir`` (``cache.cache_root()``) or are built there. With None, and where the cache cannot be
+    written or is full, they are built in memory (noted). A part that fits in neither stays a tuple of files (noted),
     to be decoded in every epoch.
 
     Unreadable files keep their row, of zeros, and leave the splits, if there are at most ``dataset.max_bad_files``.
@@ -63,9 +63,13 @@ def materialize(
     if dataset.kind != "image":
         return dataset
     notes: list[str] = []
-    jobs = [job for name, part in dataset.parts.items() if (job := _plan(dataset, name, part, front)) is not None]
-    waiting = [job for job in jobs if not _open(job, cache_dir, notes)]
-    total, done = sum(len(job.part) for job in waiting), 0
+    jobs = [
+        _make_job(dataset, name, part, static_transforms)
+        for name, part in dataset.parts.items()
+        if part.is_files or static_transforms
+    ]
+    missing = [job for job in jobs if not _load_from_cache(job, cache_dir, notes)]
+    total, done = sum(len(job.part) for job in missing), 0
 
     def tick(count: int) -> None:
         nonlocal done
@@ -73,26 +77,26 @@ def materialize(
         if progress is not None:
             progress(min(done, total), total)
 
-    for job in waiting:
+    for job in missing:
         try:
-            _build(job, front, cache_dir, notes, tick, should_stop)
+            _build(job, cache_dir, notes, tick, should_stop)
         except InterruptedError:
             raise Interrupted("stopped while waiting for another process to prepare the images", 130) from None
-    return assemble(dataset, jobs, notes)
+    return with_decoded_arrays(dataset, jobs, notes)
 
 
-def image_shape(dataset: Dataset, front: Sequence[StaticTransform]) -> Shape:
-    """(C, H, W) of the training images after the front, from the first readable header: nothing is decoded.
+def image_shape(dataset: Dataset, static_transforms: Sequence[StaticTransform]) -> Shape:
+    """(C, H, W) of the training images after the static transforms, by the first readable header.
 
     Raises:
         DataError: No training image can be read.
     """
     part = dataset.parts[dataset.splits["train"].part]
-    return output_shape(front, _raw_shape(dataset, part))
+    return output_shape(static_transforms, _raw_shape(dataset, part))
 
 
 def quick_look(dataset: Dataset, *, per_split: int = 8) -> list[str]:
-    """Decode a few files of every split, spread evenly: what is wrong with them, one line each; [] for arrays."""
+    """Decode a few files of every split, spread evenly. Returns a line for each that cannot be used; [] for arrays."""
     problems = []
     for name, split in dataset.splits.items():
         paths = dataset.parts[split.part].inputs
@@ -128,33 +132,31 @@ def _reason(path: Path) -> str:
     return "it changed while it was read"
 
 
-def _plan(dataset: Dataset, name: str, part: Part, front: Sequence[StaticTransform]) -> Job | None:
-    """What to build for a part; None where it can be used as it is."""
-    if not isinstance(part.inputs, tuple) and not front:
-        return None
+def _make_job(dataset: Dataset, name: str, part: Part, static_transforms: Sequence[StaticTransform]) -> Job:
     raw = _raw_shape(dataset, part)
     if isinstance(part.inputs, tuple):
         source: dict[str, Any] = {"files": _hash_sources(part.inputs), "channels": raw[0], "pillow": version("pillow")}
     else:
         source = {"inputs": dataset.fingerprint["parts"][name]["inputs"], "shape": list(raw)}
-    shape = output_shape(front, raw)
+    shape = output_shape(static_transforms, raw)
     description = {
         "kind": "images",
         "source": source,
         "samples": len(part),
         "shape": list(shape),
-        # Colour images were stored by plane once: what was is not read as what is.
+        # Older entries are NCHW in color too; the key keeps them apart.
         "axes": "NHWC" if shape[0] > 1 else "NCHW",
-        "front": static_transforms_to_json(front),
+        "front": static_transforms_to_json(static_transforms),
         # The resampling is torch's, and float arithmetic may round otherwise than the uint8 kernel.
-        "torch": torch.__version__ if front else None,
-        "uint8_kernel": has_uint8_kernel() if front else None,
+        "torch": torch.__version__ if static_transforms else None,
+        "uint8_kernel": has_uint8_kernel() if static_transforms else None,
     }
-    return Job(name, part, shape, raw[0], description, f"{dataset.name} {name} {'x'.join(map(str, shape))}")
+    label = f"{dataset.name} {name} {'x'.join(map(str, shape))}"
+    return Job(name, part, tuple(static_transforms), raw[0], shape, description, label)
 
 
 def _hash_sources(paths: tuple[Path, ...]) -> str:
-    """Paths and sizes with, for a small set, the contents, else the times of the last change of bytes and of name."""
+    """A hash of paths, sizes and contents; for a large set, of the times of the last change of bytes and name."""
     digest = hashlib.sha256()
     stats: list[os.stat_result | None] = []
     for path in paths:
@@ -183,12 +185,12 @@ def _content(path: Path) -> bytes:
         return b"unreadable"
 
 
-def _open(job: Job, cache_dir: Path | None, notes: list[str]) -> bool:
-    """Take the arrays from the cache, if they are there and whole."""
+def _load_from_cache(job: Job, cache_dir: Path | None, notes: list[str]) -> bool:
+    """Take the arrays from the cache. Returns False where they are not there, or damaged (noted)."""
     if cache_dir is None:
         return False
     try:
-        entry = cache.open_entry(cache_dir, cache.make_key(job.description))
+        entry = cache.open_entry(cache_dir, job.key)
     except DamagedEntryError as error:
         notes.append(f"the cached images of {job.label} were damaged ({error}) and are built again")
         return False
@@ -200,16 +202,16 @@ def _open(job: Job, cache_dir: Path | None, notes: list[str]) -> bool:
 
 def _build(
     job: Job,
-    front: Sequence[StaticTransform],
     cache_dir: Path | None,
     notes: list[str],
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> None:
-    reason = "" if cache_dir is None else _lacks_space(job, cache_dir)
+    """Build the arrays in the cache, else in memory, else leave them out; the notes say why."""
+    reason = "" if cache_dir is None else _shortage(job, cache_dir)
     if cache_dir is not None and not reason:
         try:
-            _build_in_cache(job, front, cache_dir, tick, should_stop)
+            _build_in_cache(job, cache_dir, tick, should_stop)
             return
         except durable.WriteError as error:
             reason = str(error)
@@ -221,14 +223,14 @@ def _build(
         return
     if reason:
         notes.append(f"{job.label} is kept in memory, not cached: {reason}")
-    writer = MemoryWriter(
-        (len(job.part), *stored_shape(job.shape)), rows_per_block=max(1, BLOCK_BYTES // int(np.prod(job.shape)))
-    )
-    job.info, others = _fill(job, front, writer, tick, should_stop)
+    rows_per_block = max(1, BLOCK_BYTES // int(np.prod(job.shape)))
+    writer = MemoryWriter((len(job.part), *stored_shape(job.shape)), rows_per_block)
+    job.info, others = _write_images(job, writer, tick, should_stop)
     job.arrays = {"inputs": writer.array, **others}
 
 
-def _lacks_space(job: Job, cache_dir: Path) -> str:
+def _shortage(job: Job, cache_dir: Path) -> str:
+    """Why the disk of the cache has no room for the arrays; empty where it has."""
     free = durable.free_bytes(cache_dir)
     if free is None or job.num_bytes * 1.01 + (16 << 20) <= free:
         return ""
@@ -236,41 +238,35 @@ def _lacks_space(job: Job, cache_dir: Path) -> str:
 
 
 def _build_in_cache(
-    job: Job,
-    front: Sequence[StaticTransform],
-    cache_dir: Path,
-    tick: Callable[[int], None],
-    should_stop: Callable[[], bool] | None,
+    job: Job, cache_dir: Path, tick: Callable[[int], None], should_stop: Callable[[], bool] | None
 ) -> None:
-    key = cache.make_key(job.description)
-    with cache.building(cache_dir, key, should_stop=should_stop):
-        if _open(job, cache_dir, []):  # another process was faster
+    with cache.building(cache_dir, job.key, should_stop=should_stop):
+        if _load_from_cache(job, cache_dir, []):  # another process was faster
             tick(len(job.part))
             return
-        cache.remove_damaged(cache_dir, key)
-        with cache.EntryDraft(cache_dir, key, job.label) as draft:
+        cache.remove_damaged(cache_dir, job.key)
+        with cache.EntryDraft(cache_dir, job.key, job.label) as draft:
             writer = draft.add_array("inputs", (len(job.part), *stored_shape(job.shape)), np.uint8)
-            info, others = _fill(job, front, writer, tick, should_stop)
+            info, others = _write_images(job, writer, tick, should_stop)
             for name, array in others.items():
                 draft.add_array(name, array.shape, array.dtype).write_all(array)
             entry = draft.publish(job.description, info)
         job.arrays, job.info = cache.load_arrays(entry), entry.info
 
 
-def _fill(
+def _write_images(
     job: Job,
-    front: Sequence[StaticTransform],
     writer: ArrayWriter | MemoryWriter,
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Write the images; returns what to store with them: (plain JSON, further arrays)."""
+    """Write the images. Returns plain JSON and further arrays to store with them."""
     if not isinstance(job.part.inputs, tuple):
-        transform_array(job.part.inputs, front, writer=writer, tick=tick, should_stop=should_stop)
+        transform_array(job.part.inputs, job.static_transforms, writer=writer, tick=tick, should_stop=should_stop)
         return {}, {}
     decoded = decode_files(
         job.part.inputs,
-        front,
+        job.static_transforms,
         channels=job.channels,
         shape=job.shape,
         writer=writer,

@@ -1,8 +1,7 @@
 """Batches of samples that lie in memory, without a Python loop over samples.
 
-Work is done in chunks of several batches: the rows of a chunk are gathered, augmented and normalised by a few tensor
-operations, and the batches are slices of the result. A chunk is small enough to stay in the processor's cache, and its
-size cannot be seen in the batches.
+The rows of several batches, a chunk, are gathered, augmented and normalized by a few tensor operations, and the batches
+are slices of the result. A chunk is small enough to stay in the processor's cache. Its size never changes a batch.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from trainkit.runtime.device import Choice, free_device_bytes, free_host_bytes
 from trainkit.wording import size_text
 
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20, "mps": 32 << 20}
-"""Model inputs made at a time. CPU: chunks of 2 MB stay in the L2/L3 cache (2 cores: 13 ms for the 60,000 images of
-MNIST, against 32 ms with 8 MB). Accelerators: large enough to hide the launch of the kernels."""
+"""Bytes of model inputs made at a time. CPU: chunks of 2 MB stay in the L2/L3 cache (2 cores: 13 ms for the 60,000
+images of MNIST, against 32 ms with 8 MB). Accelerators: large enough to hide the launch of the kernels."""
 _DEVICE_SHARE = 0.5
 """Share of the device's free memory that data may take; the rest is for the model and its activations."""
 _HOST_SHARE = 0.8
 
 
 class Batch(NamedTuple):
-    """What a training step gets."""
+    """The samples of a training step."""
 
     inputs: torch.Tensor
     """float32 (B, ...) on the device."""
@@ -43,7 +42,7 @@ class Batch(NamedTuple):
     """Each sample's index in its part: int64 (B,) on the CPU."""
 
 
-class Batches:
+class ResidentBatches:
     """The batches of one split, for any epoch, from any batch on."""
 
     def __init__(
@@ -51,7 +50,7 @@ class Batches:
         part: Part,
         indices: NDArray[np.int64],
         *,
-        steps: Sequence[BatchTransform],
+        batch_transforms: Sequence[BatchTransform],
         batch_size: int,
         shuffle: bool,
         seed: int,
@@ -67,14 +66,14 @@ class Batches:
         Args:
             part: samples as arrays: uint8 (N, C, H, W) in either layout or float32 (N, F).
             indices: the samples of the split: int64 (n,).
-            steps: random and normalising steps, in order; the random ones only act where ``random`` is true.
+            batch_transforms: random and scaling ones, in order; the random ones act only where ``random`` is true.
             channels_last: give images in this memory layout.
-            step_keys: the config key of each step, for messages.
+            batch_transform_keys: the config key of each batch transform, for messages.
             residency: ``device``, ``host``, ``map``, or ``auto`` to choose by size.
-            chunk_bytes: bytes of model inputs made at a time; it does not change what the batches hold.
+            chunk_bytes: bytes of model inputs made at a time; they never change a batch.
 
         Raises:
-            ProblemsError: A step does not fit the samples, or there is no whole batch.
+            ProblemsError: A transform does not fit the samples, or there is no whole batch.
         """
         assert not isinstance(part.inputs, tuple), "image files go through WorkerBatches"
         assert len(indices) > 0, "an empty split"
@@ -83,7 +82,7 @@ class Batches:
         self._indices = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
         self._shuffle, self._seed, self._batch_size = shuffle, seed, batch_size
         self._pipeline = build_pipeline(
-            steps,
+            batch_transforms,
             input_shape=tuple(self._inputs.shape[1:]),
             seed=seed,
             random=random,
@@ -142,7 +141,7 @@ class Batches:
         return Batch(view_like(rows, self._inputs), targets.pin_memory() if pin else targets, indices)
 
     def _copied_ahead(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
-        """CUDA: a chunk is on its way over the bus while the batches of the chunk before it are worked on."""
+        """CUDA: copy a chunk to the device while the model works on the batches of the chunk before it."""
         copying = torch.cuda.Stream(self._device)
         waiting: list[tuple[Batch, torch.cuda.Event]] = []
         for positions in chunks:
@@ -196,7 +195,7 @@ def count_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
 
 
 def evaluation_batch_size(input_shape: tuple[int, ...], *, device: torch.device, convolutional: bool) -> int:
-    """How many samples a forward pass without gradients gets: a power of two that keeps the inputs under a size.
+    """Samples of a forward pass without gradients: a power of two that keeps the inputs under a size.
 
     CPU: 512 KB for convolutions, since activations must fit in its caches (the CNN on MNIST takes 290 ms for 8192
     images in batches of 128 and 865 ms in batches of 512); 4 MB for fully connected layers, whose activations are

@@ -1,7 +1,7 @@
 """Batches of image files that are decoded while training, by processes of torch's DataLoader.
 
-For files that were not decoded into an array beforehand. Workers decode and resize; the random steps and the
-normalisation run on whole batches as in :mod:`trainkit.data.loading.resident`, and the batches are the same ones.
+For files that were not materialized. Workers decode them and apply the static transforms; the batch transforms run in
+this process as in :mod:`trainkit.data.loading.resident`, and the batches are the same ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.decode import BadImageError, decode_image
-from trainkit.data.images.layout import stack_images
+from trainkit.data.images.layout import pixel_size, stack_images
 from trainkit.data.loading.resident import Batch, count_batches, epoch_order
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms
@@ -35,8 +35,8 @@ class WorkerBatches:
         indices: NDArray[np.int64],
         *,
         channels: int,
-        front: Sequence[StaticTransform],
-        steps: Sequence[BatchTransform],
+        static_transforms: Sequence[StaticTransform],
+        batch_transforms: Sequence[BatchTransform],
         batch_size: int,
         shuffle: bool,
         seed: int,
@@ -51,27 +51,27 @@ class WorkerBatches:
         Args:
             part: samples as image files.
             channels: of the decoded images, 1 or 3.
-            front: the fixed steps that each image goes through after decoding.
+            static_transforms: applied to each image after decoding.
             num_workers: processes that decode; 0 decodes in this process.
 
-        The other arguments are those of :class:`trainkit.data.loading.resident.Batches`.
+        The other arguments are those of :class:`trainkit.data.loading.resident.ResidentBatches`.
 
         Raises:
             DataError: The first image cannot be read.
-            ProblemsError: A step does not fit the images.
+            ProblemsError: A transform does not fit the images.
         """
-        assert isinstance(part.inputs, tuple), "arrays go through Batches"
+        assert isinstance(part.inputs, tuple), "arrays go through ResidentBatches"
         assert len(indices) > 0, "an empty split"
         self._device = device if device is not None else torch.device("cpu")
         self._indices = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
         self._targets = torch.from_numpy(part.targets)
         self._shuffle, self._seed, self._batch_size = shuffle, seed, batch_size
-        self._images = _Images(part.inputs, channels, tuple(front))
+        self._images = _Images(part.inputs, channels, tuple(static_transforms))
         first = self._images[int(indices[0])]
         if isinstance(first, str):
             raise DataError(first)
         self._pipeline = build_pipeline(
-            steps,
+            batch_transforms,
             input_shape=first.shape,
             seed=seed,
             random=random,
@@ -88,9 +88,9 @@ class WorkerBatches:
             self._images,
             batch_sampler=self._order,
             num_workers=num_workers,
-            collate_fn=_as_they_are,
+            collate_fn=_identity,
             persistent_workers=num_workers > 0,
-            # Its own generator: the default one would be drawn from, and dropout with it would be another.
+            # Its own generator: drawing from the default one would change dropout.
             generator=torch.Generator(),
         )
 
@@ -146,7 +146,7 @@ def worker_failure(error: RuntimeError) -> TrainkitError | None:
 
 
 class _Order:
-    """The batch sampler of the loader: its batches are set anew for each epoch, while the workers live on."""
+    """The batch sampler of the loader: each epoch sets its batches, while the workers live on."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -161,33 +161,30 @@ class _Order:
 class _Images(Dataset[NDArray[np.uint8] | str]):
     """Images by index in the part: uint8 (C, H, W), or a message where one cannot be used.
 
-    Messages travel as values: an exception would arrive wrapped in the worker's traceback.
+    Messages are values: an exception would arrive wrapped in the worker's traceback.
     """
 
-    def __init__(self, paths: tuple[Path, ...], channels: int, front: tuple[StaticTransform, ...]) -> None:
-        self.paths, self.channels, self.front = paths, channels, front
+    def __init__(self, paths: tuple[Path, ...], channels: int, static_transforms: tuple[StaticTransform, ...]) -> None:
+        self.paths, self.channels, self.static_transforms = paths, channels, static_transforms
         self.first: tuple[Path, tuple[int, ...]] | None = None
-        """The image that sets the size: looked at before the workers are started."""
+        """Path and shape of the image that sets the size; read before the workers start."""
 
     def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
         path = self.paths[index]
         try:
-            image = apply_static_transforms(decode_image(path, channels=self.channels), self.front)
+            image = apply_static_transforms(decode_image(path, channels=self.channels), self.static_transforms)
         except BadImageError as error:
             return f"{path}: {error}; remove the file, or raise dataset.max_bad_files"
         if self.first is None:
             self.first = path, image.shape
-        if image.shape != self.first[1]:
+        first, shape = self.first
+        if image.shape != shape:
             return (
-                f"{path}: an image of {_size(image.shape)} pixels, and {self.first[0]} has {_size(self.first[1])}; "
+                f"{path}: an image of {pixel_size(image.shape)} pixels, and {first} has {pixel_size(shape)}; "
                 "give transforms a resize and a center_crop, so that all have one size"
             )
         return image
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} x {shape[2]}"
-
-
-def _as_they_are(images: list[NDArray[np.uint8] | str]) -> list[NDArray[np.uint8] | str]:
+def _identity(images: list[NDArray[np.uint8] | str]) -> list[NDArray[np.uint8] | str]:
     return images

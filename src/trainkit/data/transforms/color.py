@@ -1,4 +1,4 @@
-"""Colour jitter: brightness, contrast, saturation and hue, each image with its own factors."""
+"""Color jitter: brightness, contrast, saturation and hue, each image with its own factors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainkit.errors import Problem, ProblemsError
 class ColorJitter:
     """Change brightness, contrast, saturation and hue, always in this order. A knob of 0 leaves its part out.
 
-    The parts equal torchvision's ``adjust_*`` functions; saturation and hue do nothing to grey images.
+    The parts equal torchvision's ``adjust_*`` functions; saturation and hue do nothing to gray images.
     """
 
     brightness: float = 0.0
@@ -57,7 +57,7 @@ def _around_one(spread: float) -> tuple[float, float]:
 
 
 def _mean_dtype(images: torch.Tensor) -> torch.dtype:
-    # The sum may be split in other ways for other numbers of images; in float64 this cannot be seen in the mean.
+    # The sum may be split in other ways for other numbers of images; in float64 the mean stays the same.
     return torch.float32 if images.device.type == "mps" else torch.float64
 
 

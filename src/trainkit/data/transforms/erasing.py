@@ -1,4 +1,4 @@
-"""Random erasing: a rectangle of each image is overwritten by one value."""
+"""Random erasing: overwrite a rectangle of each image with one value."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RandomErasing:
     def rectangles(self, draws: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
         """(top, left, height, width) of each erased rectangle: int64 (4, N); all 0 where nothing is erased.
 
-        A rectangle is tried up to ten times, and taken if it is smaller than the image in both directions.
+        The first of ten rectangles that is smaller than the image in both directions is taken.
         """
         tries = draws[:, 3:].reshape(len(draws), _NUM_TRIES, 2)
         area = height * width * between(self.scale, tries[:, :, 0])

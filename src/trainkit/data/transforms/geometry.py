@@ -1,6 +1,6 @@
-"""Random steps that move pixels: crop, flips, rotation, affine maps. Each sample has its own parameters.
+"""Random transforms that move pixels: crop, flips, rotation, affine maps. Each sample has its own parameters.
 
-Every step equals the function of the same name in ``torchvision.transforms.v2.functional``, applied to one float32
+Every one equals the function of the same name in ``torchvision.transforms.v2.functional``, applied to one float32
 image at a time with the same parameters, and draws its parameters from the same distribution as torchvision's class.
 """
 
@@ -19,7 +19,7 @@ from trainkit.errors import Problem, ProblemsError
 Interpolation = Literal["nearest", "bilinear"]
 
 _LARGE_IMAGE = 32 << 10
-"""Bytes from which an image is worth a call of its own."""
+"""Bytes from which flipping an image in a call of its own is faster."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RandomCrop:
     padding: int = 0
     padding_mode: Literal["constant", "reflect", "edge"] = "constant"
     fill: float = 0.0
-    """What constant padding holds, on the [0, 1] scale."""
+    """The value of constant padding, on the [0, 1] scale."""
 
     name: ClassVar[str] = "random_crop"
     num_draws: ClassVar[int] = 2
@@ -137,13 +137,13 @@ class RandomVerticalFlip:
 
 
 def _flip(images: torch.Tensor, flipped: torch.Tensor, *, dim: int) -> torch.Tensor:
-    """In place: what is not flipped is not touched."""
+    """Flip some of the images in place; the others are not touched."""
     rows = memory_view(images)
     dim = dim - 1 if rows is not images else dim
     if rows.device.type == "cpu" and rows[:1].nbytes >= _LARGE_IMAGE:
         for image, turn in zip(rows.unbind(0), flipped.tolist(), strict=True):
             if turn:
-                image.copy_(image.flip(dim - 1))  # what is turned is still in the processor's cache
+                image.copy_(image.flip(dim - 1))  # while it is still in the processor's cache
         return images
     which = flipped.nonzero().flatten().to(images.device)
     _put(rows, which, rows.index_select(0, which).flip(dim))
@@ -162,7 +162,7 @@ def _put(rows: torch.Tensor, which: torch.Tensor, others: torch.Tensor) -> None:
 
 @dataclass(frozen=True)
 class RandomRotation:
-    """Rotate counter-clockwise around the centre, keeping the size."""
+    """Rotate counter-clockwise around the center, keeping the size."""
 
     degrees: tuple[float, float]
     """[low, high]."""
@@ -187,7 +187,7 @@ class RandomRotation:
 
 @dataclass(frozen=True)
 class RandomAffine:
-    """Rotate clockwise, shift by whole pixels, scale and shear, keeping the centre and the size."""
+    """Rotate clockwise, shift by whole pixels, scale and shear, keeping the center and the size."""
 
     degrees: tuple[float, float]
     """[low, high]."""
@@ -232,14 +232,14 @@ def between(limits: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
 def inverse_matrices(
     angle: torch.Tensor, *, translate: tuple[torch.Tensor, torch.Tensor], scale: torch.Tensor, shear: torch.Tensor
 ) -> torch.Tensor:
-    """The maps from output to input pixels, measured from the centre: float64 (N, 2, 3).
+    """The maps from output to input pixels, measured from the center: float64 (N, 2, 3).
 
     Args:
         angle: clockwise, in degrees, as all arguments float64 (N,).
         translate: shift along x and y in pixels.
         shear: along x, in degrees.
 
-    As ``_get_inverse_affine_matrix`` of torchvision 0.29 with the centre (0, 0) and no shear along y.
+    As ``_get_inverse_affine_matrix`` of torchvision 0.29 with the center (0, 0) and no shear along y.
     """
     rotation, tangent = angle.deg2rad(), shear.deg2rad().tan()
     a, c = rotation.cos(), rotation.sin()
@@ -251,7 +251,7 @@ def inverse_matrices(
 
 
 def sample(images: torch.Tensor, matrices: torch.Tensor, *, interpolation: Interpolation, fill: float) -> torch.Tensor:
-    """Float images (N, C, H, W) seen through affine maps (N, 2, 3) from output to input pixels."""
+    """Sample float images (N, C, H, W) at affine maps (N, 2, 3) from output to input pixels."""
     grid = _grid(matrices.to(torch.float32).to(images.device), images.shape[2], images.shape[3])
     if interpolation == "nearest" and fill == 0:
         return F.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
@@ -267,7 +267,7 @@ def sample(images: torch.Tensor, matrices: torch.Tensor, *, interpolation: Inter
 
 
 def _grid(matrices: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Where each output pixel comes from, in [-1, 1] units of the input: float32 (N, H, W, 2).
+    """The input position of each output pixel, in [-1, 1] units of the input: float32 (N, H, W, 2).
 
     torchvision multiplies each matrix by the positions of all pixels. The same sums as broadcasts take a tenth of the
     time; their order is kept, so that a nearest pixel is the same one.

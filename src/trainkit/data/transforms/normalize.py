@@ -1,4 +1,4 @@
-"""Fixed arithmetic on the inputs: pixels to floats, ``(x - mean) / std`` by channel or column, and its statistics."""
+"""Scaling of inputs: pixels to floats, ``(x - mean) / std`` by channel or column, and the statistics for it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from trainkit.data.images.layout import is_nhwc, memory_view, view_like
 
 _ROWS_BYTES = 4 << 20
-"""Rows are read this many bytes at a time, so that a memory map larger than RAM can be measured."""
+"""Statistics read rows this many bytes at a time, so that a memory map may be larger than RAM."""
 _BLOCK_BYTES = 2 << 20
-"""Lines of colour images are normalised this many bytes of floats at a time, which stay in the processor's cache from
+"""Lines of color images are normalized this many bytes of floats at a time, which stay in the processor's cache from
 one operation to the next (2 cores: a batch of 64 x 3 x 224 x 224 takes 6.4 ms, and 7.4 ms in one go)."""
 
 
@@ -40,19 +40,19 @@ class Standardize:
 
 
 def unit_floats(images: torch.Tensor) -> torch.Tensor:
-    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats come back as they are."""
+    """Pixels as float32 in [0, 1]: uint8 divided by 255, floats as they are."""
     return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Mean and standard deviation as ``normalize`` needs them for samples of one shape. Made by ``scaling``."""
+    """Mean and standard deviation as ``normalize`` takes them, for samples of one shape. Made by ``scaling``."""
 
     mean: torch.Tensor
     """(C, 1, 1) for images, (F,) for tables; ``std`` too."""
     std: torch.Tensor
     line: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
-    """-mean, std and 255 for every number of a line of colour images N, H, W, C: (W * C,) each."""
+    """-mean, std and 255 for every number of a line of color images N, H, W, C: (W * C,) each."""
 
 
 def scaling(
@@ -72,12 +72,12 @@ def normalize(rows: torch.Tensor, by: Scaling) -> torch.Tensor:
     """``(x - mean) / std`` of uint8 pixels divided by 255, or of floats: float32, in the layout of ``rows``.
 
     The operations and their order are part of the result: ``x.to(float32).div_(255).sub_(mean).div_(std)``.
-    ``rows``, of the shape that ``by`` was made for, is left as it is.
+    ``rows`` has the shape that ``by`` was made for, and is not changed.
     """
     if by.line is None or not is_nhwc(rows):
         floats = unit_floats(rows)
         return (floats.sub(by.mean) if floats is rows else floats.sub_(by.mean)).div_(by.std)
-    # A whole line of pixels at a time: with the three colours innermost, torch would start a loop of three for every
+    # A whole line of pixels at a time: with the three channels innermost, torch would start a loop of three for every
     # pixel. -mean + x / 255 is rounded after each operation, like x / 255 - mean, and is one pass over memory, not two.
     minus_means, stds, white = by.line
     lines = memory_view(rows).flatten(2)
@@ -100,7 +100,7 @@ def channel_statistics(
 
     Args:
         inputs: uint8 (N, C, H, W).
-        indices: the rows that count: int64 (n,).
+        indices: the rows to measure: int64 (n,).
 
     Exact sums over a histogram of the 256 values, rounded once. A constant channel gets a deviation of 1.
     """

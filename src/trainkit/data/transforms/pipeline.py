@@ -1,7 +1,7 @@
-"""The batched part of the transforms: the random steps and the normalisation as one function of (rows, indices, epoch).
+"""The batch transforms, random and scaling ones, as one function of (rows, indices, epoch).
 
-A random step gets one row of uniform numbers for each sample and nothing else, so what happens to a sample depends on
-(seed, epoch, sample index) alone: not on its batch, its neighbours or the process that works on it.
+A random transform gets one row of uniform numbers for each sample and nothing else, so its result for a sample depends
+on (seed, epoch, sample index) alone: not on the batch, the other samples or the process that works on it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import seeding
 
 _GROUP_BYTES = 4 << 20
-"""On the CPU, steps that work on floats get this many bytes of them at a time: what they make on the way is several
-times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB, and of 1.8 GB in one go)."""
+"""On the CPU, transforms that work on floats get this many bytes of them at a time: their temporary tensors take
+several times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB, and of 1.8 GB in one
+go)."""
 
 
 class RandomTransform(Protocol):
@@ -57,10 +58,11 @@ BatchTransform = RandomTransform | Normalize | Standardize
 class _Drawing:
     step: RandomTransform
     purpose: str
+    """Of the draws, by the place in the list: two transforms of a kind draw apart."""
 
 
 def _centre(step: RandomTransform) -> CenterCrop | None:
-    """What evaluation does in the place of a random step: only the size of a crop is not left to chance."""
+    """Evaluation leaves random transforms out, but for the size of a crop: it becomes a crop of the center."""
     return CenterCrop(step.size) if isinstance(step, RandomCrop) and step.size is not None else None
 
 
@@ -77,10 +79,10 @@ class Pipeline:
         """Model inputs: float32 (N, *output_shape).
 
         Args:
-            rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; random steps may overwrite
-                them. The layout of images in memory cannot be seen in the result, only in the time that it takes.
+            rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; random transforms
+                may overwrite them. The layout of images in memory changes the time, never the result.
             indices: each row's index in its part: int64 (N,).
-            epoch: the epoch that the random steps draw for.
+            epoch: the epoch that the random transforms draw for.
         """
         if len(self.output_shape) == 3:
             rows = compact(rows) if rows.device.type == "cpu" else rows.contiguous()
@@ -88,7 +90,7 @@ class Pipeline:
             if isinstance(stage, Scaling):
                 rows = normalize(rows, stage)
             elif isinstance(stage, CenterCrop):
-                rows = compact(stage.apply(rows))
+                rows = compact(stage(rows))
             else:
                 step = stage.step
                 draws = torch.from_numpy(seeding.uniforms(self.seed, stage.purpose, epoch, indices, step.num_draws))
@@ -98,7 +100,7 @@ class Pipeline:
 
 
 def _apply_to_floats(step: RandomTransform, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """A step on images that it takes as floats; on the CPU, a group of them at a time."""
+    """Convert images to floats and transform them; on the CPU, a group of them at a time."""
     _, channels, height, width = rows.shape
     shape = step.output_shape((channels, height, width))
     size = max(1, _GROUP_BYTES // (4 * math.prod(shape)))
@@ -120,13 +122,13 @@ def build_pipeline(
     channels_last: bool = False,
     keys: Sequence[str] | None = None,
 ) -> Pipeline:
-    """Check the steps against the shape of a sample and join them.
+    """Check the batch transforms against the shape of a sample and join them.
 
     Args:
-        steps: random steps, normalisation and standardisation, in order.
+        steps: the batch transforms, in order.
         input_shape: (C, H, W) or (F,).
-        random: False leaves the random steps out, as evaluation does; a random crop becomes one of the centre.
-        keys: the config key of each step, for messages; ``transforms[i]`` when left out.
+        random: False leaves the random ones out, as evaluation does; a random crop becomes one of the center.
+        keys: the config key of each transform, for messages; ``transforms[i]`` when left out.
 
     Raises:
         ProblemsError: A step does not fit the shape of the samples; every such step is named.

@@ -1,89 +1,147 @@
-"""The deterministic transforms of images: resize, center_crop, grayscale. Equal to torchvision's, bit for bit.
+"""The static transforms of images: resize, center_crop, grayscale. Equal to torchvision's, bit for bit.
 
-All work on uint8 (N, C, H, W) with torch's own kernels (``interpolate`` with antialias, on uint8 itself where the
-processor has the vector instructions for it), by the rules of ``torchvision.transforms.v2.functional`` (0.29), so
-torchvision need not be imported.
+They are deterministic and stand before the first random transform, so their result is made once and kept. All work on
+uint8 (N, C, H, W) with torch's own kernels (``interpolate`` with antialias, on uint8 itself where the processor has the
+vector instructions for it), by the rules of ``torchvision.transforms.v2.functional`` (0.29), so torchvision need not be
+imported. They are modules that TorchScript and ``torch.export`` take, so an exported program runs the same code; there
+it also works on floats in [0, 1], which are not rounded to whole gray values.
+
+A new one is a class here, a part of ``StaticTransform`` and a case of ``static_transforms_from_json``.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from trainkit.data.images.layout import Shape, compact
+from trainkit.data.images.layout import Shape, compact, pixel_size
 from trainkit.errors import Problem, ProblemsError
 
 
-@dataclass(frozen=True)
-class Resize:
-    """To (H, W), or so that the shorter side has the given length and the aspect ratio stays."""
+class Resize(nn.Module):
+    """Resize to (H, W), or so that the shorter side has the given length and the aspect ratio stays."""
 
-    size: tuple[int, int] | int
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    def __init__(
+        self, size: tuple[int, int] | int, interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.interpolation = interpolation
+        self.through_floats = interpolation == "bilinear" and not has_uint8_kernel()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H', W') of the same dtype."""
+        # Without branches on the images' size, so that torch.export keeps height and width free.
+        if isinstance(self.size, int):
+            _, _, height, width = images.shape
+            # Exact in integers: the shorter side gets this length, the longer one is cut to a whole number.
+            size = [self.size * height // min(height, width), self.size * width // min(height, width)]
+        else:
+            size = [self.size[0], self.size[1]]
+        if self.interpolation == "nearest":
+            return F.interpolate(images, size=size, mode="nearest")
+        source = images.to(torch.float32) if self.through_floats else images
+        resized = F.interpolate(source, size=size, mode=self.interpolation, align_corners=False, antialias=True)
+        if images.dtype == torch.uint8:
+            return resized.round_().to(torch.uint8) if self.through_floats else resized
+        return resized.clamp(0.0, 1.0)  # bicubic overshoots
 
     def output_shape(self, shape: Shape) -> Shape:
+        """(C, H', W') of an image of ``shape`` (C, H, W)."""
         channels, height, width = shape
         if not isinstance(self.size, int):
             return channels, *self.size
-        longer = int(self.size * max(height, width) / min(height, width))
-        return (channels, self.size, longer) if height <= width else (channels, longer, self.size)
+        return channels, self.size * height // min(height, width), self.size * width // min(height, width)
 
-    def apply(self, images: torch.Tensor) -> torch.Tensor:
-        size = self.output_shape(_shape(images))[1:]
-        if size == tuple(images.shape[2:]):
-            return images
-        if self.interpolation == "nearest":
-            return F.interpolate(images, size=size, mode="nearest")
-        native = self.interpolation == "bicubic" or has_uint8_kernel()
-        source = images if native else images.to(torch.float32)
-        resized = F.interpolate(source, size=size, mode=self.interpolation, align_corners=False, antialias=True)
-        return resized if native else resized.round_().to(torch.uint8)
+    def is_identity(self, shape: Shape) -> bool:
+        """Whether an image of ``shape`` comes out as it is."""
+        return self.output_shape(shape) == shape
+
+    def fixes_size(self) -> bool:
+        """Whether images of any size come out with one size."""
+        return not isinstance(self.size, int)
+
+    def to_json(self) -> dict[str, Any]:
+        size = self.size if isinstance(self.size, int) else list(self.size)
+        return {"type": "resize", "size": size, "interpolation": self.interpolation}
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, interpolation={self.interpolation!r}"
 
 
-@dataclass(frozen=True)
-class CenterCrop:
-    """Cut (H, W) out of the middle; a smaller image is padded with zeros first."""
+class CenterCrop(nn.Module):
+    """Cut (H, W) out of the center; a smaller image is padded with zeros first."""
 
-    size: tuple[int, int]
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to a view or a copy (N, C, *size)."""
+        _, _, height, width = images.shape
+        pad_height, pad_width = max(self.size[0] - height, 0), max(self.size[1] - width, 0)
+        if pad_height > 0 or pad_width > 0:
+            images = F.pad(images, [pad_width // 2, (pad_width + 1) // 2, pad_height // 2, (pad_height + 1) // 2])
+        spare_height, spare_width = height + pad_height - self.size[0], width + pad_width - self.size[1]
+        # Half of the spare pixels, rounded to even as Python's round does.
+        top = spare_height // 2 + (spare_height % 2) * ((spare_height // 2) % 2)
+        left = spare_width // 2 + (spare_width % 2) * ((spare_width // 2) % 2)
+        return images[:, :, top : top + self.size[0], left : left + self.size[1]]
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape[0], *self.size
 
-    def apply(self, images: torch.Tensor) -> torch.Tensor:
-        (height, width), (crop_height, crop_width) = images.shape[2:], self.size
-        pad_height, pad_width = max(crop_height - height, 0), max(crop_width - width, 0)
-        if pad_height or pad_width:
-            padding = (pad_width // 2, (pad_width + 1) // 2, pad_height // 2, (pad_height + 1) // 2)
-            images = F.pad(images, padding)
-            height, width = images.shape[2:]
-        top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
-        return images[:, :, top : top + crop_height, left : left + crop_width]
+    def is_identity(self, shape: Shape) -> bool:
+        return self.output_shape(shape) == shape
+
+    def fixes_size(self) -> bool:
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "center_crop", "size": list(self.size)}
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
 
 
-@dataclass(frozen=True)
-class Grayscale:
-    """Luma of RGB: 0.2989 R + 0.587 G + 0.114 B, cut to a whole number; 3 output channels are equal."""
+class Grayscale(nn.Module):
+    """Luma of RGB: 0.2989 R + 0.587 G + 0.114 B, for uint8 cut to a whole number; 3 output channels are equal."""
 
-    num_output_channels: Literal[1, 3] = 1
+    def __init__(self, num_output_channels: Literal[1, 3] = 1) -> None:
+        super().__init__()
+        self.num_output_channels = num_output_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 1 or 3, H, W) to (N, num_output_channels, H, W)."""
+        if images.shape[1] == 3:
+            # Planes without gaps: the sum of strided pixels is another kernel, which may round otherwise.
+            red, green, blue = images.contiguous().unbind(1)
+            # A float factor makes float32 of uint8; the cut at the end is torchvision's, not a rounding.
+            luma = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+            images = luma.to(images.dtype).unsqueeze(1)
+        return images.expand(-1, self.num_output_channels, -1, -1)
 
     def output_shape(self, shape: Shape) -> Shape:
         return self.num_output_channels, shape[1], shape[2]
 
-    def apply(self, images: torch.Tensor) -> torch.Tensor:
-        if images.shape[1] == 3:
-            # Planes without gaps: the sum of strided pixels is another kernel, which may round otherwise.
-            red, green, blue = images.contiguous().unbind(dim=1)
-            # A float factor makes float32 of uint8; the cut at the end is torchvision's, not a rounding.
-            luma = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-            images = luma.to(torch.uint8).unsqueeze(1)
-        return images.expand(-1, self.num_output_channels, -1, -1)
+    def is_identity(self, shape: Shape) -> bool:
+        return shape[0] == self.num_output_channels == 1
+
+    def fixes_size(self) -> bool:
+        return False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "grayscale", "num_output_channels": self.num_output_channels}
+
+    def extra_repr(self) -> str:
+        return f"num_output_channels={self.num_output_channels}"
 
 
 StaticTransform = Resize | CenterCrop | Grayscale
@@ -95,91 +153,78 @@ def has_uint8_kernel() -> bool:
     return vectors or platform.machine() in ("aarch64", "arm64")
 
 
-def _shape(images: torch.Tensor) -> Shape:
-    return int(images.shape[1]), int(images.shape[2]), int(images.shape[3])
-
-
-def apply_steps(images: torch.Tensor, front: Sequence[StaticTransform]) -> torch.Tensor:
-    """The front on a batch: uint8 (N, C, H, W) to uint8 (N, C', H', W'), in either layout without gaps."""
-    for step in front:
-        images = step.apply(images)
+def apply_static_transforms_to_batch(images: Tensor, static_transforms: Sequence[StaticTransform]) -> Tensor:
+    """A batch after the static transforms: uint8 (N, C, H, W) to (N, C', H', W'), in either layout without gaps."""
+    shape: Shape = (images.shape[1], images.shape[2], images.shape[3])
+    for transform in static_transforms:
+        if not transform.is_identity(shape):
+            images = transform.forward(images)  # the call of a module takes 2 us more, which shows with small images
+            shape = transform.output_shape(shape)
     return compact(images)
 
 
-def apply_static_transforms(image: NDArray[np.uint8], front: Sequence[StaticTransform]) -> NDArray[np.uint8]:
-    """The front on one image: uint8 (C, H, W) to uint8 (C', H', W'), in either layout without gaps."""
-    while front and _changes_nothing(front[0], image.shape):
-        front = front[1:]
-    if not front:
+def apply_static_transforms(
+    image: NDArray[np.uint8], static_transforms: Sequence[StaticTransform]
+) -> NDArray[np.uint8]:
+    """One image after the static transforms: uint8 (C, H, W) to uint8 (C', H', W'), in either layout without gaps."""
+    shape: Shape = (image.shape[0], image.shape[1], image.shape[2])
+    while static_transforms and static_transforms[0].is_identity(shape):
+        static_transforms = static_transforms[1:]
+    if not static_transforms:
         return image
-    result: NDArray[np.uint8] = apply_steps(torch.from_numpy(image)[None], front)[0].numpy()
+    result: NDArray[np.uint8] = apply_static_transforms_to_batch(torch.from_numpy(image)[None], static_transforms)[
+        0
+    ].numpy()
     return result
 
 
-def _changes_nothing(step: StaticTransform, shape: tuple[int, ...]) -> bool:
-    """Whether images of this shape have the size that the step gives."""
-    return isinstance(step, Resize | CenterCrop) and step.output_shape((shape[0], shape[1], shape[2])) == shape
-
-
-def output_shape(front: Sequence[StaticTransform], shape: Shape) -> Shape:
-    """(C, H, W) after the front.
+def output_shape(static_transforms: Sequence[StaticTransform], shape: Shape) -> Shape:
+    """(C, H, W) of an image of ``shape`` after the static transforms.
 
     Raises:
         ProblemsError: A side would have no pixel left.
     """
-    for step in front:
-        shape = step.output_shape(shape)
+    for transform in static_transforms:
+        shape = transform.output_shape(shape)
         if min(shape) < 1:
-            message = f"{step} would leave images of {shape[1]} x {shape[2]} pixels; give a larger size"
+            message = f"{transform} would leave images of {pixel_size(shape)} pixels; give a larger size"
             raise ProblemsError([Problem(message, key="transforms")])
     return shape
 
 
-def fixes_size(front: Sequence[StaticTransform]) -> bool:
-    """Whether images of any size leave the front with one size."""
-    return any(
-        isinstance(step, CenterCrop) or (isinstance(step, Resize) and not isinstance(step.size, int)) for step in front
-    )
+def fixes_size(static_transforms: Sequence[StaticTransform]) -> bool:
+    """Whether images of any size have one size after the static transforms."""
+    return any(transform.fixes_size() for transform in static_transforms)
 
 
-def static_transforms_to_json(front: Sequence[StaticTransform]) -> list[dict[str, Any]]:
+def static_transforms_to_json(static_transforms: Sequence[StaticTransform]) -> list[dict[str, Any]]:
     """Plain JSON for checkpoints and cache keys, with the names that a config uses."""
-    described: list[dict[str, Any]] = []
-    for step in front:
-        match step:
-            case Resize(size, interpolation):
-                plain = size if isinstance(size, int) else list(size)
-                described.append({"type": "resize", "size": plain, "interpolation": interpolation})
-            case CenterCrop(size):
-                described.append({"type": "center_crop", "size": list(size)})
-            case Grayscale(num_output_channels):
-                described.append({"type": "grayscale", "num_output_channels": num_output_channels})
-    return described
+    return [transform.to_json() for transform in static_transforms]
 
 
 def static_transforms_from_json(described: Sequence[dict[str, Any]]) -> tuple[StaticTransform, ...]:
     """The inverse of ``static_transforms_to_json``.
 
     Raises:
-        ValueError: A step that this version does not know.
+        ValueError: A transform that this version does not know.
     """
-    steps: list[StaticTransform] = []
-    for step in described:
-        match step:
+    transforms: list[StaticTransform] = []
+    for item in described:
+        match item:
             case {"type": "resize", "size": int(side), "interpolation": "nearest" | "bilinear" | "bicubic" as mode}:
-                steps.append(Resize(side, mode))
+                transforms.append(Resize(side, mode))
             case {
                 "type": "resize",
                 "size": [int(height), int(width)],
                 "interpolation": "nearest" | "bilinear" | "bicubic" as mode,
             }:
-                steps.append(Resize((height, width), mode))
+                transforms.append(Resize((height, width), mode))
             case {"type": "center_crop", "size": [int(height), int(width)]}:
-                steps.append(CenterCrop((height, width)))
+                transforms.append(CenterCrop((height, width)))
             case {"type": "center_crop", "size": int(side)}:
-                steps.append(CenterCrop((side, side)))
+                transforms.append(CenterCrop((side, side)))
             case {"type": "grayscale", "num_output_channels": (1 | 3) as channels}:
-                steps.append(Grayscale(channels))
+                transforms.append(Grayscale(channels))
             case _:
-                raise ValueError(f"unknown image transform {step}")
-    return tuple(steps)
+                raise ValueError(f"unknown image transform {item}")
+    return tuple(transforms)

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Resize, crop and make grey with numpy alone, to the same bytes as in training: torch's arithmetic on uint8 images."""
+"""Resize, crop and make gray with numpy alone, to the same bytes as in training: torch's arithmetic on uint8 images."""
 
 import numpy as np
 
@@ -11,8 +11,10 @@ def apply_front(image, steps):
             image = resize(image, step["size"], step.get("interpolation", "bilinear"))
         elif step["type"] == "center_crop":
             image = center_crop(image, *step["size"])
-        else:
+        elif step["type"] == "grayscale":
             image = grayscale(image, step.get("num_output_channels", 1))
+        else:
+            raise SystemExit(f"{step['type']} is not written in numpy here; use a TorchScript program, which does it")
     return image
 
 

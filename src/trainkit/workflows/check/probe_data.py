@@ -79,9 +79,9 @@ def _zeros(facts: DatasetInfo, size: int) -> Part:
 
 
 def take_sample(
-    data: Dataset, front: Sequence[StaticTransform], *, size: int = SAMPLES, decoded: int = DECODED
+    data: Dataset, static_transforms: Sequence[StaticTransform], *, size: int = SAMPLES, decoded: int = DECODED
 ) -> Dataset:
-    """The training split cut down to ``size`` samples, spread evenly over it, with the front applied.
+    """The training split cut down to ``size`` samples, spread evenly over it, after the static transforms.
 
     Of image files, which have to be decoded first, ``decoded`` are taken.
 
@@ -92,13 +92,13 @@ def take_sample(
     part = data.parts[split.part]
     if isinstance(part.inputs, tuple):
         tried = split.indices[_spread(len(split), min(size, decoded))]
-        images, chosen = _decode_some(data, part.inputs, tried, front)
+        images, chosen = _decode_some(data, part.inputs, tried, static_transforms)
         stacked: NDArray[Any] = stack_images(images)
     else:
         chosen = split.indices[_spread(len(split), size)]
         stacked = np.ascontiguousarray(part.inputs[chosen])
-        if front:
-            stacked = stack_images([apply_static_transforms(image, front) for image in stacked])
+        if static_transforms:
+            stacked = stack_images([apply_static_transforms(image, static_transforms) for image in stacked])
     few = Part(stacked, part.targets[chosen])
     return replace(
         data,
@@ -108,14 +108,14 @@ def take_sample(
 
 
 def _decode_some(
-    data: Dataset, paths: tuple[Path, ...], indices: NDArray[np.int64], front: Sequence[StaticTransform]
+    data: Dataset, paths: tuple[Path, ...], indices: NDArray[np.int64], static_transforms: Sequence[StaticTransform]
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
     """The images among these that can be decoded and have the size of the first, and their indices."""
     images: list[NDArray[np.uint8]] = []
     kept = []
     for index in indices:
         try:
-            image = apply_static_transforms(decode_image(paths[index], channels=data.channels or 3), front)
+            image = apply_static_transforms(decode_image(paths[index], channels=data.channels or 3), static_transforms)
         except BadImageError:
             continue  # told by the quick look
         if not images or image.shape == images[0].shape:  # others are told by ``check_sizes``
@@ -126,13 +126,13 @@ def _decode_some(
     return images, np.array(kept, dtype=np.int64)
 
 
-def check_sizes(data: Dataset, front: Sequence[StaticTransform]) -> None:
+def check_sizes(data: Dataset, static_transforms: Sequence[StaticTransform]) -> None:
     """Compare the headers of some image files: without a transform that makes them equal, sizes must be the same.
 
     Raises:
         ProblemsError: two images of different sizes.
     """
-    if fixes_size(front):
+    if fixes_size(static_transforms):
         return
     first: tuple[Path, tuple[int, int]] | None = None
     for split in data.splits.values():
@@ -144,11 +144,11 @@ def check_sizes(data: Dataset, front: Sequence[StaticTransform]) -> None:
                 _, (height, width) = probe_bytes(read_image_bytes(paths[index]))
             except BadImageError:
                 continue
-            size = output_shape(front, (1, height, width))[1:]
+            size = output_shape(static_transforms, (1, height, width))[1:]
             first = first or (paths[index], (size[0], size[1]))
             if size != first[1]:
                 wanted = f"{first[1][0]}, {first[1][1]}"
-                after = " after the transforms" if front else ""
+                after = " after the transforms" if static_transforms else ""
                 message = (
                     f"the images have different sizes{after}: {first[0]} is {first[1][0]} x {first[1][1]} "
                     f"(height x width), but {paths[index]} is {size[0]} x {size[1]}; "

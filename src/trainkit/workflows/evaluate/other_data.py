@@ -16,7 +16,7 @@ from trainkit.config.schema import data as dataset
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.images.cache import cache_root
-from trainkit.data.images.materialize import materialize
+from trainkit.data.images.materialize import materialize_images
 from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.sources.tables import encode_labelled, encoded_names, read_labelled
 from trainkit.data.splits import whole_part
@@ -53,10 +53,12 @@ def load_other_data(
     bad = spec.max_bad_files if isinstance(spec, dataset.ImageFolder) else 0
     source = load_image_folder(path, color=color, max_bad_files=bad, val_fraction=0.0, test_fraction=0.0, seed=0)
     align_classes(source, saved["class_names"], where=f"--data {path}")  # before anything is decoded
-    front = build_static_transforms(config)
-    data = materialize(source, front, cache_dir=cache_root(), progress=progress, should_stop=should_stop)
+    static_transforms = build_static_transforms(config)
+    data = materialize_images(
+        source, static_transforms, cache_dir=cache_root(), progress=progress, should_stop=should_stop
+    )
     expected = tuple(preprocessing["input_shape"])
-    crops = len(preprocessing["front"]) > len(front)
+    crops = len(preprocessing["front"]) > len(static_transforms)
     if data.input_shape != expected and not crops:
         raise DataError(
             f"--data {path}: the images are {_size(data.input_shape)} after the transforms, and the model takes "

@@ -27,7 +27,7 @@ from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.layout import stack_images
 from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows
 from trainkit.data.sources.tables import Encoding, columns_to_read, encode_features
-from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_steps
+from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_static_transforms_to_batch
 from trainkit.wording import listed
 
 TABLE_EXTENSIONS = (".csv", ".npy")
@@ -71,7 +71,7 @@ class InputSpec:
     input_shape: tuple[int, ...]
     """(C, H, W) or (F,): what a row has to be."""
     channels: int = 0
-    front: tuple[StaticTransform, ...] = ()
+    static_transforms: tuple[StaticTransform, ...] = ()
     any_size: bool = False
     """Leave the images as decoded: what comes after resizes them."""
     encoding: Encoding | None = None
@@ -151,7 +151,7 @@ def count_samples(items: Iterable[Item]) -> int:
 
 
 def read_chunks(items: Iterable[Item], reading: InputSpec) -> Generator[Chunk, None, None]:
-    """The samples, decoded and through the front, in order: in a thread for each core, or here where that is faster."""
+    """The samples, decoded and transformed, in order: in a thread for each core, or here where that is faster."""
     num_threads = count_cores()
     waiting: deque[Future[Chunk]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
@@ -205,7 +205,7 @@ def _broken(name: str, reason: str) -> Chunk:
 def _decode_piece(paths: list[str], reading: InputSpec) -> Chunk:
     bad: dict[int, str] = {}
     images: list[NDArray[np.uint8]] = []
-    front = () if reading.any_size else reading.front
+    static_transforms = () if reading.any_size else reading.static_transforms
     size, waited = 0, 0.0
     for position, path in enumerate(paths):
         try:
@@ -213,7 +213,7 @@ def _decode_piece(paths: list[str], reading: InputSpec) -> Chunk:
             data = read_image_bytes(path)
             waited += time.perf_counter() - opened
             size += len(data)
-            image = apply_static_transforms(decode_bytes(data, channels=reading.channels), front)
+            image = apply_static_transforms(decode_bytes(data, channels=reading.channels), static_transforms)
         except BadImageError as error:
             bad[position] = str(error)
             continue
@@ -228,7 +228,7 @@ def _decode_piece(paths: list[str], reading: InputSpec) -> Chunk:
 
 def _other_size(shape: Sequence[int], reading: InputSpec) -> str:
     found, wanted = (f"{size[1]} x {size[2]}" for size in (shape, reading.input_shape))
-    after = " after the stored transforms" if reading.front else ""
+    after = " after the stored transforms" if reading.static_transforms else ""
     return f"{found} pixels{after}, and the model takes {wanted} (height x width); resize it"
 
 
@@ -333,7 +333,7 @@ def _slice_piece(path: str, samples: NDArray[Any], start: int, reading: InputSpe
     images = np.array(part)  # a map opened for reading cannot be written to, which torch warns of
     if reading.any_size:
         return Chunk(names, list(images))
-    rows = apply_steps(torch.from_numpy(images), reading.front).numpy()
+    rows = apply_static_transforms_to_batch(torch.from_numpy(images), reading.static_transforms).numpy()
     if rows.shape[1:] != reading.input_shape:
         return Chunk(names, [], dict.fromkeys(range(len(names)), _other_size(rows.shape[1:], reading)))
     return Chunk(names, rows)

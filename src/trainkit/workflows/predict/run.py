@@ -138,7 +138,7 @@ def make_input_spec(answerer: Predictor) -> InputSpec:
             "image",
             shape,
             channels=preprocessing["channels"],
-            front=static_transforms_from_json(preprocessing["front"]),
+            static_transforms=static_transforms_from_json(preprocessing["front"]),
             any_size=answerer.any_size,
             piece_size=piece,
         )

@@ -1,3 +1,7 @@
+"""``trainkit data preview`` draws the first training images and what the random transforms make of them."""
+
+import numpy as np
+from no_room import leave_no_room_for_images
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -32,6 +36,23 @@ def test_a_preview_shows_each_image_and_its_versions(tmp_path, monkeypatch):
     assert shown["a"].max() > 0.9, "back from the normalised values"
     assert (shown["b"][0] != shown["a"]).any()
     assert (shown["b"][0] != shown["b"][1]).any(), "another epoch, another drawing"
+
+
+def test_images_that_fit_nowhere_are_decoded(tmp_path, monkeypatch):
+    leave_no_room_for_images(monkeypatch)
+    for label in range(2):
+        (tmp_path / "images" / str(label)).mkdir(parents=True)
+        for index in range(10):
+            pixels = np.full((12, 12), 100 * label + index, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / str(label) / f"{index}.png")
+    shown = {}
+    monkeypatch.setattr(module, "plot_preview", lambda path, a, b, names, title: shown.update(a=a, title=title))
+    transforms = "transforms: [{type: resize, size: 8}, {type: color_jitter, contrast: 0.2}, random_horizontal_flip]"
+    config = write_config(tmp_path, f"dataset: {{type: image_folder, root: {tmp_path}/images}}\n{transforms}")
+    done = CliRunner().invoke(app, ["data", "preview", config, "--images", "3"])
+    assert done.exit_code == 0, done.output
+    assert shown["a"].shape == (3, 1, 8, 8)
+    assert shown["title"].endswith(": color_jitter, random_horizontal_flip")
 
 
 def test_a_table_has_no_images(tmp_path):
