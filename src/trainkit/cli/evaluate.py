@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.evaluation.report import ClassificationReport, RegressionReport
@@ -45,10 +44,8 @@ def evaluate(
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
     from trainkit.cli import console
     from trainkit.system import durable
-
-    with quick_imports():
-        from trainkit.workflows.evaluate.run import evaluate as run_evaluation
-        from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
+    from trainkit.workflows.evaluate.run import evaluate as run_evaluation
+    from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
 
     with console.frontend("preparing images", quiet=quiet) as frontend:
         result = run_evaluation(

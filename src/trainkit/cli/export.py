@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.system.frontend import Frontend
@@ -46,9 +45,7 @@ def export(
 ) -> None:
     """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
     from trainkit.cli import console
-
-    with quick_imports():
-        from trainkit.workflows import export as workflow
+    from trainkit.workflows import export as workflow
 
     if verify is not None:
         report = workflow.verify(verify)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.findings.evidence import Finding
@@ -23,9 +22,7 @@ def report(
 ) -> None:
     """Write the report page of a run again, with its best checkpoint scored anew."""
     from trainkit.cli import console
-
-    with quick_imports():
-        from trainkit.workflows.report import make_report
+    from trainkit.workflows.report import make_report
 
     with console.frontend("preparing images", quiet=quiet) as frontend:
         made = make_report(run, runs_dir=runs_dir, frontend=frontend)

@@ -15,7 +15,6 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.builders.setup import Setup
@@ -61,8 +60,7 @@ def train(
         show_check(loaded, runs_dir=runs_dir, json=json)
         return
 
-    with quick_imports():
-        from trainkit.workflows.train.run import train as run_training
+    from trainkit.workflows.train.run import train as run_training
 
     with terminal(quiet=quiet) as frontend:
         result = run_training(
@@ -86,8 +84,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
-    with quick_imports():
-        from trainkit.workflows.train.run import resume as resume_training
+    from trainkit.workflows.train.run import resume as resume_training
 
     with terminal(quiet=quiet) as frontend:
         result = resume_training(
