@@ -8,7 +8,6 @@ import json as json_module
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,8 +58,6 @@ def predict(
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:
         opened = open_model(model, device=device, runs_dir=runs_dir, say=frontend.say)
-        if quiet or not sys.stderr.isatty():  # nobody sees a bar, so the inputs need not be counted first
-            frontend = replace(frontend, progress=None)
         predictions = run_prediction(opened, inputs, top_k=top_k, frontend=frontend)
         with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
             for prediction in predictions:

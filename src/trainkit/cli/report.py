@@ -24,7 +24,7 @@ def report(
     from trainkit.cli import console
     from trainkit.workflows.report import make_report
 
-    with console.frontend("preparing images", quiet=quiet) as frontend:
+    with console.frontend(quiet=quiet) as frontend:
         made = make_report(run, runs_dir=runs_dir, frontend=frontend)
     if json:
         console.print_json({"report": str(made.path), "findings": [as_json(finding) for finding in made.findings]})

@@ -62,7 +62,7 @@ def train(
 
     from trainkit.workflows.train.run import train as run_training
 
-    with terminal(quiet=quiet) as frontend:
+    with make_frontend(quiet=quiet) as frontend:
         result = run_training(
             loaded,
             runs_dir=runs_dir,
@@ -86,7 +86,7 @@ def resume(
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
     from trainkit.workflows.train.run import resume as resume_training
 
-    with terminal(quiet=quiet) as frontend:
+    with make_frontend(quiet=quiet) as frontend:
         result = resume_training(
             run,
             overrides=set_ or (),
@@ -100,7 +100,7 @@ def resume(
 
 
 @contextmanager
-def terminal(*, quiet: bool) -> Iterator[Frontend]:
+def make_frontend(*, quiet: bool) -> Iterator[Frontend]:
     """Progress on stderr, and signals that stop the run after its step."""
     from trainkit.cli import console
 
@@ -110,10 +110,7 @@ def terminal(*, quiet: bool) -> Iterator[Frontend]:
             epochs=spec.epochs, batches_per_epoch=batches_per_epoch, batch_size=spec.batch_size, quiet=quiet
         )
 
-    def on_signal(name: str) -> None:
-        console.say(f"{name}: finishing the step and saving the state; Ctrl-C ends at once")
-
-    with console.frontend("preparing images", quiet=quiet, on_signal=on_signal) as frontend:
+    with console.frontend(quiet=quiet, on_signal="finishing the step and saving the state") as frontend:
         yield replace(frontend, make_display=make_display)
 
 
