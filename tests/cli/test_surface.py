@@ -1,6 +1,6 @@
-"""The commands and options, as they are promised: a change is made on purpose, by writing cli_surface.txt anew.
+"""The commands and options, as they are promised: a change is made on purpose, by writing surface.txt anew.
 
-python tests/check/test_cli_surface.py > tests/check/cli_surface.txt
+python tests/cli/test_surface.py > tests/cli/surface.txt
 """
 
 from collections.abc import Iterator
