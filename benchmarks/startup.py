@@ -44,10 +44,9 @@ model: {{type: mlp, hidden_sizes: [128, 64]}}
 training: {{epochs: 1, batch_size: 64}}
 """
 CHILD = """
-import sys, time
-from trainkit.system.imports import quick_imports
-with quick_imports():
-    from trainkit.workflows.train import run as train
+import gc, sys, time
+gc.set_threshold(10_000)  # as the command does
+from trainkit.workflows.train import run as train
 fit = train.fit
 def timed(*given, **named):
     begun = time.monotonic()

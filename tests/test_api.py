@@ -4,13 +4,16 @@ import subprocess
 import sys
 
 PROGRAM = """
-import sys, trainkit
+import gc, sys
+before = gc.get_threshold()
+import trainkit
 assert "torch" not in sys.modules
 loaded = trainkit.load_config(sys.argv[1], overrides=["training.epochs=1"])
 result = trainkit.train(loaded, runs_dir=trainkit_runs)
 scores = trainkit.evaluate(result.best_checkpoint, split="test").metrics
 assert scores["accuracy"] == result.metrics["test"]["accuracy"], scores
 assert callable(trainkit.export) and callable(trainkit.predict) and callable(trainkit.resume)
+assert gc.isenabled() and gc.get_threshold() == before and gc.get_freeze_count() == 0
 print("fine")
 """
 

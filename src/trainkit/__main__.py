@@ -8,10 +8,9 @@ import sys
 from typing import NoReturn
 
 from trainkit.errors import TrainkitError
-from trainkit.system.imports import quick_imports
 
-COUNT_THEIR_OBJECTS = {"onnx", "triton"}
-"""Built with nanobind, which complains of every object that is left at the end of the process."""
+LEAK_CHECKED = {"onnx", "triton"}
+"""Modules built with nanobind, which warns about every object that is left at the end of the process."""
 
 
 def main() -> None:
@@ -23,8 +22,10 @@ def main() -> None:
     # The search for pydantic plugins reads the metadata of every installed package: a tenth of the time to a message.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-    with quick_imports():
-        from trainkit.cli.app import app
+    # Imports make objects by the hundred thousand, which stay. Python looks for garbage among them after every 700 new
+    # ones, which takes a tenth of the time of `import torch`.
+    gc.set_threshold(10_000)
+    from trainkit.cli.app import app
 
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
@@ -53,8 +54,8 @@ def main() -> None:
 
 
 def skip_last_collection() -> None:
-    """Leave the memory to the system: the interpreter would look through all that torch has made for half a second."""
-    if COUNT_THEIR_OBJECTS.isdisjoint(sys.modules):
+    """Leave the memory to the system: the last collection would look through all objects of torch for half a second."""
+    if LEAK_CHECKED.isdisjoint(sys.modules):
         gc.freeze()
 
 

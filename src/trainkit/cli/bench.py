@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +12,8 @@ from trainkit.wording import duration
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
-    from trainkit.workflows.bench.run import Advice, Comparison, Measurement, Setting, Trial
+    from trainkit.workflows.bench.measurement import Measurement, Setting
+    from trainkit.workflows.bench.run import Advice, Comparison, Measure, Trial
 
 
 def bench(
@@ -30,110 +30,63 @@ def bench(
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="How long each setting trains for, after a warm-up.")] = 2.0,
-    child: Annotated[
-        Literal["full", "speed"] | None,
-        typer.Option(hidden=True, help="Answer another bench, in JSON: with the phases, or the speed alone."),
-    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure how fast a config trains, where the time goes, and what would be faster. Changes no run."""
+    from trainkit.cli import console
     from trainkit.config import load_config
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
-
-    from trainkit.cli import console
-    from trainkit.system.signals import catch_stop_signals
-
-    if child is not None:
-        answer_parent(loaded, seconds=seconds, full=child == "full")
-        return
     if single:
-        measurement = measure_here(loaded, seconds=seconds, quiet=quiet)
+        from trainkit.workflows.bench.measure import measure
+
+        with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
+            measured = measure(loaded, seconds=seconds, frontend=frontend)
         if json:
-            console.print_json({"config": str(config), **asdict(measurement)})
+            console.print_json({"config": str(config), **asdict(measured)})
         else:
-            show(loaded, measurement)
+            show(loaded, measured)
         return
 
-    from trainkit.workflows.bench.run import ChildFailed, compare, measure_apart
+    from trainkit.workflows.bench.run import measure_apart
 
-    watch = Watcher(quiet=quiet)
-    with catch_stop_signals() as stop:
-        measure = measure_apart(config, overrides=set_ or (), unset=unset or (), seconds=seconds, should_stop=stop)
-        try:
-            found = compare(loaded, measure=measure, try_compile=try_compile, begin=watch.begin, tell=watch.tell)
-        except ChildFailed as error:  # it has said why
+    with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
+        measure_one = measure_apart(
+            config, overrides=set_ or (), unset=unset or (), seconds=seconds, quiet=quiet, should_stop=frontend.stop
+        )
+        found = compare_settings(loaded, measure_one, try_compile=try_compile, quiet=quiet)
+    if json:
+        console.print_json(as_json(loaded, found))
+    else:
+        show_comparison(loaded, found)
+    if found.interrupted:
+        raise frontend.stop.error(f"measured {len(found.trials)} of {found.planned} settings")
+
+
+def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: bool | None, quiet: bool) -> Comparison:
+    """All settings, with a line on stderr for each: what is measured, and what came of it."""
+    from trainkit.cli import console
+    from trainkit.errors import TrainkitError
+    from trainkit.workflows.bench.run import ChildFailed, compare
+
+    def write(text: str) -> None:
+        if not quiet:
+            console.say(text, end="")
+
+    def begin(setting: Setting | None, number: int, planned: int) -> None:
+        head = "measuring the config as it is\n" if setting is None else f"[{number}/{planned}] {words(setting)} ... "
+        write(head)
+
+    try:
+        found = compare(measure, try_compile=try_compile, begin=begin, tell=lambda trial: write(f"{outcome(trial)}\n"))
+    except ChildFailed as error:
+        if error.exit_code > 0:  # it has said why, on stderr
             raise typer.Exit(error.exit_code) from None
-        watch.close()
-        if json:
-            console.print_json(as_json(loaded, found, interrupted=stop()))
-        elif found is not None:
-            show_comparison(loaded, found, interrupted=stop())
-        if stop():
-            done = "measured nothing"
-            if found is not None:
-                done = f"measured {len(found.trials)} of {found.planned} settings"
-            raise stop.error(done)
-
-
-def measure_here(loaded: LoadedConfig, *, seconds: float, quiet: bool) -> Measurement:
-    """In this process, which a signal ends soon and cleanly."""
-    from trainkit.cli import console
-    from trainkit.errors import Interrupted
-    from trainkit.workflows.bench.measure import measure
-
-    with console.frontend("preparing images", quiet=quiet) as frontend:
-        try:
-            return measure(loaded, seconds=seconds, frontend=frontend)
-        except Interrupted as error:
-            raise frontend.stop.error("nothing was measured") from error
-
-
-def answer_parent(loaded: LoadedConfig, *, seconds: float, full: bool) -> None:
-    """Measure for another process: JSON on stdout, and silence after a stop, of which the user hears from there."""
-    from trainkit.cli import console
-    from trainkit.errors import Interrupted, TrainkitError
-    from trainkit.workflows.bench.measure import measure
-
-    with console.frontend("preparing images", quiet=not full) as frontend:
-        try:
-            found = measure(loaded, seconds=seconds, with_phases=full, frontend=frontend)
-        except Interrupted:
-            raise typer.Exit(frontend.stop.exit_code) from None
-        except TrainkitError as error:
-            if full:
-                raise
-            console.print_json({"error": str(error)})
-            return
-    console.print_json(asdict(found))
-
-
-class Watcher:
-    """Shows on stderr what is measured, and what came of it: a line for each setting."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet, self.open, self.base = quiet, False, 0.0
-
-    def begin(self, setting: Setting | None, number: int, planned: int) -> None:
-        if setting is None:
-            self._write("measuring the config as it is\n")
-        else:
-            self._write(f"[{number}/{planned}] {words(setting)} ... ")
-            self.open = True
-
-    def tell(self, trial: Trial) -> None:
-        self._write(f"{outcome(trial)}\n")
-        self.open = False
-
-    def close(self) -> None:
-        """End a line that a stop has cut short."""
-        if self.open:
-            self._write("stopped\n")
-
-    def _write(self, text: str) -> None:
-        if not self.quiet:
-            print(text, end="", file=sys.stderr, flush=True)
+        raise TrainkitError(f"{loaded.path}: the measurement was {error}") from None
+    if found.interrupted:
+        write("stopped\n")
+    return found
 
 
 def words(setting: Setting) -> str:
@@ -149,9 +102,7 @@ def layout(setting: Setting) -> str:
 
 
 def outcome(trial: Trial) -> str:
-    if trial.measurement is None:
-        return f"failed: {trial.error}"
-    return f"{trial.measurement.samples_per_second:,.0f} samples/s"
+    return f"failed: {trial.error}" if trial.measurement is None else f"{trial.speed:,.0f} samples/s"
 
 
 def show(loaded: LoadedConfig, found: Measurement) -> None:
@@ -185,25 +136,21 @@ def show(loaded: LoadedConfig, found: Measurement) -> None:
     console.table("\nwhere an epoch goes", ["phase", unit, "share"], rows)
 
 
-def show_comparison(loaded: LoadedConfig, found: Comparison, *, interrupted: bool) -> None:
+def show_comparison(loaded: LoadedConfig, found: Comparison) -> None:
     """All settings side by side, and what to write into the config."""
     from trainkit.cli import console
 
-    base = found.trials[0].measurement
-    assert base is not None
-    show(loaded, base)
+    show(loaded, found.base)
     header = ["precision", "layout", "compile", "batch", "samples/s", "gain", "MB"]
-    rows = [table_row(trial, base) for trial in found.trials]
+    rows = [table_row(trial, found.base) for trial in found.trials]
     console.table("settings, each in a process of its own", header, rows)
-    failed = [trial for trial in found.trials if trial.measurement is None]
-    for trial in failed:
-        print(f"{words(trial.setting)}: {outcome(trial)}")
+    failed = [f"{words(trial.setting)}: {outcome(trial)}" for trial in found.trials if trial.measurement is None]
     if failed:
-        print()
-    if interrupted:
+        print("\n".join(failed) + "\n")
+    if found.interrupted:
         return
     if found.compile_skipped:
-        print(f"compile was not tried for {duration(base.run_seconds)} of training; --compile tries it\n")
+        print(f"compile was not tried for {duration(found.base.run_seconds)} of training; --compile tries it\n")
     show_advice(loaded, found)
 
 
@@ -216,28 +163,30 @@ def table_row(trial: Trial, base: Measurement) -> list[str]:
     if measured is None:
         return [*row, "failed", "", ""]
     memory = measured.memory.host if measured.memory.device is None else measured.memory.device
-    gain = f"{measured.samples_per_second / base.samples_per_second - 1:+.0%}"
-    return [*row, f"{measured.samples_per_second:,.0f}", "as it is" if measured is base else gain, f"{memory:,.0f}"]
+    gain = f"{trial.speed / base.samples_per_second - 1:+.0%}"
+    return [*row, f"{trial.speed:,.0f}", "as it is" if measured is base else gain, f"{memory:,.0f}"]
 
 
 def show_advice(loaded: LoadedConfig, found: Comparison) -> None:
-    base, advice = found.trials[0], found.advice
+    from trainkit.config.text.writer import to_yaml
+
+    base, advice = found.base, found.advice
     if advice is not None and advice.holds:
         flags = " ".join(f"--set {item}" for item in advice.setting.overrides(base.setting))
-        print(f"faster with the same batches: {gains(advice)}.\nThe training section for {loaded.path}:\n")
-        print(advice.section)
-        print(f"\nor only once: trainkit train {loaded.path} {flags}")
+        print(f"faster with the same batches: {gains(advice)}. For {loaded.path}:\n")
+        print(to_yaml({"training": advice.setting.changes(base.setting)}))
+        print(f"or only once: trainkit train {loaded.path} {flags}")
         if advice.setting.precision != base.setting.precision:
             print("note: another precision rounds otherwise; compare the scores")
     else:
         print("the config is already the fastest: nothing that trains the same batches is 5 % faster")
         if advice is not None:
             print(f"({words(advice.setting)} seemed to be, by chance: {gains(advice)})")
-    own = [trial for trial in found.trials if trial.setting.batch_size == base.setting.batch_size]
-    larger = max((trial for trial in found.trials if trial not in own), key=rate, default=None)
-    if larger is not None and rate(larger) > 1.05 * max(map(rate, own)):
+    same = max(trial.speed for trial in found.trials if trial.setting.batch_size == base.setting.batch_size)
+    fastest = max(found.trials, key=lambda trial: trial.speed)
+    if fastest.speed > 1.05 * same:
         print(
-            f"batches of {larger.setting.batch_size} train more samples a second still, "
+            f"batches of {fastest.setting.batch_size} train more samples a second still, "
             "but in fewer steps, which changes what is learned: not advised"
         )
 
@@ -247,28 +196,13 @@ def gains(advice: Advice) -> str:
     return f"{first}, and {second} when measured again"
 
 
-def rate(trial: Trial) -> float:
-    return 0.0 if trial.measurement is None else trial.measurement.samples_per_second
-
-
-def as_json(loaded: LoadedConfig, found: Comparison | None, *, interrupted: bool) -> dict[str, Any]:
-    trials = [] if found is None else found.trials
-    advice = None if found is None else found.advice
-
-    def overrides(setting: Setting) -> list[str]:
-        return list(setting.overrides(trials[0].setting))
-
+def as_json(loaded: LoadedConfig, found: Comparison) -> dict[str, Any]:
+    base, advice = found.base.setting, found.advice
     return {
         "config": str(loaded.path),
-        "trials": [
-            {
-                "overrides": overrides(trial.setting),
-                **asdict(trial),
-            }
-            for trial in trials
-        ],
-        "planned": 0 if found is None else found.planned,
-        "advice": advice and {"overrides": overrides(advice.setting), **asdict(advice), "holds": advice.holds},
-        "compile_skipped": None if found is None else found.compile_skipped,
-        "interrupted": interrupted,
+        "trials": [{"overrides": trial.setting.overrides(base), **asdict(trial)} for trial in found.trials],
+        "planned": found.planned,
+        "advice": advice and {"overrides": advice.setting.overrides(base), **asdict(advice), "holds": advice.holds},
+        "compile_skipped": found.compile_skipped,
+        "interrupted": found.interrupted,
     }

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look at saved checkpoints.", no_args_is_help=True)
+from trainkit.cli.options import Json
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app = typer.Typer(help="Look at saved checkpoints.", no_args_is_help=True)
 
 
 @app.command()

@@ -49,11 +49,12 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Write a commented config to start from; an existing file is never overwritten."""
+    from trainkit.cli import console
     from trainkit.config.help.starter import write_starter
 
     written = write_starter(path, source=source)
     if as_json:
-        print(json.dumps({"path": str(written)}))
+        console.print_json({"path": str(written)})
     else:
         print(f"wrote {written}; next: trainkit check {written}")
 
@@ -61,13 +62,13 @@ def init(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the shipped configs, one line each."""
+    from trainkit.cli import console
     from trainkit.config.help.shipped import shipped
 
     configs = shipped()
     if as_json:
         rows = [{"name": item.name, "path": str(item.path), "description": item.description} for item in configs]
-        print(json.dumps(rows, indent=2))
+        console.print_json(rows)
         return
-    width = max((len(item.name) for item in configs), default=0)
-    for item in configs:
-        print(f"{item.name:<{width}}  {item.description}")
+    for line in console.aligned([(item.name, item.description) for item in configs]):
+        print(line)

@@ -33,10 +33,10 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
-def say(message: str) -> None:
+def say(message: str, *, end: str = "\n") -> None:
     """One line for the user, on stderr. Where nobody reads it any more (``| head``), work goes on in silence."""
     with suppress(BrokenPipeError):
-        print(message, file=sys.stderr, flush=True)
+        print(message, end=end, file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
@@ -65,7 +65,7 @@ def table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[obje
     Where stdout is no terminal, each row is one line, however wide: it can be searched with grep.
     """
     if not sys.stdout.isatty():
-        _plain_table(title, header, rows)
+        plain_table(title, header, rows, left=1 if header else None)
         return
     from rich import box
     from rich.table import Table
@@ -81,19 +81,32 @@ def table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[obje
     out().print(grid)
 
 
-def _plain_table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    shown = [[_text(value) for value in row] for row in ([header, *rows] if header else rows)]
-    columns = max(map(len, shown), default=0)
-    widths = [max((len(row[at]) for row in shown if at < len(row)), default=0) for at in range(columns)]
+def plain_table(
+    title: str | None, header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int | None = None
+) -> None:
+    """A table without rich, whose rows are never folded.
+
+    Args:
+        left: how many columns are left-aligned, the others are right-aligned; all of them where None.
+    """
     if title:
         print(title)
+    for line in aligned([header, *rows] if header else rows, left=left):
+        print(f"  {line}".rstrip())
+    print()
+
+
+def aligned(rows: Sequence[Sequence[object]], *, left: int | None = None) -> Iterator[str]:
+    """A line for each row; the first ``left`` columns (all where None) left-aligned, the others right-aligned."""
+    shown = [[_text(value) for value in row] for row in rows]
+    columns = max(map(len, shown), default=0)
+    widths = [max((len(row[at]) for row in shown if at < len(row)), default=0) for at in range(columns)]
     for row in shown:
         cells = [
-            cell.ljust(width) if at == 0 or not header else cell.rjust(width)
+            cell.ljust(width) if left is None or at < left else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
-        print(f"  {'  '.join(cells)}".rstrip())
-    print()
+        yield "  ".join(cells).rstrip()
 
 
 def _cell(value: object) -> str:
@@ -225,25 +238,37 @@ def lines(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 @contextmanager
-def frontend(task: str, *, quiet: bool, on_signal: Callable[[str], None] | None = None) -> Iterator[Frontend]:
+def frontend(
+    task: str = "preparing images", *, quiet: bool, on_signal: str | None = None, stopped: str | None = None
+) -> Iterator[Frontend]:
     """Lines and a bar on stderr, and signals that ask for a stop.
 
     Args:
         task: what the bar counts.
-        on_signal: gets the name of the first signal.
+        on_signal: what the first signal does, for a line on stderr.
+        stopped: how a stopped command ends (``stopped by SIGINT: nothing was written``); None leaves that to the work.
     """
     from trainkit.system.frontend import Frontend
     from trainkit.system.signals import catch_stop_signals
 
-    with task_bar(task, quiet=quiet) as progress, catch_stop_signals(on_signal) as stop:
-        yield Frontend(say=(lambda message: None) if quiet else say, progress=progress, stop=stop)
+    def notice(name: str) -> None:
+        if on_signal is not None:
+            say(f"{name}: {on_signal}; Ctrl-C ends at once")
+
+    with task_bar(task, quiet=quiet) as progress, catch_stop_signals(notice) as stop:
+        try:
+            yield Frontend(say=(lambda message: None) if quiet else say, progress=progress, stop=stop)
+        except Interrupted as error:
+            if stopped is None:
+                raise
+            raise stop.error(stopped) from error
 
 
 @contextmanager
-def task_bar(description: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A function to tell (done, total) to; the bar appears at the first call, and only on a terminal."""
+def task_bar(description: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A function of (done, total) that shows a bar from the first call on. None where nobody would see it."""
     if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield None
         return
     bars: list[tuple[Progress, TaskID]] = []
 

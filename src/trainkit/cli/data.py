@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,28 +19,30 @@ app = typer.Typer(help="Show and free the cached data sets; preview augmentation
 
 
 @app.command("list")
-def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def list_command(as_json: Json = False) -> None:
     """List the cached arrays, the newest first."""
+    from trainkit.cli import console
     from trainkit.data.images import cache
 
     folder = cache.cache_root()
     entries = cache.list_entries(folder)
     total = sum(entry.num_bytes for entry in entries)
     if as_json:
-        print(json.dumps({"folder": str(folder), "bytes": total, "entries": [_describe(entry) for entry in entries]}))
+        console.print_json({"folder": str(folder), "bytes": total, "entries": list(map(_describe, entries))})
         return
     for entry in entries:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
         print(f"{entry.key[:12]}  {size_text(entry.num_bytes):>9}  {made}  {entry.label}")
-    print(f"{len(entries)} entries, {size_text(total)} in {folder}", file=sys.stderr)
+    console.say(f"{len(entries)} entries, {size_text(total)} in {folder}")
 
 
 @app.command("clear")
 def clear_command(
     keys: list[str] = typer.Argument(None, help="Keys, or their first digits, as listed; all when left out."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: Json = False,
 ) -> None:
     """Remove cached arrays. They are built again when a run needs them."""
+    from trainkit.cli import console
     from trainkit.data.images import cache
 
     folder = cache.cache_root()
@@ -55,7 +55,7 @@ def clear_command(
     removed = cache.clear_entries(folder, keys or None)
     total = sum(entry.num_bytes for entry in removed)
     if as_json:
-        print(json.dumps({"folder": str(folder), "bytes": total, "removed": [_describe(entry) for entry in removed]}))
+        console.print_json({"folder": str(folder), "bytes": total, "removed": list(map(_describe, removed))})
     else:
         print(f"removed {len(removed)} entries, {size_text(total)}, from {folder}")
 
@@ -90,7 +90,7 @@ def preview(
     from trainkit.workflows.preview import preview as draw_preview
 
     path = output or Path(f"preview_{loaded.name}.png")
-    with console.frontend("preparing images", quiet=quiet) as frontend:
+    with console.frontend(quiet=quiet) as frontend:
         draw_preview(loaded, path, num_images=images, epochs=epochs, frontend=frontend)
     if as_json:
         console.print_json({"file": str(path)})

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.evaluation.report import ClassificationReport, RegressionReport
@@ -45,12 +44,10 @@ def evaluate(
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
     from trainkit.cli import console
     from trainkit.system import durable
+    from trainkit.workflows.evaluate.run import evaluate as run_evaluation
+    from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
 
-    with quick_imports():
-        from trainkit.workflows.evaluate.run import evaluate as run_evaluation
-        from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
-
-    with console.frontend("preparing images", quiet=quiet) as frontend:
+    with console.frontend(quiet=quiet) as frontend:
         result = run_evaluation(
             checkpoint,
             split=split,
@@ -79,7 +76,7 @@ def show_result(result: EvalResult) -> None:
 
     report = result.report
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
-    intervals = {name: f"{_number(i.low)} to {_number(i.high)}" for name, i in report.intervals.items()}
+    intervals = {name: f"{console.number(i.low)} to {console.number(i.high)}" for name, i in report.intervals.items()}
     console.table(
         f"{result.checkpoint} on {where}: {result.num_samples:,} samples",
         ["metric", "value", "95 % interval"],
@@ -148,9 +145,3 @@ def show_targets(report: RegressionReport) -> None:
             ["target", "MAE", "RMSE", "R2"],
             [[row.name, row.mae, row.rmse, row.r2] for row in report.per_target],
         )
-
-
-def _number(value: float) -> str:
-    from trainkit.cli import console
-
-    return console.number(value)

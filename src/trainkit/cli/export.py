@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
-from trainkit.system.imports import quick_imports
-
-if TYPE_CHECKING:
-    from trainkit.system.frontend import Frontend
 
 
 def export(
@@ -46,22 +41,20 @@ def export(
 ) -> None:
     """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
     from trainkit.cli import console
-
-    with quick_imports():
-        from trainkit.workflows import export as workflow
+    from trainkit.workflows import export as workflow
 
     if verify is not None:
         report = workflow.verify(verify)
         _show(report, json=json, title=f"{verify}: OK", path=verify)
         return
     if benchmark:
-        with console.frontend("preparing images", quiet=quiet) as frontend:
+        with console.frontend(quiet=quiet) as frontend:
             rows = workflow.benchmark(checkpoint, runs_dir=runs_dir, frontend=frontend)
         _show_benchmark(rows, json=json)
         return
     asked = {"torchscript": torchscript, "pt2": pt2, "onnx": onnx, "safetensors": safetensors}
     formats = tuple(format for format in workflow.FORMATS if everything or asked[format])
-    with stoppable(quiet=quiet) as frontend:
+    with console.frontend(quiet=quiet, on_signal="giving the export up", stopped="nothing was written") as frontend:
         result = workflow.export(
             checkpoint,
             formats=formats,
@@ -77,23 +70,6 @@ def export(
             frontend=frontend,
         )
     _show(result.report, json=json, title=None, path=result.bundle)
-
-
-@contextmanager
-def stoppable(*, quiet: bool) -> Iterator[Frontend]:
-    """A signal ends the export after the step that it is in."""
-    from trainkit.cli import console
-    from trainkit.errors import Interrupted
-
-    def on_signal(name: str) -> None:
-        if not quiet:
-            console.say(f"{name}: giving the export up; Ctrl-C ends at once")
-
-    with console.frontend("preparing images", quiet=quiet, on_signal=on_signal) as frontend:
-        try:
-            yield frontend
-        except Interrupted as error:
-            raise frontend.stop.error("nothing was written") from error
 
 
 def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Path) -> None:

@@ -93,7 +93,7 @@ def show(found: Inspection, *, source: bool) -> None:
     from trainkit.cli import console
     from trainkit.wording import size_text
 
-    header: list[object] = ["layer", "type", "input", "output", "parameters", "multiply-adds", "memory"]
+    header = ["layer", "type", "input", "output", "parameters", "multiply-adds", "memory"]
     rows: list[list[object]] = []
     for row in found.rows:
         cells: list[object] = [row.name, row.type, _shape(row.input_shape), _shape(row.output_shape)]
@@ -109,8 +109,7 @@ def show(found: Inspection, *, source: bool) -> None:
             if activity is not None:
                 norm = "" if activity.grad_norm is None else f"{activity.grad_norm:.3g}"
                 line += [f"{activity.mean:.3g}", f"{activity.std:.3g}", f"{activity.zeros:.0%}", norm]
-    print(f"{found.name}: for one sample\n")
-    print(aligned([header, *rows]) + "\n")
+    console.plain_table(f"{found.name}: for one sample\n", header, rows, left=4)
     batch_bytes = found.activation_bytes * found.batch_size
     frozen = found.num_parameters - found.num_trainable
     lines = [
@@ -125,20 +124,6 @@ def show(found: Inspection, *, source: bool) -> None:
     if source:
         lines += [(row.name, row.source or "unknown") for row in found.rows]
     console.lines(lines)
-
-
-def aligned(rows: list[list[object]]) -> str:
-    """Columns of text, numbers to the right; never folded, since a layer is a line."""
-    texts = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in texts if column < len(row)) for column in range(len(texts[0]))]
-    lines = []
-    for row in texts:
-        cells = [
-            cell.ljust(width) if column < 4 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

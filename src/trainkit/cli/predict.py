@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import gc
 import io
 import json as json_module
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
-from trainkit.system.imports import quick_imports
 from trainkit.wording import percent
 
 if TYPE_CHECKING:
@@ -55,18 +52,14 @@ def predict(
 
     from trainkit.cli import console
     from trainkit.errors import TrainkitError
-
-    with quick_imports():
-        from trainkit.workflows.predict.run import open_model
-        from trainkit.workflows.predict.run import predict as run_prediction
+    from trainkit.workflows.predict.run import open_model
+    from trainkit.workflows.predict.run import predict as run_prediction
 
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:
         opened = open_model(model, device=device, runs_dir=runs_dir, say=frontend.say)
-        if quiet or not sys.stderr.isatty():  # nobody sees a bar, so the inputs need not be counted first
-            frontend = replace(frontend, progress=None)
         predictions = run_prediction(opened, inputs, top_k=top_k, frontend=frontend)
-        with _libraries_left_alone(), write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
+        with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
             for prediction in predictions:
                 done += 1
                 if prediction.error is not None:
@@ -77,16 +70,6 @@ def predict(
         console.lines([("predictions", f"{done - failed:,}"), ("written to", str(output))])
     if failed:
         raise TrainkitError(f"{failed:,} of {done:,} inputs could not be used")
-
-
-@contextmanager
-def _libraries_left_alone() -> Iterator[None]:
-    """The garbage collector does not look through what is there already, again and again while predictions come."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextmanager

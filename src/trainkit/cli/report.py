@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli.options import Json, Quiet, RunsDir
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.findings.evidence import Finding
@@ -23,11 +22,9 @@ def report(
 ) -> None:
     """Write the report page of a run again, with its best checkpoint scored anew."""
     from trainkit.cli import console
+    from trainkit.workflows.report import make_report
 
-    with quick_imports():
-        from trainkit.workflows.report import make_report
-
-    with console.frontend("preparing images", quiet=quiet) as frontend:
+    with console.frontend(quiet=quiet) as frontend:
         made = make_report(run, runs_dir=runs_dir, frontend=frontend)
     if json:
         console.print_json({"report": str(made.path), "findings": [as_json(finding) for finding in made.findings]})

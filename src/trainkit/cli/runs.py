@@ -50,6 +50,8 @@ def list_command(
 
 def print_list(summaries: list[RunSummary]) -> None:
     """Aligned columns without rich, which would take longer than reading the runs."""
+    from trainkit.cli import console
+
     header = ("run", "status", "dataset", "best score", "epochs", "time")
     rows = [
         (
@@ -62,13 +64,8 @@ def print_list(summaries: list[RunSummary]) -> None:
         )
         for summary in summaries
     ]
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        cells = [
-            cell.rjust(w) if column > 3 else cell.ljust(w)
-            for column, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    for line in console.aligned([header, *rows], left=4):
+        print(line)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -37,29 +38,27 @@ def resume(
     from trainkit.cli import console
     from trainkit.config import load_config
     from trainkit.config.help import shipped
-    from trainkit.system.signals import catch_stop_signals
     from trainkit.workflows.selftest import selftest_resume
 
     overrides = list(set_ or ())
     if config is None:
         config = shipped.folder() / "digits_cnn.yaml"
         overrides = ["training.epochs=2", *overrides]
-    load_config(config, overrides=overrides)  # a mistake is told here, once
-    with catch_stop_signals() as stop:
+    load_config(config, overrides=overrides)  # a mistake is reported here, once
+    with console.frontend(quiet=quiet or json) as frontend:
         found = selftest_resume(
             config,
             overrides=overrides,
             kills=kills,
             seed=seed,
             folder=folder,
-            say=(lambda message: None) if quiet or json else console.say,
-            stop=stop,
+            frontend=frontend,
         )
     if json:
         console.print_json(
             {
                 "passed": found.passed,
-                "kills": [{"step": kill.step, "saved_step": kill.saved_step} for kill in found.kills],
+                "kills": [asdict(kill) for kill in found.kills],
                 "differences": found.differences,
                 "steps": found.steps,
                 "digest": found.digest,

@@ -15,7 +15,6 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from trainkit.builders.setup import Setup
@@ -61,10 +60,9 @@ def train(
         show_check(loaded, runs_dir=runs_dir, json=json)
         return
 
-    with quick_imports():
-        from trainkit.workflows.train.run import train as run_training
+    from trainkit.workflows.train.run import train as run_training
 
-    with terminal(quiet=quiet) as frontend:
+    with make_frontend(quiet=quiet) as frontend:
         result = run_training(
             loaded,
             runs_dir=runs_dir,
@@ -86,10 +84,9 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
-    with quick_imports():
-        from trainkit.workflows.train.run import resume as resume_training
+    from trainkit.workflows.train.run import resume as resume_training
 
-    with terminal(quiet=quiet) as frontend:
+    with make_frontend(quiet=quiet) as frontend:
         result = resume_training(
             run,
             overrides=set_ or (),
@@ -103,7 +100,7 @@ def resume(
 
 
 @contextmanager
-def terminal(*, quiet: bool) -> Iterator[Frontend]:
+def make_frontend(*, quiet: bool) -> Iterator[Frontend]:
     """Progress on stderr, and signals that stop the run after its step."""
     from trainkit.cli import console
 
@@ -113,10 +110,7 @@ def terminal(*, quiet: bool) -> Iterator[Frontend]:
             epochs=spec.epochs, batches_per_epoch=batches_per_epoch, batch_size=spec.batch_size, quiet=quiet
         )
 
-    def on_signal(name: str) -> None:
-        console.say(f"{name}: finishing the step and saving the state; Ctrl-C ends at once")
-
-    with console.frontend("preparing images", quiet=quiet, on_signal=on_signal) as frontend:
+    with console.frontend(quiet=quiet, on_signal="finishing the step and saving the state") as frontend:
         yield replace(frontend, make_display=make_display)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.system import durable
-from trainkit.system.imports import quick_imports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +22,9 @@ DPI = 130
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure of this size in inches. No pyplot: it keeps every figure and wants a display."""
-    with quick_imports():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")

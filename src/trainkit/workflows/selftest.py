@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from trainkit.checkpoints.journal import read_journal
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import TrainkitError
 from trainkit.recorders.jsonl import read_json_lines
+from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, newest_run
 from trainkit.system.signals import StopRequest
 
-# What a run amounts to; the rest of a checkpoint says where and when it was made.
+# What equal runs have equal; the rest of a checkpoint says where and when it was made.
 PARTS = ("model", "optimizer", "plateau", "scaler", "ema", "progress", "totals", "best", "early_stopping")
 _POLL_SECONDS = 0.004
-# A child that logs nothing for this long hangs.
+# A child that logs nothing for this long has hung.
 _PATIENCE_SECONDS = 600.0
 
 
@@ -70,8 +71,7 @@ def selftest_resume(
     kills: int = 5,
     seed: int | None = None,
     folder: Path | None = None,
-    say: Callable[[str], None] = lambda message: None,
-    stop: StopRequest | None = None,
+    frontend: Frontend | None = None,
 ) -> Comparison:
     """Train ``config`` in child processes: once undisturbed, once killed at random moments and resumed each time.
 
@@ -83,10 +83,11 @@ def selftest_resume(
 
     Raises:
         TrainkitError: a child failed of its own.
-        Interrupted: ``stop`` said so; the child was killed.
+        Interrupted: a stop was asked for; the child was killed.
     """
     started = time.monotonic()
-    stop = StopRequest() if stop is None else stop
+    frontend = frontend or Frontend()
+    stop, say = frontend.stop, frontend.say
     folder = Path(tempfile.mkdtemp(prefix="trainkit-selftest-")) if folder is None else folder
     settings = ["checkpoint.every=10st", "logging.plots=false", *overrides, "logging.every=1"]
     command = [sys.executable, "-m", "trainkit", "train", str(config), "--quiet", "--json", "--resume", "auto"]
@@ -95,7 +96,7 @@ def selftest_resume(
     say("training without interruption")
     _Child([*command, "--run-dir", str(folder / "whole")], folder / "whole", stop).wait()
     whole = _only_run(folder / "whole")
-    steps = max((record["step"] for record in read_json_lines(whole.metrics) if "step" in record), default=0)
+    steps = _logged_steps(whole)
 
     rng = random.Random(seed)
     done: list[Kill] = []
@@ -144,7 +145,7 @@ class _Child:
                 size, since = run.metrics.stat().st_size, time.monotonic()
                 owner = run.lock_owner()
                 mine = owner is not None and owner.get("pid") == self.process.pid
-                if mine and max((record.get("step", 0) for record in read_json_lines(run.metrics)), default=0) >= step:
+                if mine and _logged_steps(run) >= step:
                     return True
             if time.monotonic() - since > _PATIENCE_SECONDS:
                 self.kill()
@@ -185,8 +186,11 @@ def _only_run(runs_dir: Path) -> RunDir:
 def _what_is_left(run: RunDir) -> Kill:
     journal = read_journal(run.checkpoints)
     saved = [entry.step for entry in journal.entries] if journal else []
-    logged = max((record.get("step", 0) for record in read_json_lines(run.metrics)), default=0)
-    return Kill(logged, saved[-1] if saved else None)
+    return Kill(_logged_steps(run), saved[-1] if saved else None)
+
+
+def _logged_steps(run: RunDir) -> int:
+    return max((record.get("step", 0) for record in read_json_lines(run.metrics)), default=0)
 
 
 def digests_of(run: RunDir) -> dict[str, str]:

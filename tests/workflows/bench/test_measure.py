@@ -1,11 +1,15 @@
 """One measurement, with the real loop on small data: speed, phases, memory."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from trainkit.config import load_config
 from trainkit.errors import Interrupted, ProblemsError
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.bench.measure import measure, window_speeds
+from trainkit.workflows.bench.measurement import Measurement
 from trainkit.workflows.bench.profile import saves_per_epoch
 
 DIGITS = """
@@ -55,10 +59,6 @@ def test_no_validation_where_there_is_no_split_for_it(tmp_path):
     assert "validation" not in measured(tmp_path, text).seconds
 
 
-def test_the_speed_alone(tmp_path):
-    assert measured(tmp_path, with_phases=False).seconds == {}
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -69,6 +69,12 @@ def test_the_speed_alone(tmp_path):
 )
 def test_other_ways_to_train(tmp_path, change):
     assert measured(tmp_path, DIGITS + change).samples_per_second > 0
+
+
+def test_it_is_read_back_from_json(tmp_path):
+    found = measured(tmp_path)
+    printed = json.loads(json.dumps({"config": "config.yaml", **asdict(found)}))
+    assert Measurement.from_json(printed) == found
 
 
 def test_a_table(tmp_path):

@@ -24,15 +24,13 @@ from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.state import EpochTotals, TrainState
 from trainkit.engine.step import train_step
-from trainkit.errors import Interrupted
 from trainkit.system.frontend import Frontend
-from trainkit.workflows.bench.profile import measure_phases, synchronize
-from trainkit.workflows.bench.run import Measurement, Memory, Setting
+from trainkit.workflows.bench.measurement import Measurement, Memory, Setting
+from trainkit.workflows.bench.profile import MIN_STEPS, measure_phases, synchronize
 from trainkit.workflows.train.failures import explained
 
 WINDOWS = 5
 """The measured time is cut into so many pieces: the middle one counts, whatever else the machine did in the others."""
-MIN_STEPS = 3
 TINY_LR = 1e-8
 """Nothing diverges while it is measured."""
 
@@ -50,14 +48,12 @@ def measure(
     loaded: LoadedConfig,
     *,
     seconds: float = 2.0,
-    with_phases: bool = True,
     frontend: Frontend | None = None,
 ) -> Measurement:
     """Train for a moment and time it.
 
     Args:
         seconds: how long to train for, after a warm-up; the phases together take about as long again.
-        with_phases: also find out where the time goes.
 
     Raises:
         UserError: the config or the data are wrong.
@@ -81,21 +77,18 @@ def measure(
         size = loaded.config.training.batch_size
         samples = min(batches.num_samples, batches.batches_per_epoch * size)
         memory = Memory(at_start, host_megabytes("VmHWM"), device_megabytes(setup.device))
-        phases: dict[str, float] = {}
-        if with_phases:
-            phases = measure_phases(
-                loaded,
-                setup,
-                state,
-                plan,
-                guard,
-                step_seconds=size / statistics.median(speeds),
-                wait_seconds=state.progress.data_seconds / max(1, state.progress.steps_completed),
-                budget=seconds,
-                should_stop=frontend.stop,
-            )
-    if frontend.stop():
-        raise Interrupted("the measurement was given up", 130)
+        phases = measure_phases(
+            loaded,
+            setup,
+            state,
+            plan,
+            guard,
+            step_seconds=size / statistics.median(speeds),
+            wait_seconds=state.progress.data_seconds / max(1, state.progress.steps_completed),
+            budget=seconds,
+            should_stop=frontend.stop,
+        )
+    frontend.check("nothing was measured")
     works = not any("torch.compile failed" in note for note in notes)
     return Measurement(
         setting=Setting(
@@ -168,8 +161,8 @@ def train_for(
     Returns:
         When each step was done and how many samples had been seen then, from the start on.
     """
-    silence = NullRecorder()
-    saver = Saver(state, silence, silence, every=(1, "epochs"))
+    null = NullRecorder()
+    saver = Saver(state, null, null, every=(1, "epochs"))
     device = state.parameters[0].device
     synchronize(device)
     progress = state.progress
@@ -184,7 +177,7 @@ def train_for(
         return stopped
 
     while not stopped:
-        whole = train_epoch(state, plan, batches, guard=guard, recorder=silence, saver=saver, should_stop=over)
+        whole = train_epoch(state, plan, batches, guard=guard, recorder=null, saver=saver, should_stop=over)
         if whole:
             progress.epochs_completed += 1
             progress.batches_completed = 0

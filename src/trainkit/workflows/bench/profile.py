@@ -8,13 +8,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
 import torch
 from torch import Tensor
 
 from trainkit.builders.setup import Setup
-from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
+from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.config import LoadedConfig
 from trainkit.data.loading.workers import WorkerBatches
 from trainkit.engine.loop import evaluate
@@ -22,10 +21,11 @@ from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Batches, Plan, Unit
 from trainkit.engine.state import TrainState
 from trainkit.engine.step import compute_gradients, train_step
-from trainkit.workflows.train.run_info import description
+from trainkit.workflows.train.run_info import RunCheckpointer, description
 
 BATCHES_KEPT = 4
 """Batches that the phases of a step are timed on: they lie in memory all at once."""
+MIN_STEPS = 3
 
 
 def measure_phases(
@@ -50,21 +50,26 @@ def measure_phases(
         wait_seconds: how long a step of it waited for its batch.
         budget: seconds that this may take, roughly; checkpoint apart.
     """
+
+    def limit(seconds: float) -> Callable[[], bool]:
+        """Whether this time is over, or a stop was asked for."""
+        ended = time.perf_counter() + seconds
+        return lambda: should_stop() or time.perf_counter() > ended
+
     batches = setup.batches("train", training=True)
-    step = data_phases(setup, batches, wait_seconds, budget / 4, should_stop)
-    step |= step_phases(state, plan, guard, batches, budget / 2, should_stop)
+    step = data_phases(setup, batches, wait_seconds, lambda: limit(budget / 8))
+    step |= step_phases(state, plan, guard, batches, limit(budget / 2))
     scale = step_seconds / sum(step.values()) * batches.batches_per_epoch
     whole = {name: seconds * scale for name, seconds in step.items()}
     if "val" in setup.data.splits:
-        val = setup.batches("val")
-        whole["validation"] = validation_seconds(state, plan, val, budget / 4, should_stop)
+        whole["validation"] = validation_seconds(state, plan, setup.batches("val"), limit(budget / 4))
     saves = saves_per_epoch(plan.save_every, batches.batches_per_epoch, epoch_seconds=sum(whole.values()))
     whole["checkpoint"] = saves * checkpoint_seconds(loaded, setup, state)
     return whole
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -72,125 +77,102 @@ def synchronize(device: torch.device) -> None:
 
 
 def data_phases(
-    setup: Setup, batches: Batches, wait_seconds: float, budget: float, should_stop: Callable[[], bool]
+    setup: Setup, batches: Batches, wait_seconds: float, limit: Callable[[], Callable[[], bool]]
 ) -> dict[str, float]:
-    """Seconds a batch for gathering and normalising, and for what the random transforms add to that.
+    """Seconds a batch for gathering and normalizing, and for what the random transforms add to that.
 
     Batches of data workers come while a step is computed: only the time that the loop waits for them counts.
     """
-    random = any(hasattr(step, "num_draws") for step in setup.transforms)
-    whole = batch_seconds(batches, setup.device, budget / (1 + random), should_stop)
-    plain = whole
-    if random:
-        still = setup.batches("train", training=True, augmented=False)
-        plain = min(whole, batch_seconds(still, setup.device, budget / 2, should_stop))
+    whole = batch_seconds(batches, setup.device, limit())
     taken = wait_seconds if isinstance(batches, WorkerBatches) else whole
-    found = {"data": taken * plain / whole}
-    return {**found, "augment": taken - found["data"]} if random else found
+    if not any(hasattr(step, "num_draws") for step in setup.transforms):
+        return {"data": taken}
+    plain = batch_seconds(setup.batches("train", training=True, augmented=False), setup.device, limit())
+    data = taken * min(1.0, plain / whole)
+    return {"data": data, "augment": taken - data}
 
 
-def batch_seconds(batches: Batches, device: torch.device, budget: float, should_stop: Callable[[], bool]) -> float:
-    """Mean seconds until the next batch is there, over whole epochs or as much of them as the budget allows."""
+def batch_seconds(batches: Batches, device: torch.device, over: Callable[[], bool]) -> float:
+    """Mean seconds until the next batch is there, over whole epochs or as much of them as the time allows."""
     count = 0
     synchronize(device)
     started = time.perf_counter()
-    for epoch in itertools.count():
-        for _ in batches.epoch(epoch):
-            count += 1
-            if should_stop() or time.perf_counter() - started > budget:
-                break
-        if should_stop() or time.perf_counter() - started > budget:
+    for _ in itertools.chain.from_iterable(map(batches.epoch, itertools.count())):
+        count += 1
+        if over():
             break
     synchronize(device)
     return (time.perf_counter() - started) / count
 
 
 def step_phases(
-    state: TrainState,
-    plan: Plan,
-    guard: Guard,
-    batches: Batches,
-    budget: float,
-    should_stop: Callable[[], bool],
+    state: TrainState, plan: Plan, guard: Guard, batches: Batches, over: Callable[[], bool]
 ) -> dict[str, float]:
     """Seconds a step of forward, backward (with the loss) and optimizer (with clipping, checks and averaging).
 
     The gradients alone and whole steps are timed in turn, on the same batches, and the middle times are taken.
     """
     device = state.parameters[0].device
-    spent = 0.0
+    forward_seconds = 0.0
 
-    def forward(inputs: Tensor) -> Tensor:
-        nonlocal spent
+    def timed_forward(inputs: Tensor) -> Tensor:
+        nonlocal forward_seconds
         synchronize(device)
         started = time.perf_counter()
         outputs = plan.forward(inputs)
         synchronize(device)
-        spent += time.perf_counter() - started
+        forward_seconds += time.perf_counter() - started
         return outputs
 
-    watched = replace(plan, forward=forward)
-    times: dict[str, list[float]] = {"forward": [], "gradients": [], "step": []}
+    timed_plan = replace(plan, forward=timed_forward)
+    times: list[tuple[float, float, float]] = []
     state.model.train()
-    ended = time.perf_counter() + budget
     for batch in itertools.cycle(list(itertools.islice(batches.epoch(0), BATCHES_KEPT))):
-        spent, started = 0.0, time.perf_counter()
-        compute_gradients(state, watched, batch)
+        forward_seconds, started = 0.0, time.perf_counter()
+        compute_gradients(state, timed_plan, batch)
         synchronize(device)
-        times["gradients"].append(time.perf_counter() - started)
-        times["forward"].append(spent)
-        started = time.perf_counter()
+        between = time.perf_counter()
         train_step(state, plan, batch, guard=guard, lr=state.learning_rate())
         synchronize(device)
-        times["step"].append(time.perf_counter() - started)
-        if should_stop() or (len(times["step"]) >= 3 and time.perf_counter() > ended):
+        times.append((forward_seconds, between - started, time.perf_counter() - between))
+        if over() and len(times) >= MIN_STEPS:
             break
-    forwards, gradients, steps = (statistics.median(values) for values in times.values())
+    forward, gradients, step = map(statistics.median, zip(*times, strict=True))
     return {
-        "forward": forwards,
-        "backward": max(0.0, gradients - forwards),
-        "optimizer": max(0.0, steps - gradients),
+        "forward": forward,
+        "backward": max(0.0, gradients - forward),
+        "optimizer": max(0.0, step - gradients),
     }
 
 
-def validation_seconds(
-    state: TrainState, plan: Plan, val: Batches, budget: float, should_stop: Callable[[], bool]
-) -> float:
-    """Of a whole validation: from as many batches as the budget allows, after one that only warms up."""
+def validation_seconds(state: TrainState, plan: Plan, val: Batches, over: Callable[[], bool]) -> float:
+    """Of a whole validation: from as many batches as the time allows, after one that only warms up."""
+    device = state.parameters[0].device
+    asked = 0
 
-    def run(over: Callable[[float, int], bool]) -> tuple[float, int]:
-        count = 0
-        started = time.perf_counter()
+    def stop() -> bool:
+        """``evaluate`` asks before each batch."""
+        nonlocal asked
+        asked += 1
+        return asked > 1 and over()
 
-        def stop() -> bool:
-            nonlocal count
-            count += 1
-            return should_stop() or over(time.perf_counter() - started, count)
-
-        whole = evaluate(state.eval_model, plan, val, should_stop=stop) is not None
-        synchronize(state.parameters[0].device)
-        return time.perf_counter() - started, count if whole else count - 1
-
-    run(lambda seconds, count: count > 1)
-    seconds, count = run(lambda seconds, count: seconds > budget and count > 1)
-    return seconds / max(1, count) * val.batches_per_epoch
+    calls = itertools.count()
+    evaluate(state.eval_model, plan, val, should_stop=lambda: next(calls) > 0)
+    synchronize(device)
+    started = time.perf_counter()
+    whole = evaluate(state.eval_model, plan, val, should_stop=stop) is not None
+    synchronize(device)
+    seconds = time.perf_counter() - started
+    return seconds / (asked if whole else asked - 1) * val.batches_per_epoch
 
 
 def checkpoint_seconds(loaded: LoadedConfig, setup: Setup, state: TrainState) -> float:
     """Of one save, durable and checked, into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="trainkit-bench-") as folder:
-        checkpoints = CheckpointFolder(folder)
-        name = checkpoint_name(loaded.name, when=datetime.now(), epoch=0, metric="loss", value=None)
+        described = description(loaded, setup)
+        checkpointer = RunCheckpointer(CheckpointFolder(folder), described, monitor=setup.monitor, keep_last=1)
         started = time.perf_counter()
-        checkpoints.save(
-            {**description(loaded, setup), **state.state_dict()},
-            name=name,
-            step=0,
-            epoch=0,
-            score=None,
-            best=False,
-            keep_last=1,
-        )
+        checkpointer.save(state.state_dict(), metrics={}, best=False)
         return time.perf_counter() - started
 
 
