@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.engine.optimizers import build_optimizer, has_momentum, take_step
+from trainkit.engine.optimizers import build_optimizer, take_step
 
 CASES = [
     ("sgd", torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "dampening": 0.0}),
@@ -71,9 +71,3 @@ def test_all_parameters_are_in_one_group():
     optimizer = build_optimizer("adamw", model.parameters(), device="cpu", lr=0.1)
     (group,) = optimizer.param_groups
     assert len(group["params"]) == 4
-
-
-def test_optimizers_whose_momentum_can_be_moved():
-    for type, torch_class, knobs in CASES:
-        group = torch_class([nn.Parameter(torch.zeros(1))], lr=knobs["lr"]).param_groups[0]
-        assert has_momentum(type) == ("momentum" in group or "betas" in group)

@@ -70,8 +70,3 @@ def _spare_the_compiler() -> None:
         inner = inspect.unwrap(method)
         if inner is not method and not hasattr(inner, "__dynamo_disable"):
             setattr(inner, "__dynamo_disable", inner)
-
-
-def has_momentum(type: OptimizerType) -> bool:
-    """Whether a schedule can move this optimizer's momentum or first beta (``cycle_momentum`` of one_cycle)."""
-    return type in ("sgd", "adam", "adamw", "rmsprop")

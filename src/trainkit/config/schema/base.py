@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -22,13 +22,6 @@ def _expand_short_form(value: Any) -> Any:
 
 ShortForm = BeforeValidator(_expand_short_form)
 """Marks a closed choice in which a bare NAME stands for ``{type: NAME}``."""
-
-
-def variants_of(choice: Any) -> dict[str, type[Section]]:
-    """The variants of a closed choice (``Annotated[A | B, ...]``) by the name of their ``type``."""
-    union = get_args(choice)[0]
-    members = get_args(union) or (union,)
-    return {get_args(member.model_fields["type"].annotation)[0]: member for member in members}
 
 
 @dataclass(frozen=True)
