@@ -2,13 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.engine.optimizers import build_optimizer, has_momentum, take_step
+from trainkit.engine.optimizers import build_optimizer, take_step
 
 CASES = [
     ("sgd", torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "dampening": 0.0}),
     ("sgd", torch.optim.SGD, {"lr": 0.05}),
     ("adam", torch.optim.Adam, {"lr": 0.01, "betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True}),
     ("adamw", torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    ("nadam", torch.optim.NAdam, {"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "momentum_decay": 0.01}),
+    ("nadam", torch.optim.NAdam, {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     ("rmsprop", torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "momentum": 0.5, "centered": True}),
     ("adagrad", torch.optim.Adagrad, {"lr": 0.01, "lr_decay": 0.1, "initial_accumulator_value": 0.2}),
     ("lbfgs", torch.optim.LBFGS, {"lr": 0.1, "max_iter": 5, "max_eval": None, "line_search_fn": "strong_wolfe"}),
@@ -71,9 +73,3 @@ def test_all_parameters_are_in_one_group():
     optimizer = build_optimizer("adamw", model.parameters(), device="cpu", lr=0.1)
     (group,) = optimizer.param_groups
     assert len(group["params"]) == 4
-
-
-def test_optimizers_whose_momentum_can_be_moved():
-    for type, torch_class, knobs in CASES:
-        group = torch_class([nn.Parameter(torch.zeros(1))], lr=knobs["lr"]).param_groups[0]
-        assert has_momentum(type) == ("momentum" in group or "betas" in group)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from trainkit.engine.schedules import Plateau, build_schedule, duration_to_steps
-from trainkit.errors import ProblemsError
 
 TOTAL, PER_EPOCH = 60, 6
 LR = 0.3
@@ -171,31 +170,18 @@ def test_a_learning_rate_is_a_function_of_its_step_alone(seed):
 @pytest.mark.parametrize(
     ("type", "knobs", "expected"),
     [
-        ("cosine", {"T_max": 61}, "scheduler.T_max: T_max is 61 steps, longer than the 60 steps of the run"),
-        ("cosine", {"T_max": 51, "warmup_steps": 10}, "scheduler.T_max: T_max is 51 steps, longer than the 50 steps"),
-        ("step", {"step_size": 70}, "scheduler.step_size: step_size is 70 steps, longer than the 60 steps of the run"),
-        (
-            "multi_step",
-            {"milestones": [10, 70]},
-            "scheduler.milestones[1]: the milestone is 70 steps, longer than the 60",
-        ),
-        (
-            "multi_step",
-            {"milestones": [30, 20]},
-            "scheduler.milestones[1]: milestones must rise, but step 20 follows step 30",
-        ),
-        ("multi_step", {"milestones": [30, 30]}, "scheduler.milestones[1]: milestones must rise"),
-        (
-            "constant",
-            {"warmup_steps": 60},
-            "scheduler.warmup: the warm-up has 60 steps, the run only 60; make it shorter",
-        ),
+        ("cosine", {"T_max": 61}, "T_max is 61 steps, longer than the 60 steps of the run"),
+        ("cosine", {"T_max": 51, "warmup_steps": 10}, "T_max is 51 steps, longer than the 50 steps"),
+        ("step", {"step_size": 70}, "step_size is 70 steps, longer than the 60 steps of the run"),
+        ("multi_step", {"milestones": [10, 70]}, "the last milestone is 70 steps, longer than the 60"),
+        ("multi_step", {"milestones": [30, 20]}, "milestones must go up, got"),
+        ("multi_step", {"milestones": [30, 30]}, "milestones must go up, got"),
+        ("constant", {"warmup_steps": 60}, "the warm-up has 60 steps, the run only 60"),
     ],
 )
 def test_lengths_that_do_not_fit_the_run(type, knobs, expected):
-    with pytest.raises(ProblemsError) as error:
+    with pytest.raises(ValueError, match=expected):
         ours(type, **knobs)
-    assert expected in str(error.value)
 
 
 def test_durations_in_steps():

@@ -18,6 +18,7 @@ from trainkit.builders.data import (
     load_source,
     preprocessing,
 )
+from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.model import (
     build_loss_for,
     build_model,
@@ -162,13 +163,14 @@ def build_setup(
     files: ImageFiles = {}
     if data is None:
         data, files = load_data(config, source=source, frontend=frontend)
+        check_rules(config, data, materialized=True)
     transforms = build_batch_transforms(config, data)
     input_shape = model_input_shape(config, data, transforms)
     size = output_size_for(config, data)
     loss = build_loss_for(config, data, device=device)
     model = build_model(config, input_shape=input_shape, output_size=size)
     check_shapes(model, input_shape, batch_size=config.training.batch_size)
-    check_output(model, input_shape, output_size=size, expects=loss.expects, loss=loss.name)
+    check_output(model, input_shape, output_size=size)
     return Setup(
         config=config,
         data=data,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainkit.builders.data import build_batch_transforms
+from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.model import build_loss_for, build_model, is_channels_last
 from trainkit.builders.setup import ImageFiles, Setup, eval_batch_size, model_input_shape, place
 from trainkit.checkpoints.serialization import load_checkpoint
@@ -105,6 +106,7 @@ class TrainedModel:
         config = _with_class_weights_of_training(self.config, self.saved, where=self.path)
         claim(self.device)
         threads = set_num_threads(config.training.num_threads)
+        check_rules(config, data, materialized=True, sections=("transforms",))
         transforms = build_batch_transforms(config, data, stored=self.preprocessing)
         chosen = {name: Choice(**choice) for name, choice in self.saved["choices"].items()}
         return Setup(

@@ -96,7 +96,7 @@ def build_schedule_for(config: Config, *, steps_per_epoch: int) -> Schedule:
         case schema.Cosine() if spec.T_max is not None:
             knobs["T_max"] = steps(spec.T_max)
         case schema.OneCycle():
-            knobs["cycle_momentum"] = spec.cycle_momentum and moves_momentum(config)
+            knobs["cycle_momentum"] = spec.cycle_momentum and config.optimizer.moves_momentum
     return build_schedule(
         spec.type,
         base_lr=config.optimizer.lr,
@@ -105,11 +105,6 @@ def build_schedule_for(config: Config, *, steps_per_epoch: int) -> Schedule:
         warmup_steps=0 if warmup is None else steps(warmup),
         **knobs,
     )
-
-
-def moves_momentum(config: Config) -> bool:
-    """Whether one_cycle has a momentum to move: a momentum of 0 that the user chose stays 0."""
-    return getattr(config.optimizer, "momentum", 0.0) > 0 or hasattr(config.optimizer, "betas")
 
 
 def _plateau(spec: schema.ReduceOnPlateau, config: Config, monitor: str) -> Plateau:

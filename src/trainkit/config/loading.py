@@ -75,6 +75,10 @@ class LoadedConfig:
             return problem
         return problem.at(place_of(self._tree, path, key=False))
 
+    def where(self, key: str) -> str:
+        """Where the value of a key was written, as messages about another key name it: ``line 14``, ``default``."""
+        return _whereabouts(self._tree, parse_path(key))
+
 
 def safe_name(text: str) -> str:
     """The text as a name of runs: what a name cannot hold becomes ``_``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -123,21 +123,15 @@ def output_size(name: LossName, *, task: Task, num_classes: int = 0, num_targets
     """How many outputs a sample the model must have for this loss on this data.
 
     Raises:
-        ProblemsError: the loss is not for this task, or takes two classes and the data have more.
+        ValueError: the loss is not for this task, or takes two classes and the data have more.
     """
     if (EXPECTS[name] != "values") != (task == "classification"):
-        if task == "regression":
-            _fail(
-                f"{name} is for classes, but the targets are values (regression); use mse, l1, smooth_l1 or huber",
-                "loss",
-            )
-        fitting = "cross_entropy" if num_classes != 2 else "cross_entropy or bce_with_logits"
-        _fail(f"{name} is for values, but the targets are {num_classes} classes; use {fitting}", "loss")
+        raise ValueError(f"{name} is not for {task}")
     if task == "regression":
         return num_targets
     if name in ("bce", "bce_with_logits"):
         if num_classes != 2:
-            _fail(f"{name} is for two classes, but the data have {num_classes}; use cross_entropy", "loss")
+            raise ValueError(f"{name} is for two classes, got {num_classes}")
         return 1
     return num_classes
 
@@ -161,7 +155,8 @@ def build_loss(
     ``compute_class_weight``, and for pos_weight the count of the first class / count of the second.
 
     Raises:
-        ProblemsError: weights that do not fit the classes.
+        ProblemsError: ``balanced``, and a class without training samples.
+        ValueError: weights that do not fit the classes.
     """
     compute: Callable[[Tensor, Tensor, str], Tensor]
     class_weight: Tensor | None = None
@@ -202,9 +197,9 @@ def _class_weights(
         return balanced_weight(counts)
     values = [float(value) for value in weight]
     if counts and len(values) != len(counts):
-        _fail(f"needs one weight for each of the {len(counts)} classes, got {len(values)}", "loss.weight")
+        raise ValueError(f"one weight for each of the {len(counts)} classes, got {len(values)}")
     if not sum(values) > 0:
-        _fail(f"at least one weight must be above 0, got {values}", "loss.weight")
+        raise ValueError(f"at least one weight above 0, got {values}")
     return values
 
 
@@ -231,8 +226,5 @@ def _need_every_class(counts: Sequence[int], names: Sequence[str], *, key: str) 
     empty = [names[i] if names else str(i) for i, count in enumerate(counts) if count == 0]
     if not counts or empty:
         missing = f"class {', '.join(empty)} has none" if empty else "their counts are not known"
-        _fail(f"balanced needs training samples of every class, but {missing}; give the weights as numbers", key)
-
-
-def _fail(message: str, key: str) -> NoReturn:
-    raise ProblemsError([Problem(message, key)])
+        message = f"balanced needs training samples of every class, but {missing}; give the weights as numbers"
+        raise ProblemsError([Problem(message, key)])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn, optim
 
-OptimizerType = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "lbfgs"]
+OptimizerType = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lbfgs"]
 
 
 def build_optimizer(
@@ -42,6 +42,8 @@ def build_optimizer(
             return optim.AdamW(params, **knobs, **form)
         case "adagrad":
             return optim.Adagrad(params, **knobs, **form)
+        case "nadam":
+            return optim.NAdam(params, **knobs)
         case "rmsprop":
             return optim.RMSprop(params, **knobs)
         case "lbfgs":
@@ -70,8 +72,3 @@ def _spare_the_compiler() -> None:
         inner = inspect.unwrap(method)
         if inner is not method and not hasattr(inner, "__dynamo_disable"):
             setattr(inner, "__dynamo_disable", inner)
-
-
-def has_momentum(type: OptimizerType) -> bool:
-    """Whether a schedule can move this optimizer's momentum or first beta (``cycle_momentum`` of one_cycle)."""
-    return type in ("sgd", "adam", "adamw", "rmsprop")

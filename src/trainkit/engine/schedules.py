@@ -14,9 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
-
-from trainkit.errors import Problem, ProblemsError
+from typing import Any, Literal
 
 ScheduleType = Literal["constant", "step", "multi_step", "exponential", "cosine", "one_cycle", "reduce_on_plateau"]
 
@@ -61,10 +59,10 @@ def build_schedule(
     cycle_momentum, base_momentum, max_momentum. reduce_on_plateau and constant: none; ``Plateau`` does the rest.
 
     Raises:
-        ProblemsError: lengths that go beyond the run, milestones that do not rise.
+        ValueError: lengths that go beyond the run, milestones that do not rise.
     """
     if warmup_steps >= total_steps:
-        _fail(f"the warm-up has {warmup_steps} steps, the run only {total_steps}; make it shorter", "scheduler.warmup")
+        raise ValueError(f"the warm-up has {warmup_steps} steps, the run only {total_steps}")
     rest = total_steps - warmup_steps
     momentum = None
     match type:
@@ -99,19 +97,14 @@ def _constant(base_lr: float) -> Callable[[int], float]:
 
 
 def _step(base_lr: float, rest: int, *, step_size: int, gamma: float = 0.1) -> Callable[[int], float]:
-    _need_within(step_size, rest, "step_size", "scheduler.step_size")
+    _need_within(step_size, rest, "step_size")
     return lambda step: base_lr * gamma ** (step // step_size)
 
 
 def _multi_step(base_lr: float, rest: int, *, milestones: Sequence[int], gamma: float = 0.1) -> Callable[[int], float]:
-    for i, (before, after) in enumerate(itertools.pairwise(milestones), start=1):
-        if after <= before:
-            _fail(
-                f"milestones must rise, but step {after} follows step {before}; put them in order",
-                f"scheduler.milestones[{i}]",
-            )
-    for i, milestone in enumerate(milestones):
-        _need_within(milestone, rest, "the milestone", f"scheduler.milestones[{i}]")
+    if any(after <= before for before, after in itertools.pairwise(milestones)):
+        raise ValueError(f"milestones must go up, got {list(milestones)}")
+    _need_within(milestones[-1], rest, "the last milestone")
     return lambda step: base_lr * gamma ** bisect.bisect_right(milestones, step)
 
 
@@ -122,7 +115,7 @@ def _exponential(base_lr: float, steps_per_epoch: int, *, gamma: float = 0.95) -
 def _cosine(base_lr: float, rest: int, *, T_max: int | None = None, eta_min: float = 0.0) -> Callable[[int], float]:
     """Loshchilov and Hutter, 2016. As in PyTorch, the learning rate rises again after T_max steps."""
     length = rest if T_max is None else T_max
-    _need_within(length, rest, "T_max", "scheduler.T_max")
+    _need_within(length, rest, "T_max")
     return lambda step: eta_min + (base_lr - eta_min) * (1 + math.cos(math.pi * step / length)) / 2
 
 
@@ -166,17 +159,9 @@ def _anneal_linear(start: float, end: float, share: float) -> float:
     return (end - start) * share + start
 
 
-def _need_within(length: int, rest: int, what: str, key: str) -> None:
+def _need_within(length: int, rest: int, what: str) -> None:
     if length > rest:
-        _fail(
-            f"{what} is {length} steps, longer than the {rest} steps of the run (less its warm-up); "
-            "make it shorter or train longer",
-            key,
-        )
-
-
-def _fail(message: str, key: str) -> NoReturn:
-    raise ProblemsError([Problem(message, key)])
+        raise ValueError(f"{what} is {length} steps, longer than the {rest} steps of the run (less its warm-up)")
 
 
 class Plateau:

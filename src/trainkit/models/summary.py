@@ -6,16 +6,14 @@ import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
 from trainkit.models.cnn import check_shortcut
-from trainkit.models.layer_shapes import Shape, fail, output_shape
+from trainkit.models.layer_shapes import Shape, output_shape
 from trainkit.models.network import ResidualBlock, config_key
 from trainkit.models.sequential import check_output_shape
-
-Expected = Literal["logits", "log_probabilities", "probabilities", "values"]
 
 
 @dataclass(frozen=True)
@@ -48,52 +46,15 @@ def check_shapes(model: nn.Module, input_shape: Sequence[int], batch_size: int =
     return _walk(model, (batch_size, *input_shape))[1]
 
 
-def check_output(
-    model: nn.Module, input_shape: Sequence[int], *, output_size: int, expects: Expected, loss: str
-) -> None:
-    """Whether the model ends in what the loss takes: (N, output_size) values of the kind that it ``expects``.
+def check_output(model: nn.Module, input_shape: Sequence[int], *, output_size: int) -> None:
+    """Whether the model gives what data and loss need: (N, output_size).
 
     Raises:
-        ProblemsError: the wrong size, or softmax before cross_entropy, no log_softmax before nll, and the like.
+        ProblemsError: it gives another shape.
     """
     steps, shape = _walk(model, (2, *input_shape))
     weighted = [step.name for step in steps if isinstance(step.layer, nn.Linear | nn.Conv2d)]
     check_output_shape(shape, output_size, key=config_key(model, weighted[-1] if weighted else ""))
-    speaking = [step for step in steps if not isinstance(step.layer, nn.Flatten | nn.Identity)]
-    name, last = (speaking[-1].name, speaking[-1].layer) if speaking else ("", model)
-    _check_kind(last, expects=expects, loss=loss, key=config_key(model, name), output_size=output_size)
-
-
-def _check_kind(last: nn.Module, *, expects: Expected, loss: str, key: str, output_size: int) -> None:
-    kind = type(last).__name__
-    squashes = isinstance(last, nn.Softmax | nn.LogSoftmax | nn.Sigmoid)
-    if isinstance(last, nn.Softmax | nn.LogSoftmax) and output_size == 1:
-        fail(
-            f"{kind} over one output is always the same value; use Sigmoid with loss: bce, or no output activation", key
-        )
-    match expects:
-        case "logits" if squashes:
-            fitting = (
-                {"LogSoftmax": "nll", "Sigmoid": "bce"}.get(kind) if (output_size == 1) == (kind == "Sigmoid") else None
-            )
-            instead = f", or use loss: {fitting}" if fitting else ""
-            fail(
-                f"the model ends in {kind}, but loss: {loss} takes raw scores (logits) and applies its own "
-                f"{'sigmoid' if output_size == 1 else 'log_softmax'}; leave {kind} out{instead}",
-                key,
-            )
-        case "log_probabilities" if not isinstance(last, nn.LogSoftmax):
-            fail(
-                f"loss: {loss} takes log-probabilities, but the model ends in {kind}; "
-                "end it with log_softmax (output: log_softmax, or a LogSoftmax layer), or use loss: cross_entropy",
-                key,
-            )
-        case "probabilities" if not isinstance(last, nn.Sigmoid):
-            fail(
-                f"loss: {loss} takes a probability, but the model ends in {kind}; "
-                "end it with sigmoid (output: sigmoid, or a Sigmoid layer), or use loss: bce_with_logits",
-                key,
-            )
 
 
 def layer_table(model: nn.Module, input_shape: Sequence[int], *, source: bool = False) -> list[LayerRow]:

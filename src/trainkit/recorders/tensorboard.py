@@ -5,27 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainkit.errors import Problem, ProblemsError
-
 _MAX_IMAGES = 32
-
-
-def require_tensorboard() -> None:
-    """Say so before training where the package is missing.
-
-    Raises:
-        ProblemsError: it is not installed.
-    """
-    if find_spec("tensorboard") is None:
-        message = "the package tensorboard is not installed; pip install 'trainkit[tensorboard]', or set it to false"
-        raise ProblemsError([Problem(message, key="logging.tensorboard")])
 
 
 class TensorBoardRecorder:
@@ -39,7 +25,6 @@ class TensorBoardRecorder:
     """
 
     def __init__(self, folder: Path, *, step: int = 0, hparams: Mapping[str, Any] | None = None) -> None:
-        require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)

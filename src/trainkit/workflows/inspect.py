@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainkit.builders.data import build_static_transforms
+from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.model import output_size_for
 from trainkit.builders.setup import Setup, build_setup
 from trainkit.builders.trained import open_trained
@@ -69,9 +70,9 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
     """
     config, problems = loaded.config, ProblemCollector()
     data = problems.catch("dataset", lambda: load_read_only(config))
-    size = None if data is None else problems.catch("loss", lambda: output_size_for(config, data))
-    if data is None or size is None:
+    if data is None or problems.sections("dataset", lambda: check_rules(config, data, where=loaded.where)):
         raise problems.error(loaded)
+    size = output_size_for(config, data)
     found = model_shapes(config, data, problems, output_size=size, source=source)
     if found is None:
         raise problems.error(loaded)

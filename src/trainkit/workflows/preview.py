@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.builders.data import batch_transform_keys, build_batch_transforms, build_static_transforms
+from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.setup import load_data, located
 from trainkit.config import LoadedConfig
 from trainkit.data.loading import make_batches
@@ -37,6 +38,7 @@ def preview(
         data, _ = load_data(config, frontend=frontend)
         if data.kind != "image":
             raise UserError(f"{loaded.path}: {data.name} is a table; there are no images to preview")
+        check_rules(config, data, where=loaded.where, materialized=True)
         transforms = build_batch_transforms(config, data)
         chosen = data.splits["train"]
         part = data.parts[chosen.part]

@@ -9,7 +9,6 @@ import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
 from trainkit.data.transforms.color import ColorJitter
-from trainkit.errors import ProblemsError
 
 ADJUSTMENTS = {
     "brightness": reference.adjust_brightness,
@@ -74,5 +73,5 @@ def test_the_given_images_are_left_as_they_are() -> None:
 
 
 def test_other_numbers_of_channels_are_refused() -> None:
-    with pytest.raises(ProblemsError, match="color_jitter needs 1 or 3 channels, the images have 4"):
+    with pytest.raises(ValueError, match="color_jitter needs 1 or 3 channels, got 4"):
         ColorJitter(brightness=0.1).output_shape((4, 8, 8))

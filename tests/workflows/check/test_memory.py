@@ -17,7 +17,6 @@ from trainkit.workflows.check.memory import (
     checkpoint_bytes,
     estimate_memory,
     size_text,
-    states_per_weight,
 )
 from trainkit.workflows.check.run import check
 
@@ -28,6 +27,7 @@ OPTIMIZERS = [
     "{type: sgd, momentum: 0.9}",
     "adam",
     "{type: adamw, amsgrad: true}",
+    "nadam",
     "rmsprop",
     "{type: rmsprop, momentum: 0.5, centered: true}",
     "adagrad",
@@ -47,7 +47,7 @@ def test_the_optimizer_keeps_as_many_numbers(optimizer: str) -> None:
     state.optimizer.step()
     kept = [value for values in state.optimizer.state.values() for value in values.values()]
     numbers = sum(value.numel() for value in kept if isinstance(value, torch.Tensor) and value.dim() > 0)
-    assert numbers == states_per_weight(config) * sum(p.numel() for p in model.parameters())
+    assert numbers == config.optimizer.states_per_weight * sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn", "cifar10_cnn"])

@@ -13,7 +13,8 @@ from trainkit.cli.app import app
 from trainkit.config import load_config
 from trainkit.errors import ConfigError
 from trainkit.workflows.check.probe_data import load_read_only, placeholder_dataset, take_sample
-from trainkit.workflows.check.run import EpochSizes, check
+from trainkit.workflows.check.run import check
+from trainkit.workflows.train.run import train
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -52,27 +53,6 @@ def test_the_numbers(tmp_path: Path) -> None:
     assert found.memory.total == sum(
         (found.memory.weights, found.memory.gradients, found.memory.optimizer, found.memory.activations)
     )
-
-
-@pytest.mark.parametrize(
-    ("samples", "batch", "accumulation", "drop_last", "steps", "last", "micro", "smallest_of_last"),
-    [
-        (100, 10, 1, False, 10, 10, 10, 10),
-        (101, 10, 1, False, 11, 1, 10, 1),
-        (101, 10, 1, True, 10, 10, 10, 10),
-        (100, 32, 4, False, 4, 4, 8, 1),
-        (98, 32, 8, False, 4, 2, 4, 1),
-        (5, 64, 1, False, 1, 5, 5, 5),
-        (64, 31, 4, False, 3, 2, 8, 1),
-        (31, 31, 4, False, 1, 31, 8, 7),
-    ],
-)
-def test_pieces(samples, batch, accumulation, drop_last, steps, last, micro, smallest_of_last) -> None:
-    pieces = EpochSizes(samples, batch, accumulation, drop_last)
-    assert pieces.steps_per_epoch == steps
-    assert pieces.last_batch == last
-    assert pieces.micro_batch == micro
-    assert pieces.smallest(last) == smallest_of_last
 
 
 def test_a_last_batch_of_one_is_fine_where_it_is_dropped() -> None:
@@ -173,3 +153,10 @@ def test_json(tmp_path: Path) -> None:
     assert said["data"]["splits"] == {"train": 96, "test": 30, "val": 24}
     assert said["memory_bytes"]["free"] > said["memory_bytes"]["total"]
     assert said["choices"]["device"]["reason"]
+
+
+def test_without_tensorboard_the_message_comes_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"logging.tensorboard: TensorBoard files need the tensorboard package"):
+        train(load_config(CONFIGS / "digits_cnn.yaml", overrides=["logging.tensorboard=true"]), runs_dir=tmp_path / "r")
+    assert not (tmp_path / "r").exists()

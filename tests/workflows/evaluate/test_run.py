@@ -249,6 +249,22 @@ def test_images_of_another_size(image_run, tmp_path):
         evaluate(image_run.best_checkpoint, data=tmp_path / "other")
 
 
+def test_images_smaller_than_the_crop_of_training(tmp_path):
+    write_images(tmp_path / "data", {"bright": 220, "dark": 30})
+    write_images(tmp_path / "small", {"bright": 220, "dark": 30}, size=5)
+    run = train_config(
+        tmp_path,
+        f"""
+dataset: {{type: image_folder, root: {tmp_path / "data"}, val_fraction: 0.2}}
+transforms: [{{type: random_crop, size: 6}}]
+model: mlp
+training: {{epochs: 1}}
+""",
+    )
+    with pytest.raises(UserError, match=r"transforms\[0\].size: the crop is larger than the padded image of 5 x 5"):
+        evaluate(run.best_checkpoint, data=tmp_path / "small")
+
+
 def test_another_table(table_run, tmp_path):
     result = evaluate(table_run.best_checkpoint, data=write_table(tmp_path / "other.csv", seed=1))
     assert result.num_samples == 120

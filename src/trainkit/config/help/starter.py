@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainkit.config.help import shipped
+from trainkit.config.help.introspect import variants
 from trainkit.config.loading import safe_name
+from trainkit.config.schema.optimization import Optimizer
 from trainkit.errors import UserError
 from trainkit.system.durable import write_text
 from trainkit.wording import closest
@@ -37,7 +39,7 @@ model:                          # mlp, cnn, or sequential (torch.nn layers one b
   dropout: 0.1
 
 loss: cross_entropy             # nll, bce, bce_with_logits; mse, l1, smooth_l1, huber for values
-optimizer:                      # sgd, adam, adamw, rmsprop, adagrad, lbfgs, with PyTorch's own argument names
+optimizer:                      # {optimizers}, with PyTorch's own argument names
   type: adamw
   lr: 0.003
 scheduler: one_cycle            # constant, step, multi_step, exponential, cosine, reduce_on_plateau
@@ -78,7 +80,9 @@ def write_starter(path: Path | None, *, source: str | None = None) -> Path:
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
     if original is None:
-        text = f"{shipped.SCHEMA_LINE}{shipped.SCHEMA_NAME}\n" + STARTER.format(name=safe_name(path.stem), path=path)
+        text = f"{shipped.SCHEMA_LINE}{shipped.SCHEMA_NAME}\n" + STARTER.format(
+            name=safe_name(path.stem), path=path, optimizers=", ".join(variants(Optimizer))
+        )
     else:
         text = original.path.read_text(encoding="utf-8").replace(f"configs/{original.path.name}", str(path))
     here = path.parent.resolve() == shipped.folder()

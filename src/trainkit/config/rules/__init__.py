@@ -1,4 +1,7 @@
-"""The rules about a config that can be judged without data, one module for each topic."""
+"""The rules about a config, one module for each topic: functions of the config and what is known of its data.
+
+They run twice: when the config is loaded, on what it says itself, and when the data are open, on what these say.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,21 @@ from collections.abc import Callable
 from trainkit.config.rules import data, model, training
 from trainkit.config.rules.review import Review, RuleViolation
 from trainkit.config.schema import Config
+from trainkit.config.schema.data import DatasetInfo
 
 __all__ = ["RuleViolation", "check"]
 
 
-def check(config: Config, where: Callable[[str], str]) -> list[RuleViolation]:
-    """Every rule that the config breaks; ``where`` turns a key into the place where it was written, or ``default``."""
-    review = Review(config, where)
+def check(
+    config: Config, where: Callable[[str], str] | None = None, dataset: DatasetInfo | None = None
+) -> list[RuleViolation]:
+    """Every rule that the config breaks.
+
+    Args:
+        where: turns a key into the place where it was written, or ``default``; None: messages show the value alone.
+        dataset: what is known of the data; None: what the config alone says.
+    """
+    review = Review(config, config.dataset.known_info() if dataset is None else dataset, where)
     training.check(review)
     data.check(review)
     model.check(review)

@@ -84,8 +84,11 @@ def _images(review: Review) -> None:
     if review.dataset.kind != "image":
         return
     channels, height, width = review.dataset.image_shape
-    channels_from = "dataset.type"
+    channels_from = review.dataset.key("channels")
+    opened = review.dataset.static_shape
     for index, step in enumerate(review.config.transforms):
+        if opened is not None and step.stage != "static":  # the static transforms end here
+            (_, height, width), opened = opened, None
         key = f"transforms[{index}]"
         if isinstance(step, transforms.Grayscale):
             channels, channels_from = step.num_output_channels, f"{key}.num_output_channels"

@@ -6,6 +6,7 @@ from typing import Any
 
 from trainkit.config.help.messages import shown
 from trainkit.config.rules.review import Review
+from trainkit.config.rules.training import epoch_sizes
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as opt
 
@@ -47,9 +48,7 @@ def _loss_name(review: Review) -> str | None:
 
 def _loss_fits_task(review: Review) -> bool:
     name, task = review.config.loss.type, review.dataset.task
-    dataset = "dataset.task" if review.config.dataset.type == "csv" else "dataset.type"
-    if review.config.dataset.type == "synthetic":
-        dataset = "dataset.problem.type"
+    dataset = review.dataset.key("task")
     if task == "regression" and name in _CLASSIFICATION:
         review.add(
             "loss.type",
@@ -66,29 +65,24 @@ def _loss_fits_task(review: Review) -> bool:
 
 def _loss_fits_classes(review: Review) -> None:
     loss, classes = review.config.loss, review.dataset.num_classes
+    weight = loss.weight if isinstance(loss, opt.CrossEntropy | opt.Nll) and isinstance(loss.weight, list) else None
+    if weight is not None and not any(weight):
+        review.add("loss.weight", f"at least one weight must be above 0, got {shown(weight)}")
     if classes is None:
         return
-    dataset = _classes_key(review)
+    dataset = review.dataset.key("num_classes")
     if isinstance(loss, opt.Bce | opt.BceWithLogits) and classes != 2:
         review.add(
             "loss.type",
             f"{loss.type} is for two classes, and {{0}} has {classes}; use cross_entropy",
             dataset,
         )
-    if isinstance(loss, opt.CrossEntropy | opt.Nll) and isinstance(loss.weight, list) and len(loss.weight) != classes:
+    if weight is not None and len(weight) != classes:
         review.add(
             "loss.weight",
-            f"expected one weight for each of the {classes} classes, got {len(loss.weight)} with {{0}}; "
-            "or weight: balanced",
+            f"expected one weight for each of the {classes} classes, got {len(weight)} with {{0}}; or weight: balanced",
             dataset,
         )
-
-
-def _classes_key(review: Review) -> str:
-    problem = getattr(review.config.dataset, "problem", None)
-    if problem is None:
-        return "dataset.type"
-    return "dataset.problem.num_classes" if hasattr(problem, "num_classes") else "dataset.problem.type"
 
 
 def _output_of(model: Any) -> tuple[str, str, str]:
@@ -141,30 +135,31 @@ def _batch_norm(review: Review) -> None:
     if not keys:
         return
     other = "norm: layer" if keys[0] == "model.norm" else "LayerNorm"
-    if -(-training.batch_size // training.accumulation_steps) == 1:
-        others = ["training.batch_size"] + ["training.accumulation_steps"] * (training.accumulation_steps > 1)
-        see = " and ".join(f"{{{i}}}" for i in range(len(others)))
+    count = review.dataset.num_train
+    sizes = epoch_sizes(review.config, training.batch_size if count is None else count)
+    others = ["training.batch_size"] + ["training.accumulation_steps"] * (training.accumulation_steps > 1)
+    see = " and ".join(f"{{{i}}}" for i in range(len(others)))
+    if (count is None or count >= training.batch_size) and sizes.smallest(training.batch_size) == 1:
         message = f"batch norm needs two samples or more at a time, got one with {see}; raise it, or use {other}"
         review.add(keys[0], message, *others)
-        return
-    count = review.dataset.num_train
-    if count is not None and count % training.batch_size == 1 and not training.drop_last:
+    elif sizes.smallest(sizes.last_batch) == 1:
+        one = "one" if training.accumulation_steps == 1 else "a micro-batch of one"
         review.add(
             keys[0],
-            f"batch norm needs two samples or more at a time, and the last batch of an epoch would have one: "
-            f"the training split has {count} samples, with {{0}}; set drop_last: true, or another batch size",
-            "training.batch_size",
+            f"batch norm needs two samples or more at a time, and the last batch of an epoch would have {one}: "
+            f"the training split has {count} samples, with {see}; set drop_last: true, or another batch size",
+            *others,
         )
 
 
 def _tables(review: Review) -> None:
     """Layers that need images, and the number of features followed through the linear layers of a table's model."""
-    model, facts = review.config.model, review.dataset
-    if facts.kind == "table" and isinstance(model, schema.Cnn):
+    model, info = review.config.model, review.dataset
+    if info.kind == "table" and isinstance(model, schema.Cnn):
         review.add("model.type", "cnn works on images, and {0} is a table; use mlp or sequential", "dataset.type")
     if not isinstance(model, schema.Sequential):
         return
-    if facts.kind == "table":
+    if info.kind == "table":
         for index, layer in enumerate(model.layers):
             if layer.type in _ON_IMAGES:
                 key = f"model.layers[{index}].type"
@@ -179,7 +174,7 @@ _TAKES = {"Linear": "in_features", "BatchNorm1d": "num_features", "LayerNorm": "
 
 def _features(review: Review, layers: list[Any]) -> None:
     known = review.dataset.num_features
-    known_from = "dataset.type"
+    known_from = review.dataset.key("num_features")
     for index, layer in enumerate(layers):
         key = f"model.layers[{index}]"
         name = _TAKES.get(layer.type)
@@ -200,7 +195,7 @@ def _features(review: Review, layers: list[Any]) -> None:
 
 def _last_linear(review: Review, layers: list[Any]) -> None:
     """What the last linear layer gives, where data and loss say what is needed."""
-    loss, facts = _loss_name(review), review.dataset
+    loss, info = _loss_name(review), review.dataset
     index = len(layers) - 1
     while index >= 0 and layers[index].type in _KEEPS_SHAPE:
         index -= 1
@@ -211,19 +206,12 @@ def _last_linear(review: Review, layers: list[Any]) -> None:
         needed: int | None = 1
         why = "{0} takes one output"
     elif loss in _CLASSIFICATION:
-        needed, why = facts.num_classes, f"{{0}} has {facts.num_classes} classes"
-        others = [_classes_key(review)]
+        needed, why = info.num_classes, f"{{0}} has {info.num_classes} classes"
+        others = [info.key("num_classes")]
     else:
-        needed, why = (
-            facts.num_targets,
-            f"{{0}} has {facts.num_targets} value{'s' * (facts.num_targets != 1)} to predict",
-        )
-        others = [_targets_key(review)]
+        needed, why = info.num_targets, f"{{0}} has {info.num_targets} value{'s' * (info.num_targets != 1)} to predict"
+        others = [info.key("num_targets")]
     given = layers[index].out_features
     if needed is not None and given != needed:
         key = f"model.layers[{index}].out_features"
         review.add(key, f"{why}, got {shown(given)}; set {needed}, or leave it out: it is inferred", *others)
-
-
-def _targets_key(review: Review) -> str:
-    return "dataset.problem.num_targets" if review.config.dataset.type == "synthetic" else "dataset.type"

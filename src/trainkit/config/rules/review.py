@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainkit.config.help.messages import shown
-from trainkit.config.rules.dataset_info import DatasetInfo, info_of
 from trainkit.config.schema import Config
+from trainkit.config.schema.data import DatasetInfo
 from trainkit.config.text.key_paths import parse_path
 
 
@@ -26,12 +26,9 @@ class Review:
     """A config under review. ``where`` turns a key into the place where it was written, or ``default``."""
 
     config: Config
-    where: Callable[[str], str]
-    dataset: DatasetInfo = field(init=False)
+    dataset: DatasetInfo
+    where: Callable[[str], str] | None = None
     violations: list[RuleViolation] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.dataset = info_of(self.config)
 
     def see(self, key: str) -> str:
         """Another place of the config with its value: ```training.epochs: 5` (line 14)``."""
@@ -39,7 +36,7 @@ class Review:
         for piece in parse_path(key):
             value = value[piece] if isinstance(piece, int) else getattr(value, piece)
         text = value if isinstance(value, str) else shown(value)
-        return f"`{key}: {text}` ({self.where(key)})"
+        return f"`{key}: {text}`" + (f" ({self.where(key)})" if self.where is not None else "")
 
     def add(self, key: str, message: str, *others: str) -> None:
         """A broken rule at ``key``. ``others`` are the other places that it looks at; ``{0}``, ``{1}`` show them."""

@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 
 from trainkit.config.help.messages import shown
 from trainkit.config.rules import metric_names
 from trainkit.config.rules.review import Review
+from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as opt
 from trainkit.config.schema.base import parse_duration
 from trainkit.wording import better, closest
+
+
+@dataclass(frozen=True)
+class EpochSizes:
+    """How the training split is divided: optimizer steps see batches, the model sees micro-batches."""
+
+    num_samples: int
+    batch_size: int
+    accumulation_steps: int
+    drop_last: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """0 where the only batch would be dropped."""
+        return self.num_samples // self.batch_size if self.drop_last else -(-self.num_samples // self.batch_size)
+
+    @property
+    def last_batch(self) -> int:
+        """Samples of the last batch of an epoch."""
+        rest = self.num_samples % self.batch_size
+        return self.batch_size if rest == 0 or self.drop_last else rest
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples that the model sees at once, at most."""
+        return -(-min(self.batch_size, self.num_samples) // self.accumulation_steps)
+
+    def smallest(self, batch: int) -> int:
+        """Samples of the smallest micro-batch that a batch of this size is cut into."""
+        size = -(-batch // self.accumulation_steps)
+        return batch % size or size
+
+
+def epoch_sizes(config: Config, num_samples: int) -> EpochSizes:
+    """How an epoch of this many training samples is cut."""
+    spec = config.training
+    return EpochSizes(num_samples, spec.batch_size, spec.accumulation_steps, spec.drop_last)
 
 
 def check(review: Review) -> None:
@@ -58,58 +97,52 @@ def _optimizer(review: Review) -> None:
                 )
 
 
-def _length(review: Review, value: int | str) -> tuple[float, str] | None:
-    """A duration in epochs where that is known, with how it reads."""
+@dataclass(frozen=True)
+class _Length:
+    """A duration whose length is known."""
+
+    epochs: Fraction
+    text: str
+
+
+def _length(review: Review, value: int | str) -> _Length | None:
+    """A duration in epochs; None where that takes the number of samples, and this is not known."""
     duration = parse_duration(value)
     if duration.unit == "epochs":
-        return duration.value, f"{duration.value} epochs" if duration.value != 1 else "1 epoch"
-    steps = steps_per_epoch(review)
-    if steps is None:
+        return _Length(Fraction(duration.value), f"{duration.value} epoch{'s' * (duration.value != 1)}")
+    count = review.dataset.num_train
+    steps = 0 if count is None else epoch_sizes(review.config, count).steps_per_epoch
+    if steps == 0:
         return None
-    return duration.value / steps, f"{duration.value} steps ({duration.value / steps:.4g} epochs)"
-
-
-def steps_per_epoch(review: Review) -> int | None:
-    """Optimizer steps of an epoch, where the number of samples is known."""
-    training, count = review.config.training, review.dataset.num_train
-    if count is None:
-        return None
-    steps = count // training.batch_size if training.drop_last else math.ceil(count / training.batch_size)
-    return steps or None
+    epochs = Fraction(duration.value, steps)
+    return _Length(epochs, f"{duration.value} steps ({float(epochs):.4g} epochs)")
 
 
 def _scheduler(review: Review) -> None:
-    scheduler, epochs = review.config.scheduler, review.config.training.epochs
-    run = "training.epochs"
+    scheduler = review.config.scheduler
     warmup = _length(review, scheduler.warmup) if scheduler.warmup is not None else None
-    if warmup is not None and (warmup[0] > epochs or (warmup[0] == epochs and scheduler.type != "constant")):
+    if warmup is not None and warmup.epochs >= review.config.training.epochs:
         review.add(
             "scheduler.warmup",
-            f"the warm-up leaves nothing of the run: {warmup[1]} with {{0}}; shorten it, or train longer",
-            run,
+            f"the warm-up leaves nothing of the run: {warmup.text} with {{0}}; shorten it, or train longer",
+            "training.epochs",
         )
         warmup = None
     if isinstance(scheduler, opt.Step):
-        _within_run(review, "scheduler.step_size", scheduler.step_size, "the first step comes after the run")
+        length = _length(review, scheduler.step_size)
+        _within_run(review, "scheduler.step_size", length, warmup, "the first step comes after the run")
     if isinstance(scheduler, opt.MultiStep):
-        _milestones(review, scheduler.milestones)
+        _milestones(review, scheduler.milestones, warmup)
     if isinstance(scheduler, opt.Cosine) and scheduler.T_max is not None:
         length = _length(review, scheduler.T_max)
-        if length is not None and length[0] + (warmup[0] if warmup else 0) > epochs:
-            plus = " after {1}" if warmup else ""
-            review.add(
-                "scheduler.T_max",
-                f"the descent is longer than the run, got {length[1]}{plus} with {{0}}; "
-                "leave T_max out to fill the run, or train longer",
-                run,
-                *(["scheduler.warmup"] if warmup else []),
-            )
+        what, fix = "the descent is longer than the run", "leave T_max out to fill the run"
+        _within_run(review, "scheduler.T_max", length, warmup, what, fix=fix)
     if isinstance(scheduler, opt.OneCycle):
         _one_cycle(review, scheduler)
 
 
 def _one_cycle(review: Review, scheduler: opt.OneCycle) -> None:
-    if scheduler.cycle_momentum and isinstance(review.config.optimizer, opt.Adagrad | opt.Lbfgs):
+    if scheduler.cycle_momentum and not review.config.optimizer.has_momentum:
         review.add(
             "scheduler.cycle_momentum",
             f"{review.config.optimizer.type} has no momentum to move, got true with {{0}}; set cycle_momentum: false",
@@ -123,21 +156,26 @@ def _one_cycle(review: Review, scheduler: opt.OneCycle) -> None:
         )
 
 
-def _within_run(review: Review, key: str, value: int | str, what: str) -> None:
-    length = _length(review, value)
-    if length is not None and length[0] > review.config.training.epochs:
-        review.add(key, f"{what}, got {length[1]} with {{0}}; lower it, or train longer", "training.epochs")
+def _within_run(
+    review: Review, key: str, length: _Length | None, warmup: _Length | None, what: str, *, fix: str = "lower it"
+) -> None:
+    """The clock of the main schedule starts when the warm-up ends."""
+    before = Fraction(0) if warmup is None else warmup.epochs
+    if length is None or before + length.epochs <= review.config.training.epochs:
+        return
+    after = "" if warmup is None else " after {1}"
+    others = ["training.epochs"] + ([] if warmup is None else ["scheduler.warmup"])
+    review.add(key, f"{what}, got {length.text}{after} with {{0}}; {fix}, or train longer", *others)
 
 
-def _milestones(review: Review, milestones: Sequence[int | str]) -> None:
+def _milestones(review: Review, milestones: Sequence[int | str], warmup: _Length | None) -> None:
     lengths = [_length(review, value) for value in milestones]
     for index, length in enumerate(lengths):
         key = f"scheduler.milestones[{index}]"
         before = lengths[index - 1] if index else None
-        if length is not None and before is not None and length[0] <= before[0]:
-            message = f"milestones must go up, got {length[1]} after {before[1]}; sort them, each once"
-            review.add(key, message)
-        _within_run(review, key, milestones[index], "this milestone comes after the run")
+        if length is not None and before is not None and length.epochs <= before.epochs:
+            review.add(key, f"milestones must go up, got {length.text} after {before.text}; sort them, each once")
+        _within_run(review, key, length, warmup, "this milestone comes after the run")
 
 
 def _training(review: Review) -> None:
@@ -157,10 +195,9 @@ def _training(review: Review) -> None:
             "lower the batch size, or drop_last: false",
             "training.drop_last",
         )
-    if training.precision == "fp16" and review.config.device == "cpu":
-        review.add(
-            "training.precision", "fp16 needs an accelerator, got fp16 with {0}; set bf16, fp32 or auto", "device"
-        )
+    if training.precision == "fp16" and review.config.device in ("cpu", "mps"):
+        why = "fp16 needs a CUDA device: its gradients underflow without loss scaling"
+        review.add("training.precision", f"{why}, got {{0}}; use bf16, fp32 or auto", "device")
 
 
 def _monitors(review: Review) -> None:
@@ -176,12 +213,12 @@ def _monitors(review: Review) -> None:
 
 
 def _monitor(review: Review, key: str, name: str) -> None:
-    facts, dataset = review.dataset, review.config.dataset
-    without_val = dataset.val_fraction == 0 and dataset.type != "image_folder"  # a folder may bring its own val/
-    known = metric_names.names(facts.task, num_classes=facts.num_classes, validation=not without_val)
+    info = review.dataset
+    without_val = info.num_val == 0
+    known = metric_names.names(info.task, num_classes=info.num_classes, validation=not without_val)
     if name in known:
         return
-    with_val = metric_names.names(facts.task, num_classes=facts.num_classes, validation=True)
+    with_val = metric_names.names(info.task, num_classes=info.num_classes, validation=True)
     if name in with_val:
         review.add(
             key,
@@ -191,9 +228,11 @@ def _monitor(review: Review, key: str, name: str) -> None:
         )
         return
     everything = metric_names.names(None, num_classes=None, validation=True)
-    if name in everything and facts.task is not None:
-        why = f"a {facts.task} run" if name != "val_top5_accuracy" else f"a run of {facts.num_classes} classes"
-        review.add(key, f"{why} has no such metric, got {name} with {{0}}; it has {', '.join(known)}", "dataset.type")
+    if name in everything and info.task is not None:
+        top5 = name == "val_top5_accuracy" and info.task == "classification"
+        why = f"a run of {info.num_classes} classes" if top5 else f"a {info.task} run"
+        said_by = info.key("num_classes" if top5 else "task")
+        review.add(key, f"{why} has no such metric, got {name} with {{0}}; it has {', '.join(known)}", said_by)
         return
     near = closest(name, known) or next((other for other in known if other.endswith(f"_{name}")), None)
     if near is None and without_val and (far := closest(name, with_val)):

@@ -26,8 +26,7 @@ ShortForm = BeforeValidator(_expand_short_form)
 
 def variants_of(choice: Any) -> dict[str, type[Section]]:
     """The variants of a closed choice (``Annotated[A | B, ...]``) by the name of their ``type``."""
-    union = get_args(choice)[0]
-    members = get_args(union) or (union,)
+    members = get_args(get_args(choice)[0])
     return {get_args(member.model_fields["type"].annotation)[0]: member for member in members}
 
 

@@ -1,19 +1,66 @@
 """``dataset:`` where the samples come from, and how they are split."""
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trainkit.config.schema.base import Count, Fraction, NonNegative, Section, ShortForm
 
 
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set, from its config alone or from the opened data; None where it is not known."""
+
+    kind: Literal["image", "table"]
+    task: Literal["classification", "regression"] | None = None
+    num_classes: int | None = None
+    """None for regression too."""
+    num_targets: int | None = None
+    """Values to predict for each sample; None for classification too."""
+    num_features: int | None = None
+    """Columns of a table, after one-hot encoding."""
+    image_shape: tuple[int | None, int | None, int | None] = (None, None, None)
+    """(C, H, W) as stored, before any transform."""
+    static_shape: tuple[int, int, int] | None = None
+    """(C, H, W) after the static transforms."""
+    num_train: int | None = None
+    num_val: int | None = None
+    """0: there is no validation split."""
+    num_test: int | None = None
+    said_by: Mapping[str, str] = field(default_factory=dict)
+    """``{"task": "target"}``: the key of ``dataset:`` that a fact comes from, where that is not its ``type``."""
+
+    def key(self, fact: str) -> str:
+        """The key path of the config that a fact comes from, for messages about it."""
+        return f"dataset.{self.said_by.get(fact, 'type')}"
+
+
 class ValSplit(Section):
     """Sources with an official test set: validation samples are taken from the training set."""
+
+    unsplit: ClassVar[DatasetInfo]
+    """What is known of the samples before any are held out; ``num_train`` counts all that are not a test set."""
+    location_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that say where the files lie, and not what is in them: they may change when a run goes on."""
 
     val_fraction: Fraction = Field(
         0.1,
         description="Share of the training set held out for validation, seeded and stratified by class; 0 for none.",
     )
+
+    def known_info(self) -> DatasetInfo:
+        """What the config alone says of the data."""
+        return self.after_split(self.unsplit)
+
+    def after_split(self, info: DatasetInfo) -> DatasetInfo:
+        """``info`` with the sizes of the splits that the fractions make."""
+        if info.num_train is None:
+            return info if self.val_fraction else replace(info, num_val=0)
+        num_val = _share(self.val_fraction, info.num_train)
+        return replace(info, num_train=info.num_train - num_val, num_val=num_val)
 
 
 class ValTestSplit(ValSplit):
@@ -23,9 +70,25 @@ class ValTestSplit(ValSplit):
         0.2, description="Share of all samples held out for testing, seeded and stratified by class; 0 for none."
     )
 
+    def after_split(self, info: DatasetInfo) -> DatasetInfo:
+        """As for ``ValSplit``; the test split is taken first."""
+        if info.num_train is not None:
+            num_test = _share(self.test_fraction, info.num_train)
+            info = replace(info, num_train=info.num_train - num_test, num_test=num_test)
+        return super().after_split(info)
+
+
+def _share(fraction: float, count: int) -> int:
+    """Rounded as the splitting does."""
+    return math.floor(fraction * count + 0.5)
+
 
 class Digits(ValTestSplit):
     """1797 handwritten digits, 8 x 8 grey, 10 classes; bundled with scikit-learn (UCI Optical Recognition)."""
+
+    unsplit: ClassVar[DatasetInfo] = DatasetInfo(
+        "image", "classification", num_classes=10, image_shape=(1, 8, 8), num_train=1797
+    )
 
     type: Literal["digits"]
 
@@ -33,11 +96,19 @@ class Digits(ValTestSplit):
 class Iris(ValTestSplit):
     """150 flowers, 4 features, 3 classes; bundled with scikit-learn (Fisher, 1936)."""
 
+    unsplit: ClassVar[DatasetInfo] = DatasetInfo(
+        "table", "classification", num_classes=3, num_features=4, num_train=150
+    )
+
     type: Literal["iris"]
 
 
 class Wine(ValTestSplit):
     """178 wines, 13 features, 3 classes; bundled with scikit-learn (UCI)."""
+
+    unsplit: ClassVar[DatasetInfo] = DatasetInfo(
+        "table", "classification", num_classes=3, num_features=13, num_train=178
+    )
 
     type: Literal["wine"]
 
@@ -45,11 +116,17 @@ class Wine(ValTestSplit):
 class BreastCancer(ValTestSplit):
     """569 tumours, 30 features, 2 classes; bundled with scikit-learn (UCI Wisconsin Diagnostic)."""
 
+    unsplit: ClassVar[DatasetInfo] = DatasetInfo(
+        "table", "classification", num_classes=2, num_features=30, num_train=569
+    )
+
     type: Literal["breast_cancer"]
 
 
 class Diabetes(ValTestSplit):
     """442 patients, 10 features, one value to predict; bundled with scikit-learn (Efron et al., 2004)."""
+
+    unsplit: ClassVar[DatasetInfo] = DatasetInfo("table", "regression", num_targets=1, num_features=10, num_train=442)
 
     type: Literal["diabetes"]
 
@@ -57,12 +134,24 @@ class Diabetes(ValTestSplit):
 class Downloaded(ValSplit):
     """A public set that torchvision can download."""
 
+    location_keys: ClassVar[tuple[str, ...]] = ("root", "download")
+
     root: str = Field("data", min_length=1, description="Folder that holds, or will hold, the downloaded files.")
     download: bool = Field(True, description="Whether files that are not there may be downloaded.")
 
 
+_MNIST = DatasetInfo(
+    "image", "classification", num_classes=10, image_shape=(1, 28, 28), num_train=60_000, num_test=10_000
+)
+_CIFAR = DatasetInfo(
+    "image", "classification", num_classes=10, image_shape=(3, 32, 32), num_train=50_000, num_test=10_000
+)
+
+
 class Mnist(Downloaded):
     """70,000 handwritten digits, 28 x 28 grey, 10 classes."""
+
+    unsplit: ClassVar[DatasetInfo] = _MNIST
 
     type: Literal["mnist"]
 
@@ -70,11 +159,15 @@ class Mnist(Downloaded):
 class FashionMnist(Downloaded):
     """70,000 pictures of clothing, 28 x 28 grey, 10 classes."""
 
+    unsplit: ClassVar[DatasetInfo] = _MNIST
+
     type: Literal["fashion_mnist"]
 
 
 class Kmnist(Downloaded):
     """70,000 cursive Japanese characters, 28 x 28 grey, 10 classes."""
+
+    unsplit: ClassVar[DatasetInfo] = _MNIST
 
     type: Literal["kmnist"]
 
@@ -82,17 +175,23 @@ class Kmnist(Downloaded):
 class Cifar10(Downloaded):
     """60,000 photographs, 32 x 32 RGB, 10 classes."""
 
+    unsplit: ClassVar[DatasetInfo] = _CIFAR
+
     type: Literal["cifar10"]
 
 
 class Cifar100(Downloaded):
     """60,000 photographs, 32 x 32 RGB, 100 classes."""
 
+    unsplit: ClassVar[DatasetInfo] = replace(_CIFAR, num_classes=100)
+
     type: Literal["cifar100"]
 
 
 class ImageFolder(ValTestSplit):
     """One folder a class, either directly under ``root`` or under ``root/train``, ``root/val`` and ``root/test``."""
+
+    location_keys: ClassVar[tuple[str, ...]] = ("root",)
 
     type: Literal["image_folder"]
     root: str = Field(min_length=1, description="Folder with one folder a class, or with train/, val/ and test/.")
@@ -103,9 +202,17 @@ class ImageFolder(ValTestSplit):
         0, ge=0, description="How many unreadable images may be skipped (they are counted in run.json); 0 refuses them."
     )
 
+    def known_info(self) -> DatasetInfo:
+        """What the config alone says of the data; the folder may bring a validation split of its own."""
+        channels = {"rgb": 3, "gray": 1}.get(self.color)
+        said_by = {"channels": "root" if channels is None else "color", "num_classes": "root"}
+        return DatasetInfo("image", "classification", image_shape=(channels, None, None), said_by=said_by)
+
 
 class Csv(ValTestSplit):
     """A table with a header line; columns are named, never numbered."""
+
+    location_keys: ClassVar[tuple[str, ...]] = ("path", "test_path")
 
     type: Literal["csv"]
     path: str = Field(min_length=1, description="The CSV file with the training samples.")
@@ -121,6 +228,18 @@ class Csv(ValTestSplit):
         "auto", description="What the target is; auto is regression where every target is a number with a fraction."
     )
     delimiter: str = Field(",", min_length=1, max_length=1, description="The character between two cells.")
+
+    def known_info(self) -> DatasetInfo:
+        """What the config alone says of the data."""
+        task = None if self.task == "auto" else self.task
+        said_by = {
+            "task": "task" if task else "target",
+            "num_classes": "target",
+            "num_targets": "target",
+            "num_features": "path",
+        }
+        num_targets = None if task == "classification" else 1
+        return self.after_split(DatasetInfo("table", task, num_targets=num_targets, said_by=said_by))
 
 
 class Blobs(Section):
@@ -173,6 +292,15 @@ class Synthetic(ValTestSplit):
     problem: Problem = Field(description="The formula that the samples are drawn from.")
     num_samples: int = Field(1000, ge=2, le=100_000_000, description="Number of samples over all splits.")
     data_seed: int = Field(0, ge=0, description="Seed of the samples, apart from the seed of the run.")
+
+    def known_info(self) -> DatasetInfo:
+        """What the config alone says of the data."""
+        chosen = self.problem.model_dump(include={"num_features", "num_classes", "num_targets"})
+        regression = "num_targets" in chosen
+        sizes = {"num_features": 2} | ({} if regression else {"num_classes": 2}) | chosen
+        said_by = {fact: f"problem.{fact if fact in chosen else 'type'}" for fact in (*sizes, "task")}
+        task: Literal["classification", "regression"] = "regression" if regression else "classification"
+        return self.after_split(DatasetInfo("table", task, num_train=self.num_samples, **sizes, said_by=said_by))
 
 
 Dataset = Annotated[

@@ -83,7 +83,21 @@ Loss = Annotated[
 ]
 
 
-class Sgd(Section):
+class _Optimizer(Section):
+    """What is asked of every optimizer. Each also has ``states_per_weight``: how many numbers it keeps for a weight."""
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether there is a momentum or a first beta, which one_cycle moves against the learning rate."""
+        return hasattr(self, "momentum") or hasattr(self, "betas")
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Whether one_cycle moves it: a momentum of 0 that the user chose stays 0."""
+        return self.has_momentum and getattr(self, "momentum", 1.0) > 0
+
+
+class Sgd(_Optimizer):
     """``torch.optim.SGD``."""
 
     type: Literal["sgd"]
@@ -93,8 +107,12 @@ class Sgd(Section):
     weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
     nesterov: bool = Field(False, description="Nesterov momentum; needs momentum > 0 and dampening 0.")
 
+    @property
+    def states_per_weight(self) -> int:
+        return int(self.momentum > 0)
 
-class Adam(Section):
+
+class Adam(_Optimizer):
     """``torch.optim.Adam`` (Kingma and Ba, 2014)."""
 
     type: Literal["adam"]
@@ -104,8 +122,12 @@ class Adam(Section):
     weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
     amsgrad: bool = Field(False, description="The variant of Reddi et al., 2018.")
 
+    @property
+    def states_per_weight(self) -> int:
+        return 2 + self.amsgrad
 
-class AdamW(Section):
+
+class AdamW(_Optimizer):
     """``torch.optim.AdamW`` (Loshchilov and Hutter, 2017)."""
 
     type: Literal["adamw"]
@@ -115,8 +137,28 @@ class AdamW(Section):
     weight_decay: NonNegative = Field(0.01, description="Decoupled weight decay.")
     amsgrad: bool = Field(False, description="The variant of Reddi et al., 2018.")
 
+    @property
+    def states_per_weight(self) -> int:
+        return 2 + self.amsgrad
 
-class RmsProp(Section):
+
+class NAdam(_Optimizer):
+    """``torch.optim.NAdam`` (Dozat, 2016): Adam with Nesterov momentum."""
+
+    type: Literal["nadam"]
+    lr: Positive = Field(0.002, description="Learning rate.")
+    betas: Betas = Field([0.9, 0.999], description="Decay of the running averages of gradient and square.")
+    eps: NonNegative = Field(1e-8, description="Added to the denominator.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty, or decoupled weight decay.")
+    momentum_decay: NonNegative = Field(0.004, description="How fast the momentum rises to the first beta.")
+    decoupled_weight_decay: bool = Field(False, description="Decay the weights themselves, as adamw does.")
+
+    @property
+    def states_per_weight(self) -> int:
+        return 2
+
+
+class RmsProp(_Optimizer):
     """``torch.optim.RMSprop`` (Hinton, 2012)."""
 
     type: Literal["rmsprop"]
@@ -127,8 +169,12 @@ class RmsProp(Section):
     momentum: NonNegative = Field(0.0, description="Momentum factor.")
     centered: bool = Field(False, description="Normalise by the variance instead of the square.")
 
+    @property
+    def states_per_weight(self) -> int:
+        return 1 + (self.momentum > 0) + self.centered
 
-class Adagrad(Section):
+
+class Adagrad(_Optimizer):
     """``torch.optim.Adagrad`` (Duchi et al., 2011)."""
 
     type: Literal["adagrad"]
@@ -138,8 +184,12 @@ class Adagrad(Section):
     initial_accumulator_value: NonNegative = Field(0.0, description="Start of the sum of squares.")
     eps: NonNegative = Field(1e-10, description="Added to the denominator.")
 
+    @property
+    def states_per_weight(self) -> int:
+        return 1
 
-class Lbfgs(Section):
+
+class Lbfgs(_Optimizer):
     """``torch.optim.LBFGS``: evaluates the loss several times a step; meant for small data and large batches."""
 
     type: Literal["lbfgs"]
@@ -151,8 +201,12 @@ class Lbfgs(Section):
     history_size: Count = Field(100, description="Number of updates kept.")
     line_search_fn: Literal["strong_wolfe"] | None = Field(None, description="Line search; none takes lr as it is.")
 
+    @property
+    def states_per_weight(self) -> int:
+        return 2 * self.history_size + 3
 
-Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp | Adagrad | Lbfgs, Field(discriminator="type"), ShortForm]
+
+Optimizer = Annotated[Sgd | Adam | AdamW | NAdam | RmsProp | Adagrad | Lbfgs, Field(discriminator="type"), ShortForm]
 
 
 class Warmup(Section):

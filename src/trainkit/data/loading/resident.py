@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
-from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import seeding
 from trainkit.runtime.device import Choice, free_device_bytes, free_host_bytes
 from trainkit.wording import size_text
@@ -186,11 +185,10 @@ def count_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
     """Batches of an epoch.
 
     Raises:
-        ProblemsError: The only batch would be dropped.
+        ValueError: The only batch would be dropped.
     """
     if drop_last and num_samples < batch_size:
-        message = f"{num_samples} samples do not fill one batch of {batch_size}, and no other is left"
-        raise ProblemsError([Problem(f"{message}; lower training.batch_size, or keep it", key="training.drop_last")])
+        raise ValueError(f"{num_samples} samples do not fill one batch of {batch_size}, and no other is left")
     return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
 
 

@@ -45,7 +45,8 @@ def load_csv(
     Categories and classes come from ``path`` alone: a value that only the test file has is an error.
 
     Raises:
-        ProblemsError: A column that is not there or is named twice; a file that is missing; an ambiguous task.
+        ProblemsError: A column that is not there; a file that is missing; an ambiguous task.
+        ValueError: A feature is the target or named twice, or a category is no feature.
         DataError: Cells that cannot be used, each with its file, row and column.
     """
     path = Path(path).expanduser()
@@ -129,19 +130,13 @@ def _choose_columns(
         *_missing_columns(path, header, categorical, "dataset.categorical"),
     ]
     chosen = list(features) if features is not None else [name for name in header if name != target]
-    twice = dict.fromkeys(name for name in chosen if chosen.count(name) > 1) if features is not None else {}
-    problems += [Problem(f"the column {name!r} is named twice; name it once", key="dataset.features") for name in twice]
-    if target in chosen:
-        problems.append(Problem(f"{target!r} is the target; take it out of the features", key="dataset.features"))
     if not chosen:
         problems.append(Problem(f"{path} has no column but the target {target!r}", key="dataset.path"))
-    problems += [
-        Problem(f"{name!r} is not one of the features; add it there or take it out here", key="dataset.categorical")
-        for name in categorical
-        if name in header and name not in chosen
-    ]
     if problems:
         raise ProblemsError(problems)
+    # Of a config, the rules have said so before the file was opened.
+    if target in chosen or len(set(chosen)) < len(chosen) or not set(categorical) <= set(chosen):
+        raise ValueError(f"columns that are the target, named twice or no features: {chosen}, {list(categorical)}")
     return chosen
 
 

@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 
 from trainkit.data.transforms.geometry import between
-from trainkit.errors import Problem, ProblemsError
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class ColorJitter:
 
     def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         if input_shape[0] not in (1, 3):
-            raise ProblemsError([Problem(f"color_jitter needs 1 or 3 channels, the images have {input_shape[0]}")])
+            raise ValueError(f"color_jitter needs 1 or 3 channels, got {input_shape[0]}")
         return input_shape
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

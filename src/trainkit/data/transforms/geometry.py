@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 
 from trainkit.data.images.layout import is_nhwc, memory_view
-from trainkit.errors import Problem, ProblemsError
 
 Interpolation = Literal["nearest", "bilinear"]
 
@@ -44,19 +43,11 @@ class RandomCrop:
     def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         channels, height, width = input_shape
         if self.padding_mode == "reflect" and self.padding >= min(height, width):
-            message = (
-                f"padding_mode reflect mirrors at most {min(height, width) - 1} pixels of {height} x {width} images, "
-                f"got {self.padding}; use less padding, or padding_mode edge"
-            )
-            raise ProblemsError([Problem(message, key="padding")])
+            raise ValueError(f"reflection needs padding below {height} x {width}, got {self.padding}")
         padded = height + 2 * self.padding, width + 2 * self.padding
         size = self.size if self.size is not None else (height, width)
         if size[0] > padded[0] or size[1] > padded[1]:
-            message = (
-                f"a crop of {size[0]} x {size[1]} does not fit into images of {height} x {width} with a padding of "
-                f"{self.padding} ({padded[0]} x {padded[1]}); use a smaller size or more padding"
-            )
-            raise ProblemsError([Problem(message, key="size")])
+            raise ValueError(f"the crop {size} is larger than the padded image {padded}")
         return channels, *size
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -19,7 +19,6 @@ from trainkit.data.images.layout import compact, empty_rows, is_nhwc, to_memory_
 from trainkit.data.transforms.geometry import RandomCrop
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
 from trainkit.data.transforms.static import CenterCrop
-from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import seeding
 
 _GROUP_BYTES = 4 << 20
@@ -40,7 +39,7 @@ class RandomTransform(Protocol):
         ...
 
     def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(C, H, W) of the result. Raises ProblemsError, with keys relative to the step, where a knob does not fit."""
+        """(C, H, W) of the result. Raises ValueError where a knob does not fit."""
         ...
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -131,10 +130,9 @@ def build_pipeline(
         keys: the config key of each transform, for messages; ``transforms[i]`` when left out.
 
     Raises:
-        ProblemsError: A step does not fit the shape of the samples; every such step is named.
+        ValueError: A step does not fit the shape of the samples. Of a config, the rules have said so before.
     """
     stages: list[Scaling | _Drawing | CenterCrop] = []
-    problems: list[Problem] = []
     shape, normalized = input_shape, False
     for index, step in enumerate(steps):
         key = keys[index] if keys is not None else f"transforms[{index}]"
@@ -152,26 +150,21 @@ def build_pipeline(
                 _check_place(step, shape, normalized)
                 shape = step.output_shape((shape[0], shape[1], shape[2]))
                 stages.append(_Drawing(step, f"augment.{index}.{step.name}"))
-        except ProblemsError as error:
-            problems += [replace(p, key=f"{key}.{p.key}" if p.key else key) for p in error.problems]
-    if problems:
-        raise ProblemsError(problems)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
     return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3)
 
 
 def _check_scaling(step: Normalize | Standardize, shape: tuple[int, ...]) -> None:
-    what = "channels" if len(shape) == 3 else "columns"
-    for name, values in (("mean", step.mean), ("std", step.std)):
-        if len(values) != shape[0]:
-            message = f"the samples have {shape[0]} {what}, got {len(values)} values; give one value for each"
-            raise ProblemsError([Problem(message, key=name)])
+    if not len(step.mean) == len(step.std) == shape[0]:
+        raise ValueError(f"expected {shape[0]} values, got {len(step.mean)} and {len(step.std)}")
     bad = [value for value in step.std if not (value > 0 and math.isfinite(value))]
     if bad:
-        raise ProblemsError([Problem(f"standard deviations must be positive numbers, got {bad[0]}", key="std")])
+        raise ValueError(f"standard deviations must be positive numbers, got {bad[0]}")
 
 
 def _check_place(step: RandomTransform, shape: tuple[int, ...], normalized: bool) -> None:
     if len(shape) != 3:
-        raise ProblemsError([Problem(f"{step.name} works on images, and the samples have shape {shape}; leave it out")])
+        raise ValueError(f"{step.name} works on images, and the samples have shape {shape}")
     if normalized and step.name == "color_jitter":
-        raise ProblemsError([Problem("color_jitter needs pixel values in [0, 1]; put it before normalize")])
+        raise ValueError("color_jitter needs pixel values in [0, 1], and the images are normalized")

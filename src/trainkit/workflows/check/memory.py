@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from trainkit.config.schema import Config
-from trainkit.config.schema import optimization as opt
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models.summary import LayerRow
 from trainkit.runtime.device import free_device_bytes
@@ -63,27 +62,10 @@ def estimate_memory(
     return Memory(
         weights=weights * (1 if config.training.ema is None else 2),
         gradients=trained,
-        optimizer=trained * states_per_weight(config),
+        optimizer=trained * config.optimizer.states_per_weight,
         activations=micro_batch * (inputs + sum(outputs) + max(outputs, default=0)),
         free=free_device_bytes(device),
     )
-
-
-def states_per_weight(config: Config) -> int:
-    """How many numbers the optimizer keeps for each weight."""
-    match config.optimizer:
-        case opt.Sgd(momentum=momentum):
-            return int(momentum > 0)
-        case opt.Adam(amsgrad=amsgrad) | opt.AdamW(amsgrad=amsgrad):
-            return 2 + amsgrad
-        case opt.RmsProp(momentum=momentum, centered=centered):
-            return 1 + (momentum > 0) + centered
-        case opt.Adagrad():
-            return 1
-        case opt.Lbfgs(history_size=history_size):
-            return 2 * history_size + 3
-        case _:
-            raise AssertionError(config.optimizer)
 
 
 def check_memory(memory: Memory, config: Config, *, micro_batch: int, device: torch.device) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.builders.data import load_source
-from trainkit.config.rules.dataset_info import DatasetInfo, info_of
 from trainkit.config.schema import Config
-from trainkit.config.schema.data import Downloaded
+from trainkit.config.schema.data import DatasetInfo, Downloaded
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.images.cache import cache_root
 from trainkit.data.images.decode import BadImageError, decode_image, probe_bytes, read_image_bytes
@@ -50,32 +49,30 @@ def load_read_only(config: Config) -> Dataset:
 
 def placeholder_dataset(config: Config) -> Dataset | None:
     """A data set of zeros with the shape, the classes and the split sizes that are known from the config alone."""
-    facts = info_of(config)
-    if facts.num_train is None or facts.task != "classification" or not facts.num_classes or facts.kind != "image":
+    info = config.dataset.known_info()
+    if info.num_train is None or info.task != "classification" or not info.num_classes or info.kind != "image":
         return None
-    spec: Any = config.dataset
-    num_val = round(facts.num_train * spec.val_fraction / (1 - spec.val_fraction))
-    sizes = {"train": facts.num_train, "val": num_val, "test": 10_000 if isinstance(spec, Downloaded) else 0}
+    sizes = {"train": info.num_train, "val": info.num_val, "test": info.num_test}
     return Dataset(
-        name=spec.type,
+        name=config.dataset.type,
         kind="image",
         task="classification",
-        parts={name: _zeros(facts, size) for name, size in sizes.items() if size},
+        parts={name: _zeros(info, size) for name, size in sizes.items() if size},
         splits={name: Split(name, np.arange(size, dtype=np.int64)) for name, size in sizes.items() if size},
-        class_names=tuple(str(label) for label in range(facts.num_classes)),
+        class_names=tuple(str(label) for label in range(info.num_classes)),
         feature_names=(),
         target_names=(),
         fingerprint={},
-        channels=facts.image_shape[0],
+        channels=info.image_shape[0],
     )
 
 
-def _zeros(facts: DatasetInfo, size: int) -> Part:
+def _zeros(info: DatasetInfo, size: int) -> Part:
     """One image, seen ``size`` times: no memory."""
-    assert facts.num_classes is not None
-    shape = tuple(length or 1 for length in facts.image_shape)
+    assert info.num_classes is not None
+    shape = tuple(length or 1 for length in info.image_shape)
     inputs = np.broadcast_to(np.zeros((1, *shape), dtype=np.uint8), (size, *shape))
-    return Part(inputs, np.arange(size, dtype=np.int64) % facts.num_classes)
+    return Part(inputs, np.arange(size, dtype=np.int64) % info.num_classes)
 
 
 def take_sample(

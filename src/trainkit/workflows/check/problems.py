@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from trainkit.builders.dataset_info import section_of
 from trainkit.config import LoadedConfig
 from trainkit.errors import ConfigError, Interrupted, Place, Problem, ProblemsError, UserError
 
@@ -35,6 +36,12 @@ class ProblemCollector:
         before = len(self.problems)
         self.catch(key, check)
         return len(self.problems) == before
+
+    def sections(self, key: str, check: Callable[[], object]) -> set[str]:
+        """The sections of the config in which ``check`` finds mistakes, which are kept as in ``catch``."""
+        before = len(self.problems)
+        self.catch(key, check)
+        return {section_of(problem.key or key) for problem in self.problems[before:]}
 
     def __bool__(self) -> bool:
         return bool(self.problems)

@@ -13,56 +13,24 @@ import numpy as np
 import torch
 
 from trainkit.builders.data import build_batch_transforms, build_static_transforms
+from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.model import build_loss_for, build_model, loss_name, output_size_for
 from trainkit.builders.setup import Setup, choose_precision, eval_batch_size, model_input_shape, place
-from trainkit.builders.training import build_schedule_for, monitor_of
+from trainkit.builders.training import monitor_of
 from trainkit.config import LoadedConfig
-from trainkit.config.rules import metric_names
+from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
-from trainkit.config.schema.optimization import ReduceOnPlateau
 from trainkit.data.dataset import Dataset
 from trainkit.data.images.materialize import quick_look
-from trainkit.data.loading.resident import count_batches
 from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models.network import Network
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table
 from trainkit.runtime.device import Choice, claim, resolve_device, set_num_threads
-from trainkit.wording import closest
 from trainkit.workflows.check.dry_run import check_export, dry_run
 from trainkit.workflows.check.memory import Memory, check_disk, check_memory, checkpoint_bytes, estimate_memory
 from trainkit.workflows.check.probe_data import check_sizes, load_read_only, placeholder_dataset, take_sample
 from trainkit.workflows.check.problems import ProblemCollector
-
-
-@dataclass(frozen=True)
-class EpochSizes:
-    """How the training split is divided: optimizer steps see batches, the model sees micro-batches."""
-
-    num_samples: int
-    batch_size: int
-    accumulation_steps: int
-    drop_last: bool
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return count_batches(self.num_samples, self.batch_size, drop_last=self.drop_last)
-
-    @property
-    def last_batch(self) -> int:
-        """Samples of the last batch of an epoch."""
-        rest = self.num_samples % self.batch_size
-        return self.batch_size if rest == 0 or self.drop_last else rest
-
-    @property
-    def micro_batch(self) -> int:
-        """Samples that the model sees at once, at most."""
-        return -(-min(self.batch_size, self.num_samples) // self.accumulation_steps)
-
-    def smallest(self, batch: int) -> int:
-        """Samples of the smallest micro-batch that a batch of this size is cut into."""
-        size = -(-batch // self.accumulation_steps)
-        return batch % size or size
 
 
 @dataclass(frozen=True)
@@ -154,24 +122,20 @@ def run_checks(
     if source is not None:
         problems.catch("dataset", lambda: _look_at_files(known, notes))
         problems.catch("transforms", lambda: check_sizes(known, build_static_transforms(config)))
-    _check_monitors(config, known, problems)
-    pieces = epoch_sizes(config, known)
-    steps_per_epoch = problems.catch("training.drop_last", lambda: pieces.steps_per_epoch)
-    if steps_per_epoch is not None:
-        problems.catch("scheduler", lambda: build_schedule_for(config, steps_per_epoch=steps_per_epoch))
-    loss = problems.catch("loss", lambda: build_loss_for(config, known, device=device))
-    size = problems.catch("loss", lambda: output_size_for(config, known))
+    broken = problems.sections("dataset", lambda: check_rules(config, known, where=loaded.where))
+    pieces = epoch_sizes(config, len(known.splits["train"]))
+    loss = size = shapes = None
+    if "loss" not in broken:
+        loss = problems.catch("loss", lambda: build_loss_for(config, known, device=device))
+        size = output_size_for(config, known)
     # Where the loss is not for these data, the model is still checked, with the outputs that the data need.
     outputs = known.num_classes or known.num_targets if size is None else size
-    shapes = model_shapes(config, known, problems, output_size=outputs, pieces=pieces, stored=stored)
+    if broken.isdisjoint({"model", "transforms"}):
+        shapes = model_shapes(config, known, problems, output_size=outputs, pieces=pieces, stored=stored)
     if shapes is None:
         raise problems.error(loaded)
     if loss is not None and size is not None:
-        expects, name = loss.expects, loss.name
-        problems.catch(
-            "model",
-            lambda: check_output(shapes.model, shapes.input_shape, output_size=size, expects=expects, loss=name),
-        )
+        problems.catch("model", lambda: check_output(shapes.model, shapes.input_shape, output_size=size))
     memory = estimate_memory(
         config,
         shapes.model,
@@ -293,11 +257,6 @@ def _check_batch_sizes(model: Network, input_shape: tuple[int, ...], pieces: Epo
             raise ProblemsError([replace(p, message=f"{p.message} ({why})") for p in error.problems]) from None
 
 
-def epoch_sizes(config: Config, data: Dataset) -> EpochSizes:
-    spec = config.training
-    return EpochSizes(len(data.splits["train"]), spec.batch_size, spec.accumulation_steps, spec.drop_last)
-
-
 def _monitor_choice(config: Config, data: Dataset) -> Choice:
     monitor = monitor_of(config, task=data.task, has_val="val" in data.splits)
     how = "auto: " + ("the score" if monitor.endswith("accuracy") else "the loss")
@@ -338,20 +297,3 @@ def _look_at_files(data: Dataset, notes: list[str]) -> None:
         message = f"{len(found)} of the images that were tried cannot be read: {shown}; repair or remove them"
         raise ProblemsError([Problem(message, key="dataset")])
     notes += [f"will be skipped: {line}" for line in found]
-
-
-def _check_monitors(config: Config, data: Dataset, problems: ProblemCollector) -> None:
-    """The metrics that the config names exist for these data."""
-    known = metric_names.names(data.task, num_classes=data.num_classes or None, validation="val" in data.splits)
-    asked = {"checkpoint.monitor": config.checkpoint.monitor}
-    if config.training.early_stopping is not None:
-        asked["training.early_stopping.monitor"] = config.training.early_stopping.monitor or "auto"
-    if isinstance(config.scheduler, ReduceOnPlateau):
-        asked["scheduler.monitor"] = config.scheduler.monitor or "auto"
-    for key, name in asked.items():
-        if name == "auto" or name in known:
-            continue
-        near = closest(name, known)
-        without = "" if "val" in data.splits or not name.startswith("val_") else "there is no validation split: "
-        message = f"{without}this run has no metric {name}, it has {', '.join(known)}"
-        problems.problems.append(Problem(message + (f"; did you mean {near}?" if near else "; take one of these"), key))

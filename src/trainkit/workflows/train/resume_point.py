@@ -15,6 +15,8 @@ from trainkit.checkpoints.inspection import inspect_checkpoint
 from trainkit.checkpoints.journal import follow_pointer, known_sha256
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.config import LoadedConfig
+from trainkit.config.help.introspect import variants
+from trainkit.config.schema.data import Dataset, ValSplit
 from trainkit.data.fingerprints import describe_changes
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.system import durable
@@ -22,14 +24,12 @@ from trainkit.system.run_folder import RunDir, newest_run
 from trainkit.wording import by_key
 from trainkit.workflows.find import find_run
 
+SOURCES = [section for section in variants(Dataset).values() if issubclass(section, ValSplit)]
 # Keys that change what is written down, where, or how fast, but not what is trained.
 HARMLESS = (
     "name",
     "device",
-    "dataset.root",
-    "dataset.path",
-    "dataset.test_path",
-    "dataset.download",
+    *sorted({f"dataset.{key}" for source in SOURCES for key in source.location_keys}),
     "training.eval_batch_size",
     "training.channels_last",
     "training.num_workers",

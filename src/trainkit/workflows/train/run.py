@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainkit.builders.data import load_source
+from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.setup import Setup, load_data, located
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.state_dicts import check_fits
@@ -164,7 +165,9 @@ def prepare(
     load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
     with located(loaded), preparing(frontend.stop):
         checked = run_checks(loaded, load=load, runs_dir=runs_dir, stored=saved)
-        setup = checked.setup.on(*load_data(loaded.config, source=checked.source, frontend=frontend))
+        data, files = load_data(loaded.config, source=checked.source, frontend=frontend)
+        check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files were left out
+        setup = checked.setup.on(data, files)
         batches = setup.batches("train", training=True)
         state = setup.state(steps_per_epoch=batches.batches_per_epoch)
     if point is not None and saved is not None:
