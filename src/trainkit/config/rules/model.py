@@ -139,7 +139,7 @@ def _batch_norm(review: Review) -> None:
     sizes = epoch_sizes(review.config, training.batch_size if count is None else count)
     others = ["training.batch_size"] + ["training.accumulation_steps"] * (training.accumulation_steps > 1)
     see = " and ".join(f"{{{i}}}" for i in range(len(others)))
-    if sizes.smallest(training.batch_size) == 1:
+    if (count is None or count >= training.batch_size) and sizes.smallest(training.batch_size) == 1:
         message = f"batch norm needs two samples or more at a time, got one with {see}; raise it, or use {other}"
         review.add(keys[0], message, *others)
     elif sizes.smallest(sizes.last_batch) == 1:
