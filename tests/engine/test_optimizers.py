@@ -9,6 +9,8 @@ CASES = [
     ("sgd", torch.optim.SGD, {"lr": 0.05}),
     ("adam", torch.optim.Adam, {"lr": 0.01, "betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True}),
     ("adamw", torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    ("nadam", torch.optim.NAdam, {"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "momentum_decay": 0.01}),
+    ("nadam", torch.optim.NAdam, {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     ("rmsprop", torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "momentum": 0.5, "centered": True}),
     ("adagrad", torch.optim.Adagrad, {"lr": 0.01, "lr_decay": 0.1, "initial_accumulator_value": 0.2}),
     ("lbfgs", torch.optim.LBFGS, {"lr": 0.1, "max_iter": 5, "max_eval": None, "line_search_fn": "strong_wolfe"}),

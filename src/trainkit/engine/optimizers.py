@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn, optim
 
-OptimizerType = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "lbfgs"]
+OptimizerType = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lbfgs"]
 
 
 def build_optimizer(
@@ -42,6 +42,8 @@ def build_optimizer(
             return optim.AdamW(params, **knobs, **form)
         case "adagrad":
             return optim.Adagrad(params, **knobs, **form)
+        case "nadam":
+            return optim.NAdam(params, **knobs)
         case "rmsprop":
             return optim.RMSprop(params, **knobs)
         case "lbfgs":

@@ -9,7 +9,7 @@ from trainkit.config.help.completion import complete_set
     ("incomplete", "offered"),
     [
         ("optim", ["optimizer.", "optimizer="]),
-        ("optimizer.mom", ["optimizer.momentum="]),
+        ("optimizer.mom", ["optimizer.momentum=", "optimizer.momentum_decay="]),
         ("optimizer=ad", ["optimizer=adam", "optimizer=adamw", "optimizer=adagrad"]),
         ("training.ep", ["training.epochs="]),
         ("training.em", ["training.ema."]),

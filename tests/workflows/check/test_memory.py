@@ -27,6 +27,7 @@ OPTIMIZERS = [
     "{type: sgd, momentum: 0.9}",
     "adam",
     "{type: adamw, amsgrad: true}",
+    "nadam",
     "rmsprop",
     "{type: rmsprop, momentum: 0.5, centered: true}",
     "adagrad",

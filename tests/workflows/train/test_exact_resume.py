@@ -59,6 +59,7 @@ COMBINATIONS = [
     (SGD, "scheduler={type: one_cycle}", CLIP),
     ("optimizer=adamw", "scheduler={type: cosine, warmup: 5st}", EMA, PARTS),
     ("optimizer=adam", "scheduler={type: one_cycle}", PATIENCE),
+    ("optimizer={type: nadam, weight_decay: 0.1, decoupled_weight_decay: true}", "scheduler={type: one_cycle}", EMA),
     ("optimizer=rmsprop", PLATEAU, "training.clip_grad_value=0.01"),
     ("optimizer=adagrad", "scheduler={type: exponential, gamma: 0.5}", BF16),
     (SGD, PLATEAU, EMA, PATIENCE),

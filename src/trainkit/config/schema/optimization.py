@@ -142,6 +142,22 @@ class AdamW(_Optimizer):
         return 2 + self.amsgrad
 
 
+class NAdam(_Optimizer):
+    """``torch.optim.NAdam`` (Dozat, 2016): Adam with Nesterov momentum."""
+
+    type: Literal["nadam"]
+    lr: Positive = Field(0.002, description="Learning rate.")
+    betas: Betas = Field([0.9, 0.999], description="Decay of the running averages of gradient and square.")
+    eps: NonNegative = Field(1e-8, description="Added to the denominator.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty, or decoupled weight decay.")
+    momentum_decay: NonNegative = Field(0.004, description="How fast the momentum rises to the first beta.")
+    decoupled_weight_decay: bool = Field(False, description="Decay the weights themselves, as adamw does.")
+
+    @property
+    def states_per_weight(self) -> int:
+        return 2
+
+
 class RmsProp(_Optimizer):
     """``torch.optim.RMSprop`` (Hinton, 2012)."""
 
@@ -190,7 +206,7 @@ class Lbfgs(_Optimizer):
         return 2 * self.history_size + 3
 
 
-Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp | Adagrad | Lbfgs, Field(discriminator="type"), ShortForm]
+Optimizer = Annotated[Sgd | Adam | AdamW | NAdam | RmsProp | Adagrad | Lbfgs, Field(discriminator="type"), ShortForm]
 
 
 class Warmup(Section):
