@@ -103,3 +103,8 @@ def config_key(model: nn.Module, name: str) -> str:
             return keys[name]
         name = name.rpartition(".")[0]
     return "model"
+
+
+def call_name(name: str, call: int) -> str:
+    """How one of several calls of a module in a forward pass is named: ``relu``, then ``relu (call 2)``."""
+    return name if call == 1 else f"{name} (call {call})"

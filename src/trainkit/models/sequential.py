@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from trainkit.models.layer_shapes import Shape, fail, output_shape, shape_text
+from trainkit.models.layer_shapes import Shape, fail, shape_text
+from trainkit.models.meta_forward import output_shape
 from trainkit.models.network import Network
 
 LayerType = Literal[
@@ -50,7 +51,7 @@ def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Se
     is left out, and so is ``out_features`` of the last Linear. No layer is added: a Linear on images is an error.
 
     Raises:
-        ProblemsError: a layer does not fit its input or the output is not what data and loss need; names
+        ProblemsError: a layer does not take its input, or the output is not what data and loss need; names
             ``model.layers[i]`` and the shapes.
     """
     linears = [i for i, spec in enumerate(layers) if spec.type == "Linear"]
