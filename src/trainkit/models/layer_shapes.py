@@ -228,6 +228,28 @@ def check_shortcut(before: Shape, after: Shape, *, stride: tuple[int, int], key:
         )
 
 
+def check_output_shape(shape: Shape, output_size: int, *, key: str) -> None:
+    """Raise where the model's output is not (N, output_size)."""
+    needed = f"data and loss need (N, {output_size})"
+    if len(shape) != 2:
+        fail(
+            f"the output of the model is {shape_text(shape)}, but {needed}; "
+            f"end it with Flatten and a Linear layer (out_features {output_size}, or left out)",
+            key,
+        )
+    if shape[1] != output_size:
+        fail(
+            f"the output of the model is {shape_text(shape)}, but {needed}; "
+            f"let the last layer have {output_size} outputs (out_features of a Linear may be left out)",
+            key,
+        )
+
+
+def has_weights(layer: nn.Module) -> bool:
+    """Whether a layer mixes its inputs, so that its arguments decide how many outputs there are."""
+    return any(p.dim() > 1 for p in layer.parameters(recurse=False)) and not isinstance(layer, nn.LayerNorm)
+
+
 def pair(value: int | Sequence[int | None] | None) -> tuple[int, int]:
     """(H, W) of a size that may be one number for both; None counts as 0."""
     if isinstance(value, Sequence):

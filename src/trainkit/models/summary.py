@@ -12,10 +12,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from trainkit.models.layer_shapes import Shape, fail
+from trainkit.models.layer_shapes import Shape, check_output_shape, fail, has_weights
 from trainkit.models.meta_forward import LayerCall, meta_forward
 from trainkit.models.network import call_name, config_key
-from trainkit.models.sequential import check_output_shape
 
 Expected = Literal["logits", "log_probabilities", "probabilities", "values"]
 
@@ -63,17 +62,12 @@ def check_output(
         ProblemsError: the wrong size, or softmax before cross_entropy, no log_softmax before nll, and the like.
     """
     forward = meta_forward(model, (2, *input_shape))
-    weighted = [call.name for call in forward.calls if _has_weights(call.layer)]
+    weighted = [call.name for call in forward.calls if has_weights(call.layer)]
     check_output_shape(forward.output_shape, output_size, key=config_key(model, weighted[-1] if weighted else ""))
     last = forward.last_layer()
     if last is not None:
         key = config_key(model, last.name)
         _check_kind(last.layer, expects=expects, loss=loss, key=key, output_size=output_size)
-
-
-def _has_weights(layer: nn.Module) -> bool:
-    """Whether a layer mixes its inputs, so that its arguments decide how many outputs there are."""
-    return any(p.dim() > 1 for p in layer.parameters(recurse=False)) and not isinstance(layer, nn.LayerNorm)
 
 
 def _check_kind(last: nn.Module, *, expects: Expected, loss: str, key: str, output_size: int) -> None:
