@@ -1,13 +1,25 @@
 """The loop: equal to one written by hand, the same every time, sums that are right, and what it does at the edges."""
 
+import contextlib
+import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from trainkit.builders.setup import build_setup
 from trainkit.config import load_config
+from trainkit.data.dataset import Part
+from trainkit.data.loading.resident import Batches
+from trainkit.engine.loop import fit
+from trainkit.engine.losses import build_loss
+from trainkit.engine.metrics import ClassificationMetrics
+from trainkit.engine.plan import Plan
+from trainkit.engine.schedules import build_schedule
+from trainkit.engine.state import Best, TrainState
 from trainkit.runtime.seeding import permutation
 from trainkit.workflows.scoring import score
 from trainkit.workflows.train.run import train
@@ -158,3 +170,104 @@ def test_a_non_finite_loss_stops_the_run_before_the_weights_change(config, tmp_p
 def test_every_way_of_stepping_learns(config, tmp_path, overrides):
     result = train(config(MLP, *overrides, "training.epochs=4"), runs_dir=tmp_path)
     assert result.metrics["test"]["accuracy"] > 0.5
+
+
+class FunctionalDropout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 16), nn.Linear(16, 3)
+
+    def forward(self, rows):
+        return self.second(F.dropout(torch.relu(self.first(rows)), 0.5, self.training))
+
+
+def stochastic_depth():
+    from torchvision.ops import StochasticDepth
+
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), StochasticDepth(0.5, "row"), nn.Linear(16, 3))
+
+
+def random_slopes():
+    return nn.Sequential(nn.Linear(6, 16), nn.RReLU(), nn.Linear(16, 3))
+
+
+class AttentionDropout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(2, 1, dropout=0.5, batch_first=True)
+        self.output = nn.Linear(6, 3)
+
+    def forward(self, rows):
+        tokens = rows.unflatten(1, (3, 2))
+        return self.output(self.attention(tokens, tokens, tokens)[0].flatten(1))
+
+
+class States(list):
+    """Recorder and checkpointer in one; keeps the saved states."""
+
+    def log(self, record): ...
+
+    def sync(self): ...
+
+    def close(self): ...
+
+    def save(self, state, *, metrics, best):
+        self.append(copy.deepcopy(state))
+
+
+def fit_noisy(model, *, stop_at=None, resume=None):
+    """Two epochs of five steps on a copy of the model, or on from a state. Returns the last saved state."""
+    draws = np.random.default_rng(0)
+    part = Part(draws.normal(size=(40, 6)).astype(np.float32), draws.integers(0, 3, 40))
+    model = copy.deepcopy(model)
+    state = TrainState(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        schedule=build_schedule("constant", base_lr=0.1, total_steps=10, steps_per_epoch=5),
+        best=Best("train_loss", "min"),
+    )
+    if resume is not None:
+        state.load_state_dict(copy.deepcopy(resume))
+    plan = Plan(
+        seed=1,
+        epochs=2,
+        loss=build_loss("cross_entropy"),
+        new_metrics=lambda: ClassificationMetrics(3),
+        autocast=contextlib.nullcontext,
+        forward=model,
+    )
+    states = States()
+    fit(
+        state,
+        plan,
+        train=Batches(part, np.arange(40), steps=[], batch_size=8, shuffle=True, seed=1, random=True),
+        val=None,
+        recorder=states,
+        checkpointer=states,
+        should_stop=lambda: state.progress.steps_completed == stop_at,
+    )
+    return states[-1]
+
+
+@pytest.mark.parametrize("build", [FunctionalDropout, stochastic_depth, random_slopes, AttentionDropout])
+def test_a_resumed_run_draws_the_noise_of_the_whole_one_whatever_draws_it(build):
+    """The default generator stands elsewhere each time, as it does in another process."""
+    torch.manual_seed(0)
+    model = build()
+    torch.manual_seed(1)
+    whole = fit_noisy(model)["model"]
+    torch.manual_seed(2)
+    half = fit_noisy(model, stop_at=3)
+    assert half["progress"]["batches_completed"] == 3
+    torch.manual_seed(3)
+    resumed = fit_noisy(model, resume=half)["model"]
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_each_step_draws_other_noise():
+    model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 3))
+    masks = []
+    model[1].register_forward_hook(lambda layer, inputs, output: masks.append(output == 0))
+    fit_noisy(model)
+    assert len(masks) == 10
+    assert not any(torch.equal(masks[i], masks[j]) for i in range(10) for j in range(i))

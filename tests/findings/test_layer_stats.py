@@ -112,3 +112,66 @@ def test_nothing_is_left_in_the_model() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(layer._forward_hooks for layer in model.modules())
+
+
+def test_a_relu_that_works_in_place_does_not_change_the_numbers_of_the_layer_before_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(inplace=True), nn.Linear(16, 3))
+    inputs = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+    hidden = model[0](inputs).detach().clone()
+    seen = planted(model, inputs=inputs).activities
+    for name, values in (("0", hidden), ("1", hidden.relu()), ("2", model[2](hidden.relu()).detach())):
+        assert seen[name].mean == pytest.approx(values.double().mean().item()), name
+        assert seen[name].std == pytest.approx(values.double().std(correction=0).item()), name
+        assert seen[name].zeros == pytest.approx((values == 0).double().mean().item()), name
+
+
+class Recurrent(nn.Module):
+    """One linear layer, three times; the result of an attention, which is a tuple; and a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.ones(10))
+        self.hidden, self.attention = nn.Linear(10, 10), nn.MultiheadAttention(10, 2)
+        self.output = nn.Linear(10, 3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        for _ in range(3):
+            rows = torch.tanh(self.hidden(rows + self.shift))
+        return self.output(self.attention(rows, rows, rows)[0])
+
+
+def test_each_call_has_its_own_numbers_and_each_gradient_counts_once() -> None:
+    torch.manual_seed(0)
+    model = Recurrent()
+    inputs = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+    seen = planted(model, inputs=inputs).activities
+    rows = inputs
+    for name in ("hidden", "hidden (call 2)", "hidden (call 3)"):
+        made = model.hidden(rows + model.shift)
+        assert seen[name].mean == pytest.approx(made.mean().item(), rel=1e-5), name
+        rows = torch.tanh(made)
+    attended = model.attention(rows, rows, rows)[0]
+    assert seen["attention"].mean == pytest.approx(attended.mean().item(), rel=1e-4)
+    loss = nn.functional.cross_entropy(model.output(attended), torch.arange(64) % 3)
+    loss.backward()
+    assert seen[""].grad_norm == pytest.approx(model.shift.grad.norm().item(), rel=1e-5)
+    grads = [parameter.grad for parameter in model.attention.parameters()]
+    assert seen["attention"].grad_norm == pytest.approx(nn.utils.get_total_norm(grads).item(), rel=1e-5)
+
+
+def test_layers_of_many_calls_in_a_residual_network() -> None:
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    model = resnet50(num_classes=3)
+    images = torch.randn(4, 3, 64, 64)
+    rows = layer_table(model, (3, 64, 64))
+    seen = diagnose(model, images, torch.arange(4) % 3, loss=build_loss("cross_entropy"), rows=rows, kind="image")
+    assert list(seen.activities) == [row.name for row in rows]
+    convolved = model.conv1(images)
+    assert seen.activities["conv1"].mean == pytest.approx(convolved.mean().item(), abs=1e-6)
+    normed = nn.functional.batch_norm(convolved, None, None, model.bn1.weight, model.bn1.bias, training=True)
+    assert seen.activities["bn1"].zeros == 0.0
+    assert seen.activities["bn1"].std == pytest.approx(normed.std(correction=0).item(), rel=1e-5)
+    assert seen.activities["relu"].mean == pytest.approx(normed.relu().mean().item(), rel=1e-5)

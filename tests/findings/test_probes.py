@@ -59,3 +59,34 @@ def test_dead_units_are_those_that_no_sample_wakes():
     assert [(layer.name, layer.dead, layer.total) for layer in result] == [("1", 1, 2), ("4", 2, 3)]
     model(torch.ones(1, 1, 2, 2))
     assert not model[1]._forward_hooks, "the layers are left as they were"
+
+
+def test_each_call_of_a_layer_has_its_own_units():
+    """torchvision's Bottleneck calls one ReLU on two widths."""
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    model = resnet50(num_classes=5).eval()
+    with torch.no_grad():
+        model.layer1[0].bn1.bias[:7] = -100.0
+        model.layer1[0].bn2.bias[:11] = -100.0
+    images = torch.randn(3, 3, 64, 64)
+    with torch.no_grad(), count_silent_units(model) as found:
+        for image in images.split(1):
+            model(image)
+        result = {layer.name: layer for layer in found()}
+
+    block, outputs = model.layer1[0], []
+    with torch.no_grad():
+        before = model.maxpool(torch.relu(model.bn1(model.conv1(images))))
+        outputs.append(torch.relu(block.bn1(block.conv1(before))))
+        outputs.append(torch.relu(block.bn2(block.conv2(outputs[-1]))))
+        outputs.append(torch.relu(block.bn3(block.conv3(outputs[-1])) + block.downsample(before)))
+    names = ["layer1.0.relu", "layer1.0.relu (call 2)", "layer1.0.relu (call 3)"]
+    for name, output in zip(names, outputs, strict=True):
+        silent = int((output.amax(dim=(0, 2, 3)) == 0).sum())
+        assert (result[name].dead, result[name].total, result[name].seen) == (silent, output.shape[1], 3), name
+    assert [result[name].total for name in names] == [64, 64, 256]
+    assert result[names[0]].dead >= 7
+    assert result[names[1]].dead >= 11
+    assert len(result) == 1 + 3 * 16

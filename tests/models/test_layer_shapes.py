@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from trainkit.errors import ProblemsError
-from trainkit.models.layer_shapes import output_shape
+from trainkit.models.meta_forward import output_shape
 
 sizes = st.integers(1, 4)
 pairs = st.tuples(sizes, sizes)
@@ -70,21 +70,3 @@ def test_elementwise_layers_keep_the_shape(layer):
 def test_batch_norm_of_one_value_is_refused(layer, shape):
     with pytest.raises(ProblemsError, match=r"one value a feature in a batch of 1 sample \(N, 4.*drop_last: true"):
         output_shape(layer, shape, key="model.norm")
-
-
-class Odd(nn.Module):
-    def forward(self, rows):
-        return rows @ torch.zeros(3, 3, device=rows.device)
-
-
-class Two(nn.Module):
-    def forward(self, rows):
-        return rows, rows
-
-
-def test_a_layer_of_somebody_else_is_run_without_memory():
-    assert output_shape(Odd(), (1_000_000_000, 3), key="model") == (1_000_000_000, 3)
-    with pytest.raises(ProblemsError, match=r"model.x: Odd does not take its input \(N, 4\): "):
-        output_shape(Odd(), (2, 4), key="model.x")
-    with pytest.raises(ProblemsError, match="Two returns tuple; a layer has to return one tensor"):
-        output_shape(Two(), (2, 4), key="model.x")

@@ -110,3 +110,77 @@ def test_an_output_of_the_wrong_size_is_explained():
     check_output(model, (4,), output_size=10)
     with pytest.raises(ProblemsError, match=r"the output of the model is \(N, 10\), but data and loss need \(N, 3\)"):
         check_output(model, (4,), output_size=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiply_adds"),
+    [
+        # Parameters and GMACs as torchvision documents them for its weights of 1,000 classes.
+        ("resnet18", 11_689_512, 1.814e9),
+        ("efficientnet_b0", 5_288_548, 0.386e9),
+        ("mobilenet_v3_small", 2_542_856, 0.057e9),
+        ("swin_t", 28_288_354, 4.491e9),
+        ("vit_b_16", 86_567_656, 17.564e9),
+    ],
+)
+def test_the_models_of_torchvision_have_their_documented_sizes(name, parameters, multiply_adds):
+    from torchvision import models
+
+    with torch.device("meta"):
+        model = getattr(models, name)()
+    rows = layer_table(model, (3, 224, 224))
+    assert sum(row.parameters for row in rows) == sum(row.trainable for row in rows) == parameters
+    products = sum(row.multiply_adds for row in rows if "Norm" not in row.type)
+    assert products == pytest.approx(multiply_adds, rel=0.01)
+    assert check_shapes(model, (3, 224, 224)) == (2, 1000)
+    check_output(model, (3, 224, 224), output_size=1000, expects="logits", loss="cross_entropy")
+    assert len({row.name for row in rows}) == len(rows)
+
+
+def test_a_layer_that_is_called_twice_has_two_rows_and_its_parameters_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.other.weight = self.layer.weight
+            self.scale = nn.Parameter(torch.ones(4))
+            self.unused = nn.Linear(4, 2)
+
+        def forward(self, rows):
+            return self.other(self.layer(self.layer(rows))) * self.scale
+
+    rows = layer_table(Tied(), (4,))
+    assert [(row.name, row.parameters) for row in rows] == [
+        ("", 4 + 10),
+        ("layer", 20),
+        ("layer (call 2)", 0),
+        ("other", 4),
+    ]
+    assert sum(row.parameters for row in rows) == sum(p.numel() for p in Tied().parameters())
+
+
+def test_costs_of_layers_beyond_the_builders():
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    rows = {row.name: row for row in layer_table(attention, (5, 8))}
+    projections, scores = 4 * 5 * 8 * 8, 2 * 5 * 5 * 8
+    assert rows["self_attn"].multiply_adds == projections + scores
+    assert rows["self_attn"].parameters == 4 * (8 * 8 + 8)
+    model = nn.Sequential(nn.Conv1d(3, 8, 3), nn.ConvTranspose1d(8, 4, 3, stride=2), nn.ReLU(inplace=True))
+    conv, transposed, relu = layer_table(model, (3, 9))
+    assert (conv.multiply_adds, transposed.multiply_adds) == (7 * 8 * 3 * 3, 7 * 8 * 4 * 3)
+    assert (transposed.activation_bytes, relu.activation_bytes) == (4 * 15 * 4, 0)
+    model = nn.Sequential(nn.LSTM(4, 8, batch_first=True))
+    (lstm,) = layer_table(model, (5, 4))
+    assert (lstm.output_shape, lstm.multiply_adds) == ((5, 8), 5 * 4 * 8 * (4 + 8))
+    with pytest.raises(ProblemsError, match="Sequential returns tuple; a layer has to return one tensor"):
+        check_shapes(model, (5, 4))
+
+
+def test_the_costs_agree_with_the_counter_of_pytorch():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = residual_cnn().eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 1, 28, 28))
+    rows = [row for row in layer_table(model, (1, 28, 28)) if "Norm" not in row.type]
+    assert sum(row.multiply_adds for row in rows) == counter.get_total_flops() // 2

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from torch import nn
 
 from trainkit.builders.data import knobs_of
 from trainkit.config.schema import Config
@@ -14,24 +15,24 @@ from trainkit.config.schema import optimization as losses_schema
 from trainkit.data.dataset import Dataset
 from trainkit.engine.losses import Loss, LossName, auto_loss, build_loss, output_size
 from trainkit.models.cnn import BlockSpec, build_cnn
-from trainkit.models.init import initialize
 from trainkit.models.mlp import build_mlp
-from trainkit.models.network import Network
+from trainkit.models.network import initialize
 from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.runtime.device import Choice
 from trainkit.runtime.seeding import seed_default_generators
 
 
-def build_model(config: Config, *, input_shape: Sequence[int], output_size: int) -> Network:
+def build_model(config: Config, *, input_shape: Sequence[int], output_size: int) -> nn.Module:
     """The network with its first weights, which depend on the seed alone; on the CPU.
 
     Raises:
-        ProblemsError: a layer does not fit its input.
+        ProblemsError: a layer does not take its input.
     """
     seed_default_generators(config.seed, "init")
     spec = config.model
     knobs = knobs_of(spec)
     init = knobs.pop("init")
+    model: nn.Module
     match spec:
         case schema.Mlp():
             model = build_mlp(input_shape, output_size, **knobs)

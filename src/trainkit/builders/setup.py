@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainkit.builders.data import (
     batch_transform_keys,
@@ -39,7 +39,6 @@ from trainkit.engine.losses import Loss
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
 from trainkit.errors import ConfigError, ProblemsError
-from trainkit.models.network import Network
 from trainkit.models.summary import check_output, check_shapes
 from trainkit.runtime.device import Choice, claim, resolve_device, resolve_precision, set_num_threads
 from trainkit.system.frontend import Frontend
@@ -63,7 +62,7 @@ class Setup:
     input_shape: tuple[int, ...]
     """Of one sample as the model takes it: (C, H, W) or (F,)."""
     loss: Loss
-    model: Network
+    model: nn.Module
     """On the device, with its first weights or those of a checkpoint."""
     files: ImageFiles = field(default_factory=dict)
     stored: Mapping[str, Any] | None = None
@@ -247,7 +246,7 @@ def model_input_shape(config: Config, data: Dataset, transforms: list[BatchTrans
     return build_pipeline(transforms, input_shape=shape, seed=config.seed, random=True, keys=keys).output_shape
 
 
-def place(model: Network, config: Config, device: torch.device) -> Network:
+def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
     """The model on the device, in the memory layout of the config."""
     model = model.to(device)
     return model.to(memory_format=torch.channels_last) if is_channels_last(config) else model

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainkit.builders.data import build_batch_transforms
 from trainkit.builders.dataset_info import check_rules
@@ -25,7 +25,6 @@ from trainkit.data.transforms.normalize import Normalize, Standardize
 from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
 from trainkit.engine.losses import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError
-from trainkit.models.network import Network
 from trainkit.runtime.device import Choice, autocast, claim, resolve_device, set_num_threads
 
 _TENSORS = ("model", "ema", "optimizer", "scaler")
@@ -42,7 +41,7 @@ class TrainedModel:
     saved: Mapping[str, Any]
     """The checkpoint without its tensors."""
     config: Config
-    model: Network
+    model: nn.Module
     """In eval mode, on the device."""
     loss: Loss
     """Without class weights: it says what the outputs mean."""
@@ -181,7 +180,7 @@ def scored_weights(saved: Mapping[str, Any]) -> dict[str, Tensor]:
     return weights
 
 
-def load_scored_weights(model: Network, saved: Mapping[str, Any]) -> None:
+def load_scored_weights(model: nn.Module, saved: Mapping[str, Any]) -> None:
     """Raises CheckpointError where they do not fit the model by name and shape."""
     weights = scored_weights(saved)
     check_fits(weights, model)

@@ -148,12 +148,9 @@ class TrainState:
     totals: EpochTotals = field(default_factory=EpochTotals)
     parameters: list[nn.Parameter] = field(init=False)
     """The model's: listed once, since walking through the modules takes 30 us a step."""
-    draws: bool = field(init=False)
-    """Whether a layer draws random numbers while training, so that its generator must be seeded at each step."""
 
     def __post_init__(self) -> None:
         self.parameters = list(self.model.parameters())
-        self.draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in self.model.modules())
 
     @property
     def eval_model(self) -> nn.Module:

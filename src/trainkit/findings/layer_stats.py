@@ -1,28 +1,28 @@
-"""What one batch does inside a model, layer by layer, and what of it looks sick."""
+"""What one batch does inside a model, layer by layer, and what of it looks wrong."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from trainkit.engine.losses import Loss
 from trainkit.findings.model import DEAD_SHARE, MIN_UNITS
 from trainkit.findings.optimization import INPUT_SCALE
-from trainkit.findings.probes import DeadUnits, count_silent_units
-from trainkit.models.network import config_key
-from trainkit.models.summary import LayerRow
+from trainkit.findings.probes import DeadUnits, count_silent_units, watch_calls
+from trainkit.models.network import call_name
+from trainkit.models.summary import LayerRow, own_parameters
 
 VANISHING = 1e-3
 """The gradient of a layer's weights, relative to the weights, as a share of that of the layer with the largest."""
 EXPLODING = 100.0
 """The gradient of a layer's weights, relative to the weights: a step of learning rate 0.01 would replace them."""
-OFF_CENTRE = {"image": 1.0, "table": 10.0}
+OFF_CENTER = {"image": 1.0, "table": 10.0}
 """Mean of an input channel or column over its deviation; rare categories of a table are far off by nature."""
 
 
@@ -41,7 +41,7 @@ class Activity:
 
 @dataclass(frozen=True)
 class Flag:
-    """Something that looks sick."""
+    """Something that looks wrong."""
 
     kind: str
     """``inputs``, ``dead``, ``vanishing``, ``exploding`` or ``non-finite``."""
@@ -57,7 +57,7 @@ class Diagnosis:
     num_samples: int
     loss: float
     activities: dict[str, Activity]
-    """By the name of the layer."""
+    """By the name of the row in the layer table."""
     flags: tuple[Flag, ...] = field(default=())
 
 
@@ -81,48 +81,56 @@ def diagnose(
     """
     model.train()
     model.zero_grad(set_to_none=True)
-    names = [row.name for row in rows]
-    with record_outputs(model, names) as outputs, count_silent_units(model) as dead_units:
-        said = model(inputs).float()
+    with record_outputs(model) as outputs, count_silent_units(model) as dead_units:
+        predictions = model(inputs).float()
         units = dead_units()
-    value = loss.mean(said, targets)
+    value = loss.mean(predictions, targets)
     value.backward()
+    layers = {name: seen.layer for name, seen in outputs.items()}
+    called = set(layers.values())
     activities = {
-        name: _activity(outputs[name], list(model.get_submodule(name).parameters()))
-        for name in names
-        if name in outputs
+        row.name: _activity(outputs[row.name], list(own_parameters(layers[row.name], called)))
+        for row in rows
+        if row.name in outputs
     }
     model.zero_grad(set_to_none=True)
-    broken = _flag_non_finite(model, activities)
+    keys = {row.name: row.key for row in rows}
+    broken = _flag_non_finite(activities, keys)
     flags = _flag_inputs(inputs, kind, column_names) + _flag_dead(units)
-    flags += broken or _flag_gradients(model, activities)
+    flags += broken or _flag_gradients(activities, layers, keys)
     return Diagnosis(len(targets), value.item(), activities, tuple(flags))
 
 
+@dataclass(frozen=True)
+class Output:
+    """One output of a layer, reduced to statistics in the moment in which it was made: scalar tensors."""
+
+    layer: nn.Module
+    mean: Tensor
+    std: Tensor
+    zeros: Tensor
+
+
 @contextmanager
-def record_outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Keep the outputs of these layers while the block runs the model."""
-    outputs: dict[str, Tensor] = {}
+def record_outputs(model: nn.Module) -> Iterator[dict[str, Output]]:
+    """The outputs of all modules while the block runs the model once, by the names of the layer table's rows."""
+    outputs: dict[str, Output] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-            outputs[name] = output.detach()
+    def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
+        values = output.double()
+        zeros = (values == 0).double()
+        outputs[call_name(name, call)] = Output(layer, values.mean(), values.std(correction=0), zeros.mean())
 
-        return hook
-
-    with ExitStack() as stack:
-        for name in names:
-            stack.callback(model.get_submodule(name).register_forward_hook(keep(name)).remove)
+    with watch_calls(model, dict(model.named_modules()), look):
         yield outputs
 
 
-def _activity(output: Tensor, parameters: Sequence[nn.Parameter]) -> Activity:
-    values = output.double()
+def _activity(output: Output, parameters: Sequence[nn.Parameter]) -> Activity:
     grads = [p.grad for p in parameters if p.grad is not None]
     return Activity(
-        mean=values.mean().item(),
-        std=values.std(correction=0).item(),
-        zeros=(output == 0).double().mean().item(),
+        mean=output.mean.item(),
+        std=output.std.item(),
+        zeros=output.zeros.item(),
         grad_norm=torch.nn.utils.get_total_norm(grads).item() if grads else None,
         weight_norm=torch.nn.utils.get_total_norm(parameters).item() if parameters else None,
     )
@@ -135,7 +143,7 @@ def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list
     mean, std = values.mean(dim=across), values.std(dim=across, correction=0)
     rms = values.square().mean(dim=across).sqrt()
     low, high = INPUT_SCALE
-    off = (std > 0) & ((rms < low) | (rms > high) | (mean.abs() > OFF_CENTRE[kind] * std))
+    off = (std > 0) & ((rms < low) | (rms > high) | (mean.abs() > OFF_CENTER[kind] * std))
     if not off.any():
         return []
     worst = int((off * (rms + mean.abs() / std.clamp(min=1e-12))).argmax())
@@ -161,22 +169,28 @@ def _flag_dead(units: Sequence[DeadUnits]) -> list[Flag]:
     ]
 
 
-def _flag_non_finite(model: nn.Module, activities: dict[str, Activity]) -> list[Flag]:
+def _flag_non_finite(activities: Mapping[str, Activity], keys: Mapping[str, str]) -> list[Flag]:
     """Where the first value that is not finite comes up: forwards in the outputs, else backwards in the gradients."""
     outputs = [name for name, seen in activities.items() if not math.isfinite(seen.mean)]
     grads = [n for n, seen in activities.items() if seen.grad_norm is not None and not math.isfinite(seen.grad_norm)]
     if not outputs and not grads:
         return []
     name, what = (outputs[0], "output") if outputs else (grads[-1], "gradient")
-    return [Flag("non-finite", config_key(model, name), f"the {what} of {name} is the first that is not finite")]
+    return [Flag("non-finite", keys[name], f"the {what} of {name} is the first that is not finite")]
 
 
-def _flag_gradients(model: nn.Module, activities: dict[str, Activity]) -> list[Flag]:
+def _flag_gradients(
+    activities: Mapping[str, Activity], layers: Mapping[str, nn.Module], keys: Mapping[str, str]
+) -> list[Flag]:
     """Gradients of linear layers and convolutions, each relative to the weights that it would change."""
+    first_rows: dict[nn.Module, str] = {}
+    for name, layer in layers.items():
+        first_rows.setdefault(layer, name)
     relative = {
         name: seen.grad_norm / seen.weight_norm
         for name, seen in activities.items()
-        if isinstance(model.get_submodule(name), nn.Linear | nn.Conv2d)
+        if isinstance(layers[name], nn.Linear | _ConvNd)
+        and first_rows[layers[name]] == name
         and seen.grad_norm is not None
         and seen.weight_norm
     }
@@ -190,7 +204,7 @@ def _flag_gradients(model: nn.Module, activities: dict[str, Activity]) -> list[F
         flags.append(
             Flag(
                 "vanishing",
-                config_key(model, small[0]),
+                keys[small[0]],
                 f"gradients vanish: {', '.join(small[:5])} get {share:.1g} of what {largest} gets; use relu or silu "
                 "instead of sigmoid or tanh, batch norm, residual blocks, or fewer layers",
             )
@@ -200,7 +214,7 @@ def _flag_gradients(model: nn.Module, activities: dict[str, Activity]) -> list[F
         flags.append(
             Flag(
                 "exploding",
-                config_key(model, largest),
+                keys[largest],
                 f"gradients explode: that of {largest} is {relative[largest]:.3g} times its weights"
                 f"{f' ({len(many)} layers)' if len(many) > 1 else ''}; choose another init, a batch norm, "
                 "training.clip_grad_norm, or scale the values to predict",

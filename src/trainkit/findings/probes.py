@@ -1,10 +1,11 @@
-"""What findings need to know beyond the log: about the data before training, about the units after it."""
+"""What findings need beyond the log: the scale of the data before training, the units of the layers after it."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from trainkit.data.loading.resident import Batch
 from trainkit.engine.losses import Loss
-from trainkit.models.network import config_key
+from trainkit.models.network import call_name, config_key
 
 _SAMPLE = 1024
 """Training samples whose scale is measured."""
@@ -25,6 +26,7 @@ class DeadUnits:
     """Units of a ReLU layer whose output is 0 for every sample looked at."""
 
     name: str
+    """The layer's, with the number of a second or later call in a forward pass."""
     key: str
     """The layer's config key."""
     dead: int
@@ -119,32 +121,57 @@ def _outputs_for(loss: Loss, rates: Tensor) -> Tensor:
 
 
 @contextmanager
+def watch_calls(
+    model: nn.Module, layers: Mapping[str, nn.Module], look: Callable[[str, int, nn.Module, Tensor], None]
+) -> Iterator[None]:
+    """Call ``look(name, call, layer, output)`` after each call of these layers while the block runs the model.
+
+    ``call`` counts a layer's calls within one forward pass of the model, from 1; of several outputs the first is shown.
+    What ``look`` wants to keep of it, it must compute or copy at once: a later layer may write into it in place.
+    """
+    calls: Counter[str] = Counter()
+
+    def hook_of(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+            calls[name] += 1
+            first = output[0] if isinstance(output, tuple) and output else output
+            if isinstance(first, Tensor):
+                look(name, calls[name], layer, first.detach())
+
+        return hook
+
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_hook(hook_of(name)).remove)
+        yield
+
+
+@contextmanager
 def count_silent_units(model: nn.Module) -> Iterator[Callable[[], tuple[DeadUnits, ...]]]:
-    """Watch the ReLU layers while the block runs samples through the model; call what it yields after that."""
-    watches = [_Watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.ReLU | nn.ReLU6)]
-    try:
-        yield lambda: tuple(watch.result(model) for watch in watches if watch.alive is not None)
-    finally:
-        for watch in watches:
-            watch.handle.remove()
+    """Watch the ReLU layers while the block runs samples through the model; call what it yields after that.
 
+    A layer that is called several times in a forward pass has other units each time.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.ReLU | nn.ReLU6)}
+    fired: dict[tuple[str, int, int], Tensor] = {}
+    """Which units have been above 0 for any sample, by layer, call and number of units: bool (C,)."""
+    seen: Counter[tuple[str, int, int]] = Counter()
 
-class _Watch:
-    """Which units of a layer have been above 0 for any sample."""
+    def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
+        units = (name, call, output.shape[1])
+        above = (output > 0).sum(dim=_across(output)) > 0
+        fired[units] = above | fired[units] if units in fired else above
+        seen[units] += len(output)
 
-    def __init__(self, name: str, layer: nn.Module) -> None:
-        self.name = name
-        self.alive: Tensor | None = None
-        self.seen = 0
-        self.handle = layer.register_forward_hook(self._look)
+    def result() -> tuple[DeadUnits, ...]:
+        order = list(layers)
+        return tuple(
+            DeadUnits(
+                call_name(name, call), config_key(model, name), total - int(alive.sum()), total, seen[name, call, total]
+            )
+            for (name, call, total), alive in sorted(fired.items(), key=lambda item: order.index(item[0][0]))
+        )
 
-    def _look(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        across = [dim for dim in range(output.dim()) if dim != 1]
-        fired = (output > 0).sum(dim=across) > 0
-        self.alive = fired if self.alive is None else self.alive.logical_or_(fired)
-        self.seen += len(output)
-
-    def result(self, model: nn.Module) -> DeadUnits:
-        assert self.alive is not None
-        total = len(self.alive)
-        return DeadUnits(self.name, config_key(model, self.name), total - int(self.alive.sum()), total, self.seen)
+    with watch_calls(model, layers, look):
+        yield result

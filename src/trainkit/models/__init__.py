@@ -1,1 +1,26 @@
-"""The networks of trainkit: built from plain values, made of standard ``torch.nn`` modules."""
+"""Networks built from plain values, made of ``torch.nn`` modules; the layers, shapes and costs of any model."""
+
+from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.meta_forward import meta_forward
+from trainkit.models.mlp import build_mlp
+from trainkit.models.network import Network, call_name, config_key, initialize
+from trainkit.models.sequential import LayerSpec, build_sequential
+from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
+
+__all__ = [
+    "BlockSpec",
+    "LayerRow",
+    "LayerSpec",
+    "Network",
+    "build_cnn",
+    "build_mlp",
+    "build_sequential",
+    "call_name",
+    "check_output",
+    "check_shapes",
+    "config_key",
+    "initialize",
+    "layer_table",
+    "meta_forward",
+    "own_parameters",
+]

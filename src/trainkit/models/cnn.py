@@ -9,7 +9,8 @@ from typing import Literal
 
 from torch import nn
 
-from trainkit.models.layer_shapes import Shape, fail, output_shape, shape_text
+from trainkit.models.layer_shapes import Shape, check_shortcut, fail, pair
+from trainkit.models.meta_forward import output_shape
 from trainkit.models.network import (
     Activation,
     GlobalAvgPool2d,
@@ -58,7 +59,7 @@ def build_cnn(
     is the one that somebody would write by hand, with its number of parameters. What is switched off leaves no layer.
 
     Raises:
-        ProblemsError: a block does not fit its input; names ``model.blocks[i]`` and the shapes.
+        ProblemsError: a block does not take its input; names ``model.blocks[i]`` and the shapes.
     """
     if len(input_shape) != 3:
         fail(
@@ -105,7 +106,7 @@ def _block_layers(
     block: BlockSpec, shape: Shape, *, norm: Literal["none", "batch"], activation: Activation, dropout: float, key: str
 ) -> Layers:
     """The layers of a block that are switched on, by name, in their order."""
-    kernel, stride = _pair(block.kernel_size), _pair(block.stride)
+    kernel, stride = pair(block.kernel_size), pair(block.stride)
     padding: str | int | tuple[int, int] = block.padding
     if padding == "same":
         if stride != (1, 1):
@@ -146,25 +147,9 @@ def _join_block(block: BlockSpec, layers: Layers, shape: Shape, *, key: str) -> 
             continue
         after = output_shape(layer, after, key=f"{key}.pool" if name == "pool" else key)
         if name == "conv" and block.residual:
-            check_shortcut(shape, after, stride=_pair(block.stride), key=key)
+            check_shortcut(shape, after, stride=pair(block.stride), key=key)
     if not block.residual:
         return nn.Sequential(layers), after
     rest = layers.copy()
     parts = {name: rest.pop(name, nn.Identity()) for name in ("conv", "norm", "shortcut")}
     return ResidualBlock(**parts, rest=rest), after
-
-
-def check_shortcut(before: Shape, after: Shape, *, stride: tuple[int, int], key: str) -> None:
-    """Raise where the convolution's output and the shortcut's (one value in ``stride``) have different sizes."""
-    shortcut = tuple((size - 1) // step + 1 for size, step in zip(before[2:], stride, strict=True))
-    if shortcut != after[2:]:
-        fail(
-            f"a residual block adds its input to the output of its convolution, but the shortcut is "
-            f"{shape_text((*after[:2], *shortcut))} and the convolution makes {shape_text(after)}; "
-            "choose padding: same (stride 1) or half of an odd kernel_size",
-            key,
-        )
-
-
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

@@ -1,19 +1,19 @@
-"""Whether a layer fits its input, known without running it, and what to tell the user where it does not.
+"""What the usual layers make of a shape, and what to tell the user where a layer does not take its input.
 
-Shapes are worked out by each layer's own formula (torch's documentation): a first run on the meta device would import
-for more than a second. Layers that are not known here do run there, without memory for their values.
+By each layer's own formula (torch's documentation): a first kernel on the meta device makes PyTorch import its symbolic
+shapes and its compiler, which takes longer than a second. Every other layer runs there (``meta_forward``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NoReturn
 
-import torch
 from torch import nn
 
 from trainkit.errors import Problem, ProblemsError
+from trainkit.models.network import GlobalAvgPool2d
 
 Shape = tuple[int, ...]
 """With the batch first: (N, C, H, W) or (N, F)."""
@@ -29,6 +29,26 @@ ELEMENTWISE = (
     nn.Dropout,
     nn.Identity,
 )
+KNOWN_LAYERS = frozenset(
+    (
+        *ELEMENTWISE,
+        nn.Linear,
+        nn.Conv2d,
+        nn.MaxPool2d,
+        nn.AvgPool2d,
+        nn.AdaptiveAvgPool2d,
+        nn.AdaptiveMaxPool2d,
+        GlobalAvgPool2d,
+        nn.BatchNorm1d,
+        nn.BatchNorm2d,
+        nn.LayerNorm,
+        nn.Dropout2d,
+        nn.Softmax,
+        nn.LogSoftmax,
+        nn.Flatten,
+    )
+)
+"""Exact types: a subclass may have a forward pass of its own."""
 
 
 def shape_text(shape: Shape) -> str:
@@ -40,48 +60,38 @@ def fail(message: str, key: str) -> NoReturn:
     raise ProblemsError([Problem(message, key)])
 
 
-def output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape:
-    """The shape that ``layer`` makes of an input of ``shape`` in training.
+def known_output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape | None:
+    """The shape that ``layer`` makes of an input of ``shape`` in training; None where only a run can tell.
 
     Raises:
         ProblemsError: the layer does not take this input; names ``key``, the layer, both shapes and the way out.
     """
+    if type(layer) not in KNOWN_LAYERS or getattr(layer, "return_indices", False):
+        return None
     match layer:
         case nn.Linear():
             return _linear(layer, shape, key)
-        case nn.Conv2d() if type(layer) is nn.Conv2d:
+        case nn.Conv2d():
             return _conv(layer, shape, key)
-        case nn.MaxPool2d() | nn.AvgPool2d() if not layer.ceil_mode:
+        case nn.MaxPool2d() | nn.AvgPool2d():
             return _pool(layer, shape, key)
         case nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d():
             _need_images(layer, shape, key)
-            size = _pair(layer.output_size)
+            size = pair(layer.output_size)
             return (*shape[:2], *(given or old for given, old in zip(size, shape[2:], strict=True)))
         case nn.BatchNorm1d() | nn.BatchNorm2d():
             return _batch_norm(layer, shape, key)
         case nn.LayerNorm():
-            wanted = tuple(layer.normalized_shape)
-            if shape[-len(wanted) :] != wanted:
-                fail(
-                    f"LayerNorm takes inputs that end in {_size_text(wanted)}, but its input is {shape_text(shape)}; "
-                    f"set normalized_shape to {shape[-1]} or leave it out",
-                    key,
-                )
-            return shape
+            return _layer_norm(layer, shape, key)
         case nn.Dropout2d():
             _need_images(layer, shape, key, instead="Dropout")
             return shape
-        case nn.Softmax() | nn.LogSoftmax() if layer.dim is not None:
-            if not -len(shape) <= layer.dim < len(shape):
-                kind = type(layer).__name__
-                fail(f"{kind} is over dimension {layer.dim}, but its input is {shape_text(shape)}; set dim to 1", key)
-            return shape
-        case nn.Flatten() if (layer.start_dim, layer.end_dim) == (1, -1):
-            return (shape[0], math.prod(shape[1:]))
-        case _ if isinstance(layer, ELEMENTWISE):
-            return shape
+        case nn.Softmax() | nn.LogSoftmax():
+            return _softmax(layer, shape, key)
+        case nn.Flatten():
+            return (shape[0], math.prod(shape[1:])) if (layer.start_dim, layer.end_dim) == (1, -1) else None
         case _:
-            return _run_on_meta(layer, shape, key)
+            return shape
 
 
 def _linear(layer: nn.Linear, shape: Shape, key: str) -> Shape:
@@ -109,10 +119,10 @@ def _conv(layer: nn.Conv2d, shape: Shape, key: str) -> Shape:
             f"{shape_text(shape)}; set in_channels to {shape[1]} or leave it out",
             key,
         )
-    kernel, stride, dilation = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.dilation)
+    kernel, stride, dilation = pair(layer.kernel_size), pair(layer.stride), pair(layer.dilation)
     if layer.padding == "same":
         return (shape[0], layer.out_channels, *shape[2:])
-    padding = (0, 0) if isinstance(layer.padding, str) else _pair(layer.padding)
+    padding = (0, 0) if isinstance(layer.padding, str) else pair(layer.padding)
     span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     padded = tuple(size + 2 * p for size, p in zip(shape[2:], padding, strict=True))
     if any(s > size for s, size in zip(span, padded, strict=True)):
@@ -128,11 +138,13 @@ def _conv(layer: nn.Conv2d, shape: Shape, key: str) -> Shape:
     return (shape[0], layer.out_channels, *sizes)
 
 
-def _pool(layer: nn.MaxPool2d | nn.AvgPool2d, shape: Shape, key: str) -> Shape:
+def _pool(layer: nn.MaxPool2d | nn.AvgPool2d, shape: Shape, key: str) -> Shape | None:
+    if layer.ceil_mode:
+        return None
     kind = type(layer).__name__
     _need_images(layer, shape, key)
-    kernel, stride, padding = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
-    dilation = _pair(layer.dilation) if isinstance(layer, nn.MaxPool2d) else (1, 1)
+    kernel, stride, padding = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
+    dilation = pair(layer.dilation) if isinstance(layer, nn.MaxPool2d) else (1, 1)
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         fail(
             f"{kind} has padding {padding[0]}, more than half of its window {_size_text(kernel)}; make padding smaller",
@@ -175,6 +187,26 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape, key: str) 
     return shape
 
 
+def _layer_norm(layer: nn.LayerNorm, shape: Shape, key: str) -> Shape:
+    wanted = tuple(layer.normalized_shape)
+    if shape[-len(wanted) :] != wanted:
+        fail(
+            f"LayerNorm takes inputs that end in {_size_text(wanted)}, but its input is {shape_text(shape)}; "
+            f"set normalized_shape to {shape[-1]} or leave it out",
+            key,
+        )
+    return shape
+
+
+def _softmax(layer: nn.Softmax | nn.LogSoftmax, shape: Shape, key: str) -> Shape | None:
+    if layer.dim is None:
+        return None
+    if not -len(shape) <= layer.dim < len(shape):
+        kind = type(layer).__name__
+        fail(f"{kind} is over dimension {layer.dim}, but its input is {shape_text(shape)}; set dim to 1", key)
+    return shape
+
+
 def _need_images(layer: nn.Module, shape: Shape, key: str, *, instead: str = "") -> None:
     if len(shape) == 4:
         return
@@ -184,23 +216,43 @@ def _need_images(layer: nn.Module, shape: Shape, key: str, *, instead: str = "")
     fail(f"{type(layer).__name__} takes images (N, C, H, W), but its input is {shape_text(shape)}; {way_out}", key)
 
 
-def _run_on_meta(layer: nn.Module, shape: Shape, key: str) -> Shape:
-    tensors = [*layer.named_parameters(), *layer.named_buffers()]
-    on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    call: Callable[..., object] = torch.func.functional_call
-    try:
-        with torch.no_grad():
-            output = call(layer, on_meta, (torch.empty(shape, device="meta"),))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        fail(f"{type(layer).__name__} does not take its input {shape_text(shape)}: {reason}", key)
-    if not isinstance(output, torch.Tensor):
-        fail(f"{type(layer).__name__} returns {type(output).__name__}; a layer has to return one tensor", key)
-    return tuple(output.shape)
+def check_shortcut(before: Shape, after: Shape, *, stride: tuple[int, int], key: str) -> None:
+    """Raise where the convolution's output and the shortcut's (one value in ``stride``) have different sizes."""
+    shortcut = tuple((size - 1) // step + 1 for size, step in zip(before[2:], stride, strict=True))
+    if shortcut != after[2:]:
+        fail(
+            f"a residual block adds its input to the output of its convolution, but the shortcut is "
+            f"{shape_text((*after[:2], *shortcut))} and the convolution makes {shape_text(after)}; "
+            "choose padding: same (stride 1) or half of an odd kernel_size",
+            key,
+        )
 
 
-def _pair(value: int | tuple[int | None, ...] | None) -> tuple[int, int]:
-    if isinstance(value, tuple):
+def check_output_shape(shape: Shape, output_size: int, *, key: str) -> None:
+    """Raise where the model's output is not (N, output_size)."""
+    needed = f"data and loss need (N, {output_size})"
+    if len(shape) != 2:
+        fail(
+            f"the output of the model is {shape_text(shape)}, but {needed}; "
+            f"end it with Flatten and a Linear layer (out_features {output_size}, or left out)",
+            key,
+        )
+    if shape[1] != output_size:
+        fail(
+            f"the output of the model is {shape_text(shape)}, but {needed}; "
+            f"let the last layer have {output_size} outputs (out_features of a Linear may be left out)",
+            key,
+        )
+
+
+def has_weights(layer: nn.Module) -> bool:
+    """Whether a layer mixes its inputs, so that its arguments decide how many outputs there are."""
+    return any(p.dim() > 1 for p in layer.parameters(recurse=False)) and not isinstance(layer, nn.LayerNorm)
+
+
+def pair(value: int | Sequence[int | None] | None) -> tuple[int, int]:
+    """(H, W) of a size that may be one number for both; None counts as 0."""
+    if isinstance(value, Sequence):
         return (value[0] or 0, value[-1] or 0)
     return (value or 0, value or 0)
 

@@ -1,17 +1,22 @@
-"""What the networks are made of: a named chain of layers that knows its config keys, and the block with a shortcut."""
+"""What the networks are made of (a named chain of layers that knows its config keys, the block with a shortcut), and
+how their weights start.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn import init
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
 OutputActivation = Literal["none", "sigmoid", "softmax", "log_softmax"]
+InitKind = Literal["default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"]
 
 
 class Network(nn.Sequential):
@@ -95,6 +100,40 @@ def output_layer(name: OutputActivation) -> nn.Module | None:
             return nn.LogSoftmax(dim=1)
 
 
+def initialize(
+    model: nn.Module,
+    kind: InitKind = "default",
+    *,
+    gain: float = 1.0,
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    nonlinearity: Literal["relu", "leaky_relu", "tanh", "linear"] = "relu",
+) -> None:
+    """Fill the weights of linear layers and convolutions as ``torch.nn.init`` does, in their order; biases become 0.
+
+    ``default`` leaves what PyTorch's own constructors drew. Norm layers keep weight 1 and bias 0. ``gain`` is for the
+    xavier kinds and orthogonal, ``mode`` and ``nonlinearity`` for the kaiming kinds. Draws from the default generator.
+    """
+    fill: Callable[[Tensor], Any]
+    match kind:
+        case "default":
+            return
+        case "xavier_uniform":
+            fill = partial(init.xavier_uniform_, gain=gain)
+        case "xavier_normal":
+            fill = partial(init.xavier_normal_, gain=gain)
+        case "kaiming_uniform":
+            fill = partial(init.kaiming_uniform_, mode=mode, nonlinearity=nonlinearity)
+        case "kaiming_normal":
+            fill = partial(init.kaiming_normal_, mode=mode, nonlinearity=nonlinearity)
+        case "orthogonal":
+            fill = partial(init.orthogonal_, gain=gain)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            fill(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+
+
 def config_key(model: nn.Module, name: str) -> str:
     """The config key of the module of this name, or of the nearest one that holds it; ``model`` where none is known."""
     keys: dict[str, str] = getattr(model, "config_keys", {})
@@ -103,3 +142,8 @@ def config_key(model: nn.Module, name: str) -> str:
             return keys[name]
         name = name.rpartition(".")[0]
     return "model"
+
+
+def call_name(name: str, call: int) -> str:
+    """How one of several calls of a module in a forward pass is named: ``relu``, then ``relu (call 2)``."""
+    return name if call == 1 else f"{name} (call {call})"

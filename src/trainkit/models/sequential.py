@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from trainkit.models.layer_shapes import Shape, fail, output_shape, shape_text
+from trainkit.models.layer_shapes import Shape, check_output_shape, fail, has_weights, shape_text
+from trainkit.models.meta_forward import output_shape
 from trainkit.models.network import Network
 
 LayerType = Literal[
@@ -50,7 +51,7 @@ def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Se
     is left out, and so is ``out_features`` of the last Linear. No layer is added: a Linear on images is an error.
 
     Raises:
-        ProblemsError: a layer does not fit its input or the output is not what data and loss need; names
+        ProblemsError: a layer does not take its input, or the output is not what data and loss need; names
             ``model.layers[i]`` and the shapes.
     """
     linears = [i for i, spec in enumerate(layers) if spec.type == "Linear"]
@@ -66,25 +67,9 @@ def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Se
         shape = output_shape(layer, shape, key=key)
         built.append((str(i), layer))
         keys[str(i)] = key
-    check_output_shape(shape, output_size, key=_last_with_weights(layers))
+    weighted = [keys[name] for name, layer in built if has_weights(layer)]
+    check_output_shape(shape, output_size, key=weighted[-1] if weighted else "model.layers")
     return Network(built, config_keys=keys)
-
-
-def check_output_shape(shape: Shape, output_size: int, *, key: str) -> None:
-    """Raise where the model's output is not (N, output_size)."""
-    needed = f"data and loss need (N, {output_size})"
-    if len(shape) != 2:
-        fail(
-            f"the output of the model is {shape_text(shape)}, but {needed}; "
-            f"end it with Flatten and a Linear layer (out_features {output_size}, or left out)",
-            key,
-        )
-    if shape[1] != output_size:
-        fail(
-            f"the output of the model is {shape_text(shape)}, but {needed}; "
-            f"let the last layer have {output_size} outputs (out_features of a Linear may be left out)",
-            key,
-        )
 
 
 def _infer(kind: str, given: dict[str, Any], shape: Shape, *, key: str, output_size: int | None) -> dict[str, Any]:
@@ -132,11 +117,6 @@ def _make_layer(kind: str, arguments: dict[str, Any], *, key: str) -> nn.Module:
     except (TypeError, ValueError, RuntimeError) as error:
         fail(f"torch.nn.{kind} does not take these arguments: {error}", key)
     return layer
-
-
-def _last_with_weights(layers: Sequence[LayerSpec]) -> str:
-    weighted = [i for i, spec in enumerate(layers) if spec.type in ("Linear", "Conv2d")]
-    return f"model.layers[{weighted[-1]}]" if weighted else "model.layers"
 
 
 def _plain(value: Any) -> Any:

@@ -1,36 +1,39 @@
-"""What a network does to shapes, layer by layer: the check before training, and the table of ``trainkit inspect``."""
+"""What a model does to shapes, layer by layer: the check before training, and the table of ``trainkit inspect``."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from trainkit.models.cnn import check_shortcut
-from trainkit.models.layer_shapes import Shape, output_shape
-from trainkit.models.network import ResidualBlock, config_key
-from trainkit.models.sequential import check_output_shape
+from trainkit.models.layer_shapes import Shape, check_output_shape, has_weights
+from trainkit.models.meta_forward import LayerCall, meta_forward
+from trainkit.models.network import call_name, config_key
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer. Shapes, multiply-adds and bytes are for one sample."""
+    """One call of a layer. Shapes, multiply-adds and bytes are for one sample."""
 
     name: str
+    """The layer's name in the model; ``relu (call 2)`` for a second call of the same one."""
     type: str
     key: str
     """Where it comes from in the config, such as ``model.blocks[1]``."""
     input_shape: Shape
     output_shape: Shape
     parameters: int
+    """Those of the layer, in the row of its first call."""
     trainable: int
     """How many of the parameters are trained."""
     multiply_adds: int
-    """Multiply-adds of linear layers and convolutions without bias; one an element for norms; 0 for the rest."""
+    """Of matrix products and convolutions, without bias; one an element for norms; 0 for the rest."""
     activation_bytes: int
     """Memory of the output that training keeps for the backward pass; 0 for a view of the input (Flatten)."""
     source: str | None = None
@@ -38,12 +41,12 @@ class LayerRow:
 
 
 def check_shapes(model: nn.Module, input_shape: Sequence[int], batch_size: int = 2) -> Shape:
-    """The shape of the output for a training batch of this size, the batch first; no layer is run, no memory taken.
+    """The shape of the output for a training batch of this size, the batch first; no memory is taken.
 
     Raises:
-        ProblemsError: a layer does not fit its input: its config key, its type, the shapes on both sides, the way out.
+        ProblemsError: a layer does not take its input: its config key, its type, the shapes on both sides, the way out.
     """
-    return _walk(model, (batch_size, *input_shape))[1]
+    return meta_forward(model, (batch_size, *input_shape)).output_shape
 
 
 def check_output(model: nn.Module, input_shape: Sequence[int], *, output_size: int) -> None:
@@ -52,84 +55,95 @@ def check_output(model: nn.Module, input_shape: Sequence[int], *, output_size: i
     Raises:
         ProblemsError: it gives another shape.
     """
-    steps, shape = _walk(model, (2, *input_shape))
-    weighted = [step.name for step in steps if isinstance(step.layer, nn.Linear | nn.Conv2d)]
-    check_output_shape(shape, output_size, key=config_key(model, weighted[-1] if weighted else ""))
+    forward = meta_forward(model, (2, *input_shape))
+    weighted = [call.name for call in forward.calls if has_weights(call.layer)]
+    check_output_shape(forward.output_shape, output_size, key=config_key(model, weighted[-1] if weighted else ""))
 
 
 def layer_table(model: nn.Module, input_shape: Sequence[int], *, source: bool = False) -> list[LayerRow]:
-    """A row for each layer in the order of the forward pass; parameters that layers share are counted once.
+    """A row for each call of a layer, in the order of the forward pass; every parameter is counted once.
+
+    A module that calls others gets a row only where it has parameters or matrix products of its own.
 
     Raises:
         ProblemsError: as ``check_shapes``.
     """
+    calls = meta_forward(model, (2, *input_shape), count_flops=True).calls
+    called = {call.layer for call in calls}
+    numbers: Counter[nn.Module] = Counter()
+    counted: set[nn.Parameter] = set()
     rows = []
-    seen: set[int] = set()
-    for name, layer, before, after in _walk(model, (2, *input_shape))[0]:
-        if isinstance(layer, nn.Identity):
+    for call in calls:
+        numbers[call.layer] += 1
+        parameters = set(own_parameters(call.layer, called)) - counted
+        counted |= parameters
+        if not _gets_row(call, parameters):
             continue
-        parameters = [p for p in layer.parameters() if id(p) not in seen]
-        seen |= {id(p) for p in parameters}
-        element_bytes = parameters[0].element_size() if parameters else 4
         rows.append(
             LayerRow(
-                name=name,
-                type=type(layer).__name__,
-                key=config_key(model, name),
-                input_shape=before[1:],
-                output_shape=after[1:],
+                name=call_name(call.name, numbers[call.layer]),
+                type=type(call.layer).__name__,
+                key=config_key(model, call.name),
+                input_shape=_sample_shape(call.input),
+                output_shape=_sample_shape(call.output),
                 parameters=sum(p.numel() for p in parameters),
                 trainable=sum(p.numel() for p in parameters if p.requires_grad),
-                multiply_adds=_multiply_adds(layer, after[1:]),
-                activation_bytes=0 if isinstance(layer, nn.Flatten) else math.prod(after[1:]) * element_bytes,
-                source=_source_of(type(layer)) if source else None,
+                multiply_adds=_multiply_adds(call),
+                activation_bytes=_activation_bytes(call),
+                source=_source_of(type(call.layer)) if source else None,
             )
         )
     return rows
 
 
-class _Step(NamedTuple):
-    """One layer of a forward pass, with the shapes on both sides of it."""
-
-    name: str
-    layer: nn.Module
-    before: Shape
-    after: Shape
-
-
-def _walk(model: nn.Module, shape: Shape) -> tuple[list[_Step], Shape]:
-    """The layers in the order of the forward pass, and the shape of the output."""
-    steps: list[_Step] = []
-
-    def visit(name: str, module: nn.Module, before: Shape) -> Shape:
-        match module:
-            case nn.Sequential():
-                after = before
-                for child_name, child in module.named_children():
-                    after = visit(f"{name}.{child_name}".lstrip("."), child, after)
-            case ResidualBlock():
-                main = visit(f"{name}.norm", module.norm, visit(f"{name}.conv", module.conv, before))
-                shortcut = visit(f"{name}.shortcut", module.shortcut, before)
-                check_shortcut(shortcut, main, stride=(1, 1), key=config_key(model, name))
-                after = visit(f"{name}.rest", module.rest, main)
-            case _:
-                after = output_shape(module, before, key=config_key(model, name))
-                steps.append(_Step(name, module, before, after))
-        return after
-
-    return steps, visit("", model, shape)
+def own_parameters(layer: nn.Module, called: Set[nn.Module]) -> Iterator[nn.Parameter]:
+    """A layer's own, and those of modules in it that are never called (attention reads its projections' weights)."""
+    yield from layer.parameters(recurse=False)
+    for child in layer.children():
+        if child not in called:
+            yield from own_parameters(child, called)
 
 
-def _multiply_adds(layer: nn.Module, after: Shape) -> int:
-    match layer:
+def _gets_row(call: LayerCall, parameters: Set[nn.Parameter]) -> bool:
+    if call.is_container:
+        return bool(parameters) or call.flops > call.flops_inside
+    return not (isinstance(call.layer, nn.Identity | nn.Sequential) and call.output is call.input)
+
+
+def _sample_shape(value: Any) -> Shape:
+    """Of the first tensor among the values, without the batch."""
+    match value:
+        case Tensor():
+            return tuple(value.shape[1:])
+        case tuple() | list() if value:
+            return _sample_shape(value[0])
+        case _:
+            return ()
+
+
+def _multiply_adds(call: LayerCall) -> int:
+    after = math.prod(_sample_shape(call.output))
+    match call.layer:
+        case _ if call.flops:
+            return (call.flops - call.flops_inside) // (2 * 2)  # two operations each, of a batch of two
         case nn.Linear():
-            return math.prod(after) * layer.in_features
+            return after * call.layer.in_features
         case nn.Conv2d():
-            return math.prod(after) * (layer.in_channels // layer.groups) * math.prod(layer.kernel_size)
-        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.LayerNorm():
-            return math.prod(after)
+            return after * (call.layer.in_channels // call.layer.groups) * math.prod(call.layer.kernel_size)
+        case nn.Bilinear():
+            return after * call.layer.in1_features * call.layer.in2_features
+        case _NormBase() | nn.LayerNorm() | nn.GroupNorm():
+            return after
         case _:
             return 0
+
+
+def _activation_bytes(call: LayerCall) -> int:
+    """A container's output is that of a layer in it; a Flatten's, and one written in place, is the input's memory."""
+    if call.is_container or isinstance(call.layer, nn.Flatten) or call.output is call.input:
+        return 0
+    output = call.output if isinstance(call.output, Tensor) else None
+    return math.prod(_sample_shape(call.output)) * (4 if output is None else output.element_size())
 
 
 def _source_of(cls: type) -> str | None:

@@ -79,8 +79,8 @@ SABOTEURS = [
     Saboteur(
         "dropout seeded once",
         "engine/loop.py",
-        "        if state.draws:\n",
-        "        if state.draws and progress.batches_completed == 0:\n",
+        "        seed_default_generators(plan.seed",
+        "        progress.batches_completed or seed_default_generators(plan.seed",
         EXACT,
     ),
     Saboteur(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from trainkit.builders.data import build_batch_transforms, build_static_transforms
 from trainkit.builders.dataset_info import check_rules
@@ -24,7 +25,6 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.images.materialize import quick_look
 from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.errors import Problem, ProblemsError
-from trainkit.models.network import Network
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table
 from trainkit.runtime.device import Choice, claim, resolve_device, set_num_threads
 from trainkit.workflows.check.dry_run import check_export, dry_run
@@ -41,7 +41,7 @@ class ModelShapes:
     transforms: list[BatchTransform]
     input_shape: tuple[int, ...]
     output_size: int
-    model: Network
+    model: nn.Module
     """On the meta device."""
     rows: list[LayerRow]
     """The layers, for one sample."""
@@ -224,7 +224,7 @@ def model_shapes(
     if input_shape is None:
         return None
 
-    def build() -> Network:
+    def build() -> nn.Module:
         with torch.device("meta"):  # shapes without memory
             return build_model(config, input_shape=input_shape, output_size=output_size)
 
@@ -237,7 +237,7 @@ def model_shapes(
     return ModelShapes(sample, transforms, input_shape, output_size, model, rows)
 
 
-def _check_batch_sizes(model: Network, input_shape: tuple[int, ...], pieces: EpochSizes) -> None:
+def _check_batch_sizes(model: nn.Module, input_shape: tuple[int, ...], pieces: EpochSizes) -> None:
     """Raises ProblemsError where a layer does not take a size of micro-batch that an epoch has, such as the last."""
     sizes: Sequence[tuple[int, str]] = [(pieces.smallest(min(pieces.batch_size, pieces.num_samples)), "")]
     if not pieces.drop_last and pieces.last_batch != pieces.batch_size:
