@@ -140,7 +140,9 @@ def macro_intervals(
     tail = (1 - CONFIDENCE) / 2
     ends = np.quantile(scores, [tail, 1 - tail], axis=1).T.tolist()
     names = ("precision_macro", "recall_macro", "f1_macro")
-    return {name: Interval(*pair, "bootstrap", NUM_RESAMPLES) for name, pair in zip(names, ends, strict=True)}
+    return {
+        name: Interval(low, high, "bootstrap", NUM_RESAMPLES) for name, (low, high) in zip(names, ends, strict=True)
+    }
 
 
 def _around(values: Mapping[str, tuple[float, float]]) -> dict[str, Interval]:

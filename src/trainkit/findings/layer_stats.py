@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.engine.losses import Loss
+from trainkit.findings.data import INPUT_SCALE
 from trainkit.findings.model import DEAD_SHARE, MIN_UNITS
-from trainkit.findings.optimization import INPUT_SCALE
 from trainkit.findings.probes import DeadUnits, count_silent_units
 from trainkit.models.network import config_key
 from trainkit.models.summary import LayerRow
