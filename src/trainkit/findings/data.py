@@ -9,6 +9,7 @@ import math
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean
 from trainkit.recorders.history import number
+from trainkit.wording import listed
 
 INPUT_SCALE = (0.02, 10.0)
 """Root mean square of an input column within which optimizers and first weights are at home."""
@@ -37,7 +38,7 @@ def inputs_out_of_scale(evidence: Evidence) -> Finding | None:
     size = "large" if largest > high else "small"
     return Finding(
         "inputs-not-normalised",
-        "The inputs are not normalised",
+        "The inputs are not normalized",
         f"What the model is given is {size}: {scale['largest']} has a root mean square of {largest:.4g} over the "
         f"training samples, {scale['smallest']} of {smallest:.4g}; networks are made for values around 1.",
         f"Let transforms end with {step}: it takes mean and standard deviation from the training split.",
@@ -109,18 +110,18 @@ def class_collapse(evidence: Evidence) -> Finding | None:
     said = [sum(column) for column in zip(*evidence.confusion, strict=True)]
     total = sum(support)
     never = [k for k in range(len(said)) if said[k] == 0 and support[k] >= SMALL_SUPPORT]
-    favourite = max(range(len(said)), key=said.__getitem__)
-    one = said[favourite] > 0.9 * total and support[favourite] < 0.75 * total
+    favorite = max(range(len(said)), key=said.__getitem__)
+    one = said[favorite] > 0.9 * total and support[favorite] < 0.75 * total
     if not never and not one:
         return None
     names, split = evidence.class_names, evidence.split
+    missing = listed([names[k] for k in never], limit=5, quoted=False)
     text = (
-        f"{said[favourite] / total:.0%} of the {split} samples are called {names[favourite]}, which "
-        f"{support[favourite] / total:.0%} of them are."
+        f"{said[favorite] / total:.0%} of the {split} samples are called {names[favorite]}, which "
+        f"{support[favorite] / total:.0%} of them are."
         if one
-        else f"The model never answers {', '.join(names[k] for k in never[:5])}"
-        f"{f' and {len(never) - 5} more' if len(never) > 5 else ''}, although the {split} split has "
-        f"{sum(support[k] for k in never)} such samples."
+        else f"The model never answers {missing}, although the {split} split has {sum(support[k] for k in never)} such "
+        "samples."
     )
     return Finding(
         "class-collapse",

@@ -97,7 +97,7 @@ def dead_units(evidence: Evidence) -> Finding | None:
         "Many units never fire",
         f"Their output is 0 for every one of {max(layer.seen for layer in bad):,} samples: {told}. They learn nothing "
         "any more and cost time.",
-        "A lower learning rate, normalisation, or a leaky activation keeps units alive; a smaller layer would do too.",
+        "A lower learning rate, normalization, or a leaky activation keeps units alive; a smaller layer would do too.",
         (*dict.fromkeys(_leaky(layer.key) for layer in bad), evidence.scaled("optimizer.lr", 0.3)),
     )
 

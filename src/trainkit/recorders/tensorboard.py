@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from trainkit.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _MAX_IMAGES = 32
 
@@ -92,6 +92,8 @@ def add_samples(recorder: TensorBoardRecorder, images: Tensor) -> None:
 
 def add_graph(recorder: TensorBoardRecorder, model: nn.Module, inputs: Tensor) -> None:
     """The network's graph; ``inputs`` is a batch, on the model's device. The model is left as it was."""
+    import torch
+
     training = model.training
     model.eval()
     try:

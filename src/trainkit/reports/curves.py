@@ -121,7 +121,13 @@ def _line(axes: Axes, points: Points, *, style: int, label: str = "", marker: st
 def _star(axes: Axes, points: Points, epoch: int | None, *, style: int, label: str = "") -> None:
     """Mark the value of an epoch."""
     color = SERIES[style % len(SERIES)]
-    look = {"linestyle": "none", "marker": "*", "markersize": 13, "color": color, "markeredgecolor": INK}
+    look: dict[str, Any] = {
+        "linestyle": "none",
+        "marker": "*",
+        "markersize": 13,
+        "color": color,
+        "markeredgecolor": INK,
+    }
     for x, y in points:
         if x == epoch:
             axes.plot(x, y, label=label, zorder=5, **look)
