@@ -102,6 +102,22 @@ def test_a_misspelt_command_is_found_without_imports(tmp_path: Path) -> None:
     assert "'train'" in done.stderr
 
 
+def test_the_list_of_runs_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    _, code, imported = run("runs", "list", cwd=tmp_path)
+    assert (code, imported & (HEAVY - {"rich.console"})) == (0, set())
+
+
+def test_recorders_findings_and_reports_import_nothing_heavy_before_they_are_used() -> None:
+    code = (
+        "import sys, trainkit.findings, trainkit.recorders, trainkit.reports\n"
+        "print(*{'torch', 'numpy', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == ""
+
+
 def test_training_on_a_warm_cache_imports_only_what_it_uses(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "dataset: {type: digits}\nmodel: {type: mlp}\ntraining: {epochs: 1}\nlogging: {plots: false}\n"

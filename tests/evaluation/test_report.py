@@ -80,7 +80,7 @@ def test_log_probabilities_and_logits_give_the_same(name):
     report = report_of(outputs, targets, name=name)
     expected = report_of(outputs, targets)
     assert report.metrics == pytest.approx(expected.metrics, abs=1e-6)
-    assert report.intervals["roc_auc"].low == pytest.approx(expected.intervals["roc_auc"].low, abs=1e-5)
+    assert report.intervals["loss"].low == pytest.approx(expected.intervals["loss"].low, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -119,58 +119,15 @@ def test_intervals_hold_their_metric_and_repeat():
     outputs, targets = random_case(sharpness=1.0)
     report = report_of(outputs, targets)
     correct = int((outputs.argmax(axis=1) == targets).sum())
-    assert report.intervals.keys() == report.metrics.keys() | {
-        "accuracy",
-        "precision_macro",
-        "recall_macro",
-        "f1_macro",
-    }
+    accuracies = {"accuracy", "top2_accuracy", "top3_accuracy", "top5_accuracy"}
+    assert report.intervals.keys() == accuracies | {"loss", "precision_macro", "recall_macro", "f1_macro"}
     accuracy = report.intervals["accuracy"]
     assert (accuracy.low, accuracy.high) == wilson_interval(correct, 300)
-    for name in ("loss", "roc_auc", "average_precision"):
-        interval = report.intervals[name]
-        assert interval.low < report.metrics[name] < interval.high
-        assert (interval.method, interval.resamples) == ("bootstrap", 1000)
+    predicted = outputs.argmax(axis=1)
+    f1 = report.intervals["f1_macro"]
+    assert f1.low < reference.f1_score(targets, predicted, average="macro") < f1.high
     assert report_of(outputs, targets).intervals == report.intervals
     assert report_of(outputs, targets, seed=1).intervals != report.intervals
-
-
-def calibration_of(gap, *, seed, num_samples=200):
-    """(error, low, high) of a model for two classes that is right less often than it says, by ``gap`` everywhere."""
-    rng = np.random.default_rng(seed)
-    sure = rng.uniform(0.5, 1.0, num_samples)
-    targets = (rng.uniform(size=num_samples) < np.maximum(sure - gap, 0)).astype(int)
-    outputs = np.stack([np.zeros(num_samples), np.log(sure / (1 - sure))], axis=1)
-    report = report_of(outputs, targets)
-    interval = report.intervals["expected_calibration_error"]
-    assert interval.method == "calibration bootstrap"
-    return report.metrics["expected_calibration_error"], interval.low, interval.high
-
-
-@pytest.mark.parametrize("gap", [0.0, 0.05, 0.3])
-def test_the_interval_of_the_calibration_error_holds_estimate_and_truth(gap, monkeypatch):
-    """Nine in ten here: the estimate is too high for a calibrated model, and every resample higher still."""
-    monkeypatch.setattr("trainkit.evaluation.report_intervals.NUM_RESAMPLES", 200)
-    found = [calibration_of(gap, seed=seed) for seed in range(30)]
-    assert all(0 <= low <= error <= high <= 1 for error, low, high in found)
-    assert sum(low <= gap <= high for _, low, high in found) >= 27
-    widths = [high - low for _, low, high in found]
-    assert np.mean(widths) < 0.25, "an interval that holds everything would say nothing"
-    if gap == 0.3:
-        assert all(low > 0 for _, low, _ in found), "such a gap is seen"
-
-
-def test_more_samples_make_the_interval_of_the_calibration_error_shorter():
-    _, low, high = calibration_of(0.1, seed=0)
-    _, close_low, close_high = calibration_of(0.1, seed=0, num_samples=3200)
-    assert close_high - close_low < (high - low) / 2.5
-
-
-@pytest.mark.parametrize(("targets", "error"), [([1] * 20, 0.0), ([0] * 20, 1.0)])
-def test_the_calibration_error_of_a_model_that_is_sure_of_everything(targets, error):
-    report = report_of(np.tile([0.0, 1e4], (20, 1)), targets)
-    interval = report.intervals["expected_calibration_error"]
-    assert (interval.low, report.metrics["expected_calibration_error"], interval.high) == (error, error, error)
 
 
 def test_the_interval_of_a_weighted_loss_is_around_the_weighted_loss():
@@ -244,12 +201,3 @@ def test_a_request_to_stop_is_heard():
             seed=0,
             check=check,
         )
-
-
-def test_large_sets_get_fewer_resamples(monkeypatch):
-    outputs, targets = random_case()
-    monkeypatch.setattr("trainkit.evaluation.report_intervals._MAX_VALUES", 300 * 7 * 150)
-    intervals = report_of(outputs, targets).intervals
-    assert (intervals["loss"].resamples, intervals["roc_auc"].resamples) == (1000, 150)
-    monkeypatch.setattr("trainkit.evaluation.report_intervals._MAX_VALUES", 300 * 7 * 99)
-    assert "roc_auc" not in report_of(outputs, targets).intervals

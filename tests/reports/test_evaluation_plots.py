@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainkit.reports import evaluation_plots
-from trainkit.reports.evaluation_plots import (
-    WrongSample,
-    plot_confusion,
-    plot_reliability,
-    plot_residuals,
-    plot_wrong_samples,
-)
+from trainkit.reports import evaluation_plots, image_grids
+from trainkit.reports.evaluation_plots import plot_confusion, plot_reliability, plot_residuals
+from trainkit.reports.image_grids import WrongSample, plot_wrong_samples
 
 
 @pytest.fixture
@@ -19,7 +14,8 @@ def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
     save = evaluation_plots.save_figure
-    monkeypatch.setattr(evaluation_plots, "save_figure", lambda fig, path: figures.append(fig) or save(fig, path))
+    for module in (evaluation_plots, image_grids):
+        monkeypatch.setattr(module, "save_figure", lambda fig, path: figures.append(fig) or save(fig, path))
     return figures
 
 

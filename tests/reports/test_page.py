@@ -9,16 +9,17 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
+from trainkit.config import load_config
 from trainkit.findings.evidence import Change, Finding
 from trainkit.recorders.history import history_of
-from trainkit.reports.charts import Line, line_chart, log_ticks, thinned, ticks
-from trainkit.reports.markup import fold, join, table, tag
-from trainkit.reports.page import build_page
 from trainkit.reports.page_data import PageData
-from trainkit.reports.page_evaluation import data_url
+from trainkit.reports.page_scores import data_url
+from trainkit.reports.run_page import build_run_page, render
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.report import make_report
+from trainkit.workflows.train.run import train
 
 VOID = {"meta", "img"}
 
@@ -70,7 +71,7 @@ def test_a_real_page_is_well_formed_small_and_loads_nothing(page):
         for key in ("src", "href", "action"):
             value = attributes.get(key, "#")
             assert value.startswith(("#", "data:image/png;base64,")), f"<{name} {key}={value[:60]}>"
-    assert not re.search(r"https?://|url\(", page)
+    assert not re.search(r"https?://|url\((?!#)", page)
 
 
 def test_a_real_page_can_be_read_without_eyes(page):
@@ -101,13 +102,13 @@ def test_names_from_data_and_files_cannot_become_markup():
     info = {"name": evil, "config": {"dataset": {"type": evil}}, "command": [evil], "origins": {"dataset.type": evil}}
     finding = Finding("x", evil, evil, evil, (Change("a.b", evil),))
     history = history_of([{"type": "epoch", "step": 1, "epoch": 1, "train_loss": 1.0, evil: 2.0}])
-    page = build_page(PageData(evil, info, f"failed: {evil}", history, [finding]))
+    page = build_run_page(PageData(evil, info, f"failed: {evil}", history, [finding]))
     assert "<script" not in page
     check(page)
 
 
 def test_a_run_that_failed_at_once_has_a_page():
-    page = build_page(PageData("runs/x", {}, "failed: the disk is full", history_of([]), []))
+    page = build_run_page(PageData("runs/x", {}, "failed: the disk is full", history_of([]), []))
     assert "the disk is full" in page
     assert "No epoch was completed" in page
     check(page)
@@ -125,33 +126,43 @@ def test_a_report_without_its_data_or_checkpoint_goes_without_scores(tiny_run, t
     assert "cannot be scored" in said[0]
 
 
-def test_markup_escapes_text_and_keeps_markup():
-    assert tag("p", "a < b & c", title='"') == '<p title="&quot;">a &lt; b &amp; c</p>'
-    assert join(tag("b", 1), None, "<") == "<b>1</b>&lt;"
-    assert "<summary>x</summary>" in fold("x", "y")
-    assert table("c", ["h"], [["a"]]).count("<th") == 3
+def test_a_value_that_a_template_lacks_is_an_error():
+    with pytest.raises(UndefinedError, match="verdict"):
+        render("compare.html.j2", title="t", runs=[])
 
 
-def test_ticks_are_round_numbers_inside():
-    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert ticks(0.931, 0.989) == [0.94, 0.96, 0.98]
-    assert log_ticks(0.003, 2.5) == [0.01, 0.1, 1.0]
-    assert ticks(3, 3) == [3]
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """A run of a regression that draws no plots."""
+    config = tmp_path_factory.mktemp("configs") / "c.yaml"
+    config.write_text(
+        "dataset: {type: diabetes}\nmodel: {type: mlp, hidden_sizes: [8]}\ntraining: {epochs: 2}\n"
+        "logging: {plots: false}\n"
+    )
+    return train(load_config(config), runs_dir=tmp_path_factory.mktemp("runs"))
 
 
-def test_a_chart_of_one_point_a_flat_line_and_nothing():
-    for points in ([(1.0, 0.5)], [(1.0, 0.5), (2.0, 0.5)], [(1.0, 0.0), (2.0, 1e-9)]):
-        check(line_chart("t", [Line("a", points), Line("b", [])], describe="d", log=True))
-    assert line_chart("t", [Line("a", [])], describe="d") == ""
+def test_without_plots_the_page_shows_its_numbers_and_the_command_that_draws(regression):
+    text = (regression.run.path / "report.html").read_text()
+    found = check(text)
+    assert "svg" not in [name for name, _ in found]
+    assert f"trainkit report {regression.run.path}" in text
+    assert "<details open><summary>All 2 epochs as a table" in text
+    assert not (regression.run.plots / "learning_curves.png").exists()
 
 
-def test_thinning_keeps_the_spike():
-    points = [(float(x), 1.0) for x in range(10_000)]
-    points[5000] = (5000.0, 99.0)
-    kept = thinned(points, 100)
-    assert len(kept) <= 200
-    assert (5000.0, 99.0) in kept
-    assert kept == sorted(kept)
+def test_the_command_always_draws(regression):
+    made = make_report(regression.run.path)
+    found = check(made.path.read_text())
+    labels = [attributes["aria-label"] for name, attributes in found if name == "svg"]
+    assert [label.split(" (")[0].split(".")[0] for label in labels] == [
+        "Loss",
+        "R²",
+        "Mean absolute error",
+        "Learning rate",
+        "Predicted against true: disease_progression",
+    ]
+    assert (regression.run.plots / "learning_curves.png").exists()
 
 
 def test_a_picture_becomes_small_text():

@@ -1,18 +1,94 @@
-"""How sure a measured number is: confidence intervals of rates and of any other statistic."""
+"""How sure the metrics of an evaluation are: each with the interval in which it lies with 95 % confidence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.runtime.seeding import derive_seed
 
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 1000
+Floats = NDArray[np.float64]
 
-def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a metric lies with 95 % confidence."""
+
+    low: float
+    high: float
+    method: Literal["wilson", "bootstrap", "normal"]
+    resamples: int | None = None
+
+
+def classification_intervals(
+    metrics: Mapping[str, float],
+    confusion: NDArray[np.int64],
+    *,
+    losses: Floats,
+    weights: Floats,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Interval]:
+    """Wilson's for the accuracies, the bootstrap for macro averages, the normal one for the loss; by name.
+
+    Areas under curves and the calibration error have none.
+
+    Args:
+        metrics: the accuracies among them, by name.
+        confusion: (K, K), rows are the true classes.
+        losses: the loss of each sample (N,); the loss is their sum over that of ``weights`` (N,).
+        check: called now and then; raises to stop the work.
+    """
+    num_samples = len(losses)
+    intervals = {
+        name: Interval(*wilson_interval(round(rate * num_samples), num_samples), "wilson")
+        for name, rate in metrics.items()
+        if name.endswith("accuracy")
+    }
+    with np.errstate(invalid="ignore", divide="ignore"):
+        loss = losses.sum() / weights.sum()
+        reach = normal_reach((losses - loss * weights) / weights.mean())
+    return intervals | macro_intervals(confusion, seed=seed, check=check) | _around({"loss": (loss, reach)})
+
+
+def regression_intervals(predictions: Floats, targets: Floats, *, losses: Floats) -> dict[str, Interval]:
+    """The normal interval for loss, MAE, RMSE and R2, each the mean over the targets; by name.
+
+    That of RMSE and of 1 - R2 is made for their logarithms: it stays above 0, and is longer upwards.
+
+    Args:
+        predictions, targets: (N, T).
+        losses: the loss of each sample (N,), summed over the targets.
+    """
+    errors = predictions - targets
+    squared, spread = np.square(errors), np.square(targets - targets.mean(axis=0))
+    mse, variance = squared.mean(axis=0), spread.mean(axis=0)
+    # How much each sample moves a metric that is a smooth function of means (the delta method); (N, T).
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_rmse = np.where(mse > 0, (squared - mse) / (2 * np.sqrt(mse)), 0.0)
+        of_r2 = np.where(variance > 0, (mse * spread / variance - squared) / variance, 0.0)
+        lost = np.where(variance > 0, mse / variance, mse > 0)
+    plain = {"loss": losses / targets.shape[1], "mae": np.abs(errors).mean(axis=1)}
+    intervals = _around({name: (float(values.mean()), normal_reach(values)) for name, values in plain.items()})
+    rmse, unexplained = float(np.sqrt(mse).mean()), float(lost.mean())
+    for name, value, moved in (("rmse", rmse, of_rmse), ("r2", unexplained, of_r2)):
+        factor = math.exp(normal_reach(moved.mean(axis=1)) / value) if value > 0 else 1.0
+        low, high = value / factor, value * factor
+        ends = (1 - high, 1 - low) if name == "r2" else (low, high)
+        if math.isfinite(sum(ends)):
+            intervals[name] = Interval(*ends, "normal")
+    return intervals
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of a rate such as accuracy (Wilson, 1927): stays within [0, 1] and is not empty at 0 or 1.
 
     Raises:
@@ -20,41 +96,64 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     """
     if trials <= 0 or not 0 <= successes <= trials:
         raise ValueError(f"no rate of {successes} successes in {trials} trials")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = _deviations(confidence)
     rate = successes / trials
-    centre = rate + z * z / (2 * trials)
+    center = rate + z * z / (2 * trials)
     reach = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    low = 0.0 if successes == 0 else (centre - reach) / scale
-    high = 1.0 if successes == trials else (centre + reach) / scale
+    low = 0.0 if successes == 0 else (center - reach) / scale
+    high = 1.0 if successes == trials else (center + reach) / scale
     return low, high
 
 
-def resamples(num_samples: int, *, seed: int, at_a_time: int) -> Iterator[NDArray[np.float32]]:
-    """Endless bootstrap resamples (Efron, 1979): how often each sample was drawn, float32 (num_samples, at_a_time).
+def normal_reach(moved: Floats, *, confidence: float = CONFIDENCE) -> float:
+    """Half the normal interval of a mean, or of a smooth function of means; NaN for one sample.
 
-    The same seed gives the same resamples.
-
-    Raises:
-        ValueError: no samples.
+    Args:
+        moved: of a mean the values themselves, else how much each sample moves the function (N,).
     """
-    if num_samples <= 0:
-        raise ValueError("no resamples of no samples")
-    generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "bootstrap")))
-    counts = np.empty((at_a_time, num_samples), dtype=np.float32)
-    while True:
-        for row in counts:
-            row[:] = np.bincount(generator.integers(num_samples, size=num_samples), minlength=num_samples)
-        yield counts.T.copy()
+    if len(moved) < 2:
+        return math.nan
+    return _deviations(confidence) * float(moved.std(ddof=1)) / math.sqrt(len(moved))
 
 
-def percentile_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
-    """The bootstrap's percentile interval of a statistic, from its values over the resamples.
+def macro_intervals(
+    confusion: NDArray[np.int64], *, seed: int, check: Callable[[], None] = lambda: None
+) -> dict[str, Interval]:
+    """The bootstrap's percentile intervals (Efron, 1979) of macro precision, recall and F1.
 
-    Resamples for which it is NaN (only one class drawn) do not count.
+    To draw samples again is to draw the cells of the confusion matrix (K, K), whose counts are multinomial then. The
+    same seed gives the same intervals.
     """
-    array = np.array(values, dtype=np.float64)
-    known = array[~np.isnan(array)]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (math.nan, math.nan)
-    return float(low), float(high)
+    num_classes, num_samples = len(confusion), int(confusion.sum())
+    true, predicted = np.nonzero(confusion)
+    shares = confusion[true, predicted] / num_samples
+    generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
+    right, support, taken = np.empty((3, NUM_RESAMPLES, num_classes))
+    for index, counts in enumerate(generator.multinomial(num_samples, shares) for _ in range(NUM_RESAMPLES)):
+        check()
+        right[index] = np.bincount(true, counts * (true == predicted), num_classes)
+        support[index] = np.bincount(true, counts, num_classes)
+        taken[index] = np.bincount(predicted, counts, num_classes)
+    parts = (taken, support, (support + taken) / 2)
+    scores = [np.mean(right / np.maximum(part, 0.5), axis=1, where=support + taken > 0) for part in parts]
+    tail = (1 - CONFIDENCE) / 2
+    ends = np.quantile(scores, [tail, 1 - tail], axis=1).T.tolist()
+    names = ("precision_macro", "recall_macro", "f1_macro")
+    return {
+        name: Interval(low, high, "bootstrap", NUM_RESAMPLES) for name, (low, high) in zip(names, ends, strict=True)
+    }
+
+
+def _around(values: Mapping[str, tuple[float, float]]) -> dict[str, Interval]:
+    """Intervals of numbers that are never below 0, from (value, reach); none where the reach is not known."""
+    return {
+        name: Interval(max(0.0, float(value - reach)), float(value + reach), "normal")
+        for name, (value, reach) in values.items()
+        if math.isfinite(value + reach)
+    }
+
+
+def _deviations(confidence: float) -> float:
+    """How many standard deviations to either side hold so much of a normal distribution: 1.96 for 95 %."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)

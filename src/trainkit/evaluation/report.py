@@ -16,9 +16,8 @@ from torch import Tensor
 
 from trainkit.engine.losses import Loss
 from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.evaluation.intervals import CONFIDENCE, Interval, classification_intervals, regression_intervals
 from trainkit.evaluation.ranking import average_precision, confidence_bins, expected_calibration_error, roc_auc
-from trainkit.evaluation.report_intervals import CONFIDENCE, Interval, classification_intervals, regression_intervals
-from trainkit.evaluation.resampling import ClassificationSample, RegressionSample
 
 Floats = NDArray[np.float64]
 
@@ -196,6 +195,7 @@ def classification_report(
     scores, probabilities = loss.predictions(outputs), loss.probabilities(outputs)
     counts = ClassificationMetrics(num_classes, top_k=TOP_K)
     counts.update(scores, targets)
+    confusion = counts.confusion.numpy()
     predicted, labels = scores.argmax(dim=1).numpy(), targets.numpy()
     chances = probabilities.numpy().astype(np.float64)
     # exp() of a log-probability may come out a bit above 1.
@@ -206,23 +206,23 @@ def classification_report(
         "average_precision": average_precision(chances, labels),
         "expected_calibration_error": expected_calibration_error(chances, labels, num_bins=NUM_BINS),
     }
-    top = {f"top{k}_accuracy": value for k, value in _top_k(counts).items()}
-    sample = ClassificationSample.build(
-        predicted=predicted,
-        probabilities=chances,
-        targets=labels,
-        losses=loss.of_each(outputs, targets).double().numpy(),
-        weights=loss.weight_of_each(targets).double().numpy(),
-        num_bins=NUM_BINS,
-    )
+    counted = counts.compute()
+    top = {name: value for name, value in counted.items() if name.startswith("top")}
     wrong = np.flatnonzero(predicted != labels)
     return ClassificationReport(
         num_samples=len(labels),
         metrics=_in_order({**metrics, **top, **areas}),
-        intervals=classification_intervals(sample, {**counts.compute(), **top, **areas}, seed=seed, check=check),
+        intervals=classification_intervals(
+            counted,
+            confusion,
+            losses=loss.of_each(outputs, targets).double().numpy(),
+            weights=loss.weight_of_each(targets).double().numpy(),
+            seed=seed,
+            check=check,
+        ),
         class_names=tuple(class_names),
         per_class=_per_class(counts, chances, labels, class_names, check),
-        confusion=counts.confusion.numpy(),
+        confusion=confusion,
         reliability=_reliability(sure, predicted == labels),
         mistakes=[
             Mistake(int(at), class_names[labels[at]], class_names[predicted[at]], float(sure[at]))
@@ -236,11 +236,6 @@ def _in_order(metrics: Mapping[str, float]) -> dict[str, float]:
     """The loss first, then accuracy and its looser kinds."""
     first = ["loss", "accuracy", *(f"top{k}_accuracy" for k in TOP_K)]
     return {name: metrics[name] for name in (*(name for name in first if name in metrics), *metrics)}
-
-
-def _top_k(counts: ClassificationMetrics) -> dict[int, float]:
-    computed = counts.compute()
-    return {k: computed[f"top{k}_accuracy"] for k in counts.top_k}
 
 
 def _per_class(
@@ -284,18 +279,16 @@ def regression_report(
     loss: Loss,
     target_names: Sequence[str],
     metrics: Mapping[str, float],
-    seed: int,
-    check: Callable[[], None] = lambda: None,
 ) -> RegressionReport:
     """Everything about a regression model; outputs and targets float32 (N, T) on the CPU, the rest as above."""
     counts = RegressionMetrics(len(target_names))
     counts.update(outputs, targets)
     values, true = outputs.double().numpy(), targets.double().numpy()
-    sample = RegressionSample.build(values, true, losses=loss.of_each(outputs, targets).double().numpy())
+    losses = loss.of_each(outputs, targets).double().numpy()
     return RegressionReport(
         num_samples=len(true),
         metrics=dict(metrics),
-        intervals=regression_intervals(sample, seed=seed, check=check),
+        intervals=regression_intervals(values, true, losses=losses),
         target_names=tuple(target_names),
         per_target=[TargetScores(target_names[row.index], row.mae, row.rmse, row.r2) for row in counts.per_target()],
         predictions=values,
@@ -320,6 +313,4 @@ def build_report(
         return classification_report(
             outputs, as_tensor, loss=loss, class_names=class_names, metrics=metrics, seed=seed, check=check
         )
-    return regression_report(
-        outputs, as_tensor, loss=loss, target_names=target_names, metrics=metrics, seed=seed, check=check
-    )
+    return regression_report(outputs, as_tensor, loss=loss, target_names=target_names, metrics=metrics)

@@ -138,8 +138,8 @@ def warm_up(history: History) -> int:
 
 def chance_reach(rate: float, samples: int) -> float:
     """Half the 95 % interval of a rate (Agresti and Coull, 1998), wide enough at 0 and 1."""
-    centre = (rate * samples + 2) / (samples + 4)
-    return 1.96 * math.sqrt(centre * (1 - centre) / (samples + 4))
+    center = (rate * samples + 2) / (samples + 4)
+    return 1.96 * math.sqrt(center * (1 - center) / (samples + 4))
 
 
 def mean(values: Sequence[float]) -> float:

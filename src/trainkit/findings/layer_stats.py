@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from trainkit.engine.losses import Loss
+from trainkit.findings.data import INPUT_SCALE
 from trainkit.findings.model import DEAD_SHARE, MIN_UNITS
-from trainkit.findings.optimization import INPUT_SCALE
 from trainkit.findings.probes import DeadUnits, count_silent_units, watch_calls
 from trainkit.models.network import call_name
 from trainkit.models.summary import LayerRow, own_parameters

@@ -1,4 +1,4 @@
-"""Rules about what spoils a whole run: inputs, labels, learning rate. Where one holds, more follows from it.
+"""Rules about the course of the loss: a learning rate that is too high or too low, and spikes.
 
 Their thresholds were set on real runs of the bundled data sets, healthy ones and ones with a planted fault.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, rises, warm_up
-from trainkit.recorders.history import number
+from trainkit.findings.evidence import Change, Evidence, Finding, mean, rises, warm_up
 from trainkit.wording import listed
 
 TOO_HIGH_START = 3.0
@@ -20,31 +19,9 @@ UNTRAINED_SHARE = 0.7
 """Of the loss of knowing nothing: with less, the network has learnt something, slowly or not."""
 STRAIGHT = 0.7
 """The loss falls as steadily at the end as at the start: by this share of the early slope, or more."""
-INPUT_SCALE = (0.02, 10.0)
-"""Root mean square of an input column within which optimizers and first weights are at home."""
-NO_BETTER_R2 = (0.02, 0.1)
-"""R² over the last epochs, and in the best one, of a model that has learnt nothing about new samples."""
-
-
-def inputs_out_of_scale(evidence: Evidence) -> Finding | None:
-    scale = evidence.facts.get("input_scale")
-    if not scale:
-        return None
-    low, high = INPUT_SCALE
-    smallest, largest = number(scale["smallest_rms"]), number(scale["largest_rms"])
-    if smallest != smallest or (largest <= high and largest >= low):
-        return None
-    image = len(evidence.facts.get("input_shape", ())) == 3
-    step = "normalize" if image else "standardize"
-    size = "large" if largest > high else "small"
-    return Finding(
-        "inputs-not-normalised",
-        "The inputs are not normalised",
-        f"What the model is given is {size}: {scale['largest']} has a root mean square of {largest:.4g} over the "
-        f"training samples, {scale['smallest']} of {smallest:.4g}; networks are made for values around 1.",
-        f"Let transforms end with {step}: it takes mean and standard deviation from the training split.",
-        (Change("transforms", evidence.transforms(add=step)),),
-    )
+SPIKE_RISE = 3.0
+SPIKE_SHARE = 0.15
+"""Of the loss of knowing nothing: smaller jumps are seen on a logarithmic axis only."""
 
 
 def learning_rate_too_high(evidence: Evidence) -> Finding | None:
@@ -94,63 +71,6 @@ def _unsettled(evidence: Evidence) -> str | None:
     )
 
 
-def labels_unrelated(evidence: Evidence) -> Finding | None:
-    """The training loss falls, and nothing of it carries over: labels that do not belong to their samples."""
-    history = evidence.history
-    train, val = history.values("train_loss"), history.values("val_loss")
-    if len(val) < 2 or not train[-1] < train[0]:
-        return None
-    text = _accuracy_of_chance(evidence) if history.series("val_accuracy") else _r2_of_chance(evidence)
-    if text is None:
-        return None
-    return Finding(
-        "labels-unrelated",
-        "What the model learns does not carry over: the labels may not belong to the samples",
-        f"{text}. The training loss went from {train[0]:.4g} to {train[-1]:.4g}, the validation loss from {val[0]:.4g} "
-        f"to {val[-1]:.4g}.",
-        "Look at samples beside their labels: were rows shuffled, or sorted differently from the labels? Is it the "
-        "right column or folder?",
-        (_source_of_labels(evidence),),
-    )
-
-
-def _accuracy_of_chance(evidence: Evidence) -> str | None:
-    history = evidence.history
-    val, scores = history.values("val_loss"), history.values("val_accuracy")
-    chance = number(evidence.facts.get("majority_share"))
-    samples, of = evidence.num_samples("val"), evidence.num_samples("train")
-    if not samples or not of or not val[-1] > val[0]:
-        return None
-    score, learnt = mean(scores[-max(1, len(scores) // 3) :]), history.values("train_accuracy")[-1]
-    if score > chance + chance_reach(chance, samples) or learnt < chance + chance_reach(chance, of):
-        return None
-    return (
-        f"Validation accuracy is {score:.1%} over the last epochs, no better than always naming the most frequent "
-        f"class ({chance:.1%}), while training accuracy went up to {learnt:.1%}"
-    )
-
-
-def _r2_of_chance(evidence: Evidence) -> str | None:
-    """The loss itself tells little: it may start above that of the mean, and fall to it without learning anything."""
-    history = evidence.history
-    scores = history.values("val_r2")
-    score = mean(scores[-max(1, len(scores) // 3) :])
-    constant = number(evidence.facts.get("constant_loss"))
-    learnt = history.values("train_loss")[-1] < 0.8 * constant
-    if not learnt or not score <= NO_BETTER_R2[0] or not max(scores) <= NO_BETTER_R2[1]:
-        return None
-    return f"R² on the validation split is {score:.3f} over the last epochs, no better than always saying the mean"
-
-
-def _source_of_labels(evidence: Evidence) -> Change:
-    """Where the config says which labels belong to which samples."""
-    for key in ("dataset.target", "dataset.root", "dataset.problem.type", "dataset.type"):
-        value = evidence.value(key)
-        if value is not None:
-            return Change(key, "...", str(value))
-    return Change("dataset", "...")
-
-
 def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     """Still on the straight part of the curve at the end: each step does as much as the first ones did."""
     history, reference = evidence.history, evidence.reference_loss
@@ -197,3 +117,25 @@ def _straightness(curve: Sequence[float], rates: Sequence[float]) -> float:
 def _thirds(values: Sequence[float]) -> tuple[float, float, float]:
     third = max(1, len(values) // 3)
     return mean(values[:third]), mean(values[third:-third]), mean(values[-third:])
+
+
+def loss_spikes(evidence: Evidence) -> Finding | None:
+    history = evidence.history
+    means, peaks, rates = (history.values(name) for name in ("train_loss", "train_loss_max", "lr"))
+    risen = rises(means, by=SPIKE_RISE, at_least=SPIKE_SHARE * evidence.reference_loss)
+    spikes = [epoch for epoch in risen if epoch > warm_up(history)]
+    if not spikes:
+        return None
+    worst = max(spikes, key=lambda epoch: means[epoch - 1])
+    changes = [evidence.scaled("optimizer.lr", 0.3)]
+    if evidence.value("training.clip_grad_norm") is None:
+        changes.insert(0, Change("training.clip_grad_norm", "1.0"))
+    return Finding(
+        "loss-spikes",
+        "The training loss spikes",
+        f"In epoch {worst} the training loss jumped to {means[worst - 1]:.3g}, from {min(means[: worst - 1]):.3g}; "
+        f"the worst batch had {peaks[worst - 1]:.3g}, the learning rate was {rates[worst - 1]:.3g}. "
+        f"Spikes after warm-up: epoch {listed(spikes, limit=6, quoted=False)}.",
+        "Clip the gradient, or take a lower peak of the learning rate; also look at the samples of such batches.",
+        tuple(changes),
+    )

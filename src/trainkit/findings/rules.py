@@ -1,28 +1,23 @@
-"""What stands out in a run, in plain words: pure functions from what was measured to findings.
+"""The order of the rules, which are pure functions from the evidence about a run to a finding.
 
 A finding says what is the matter, the numbers that show it, and which lines of the config to change. A cause hides its
-consequences: where the inputs are out of scale, nothing is said about the loss spikes that follow from it.
+consequences: where the inputs are out of scale, the loss spikes that follow from it are no finding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainkit.findings.evidence import Evidence, Finding, Rule
-from trainkit.findings.model import (
+from trainkit.findings.data import (
     class_collapse,
     data_bound,
-    dead_units,
-    loss_spikes,
-    overfitting,
-    validation_too_small,
-)
-from trainkit.findings.optimization import (
     inputs_out_of_scale,
     labels_unrelated,
-    learning_rate_too_high,
-    learning_rate_too_low,
+    validation_too_small,
 )
+from trainkit.findings.evidence import Evidence, Finding, Rule
+from trainkit.findings.model import dead_units, overfitting
+from trainkit.findings.optimization import learning_rate_too_high, learning_rate_too_low, loss_spikes
 
 CAUSES: tuple[Rule, ...] = (
     inputs_out_of_scale,
@@ -41,13 +36,13 @@ INDEPENDENT: tuple[Rule, ...] = (data_bound,)
 EXPLAINS: Mapping[str, tuple[str, ...]] = {
     # Few samples wake few units of a large model, and are few for validation too.
     "overfitting": ("dead-units", "validation-set-too-small"),
-    # A leap of the weights leaves units behind that no sample reaches, and scores that jump.
+    # A large step of the weights leaves units that no sample activates, and makes scores jump.
     "loss-spikes": ("dead-units", "class-collapse", "validation-set-too-small"),
-    # What does not fire cannot tell classes apart.
+    # Units that are always 0 cannot tell classes apart.
     "dead-units": ("class-collapse", "validation-set-too-small"),
     "class-collapse": ("validation-set-too-small",),
 }
-"""What a finding accounts for, so that it is not said again as a finding of its own."""
+"""By finding, those that it accounts for: they are left out."""
 
 
 def find(evidence: Evidence) -> list[Finding]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-
-class Recorder(Protocol):
-    def log(self, record: Mapping[str, Any]) -> None: ...
-    def sync(self) -> None: ...
-    def close(self) -> None: ...
+if TYPE_CHECKING:
+    from trainkit.engine.plan import Recorder
 
 
 class Fanout:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainkit.wording import percent
+
 Points = list[tuple[float, float]]
 
 
@@ -100,6 +102,13 @@ def title_of(metric: str) -> str:
     if bare.endswith("_macro"):
         return f"{bare.removesuffix('_macro').replace('f1', 'F1')} (macro)"
     return re.sub(r"^top(\d+)_", r"top-\1 ", bare).replace("roc_auc", "ROC AUC").replace("_", " ")
+
+
+def metric_text(metric: str, value: float) -> str:
+    """A value as its metric is read: shares in percent; a dash where it is not known."""
+    if is_rate(metric):
+        return percent(value, decimals=2).replace(" ", "\u00a0")  # never at the end of a line without its sign
+    return "–" if math.isnan(value) else f"{value:.4g}"
 
 
 def _finite(points: Any) -> Points:

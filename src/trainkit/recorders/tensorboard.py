@@ -6,10 +6,10 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _MAX_IMAGES = 32
 
@@ -77,6 +77,8 @@ def add_samples(recorder: TensorBoardRecorder, images: Tensor) -> None:
 
 def add_graph(recorder: TensorBoardRecorder, model: nn.Module, inputs: Tensor) -> None:
     """The network's graph; ``inputs`` is a batch, on the model's device. The model is left as it was."""
+    import torch
+
     training = model.training
     model.eval()
     try:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainkit.findings.evidence import chance_reach
-from trainkit.recorders.history import History, is_rate, main_metric, number, title_of
-from trainkit.reports.charts import Line, line_chart
-from trainkit.reports.markup import Content, Markup, fold, join, section, table, tag
-from trainkit.reports.page import document
-from trainkit.reports.wording import form
+from trainkit.recorders.history import History, main_metric, metric_text, number, title_of
+from trainkit.reports.run_page import render
 from trainkit.wording import SPLITS, better, duration
+
+if TYPE_CHECKING:
+    from trainkit.reports.figures import Chart
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -48,7 +48,7 @@ class Comparison:
         keys = list(self.differences)[:2]
         names = []
         for index, label in enumerate(self.labels):
-            told = [_told(key, self.differences[key][index]) for key in keys]
+            told = [_short(key, self.differences[key][index]) for key in keys]
             apart = ", ".join(text for text in told if text) or self.runs[index].folder.rpartition("/")[2]
             names.append(f"{label} ({apart})")
         return names
@@ -95,13 +95,15 @@ class Comparison:
             return ["None of the runs has a value of " + self.metric + "."]
         first = order[0]
         title = f"{SPLITS.get(self.metric.split('_')[0], '')} {title_of(self.metric)}".strip()
-        said = [f"Best {title}: {self.names[first]} with {form(self.metric, self.best(first))}."]
+        said = [f"Best {title}: {self.names[first]} with {metric_text(self.metric, self.best(first))}."]
         times = {index: self.reached(index) for index in order}
         fast = [(found[0], index) for index, found in times.items() if found is not None]
         if len(fast) > 1:
             soonest = min(fast)[0]
             fastest = " and ".join(self.names[index] for epoch, index in fast if epoch == soonest)
-            said.append(f"First at {form(self.metric, self.target)}, which all reached: {fastest}, in epoch {soonest}.")
+            said.append(
+                f"First at {metric_text(self.metric, self.target)}, which all reached: {fastest}, in epoch {soonest}."
+            )
         said += self._doubt(order)
         return said
 
@@ -122,8 +124,8 @@ class Comparison:
         ]
 
 
-def _told(key: str, value: Any) -> str:
-    """``optimizer.type: sgd`` is told as ``sgd``, ``optimizer.lr: 0.05`` as ``lr 0.05``."""
+def _short(key: str, value: Any) -> str:
+    """``sgd`` for ``optimizer.type: sgd``, ``lr 0.05`` for ``optimizer.lr: 0.05``."""
     last = key.rpartition(".")[2]
     return "" if value is None else f"{value}" if last == "type" else f"{last} {value}"
 
@@ -138,77 +140,40 @@ def pick_metric(runs: Sequence[Compared]) -> str:
     return "val_loss" if "val_loss" in shared else "train_loss"
 
 
-def comparison_page(comparison: Comparison) -> str:
-    """One self-contained HTML file."""
-    runs, labels = comparison.runs, comparison.labels
-    first = tag("p", " ".join(comparison.verdict()), class_="lead")
-    names = tag(
-        "ul",
-        [tag("li", f"{name}: ", tag("code", run.folder)) for run, name in zip(runs, comparison.names, strict=True)],
+def build_comparison_page(comparison: Comparison, charts: Sequence[Chart]) -> str:
+    """One HTML file that needs nothing from outside."""
+    differences = [
+        [key, *("–" if value is None else str(value) for value in values)]
+        for key, values in comparison.differences.items()
+    ]
+    return render(
+        "compare.html.j2",
+        title="Runs compared",
+        verdict=" ".join(comparison.verdict()),
+        runs=[(name, run.folder) for name, run in zip(comparison.names, comparison.runs, strict=True)],
+        labels=comparison.labels,
+        drawn=charts,
+        numbers=metric_rows(comparison),
+        differences=differences,
     )
-    body = join(
-        tag("header", tag("h1", f"{len(runs)} runs compared"), first),
-        tag(
-            "main",
-            section("Runs", names, id="runs"),
-            section("Curves", tag("div", _charts(comparison), class_="charts"), id="curves"),
-            section("Numbers", table("Side by side", ["", *labels], metric_rows(comparison)), id="numbers"),
-            section("What differs in the config", _difference_table(comparison), id="config"),
-        ),
-    )
-    return document("Runs compared", body)
 
 
-def metric_rows(comparison: Comparison) -> list[list[Content]]:
+def metric_rows(comparison: Comparison) -> list[list[str]]:
     """A row for each number, a column for each run."""
     runs = comparison.runs
-    rows: list[list[Content]] = [
+    rows: list[list[str]] = [
         ["status", *(run.status.partition(":")[0] for run in runs)],
         ["epochs", *(str(len(run.history)) for run in runs)],
         ["best epoch", *(str(run.history.best_epoch or "–") for run in runs)],
-        [f"best {comparison.metric}", *(form(comparison.metric, comparison.best(i)) for i in range(len(runs)))],
+        [f"best {comparison.metric}", *(metric_text(comparison.metric, comparison.best(i)) for i in range(len(runs)))],
     ]
     reached = [comparison.reached(index) for index in range(len(runs))]
-    target = form(comparison.metric, comparison.target)
+    target = metric_text(comparison.metric, comparison.target)
     rows.append([f"epochs to {target}", *(str(found[0]) if found else "–" for found in reached)])
     rows.append([f"time to {target}", *(duration(found[1]) if found else "–" for found in reached)])
     for split in ("val", "test"):
         scores = [(run.info.get("metrics") or {}).get(split, {}) for run in runs]
         for name in dict.fromkeys(name for score in scores for name in score):
-            rows.append([f"{split} {name}", *(form(name, number(score.get(name))) for score in scores)])
+            rows.append([f"{split} {name}", *(metric_text(name, number(score.get(name))) for score in scores)])
     rows.append(["total time", *(duration(number(run.info.get("seconds"))) for run in runs)])
     return rows
-
-
-def _charts(comparison: Comparison) -> list[Markup]:
-    names = dict.fromkeys((comparison.metric, "val_loss", "train_loss"))
-    charts = []
-    for name in names:
-        lines = [
-            Line(text, run.history.series(name), style=index, label=label, best=run.history.best_epoch)
-            for index, (run, label, text) in enumerate(
-                zip(comparison.runs, comparison.labels, comparison.names, strict=True)
-            )
-        ]
-        ends = "; ".join(f"{line.name}: {form(name, line.points[-1][1])} at the end" for line in lines if line.points)
-        charts.append(
-            line_chart(
-                f"{SPLITS.get(name.split('_')[0], '')} {title_of(name)} (star: best epoch)".strip().capitalize(),
-                lines,
-                describe=ends,
-                form=lambda value, name=name: form(name, value, short=True),  # type: ignore[misc]
-                log="loss" in name and not is_rate(name),
-            )
-        )
-    return charts
-
-
-def _difference_table(comparison: Comparison) -> Markup:
-    if not comparison.differences:
-        return tag("p", "Nothing: the runs differ by chance, by versions or by machine only.")
-    rows: list[list[Content]] = [
-        [tag("code", key), *("–" if value is None else str(value) for value in values)]
-        for key, values in comparison.differences.items()
-    ]
-    grid = table("Keys whose values differ", ["key", *comparison.labels], rows)
-    return grid if len(rows) <= 20 else fold(f"{len(rows)} keys", grid, open=True)

@@ -1,40 +1,43 @@
-"""Pictures of an evaluation: confusion, calibration, the samples that were most confidently wrong, residuals."""
+"""Figures of an evaluation: confusion, calibration, residuals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from trainkit.reports.figures import BLUE, GRID, INK, ORANGE, RED, new_figure, save_figure, short_name, style_axes
-from trainkit.wording import percent
+from trainkit.reports.figures import (
+    BLUE,
+    GRID,
+    INK,
+    ORANGE,
+    RED,
+    Chart,
+    add_legend,
+    chart_of,
+    new_figure,
+    new_panels,
+    plain,
+    save_figure,
+    short_name,
+    style_axes,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from trainkit.evaluation.report import RegressionReport
+
+    Floats = NDArray[np.float64]
 
 MAX_CLASSES_WITH_NUMBERS = 20
 MAX_CLASS_TICKS = 40
 MAX_POINTS = 5000
+MAX_POINTS_ON_PAGE = 1000
 MAX_TARGET_ROWS = 6
-
-
-@dataclass(frozen=True)
-class WrongSample:
-    """A sample that was taken for another class."""
-
-    image: NDArray[np.uint8]
-    """uint8 (C, H, W), as the model saw it before it was normalised."""
-    true: str
-    predicted: str
-    probability: float
-    """Of the predicted class."""
-    name: str = ""
-    """What it is called in the data."""
 
 
 def plot_confusion(
@@ -44,6 +47,7 @@ def plot_confusion(
 
     Up to 20 classes, the counts stand in the cells; beyond that the mistakes alone are shaded, so that they show.
     """
+    import numpy as np
     from matplotlib import colormaps
     from matplotlib.ticker import PercentFormatter
 
@@ -69,7 +73,7 @@ def plot_confusion(
     accuracy = np.trace(counts) / max(1, counts.sum())
     style_axes(
         axes,
-        title=f"{title}\n{np.trace(counts):,} of {counts.sum():,} right ({accuracy:.2%})",
+        title=f"{plain(title)}\n{np.trace(counts):,} of {counts.sum():,} right ({accuracy:.2%})",
         xlabel="predicted class",
         ylabel="true class",
         grid=None,
@@ -82,6 +86,8 @@ def plot_confusion(
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    import numpy as np
+
     size = 9 if counts.max() < 10_000 else 7
     for row, column in np.ndindex(*counts.shape):
         count = int(counts[row, column])
@@ -107,6 +113,7 @@ def plot_reliability(
         counts: samples by bin, (B,). The bins are of equal width over [0, 1].
         error: the expected calibration error.
     """
+    import numpy as np
     from matplotlib.ticker import PercentFormatter
 
     num_bins = len(counts)
@@ -137,8 +144,8 @@ def plot_reliability(
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    axes.legend(fontsize=9, frameon=False, loc="upper left")
-    style_axes(axes, title=f"{title}\nexpected calibration error {error:.2%}", ylabel="share that is right")
+    add_legend(axes, loc="upper left")
+    style_axes(axes, title=f"{plain(title)}\nexpected calibration error {error:.2%}", ylabel="share that is right")
     below.bar(edges[:-1], counts, color=BLUE, edgecolor="white", **bars)
     style_axes(below, xlabel="probability of the predicted class", ylabel="samples", grid="y")
     if filled.any() and counts.max() > 100 * counts[filled].min():
@@ -150,46 +157,10 @@ def plot_reliability(
     return save_figure(figure, path)
 
 
-def plot_wrong_samples(
-    path: Path, samples: Sequence[WrongSample], *, num_wrong: int | None = None, title: str = "Most confidently wrong"
-) -> Path:
-    """A grid of at most 25 pictures, each with its true class, the one it was taken for and how sure the model was.
-
-    Args:
-        num_wrong: how many samples were wrong in all.
-    """
-    shown = list(samples[:25])
-    columns = max(1, min(5, len(shown)))
-    rows = max(1, math.ceil(len(shown) / columns))
-    figure = new_figure(max(4.0, 1.9 * columns), 2.35 * rows + 0.5)
-    total = len(samples) if num_wrong is None else num_wrong
-    heading = f"{title}: {len(shown)} of {total:,} mistakes" if shown else f"{title}: no mistakes"
-    figure.suptitle(heading, fontsize=11, color=INK, x=0.02, ha="left")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, sample in zip(grid.flat, shown, strict=False):
-        _show_image(axes, sample.image)
-        axes.set_title(
-            f"true: {short_name(sample.true)}\ntaken for: {short_name(sample.predicted)}\n"
-            f"{percent(sample.probability)} sure{sample.name and ', '}{short_name(sample.name, 15)}",
-            fontsize=8,
-            color=INK,
-            loc="left",
-        )
-    return save_figure(figure, path)
-
-
-def _show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
-    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-    nearest = max(pixels.shape[:2]) < 128
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if nearest else "antialiased")
-
-
 def plot_residuals(
     path: Path,
-    predictions: NDArray[Any],
-    targets: NDArray[Any],
+    predictions: Floats,
+    targets: Floats,
     target_names: Sequence[str],
     *,
     title: str = "Residuals",
@@ -205,46 +176,74 @@ def plot_residuals(
     names = list(target_names)[:MAX_TARGET_ROWS]
     figure = new_figure(11.5, 3.5 * len(names) + 0.4)
     more = f" (the first {len(names)} of {len(target_names)} targets)" if len(names) < len(target_names) else ""
-    figure.suptitle(f"{title}, {len(targets):,} samples{more}", fontsize=11, color=INK, x=0.02, ha="left")
+    figure.suptitle(f"{plain(title)}, {len(targets):,} samples{more}", fontsize=11, color=INK, x=0.02, ha="left")
     grid = figure.subplots(len(names), 3, squeeze=False)
-    picks = np.arange(len(targets))
-    if len(picks) > MAX_POINTS:
-        picks = np.sort(np.random.default_rng(0).choice(picks, MAX_POINTS, replace=False))
-    for column, (name, row) in enumerate(zip(names, grid, strict=True)):
-        predicted = np.asarray(predictions[:, column], dtype=np.float64)
-        true = np.asarray(targets[:, column], dtype=np.float64)
-        _plot_residual_row(row, predicted, true, picks, short_name(name, 30))
+    picks = _picks(len(targets), MAX_POINTS)
+    for column, (name, (left, middle, right)) in enumerate(zip(names, grid, strict=True)):
+        predicted, true, shown = predictions[:, column], targets[:, column], short_name(name, 30)
+        _draw_predicted(left, predicted, true, picks, shown)
+        _draw_residuals(middle, predicted, predicted - true, picks, shown)
+        _draw_spread(right, predicted - true, scale=float(abs(true).max()))
     return save_figure(figure, path)
 
 
-def _plot_residual_row(
-    row: Sequence[Axes], predicted: NDArray[np.float64], true: NDArray[np.float64], picks: NDArray[np.int64], name: str
-) -> None:
+def draw_predictions(report: RegressionReport, *, where: str) -> Chart:
+    """Predicted against true values of the first target, for a page.
+
+    Args:
+        where: the split, as a sentence names it.
+    """
+    figure, (axes,) = new_panels(1)
+    picks = _picks(report.num_samples, MAX_POINTS_ON_PAGE)
+    name = report.target_names[0]
+    _draw_predicted(axes, report.predictions[:, 0], report.targets[:, 0], picks, short_name(name, 30))
+    return chart_of(
+        figure,
+        axes,
+        title=f"Predicted against true: {name} ({where})",
+        description=f"{report.num_samples:,} samples; on the dashed diagonal a prediction is exact.",
+    )
+
+
+def _picks(num_samples: int, limit: int) -> NDArray[np.int64]:
+    """Which samples are drawn: all, or a random choice of ``limit``."""
+    import numpy as np
+
+    picks = np.arange(num_samples)
+    return picks if num_samples <= limit else np.sort(np.random.default_rng(0).choice(picks, limit, replace=False))
+
+
+def _draw_predicted(axes: Axes, predicted: Floats, true: Floats, picks: NDArray[np.int64], name: str) -> None:
+    ends = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
+    axes.plot(ends, ends, linestyle="--", color=INK, linewidth=1, label="predicted = true")
+    _dots(axes, true[picks], predicted[picks])
+    add_legend(axes, loc="upper left")
+    style_axes(axes, title="Predicted against true", xlabel=f"true {name}", ylabel=f"predicted {name}")
+
+
+def _draw_residuals(axes: Axes, predicted: Floats, residuals: Floats, picks: NDArray[np.int64], name: str) -> None:
+    axes.axhline(0, linestyle="--", color=INK, linewidth=1)
+    _dots(axes, predicted[picks], residuals[picks])
+    style_axes(axes, title="Residuals", xlabel=f"predicted {name}", ylabel="predicted - true")
+
+
+def _dots(axes: Axes, x: Floats, y: Floats) -> None:
+    few = len(x) <= MAX_POINTS_ON_PAGE
+    axes.plot(x, y, "o", color=BLUE, markersize=3.7 if few else 2.4, alpha=0.6 if few else 0.3, markeredgewidth=0)
+
+
+def _draw_spread(axes: Axes, residuals: Floats, *, scale: float) -> None:
+    """A histogram of residuals (N,) of a target whose values go up to ``scale``."""
+    import numpy as np
     from matplotlib.ticker import MaxNLocator
 
-    residuals = predicted - true
-    dots: dict[str, Any] = {
-        "s": 14 if len(picks) < 1000 else 6,
-        "color": BLUE,
-        "alpha": 0.6 if len(picks) < 1000 else 0.3,
-        "linewidths": 0,
-    }
-    left, middle, right = row
-    low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
-    left.plot([low, high], [low, high], linestyle="--", color=INK, linewidth=1, label="predicted = true")
-    left.scatter(true[picks], predicted[picks], **dots)
-    left.legend(fontsize=8, frameon=False, loc="upper left")
-    style_axes(left, title="Predicted against true", xlabel=f"true {name}", ylabel=f"predicted {name}")
-    middle.axhline(0, linestyle="--", color=INK, linewidth=1)
-    middle.scatter(predicted[picks], residuals[picks], **dots)
-    style_axes(middle, title="Residuals", xlabel=f"predicted {name}", ylabel="predicted - true")
     mean = float(residuals.mean())
     # A model that is off by the same amount everywhere has no spread to divide into bins.
-    reach = max(float(np.abs(residuals - mean).max()), 1e-6 * (abs(mean) + float(np.abs(true).max())), 1e-12)
+    reach = max(float(np.abs(residuals - mean).max()), 1e-6 * (abs(mean) + scale), 1e-12)
     bins = np.linspace(mean - reach, mean + reach, 1 + min(50, max(5, round(2 * len(residuals) ** (1 / 3)))))
-    right.hist(residuals, bins=bins.tolist(), color=BLUE, edgecolor="white")
-    right.axvline(0, linestyle="--", color=INK, linewidth=1, label="no error")
-    right.axvline(mean, color=RED, linewidth=1.5, label=f"mean {mean:.3g}")
-    right.legend(fontsize=8, frameon=False)
-    right.yaxis.set_major_locator(MaxNLocator(integer=True))
-    style_axes(right, title="Spread of the residuals", xlabel="predicted - true", ylabel="samples", grid="y")
+    axes.hist(residuals, bins=bins.tolist(), color=BLUE, edgecolor="white")
+    axes.axvline(0, linestyle="--", color=INK, linewidth=1, label="no error")
+    axes.axvline(mean, color=RED, linewidth=1.5, label=f"mean {mean:.3g}")
+    add_legend(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    style_axes(axes, title="Spread of the residuals", xlabel="predicted - true", ylabel="samples", grid="y")

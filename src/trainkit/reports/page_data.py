@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainkit.findings.evidence import Finding
 from trainkit.recorders.history import History
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainkit.evaluation.report import Report
+    from trainkit.findings.evidence import Finding
+    from trainkit.reports.figures import Chart
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class PageData:
-    """What the page tells."""
+    """What the page shows."""
 
     folder: str
     """The run folder as the user writes it in commands."""
@@ -39,8 +41,20 @@ class PageData:
     status: str
     history: History
     findings: Sequence[Finding]
+    charts: Sequence[Chart] | None = None
+    """Learning curves; None where they were not drawn."""
+    predictions: Chart | None = None
+    """Of a regression: predicted against true values."""
     layers: Sequence[Mapping[str, Any]] = ()
     """Rows of the network's table, in order."""
     evaluated: Evaluated | None = None
     missing: str | None = None
     """Why there is no evaluation on the page."""
+
+    @functools.cached_property
+    def metrics(self) -> Mapping[str, Mapping[str, float]]:
+        """By split: the metrics that the run wrote at its end; if there are none, those computed for this page."""
+        written = self.info.get("metrics") or {}
+        if written or self.evaluated is None:
+            return written
+        return {self.evaluated.split: self.evaluated.report.metrics}

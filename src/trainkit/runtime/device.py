@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,17 +157,6 @@ def set_num_threads(requested: int | str) -> Choice:
         torch.set_num_threads(quota)
         return Choice(str(quota), f"auto: this container may use {quota} CPUs; PyTorch's choice was {threads}")
     return Choice(str(threads), "auto: PyTorch's choice")
-
-
-@contextmanager
-def num_threads(count: int) -> Iterator[None]:
-    """Operations use ``count`` CPU threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _cgroup_cpus() -> int | None:

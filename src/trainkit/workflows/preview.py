@@ -15,7 +15,7 @@ from trainkit.config import LoadedConfig
 from trainkit.data.loading import make_batches
 from trainkit.data.transforms.normalize import Normalize
 from trainkit.errors import UserError
-from trainkit.reports.preview import plot_preview
+from trainkit.reports.image_grids import plot_preview
 from trainkit.system.frontend import Frontend
 
 

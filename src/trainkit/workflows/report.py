@@ -15,19 +15,22 @@ from trainkit.builders.trained import open_trained
 from trainkit.config.schema.transforms import COSTLY
 from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
-from trainkit.evaluation.report import ClassificationReport
+from trainkit.evaluation.report import ClassificationReport, RegressionReport
 from trainkit.findings.evidence import Evidence, Finding, evidence_from_records
 from trainkit.findings.probes import DeadUnits, count_silent_units, facts_before_training
 from trainkit.findings.rules import find
 from trainkit.models.summary import layer_table
 from trainkit.recorders.history import History, history_of
 from trainkit.recorders.jsonl import read_json_lines
-from trainkit.reports.curves import write_learning_curves
-from trainkit.reports.page import build_page
+from trainkit.reports.curves import draw_learning_curves
+from trainkit.reports.evaluation_plots import draw_predictions
+from trainkit.reports.figures import save_figure
 from trainkit.reports.page_data import Evaluated, PageData
+from trainkit.reports.run_page import build_run_page, section_type
 from trainkit.system import durable
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir
+from trainkit.wording import SPLITS
 from trainkit.workflows.evaluate.run import setup_on_data
 from trainkit.workflows.find import best_of, find_run
 from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report_on, score_and_keep
@@ -104,7 +107,7 @@ def make_report(
     run = find_run(given, runs_dir=runs_dir)
     checkpoint = best_of(run.checkpoints)
     if checkpoint is None:
-        return write_report(run, missing="The run has no checkpoint, so nothing was scored.")
+        return write_report(run, missing="The run has no checkpoint, so nothing was scored.", always_draw=True)
     try:
         setup = setup_on_data(open_trained(checkpoint), frontend=frontend)
         probed = probe_model(setup, frontend=frontend)
@@ -112,8 +115,8 @@ def make_report(
         if frontend.stop():
             raise
         frontend.say(f"warning: the best checkpoint cannot be scored, so the report goes without: {error}")
-        return write_report(run, missing=f"The best checkpoint could not be scored: {error}")
-    return write_report(run, probed=probed, layers=_layers(setup))
+        return write_report(run, missing=f"The best checkpoint could not be scored: {error}", always_draw=True)
+    return write_report(run, probed=probed, layers=_layers(setup), always_draw=True)
 
 
 def probe_model(setup: Setup, *, frontend: Frontend) -> Probed:
@@ -163,34 +166,49 @@ def write_report(
     probed: Probed | None = None,
     layers: list[dict[str, Any]] | None = None,
     missing: str | None = None,
+    always_draw: bool = False,
 ) -> RunReport:
-    """Write ``report.html``, and ``plots/learning_curves.png`` where the config wants plots, from what is known.
+    """Write ``report.html`` and, where the config wants plots, draw the curves: on the page and into a PNG file.
+
+    Args:
+        always_draw: draw the curves whatever the config wants.
 
     Raises:
         durable.WriteError: a file cannot be written.
     """
     info = run.read_info()
-    records = read_json_lines(run.metrics)
-    history = history_of(records)
+    history = history_of(read_json_lines(run.metrics))
     status = run.status()
     findings = find(evidence_of(info, history, status=status, probed=probed))
-    if info.get("config", {}).get("logging", {}).get("plots", True):
-        write_learning_curves(run.plots / "learning_curves.png", records, title=run.path.name)
-    page = build_page(
-        PageData(
-            folder=str(run.path),
-            info=info,
-            status=status,
-            history=history,
-            findings=findings,
-            layers=layers or (),
-            evaluated=None if probed is None else probed.evaluated,
-            missing=missing,
-        )
+    data = PageData(
+        folder=str(run.path),
+        info=info,
+        status=status,
+        history=history,
+        findings=findings,
+        layers=layers or (),
+        evaluated=None if probed is None else probed.evaluated,
+        missing=missing,
     )
+    if always_draw or info.get("config", {}).get("logging", {}).get("plots", True):
+        data = _with_charts(data, run)
     path = run.path / "report.html"
-    durable.write_text(path, page)
+    durable.write_text(path, build_run_page(data))
     return RunReport(path, findings, history)
+
+
+def _with_charts(data: PageData, run: RunDir) -> PageData:
+    """The page with its charts; the curves are also written into a PNG file."""
+    chosen = data.info.get("choices", {}).get("loss", {}).get("value")
+    loss = str(chosen or section_type(data.info.get("config", {}), "loss"))
+    curves = draw_learning_curves(data.history, title=run.path.name, loss=loss)
+    if curves is not None:
+        save_figure(curves.figure, run.plots / "learning_curves.png")
+        data = replace(data, charts=curves.charts)
+    evaluated = data.evaluated
+    if evaluated is not None and isinstance(evaluated.report, RegressionReport):
+        data = replace(data, predictions=draw_predictions(evaluated.report, where=SPLITS[evaluated.split]))
+    return data
 
 
 def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probed: Probed | None) -> Evidence:

@@ -159,17 +159,17 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         durable.WriteError: the folder is not writable.
     """
-    from trainkit.reports.comparison import comparison_page
-    from trainkit.reports.curves import write_overlay
+    from trainkit.reports.comparison import build_comparison_page
+    from trainkit.reports.curves import draw_overlay
+    from trainkit.reports.figures import save_figure
 
     page, picture = folder / "compare.html", folder / "compare.png"
-    drawn = write_overlay(
-        picture,
-        {name: run.history for name, run in zip(comparison.names, comparison.runs, strict=True)},
-        metric=comparison.metric,
-    )
-    durable.write_text(page, comparison_page(comparison))
-    return [page, picture] if drawn else [page]
+    histories = {name: run.history for name, run in zip(comparison.names, comparison.runs, strict=True)}
+    drawn = draw_overlay(histories, metric=comparison.metric)
+    if drawn is not None:
+        save_figure(drawn.figure, picture)
+    durable.write_text(page, build_comparison_page(comparison, [] if drawn is None else drawn.charts))
+    return [page] if drawn is None else [page, picture]
 
 
 def findings_of(run: RunDir, info: Mapping[str, Any], status: str) -> list[Finding]:

@@ -18,13 +18,8 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
 from trainkit.errors import TrainkitError, UserError
 from trainkit.evaluation.report import ClassificationReport, RegressionReport, Report
-from trainkit.reports.evaluation_plots import (
-    WrongSample,
-    plot_confusion,
-    plot_reliability,
-    plot_residuals,
-    plot_wrong_samples,
-)
+from trainkit.reports.evaluation_plots import plot_confusion, plot_reliability, plot_residuals
+from trainkit.reports.image_grids import WrongSample, plot_wrong_samples
 from trainkit.system import durable
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.evaluate.other_data import align_classes, load_other_data

@@ -1,0 +1,158 @@
+"""The sections of the report page about the best checkpoint: scores, classes, mistakes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+from trainkit.recorders.history import metric_text, number, title_of
+from trainkit.reports.page_data import Evaluated, PageData
+from trainkit.wording import SPLITS, percent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from trainkit.evaluation.intervals import Interval
+
+MAX_CONFUSION = 24
+MAX_CLASSES = 60
+MAX_SIDE = 160
+"""Pixels of an embedded picture: the page stays small."""
+
+
+def scores_section(data: PageData) -> dict[str, Any] | None:
+    """Metrics by split, with the intervals of the split that was evaluated for the page."""
+    metrics = data.metrics
+    if not metrics:
+        return None
+    evaluated = data.evaluated if data.evaluated is not None and data.evaluated.split in metrics else None
+    found = {split: dict(values) for split, values in metrics.items()}
+    if evaluated is not None:
+        found[evaluated.split] |= evaluated.report.metrics
+    of_report = [] if data.evaluated is None else data.evaluated.report.metrics
+    names = dict.fromkeys([*of_report, *(name for values in metrics.values() for name in values)])
+    header = ["metric", *(SPLITS[split] for split in metrics)]
+    rows = [
+        [title_of(name), *(metric_text(name, number(at[name])) if name in at else "" for at in found.values())]
+        for name in names
+    ]
+    if evaluated is not None:
+        header.append(f"95 % interval, {SPLITS[evaluated.split]}")
+        for name, row in zip(names, rows, strict=True):
+            interval = evaluated.report.intervals.get(name)
+            row.append(ends(name, interval) if interval else "")
+    best = data.history.best_epoch
+    return {
+        "caption": "The best checkpoint" + (f" (epoch {best})" if best else ""),
+        "header": header,
+        "rows": rows,
+        "checkpoint": data.info.get("best_checkpoint", ""),
+    }
+
+
+def classes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
+    """Scores of each class, the confusion matrix where it is small, and the most frequent mistakes."""
+    if evaluated is None:
+        return None
+    from trainkit.evaluation.report import ClassificationReport  # with torch, which an evaluation has imported
+
+    if not isinstance(evaluated.report, ClassificationReport):
+        return None
+    report, where = evaluated.report, SPLITS[evaluated.split]
+    rows = list(report.per_class)
+    more = ""
+    if len(rows) > MAX_CLASSES:
+        rows = sorted(rows, key=lambda row: row.f1)[:MAX_CLASSES]
+        more = f", the {MAX_CLASSES} lowest F1 of {len(report.per_class)}"
+    matrix = []
+    if len(report.class_names) <= MAX_CONFUSION:
+        for true, (name, counts) in enumerate(zip(report.class_names, report.confusion.tolist(), strict=True)):
+            total = sum(counts) or 1
+            cells = [
+                {
+                    "kind": "none" if not count else "hit-cell" if predicted == true else "miss",
+                    "share": f"{count / total:.2f}",
+                    "count": f"{count:,}",
+                }
+                for predicted, count in enumerate(counts)
+            ]
+            matrix.append((name, cells))
+    return {
+        "caption": f"Scores of each class on the {where} split{more}",
+        "rows": [
+            [row.name, *(percent(rate, decimals=2) for rate in (row.precision, row.recall, row.f1)), f"{row.support:,}"]
+            for row in rows
+        ],
+        "names": list(report.class_names),
+        "matrix": matrix,
+        "confused": [[f"{true} taken for {said}", f"{count:,}"] for true, said, count in report.most_confused(10)],
+    }
+
+
+def mistakes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
+    """The samples that the model was surest of and wrong; of a regression, the largest errors."""
+    if evaluated is None:
+        return None
+    from trainkit.evaluation.report import ClassificationReport
+
+    report, where, names = evaluated.report, SPLITS[evaluated.split], evaluated.sample_names
+    shown: dict[str, Any] = {"text": "", "images": [], "caption": "", "header": [], "rows": []}
+    if not isinstance(report, ClassificationReport):
+        return shown | {
+            "caption": f"Largest errors on the {where} split",
+            "header": ["sample", "target", "true", "predicted", "error"],
+            "rows": [
+                [
+                    name,
+                    row["target"],
+                    *(f"{row[key]:.5g}" for key in ("true", "predicted")),
+                    f"{row['predicted'] - row['true']:+.4g}",
+                ]
+                for name, row in zip(names, report.worst(), strict=False)
+            ],
+        }
+    if not report.num_mistakes:
+        return shown | {"text": f"None: all {report.num_samples:,} samples of the {where} split are right."}
+    shown["text"] = (
+        f"{report.num_mistakes:,} of {report.num_samples:,} samples of the {where} split are wrong. "
+        f"These are the {len(report.mistakes)} that the model was surest of."
+    )
+    if not evaluated.images:
+        return shown | {
+            "caption": "Most confidently wrong",
+            "header": ["sample", "true", "predicted", "probability"],
+            "rows": [
+                [name, mistake.true, mistake.predicted, percent(mistake.probability)]
+                for name, mistake in zip(names, report.mistakes, strict=False)
+            ],
+        }
+    return shown | {
+        "images": [
+            {
+                "name": name,
+                "true": mistake.true,
+                "predicted": mistake.predicted,
+                "probability": percent(mistake.probability),
+                "url": data_url(image),
+            }
+            for name, mistake, image in zip(names, report.mistakes, evaluated.images, strict=False)
+        ]
+    }
+
+
+def data_url(image: NDArray[np.uint8]) -> str:
+    """A picture (C, H, W) as the text of a PNG file that an ``img`` shows without a request."""
+    from PIL import Image
+
+    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def ends(metric: str, interval: Interval) -> str:
+    return f"{metric_text(metric, interval.low)} to {metric_text(metric, interval.high)}"
