@@ -93,7 +93,7 @@ def trainkit(root: Path, work: Path) -> tuple[list[float], list[float]]:
     from trainkit.builders.data import load_source
     from trainkit.builders.setup import build_setup
     from trainkit.config import load_config
-    from trainkit.data.images.cache import cache_root
+    from trainkit.data.cache import cache_root
     from trainkit.system.frontend import Frontend
     from trainkit.workflows.train.run import train
 

@@ -37,6 +37,10 @@ NEIGHBOURS = {
     "reports": {"engine", "evaluation", "findings", "recorders"},
 }
 """Of floor 2: whom each may import there."""
+NO_DOOR = {"", "cli", "workflows", "config.schema", "data"}
+"""Folders whose files are named one by one: there is one file for each command, section or kind of thing."""
+SIDE_DOORS = {"findings.probes", "findings.layer_stats"}
+"""They look at live models and need torch, which the door of findings does not: lists of runs come through it."""
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 
 
@@ -112,6 +116,21 @@ def test_imports_go_down(path):
             assert there in NEIGHBOURS[room], f"{module} imports its neighbour {other}"
         if floor in (1, 2):
             assert there != "config", f"{module} imports {other}: the machine does not know the schema"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_other_rooms_are_entered_by_their_doors(path):
+    """Within a room, files import files; others import from the folder, whose ``__init__`` names what it offers."""
+    room = room_of(name_of(path))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("trainkit."):
+            continue
+        file = node.module.removeprefix("trainkit.")
+        folder = file.rpartition(".")[0]
+        if file not in NAMES or NAMES[file].name == "__init__.py" or folder in NO_DOOR or room_of(file) == room:
+            continue
+        names = ", ".join(alias.name for alias in node.names)
+        assert file in SIDE_DOORS, f"{path}:{node.lineno}: import {names} from trainkit.{folder}, not from {file}"
 
 
 def test_no_circles():

@@ -15,11 +15,11 @@ from trainkit._version import __version__
 
 if TYPE_CHECKING:
     from trainkit.config import load_config
-    from trainkit.system.frontend import Frontend
-    from trainkit.workflows.evaluate.run import evaluate
+    from trainkit.system import Frontend
+    from trainkit.workflows.evaluate import evaluate
     from trainkit.workflows.export import export
-    from trainkit.workflows.predict.run import predict
-    from trainkit.workflows.train.run import resume, train
+    from trainkit.workflows.predict import predict
+    from trainkit.workflows.train import resume, train
 
 __all__ = ["Frontend", "__version__", "evaluate", "export", "load_config", "predict", "resume", "train"]
 

@@ -11,7 +11,7 @@ import pytest
 
 import trainkit
 from trainkit.config import load_config
-from trainkit.config.help.shipped import folder, shipped
+from trainkit.config.help.shipped import folder, list_shipped
 from trainkit.config.text.reader import read_file
 
 PACKAGE = Path(trainkit.__file__).parent
@@ -134,8 +134,8 @@ def test_list_works_from_an_installed_package(tmp_path: Path) -> None:
     shutil.copytree(folder(), site / "trainkit" / "configs", dirs_exist_ok=True)
     done = run("config", "list", cwd=tmp_path, source=site)
     lines = done.stdout.splitlines()
-    assert len(lines) == len(shipped())
-    for line, config in zip(lines, shipped(), strict=True):
+    assert len(lines) == len(list_shipped())
+    for line, config in zip(lines, list_shipped(), strict=True):
         assert line.split(None, 1) == [config.name, config.description]
     listed = json.loads(run("config", "list", "--json", cwd=tmp_path, source=site).stdout)
     assert {Path(item["path"]).parent for item in listed} == {site / "trainkit" / "configs"}

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from trainkit.config import load_config
 from trainkit.config.help.introspect import annotation_of, item_annotation, sections, variants
 from trainkit.config.help.messages import render
-from trainkit.config.help.shipped import shipped
+from trainkit.config.help.shipped import list_shipped
 from trainkit.config.schema import Config
 from trainkit.config.text.writer import to_yaml
 from trainkit.errors import ConfigError
 
-SHIPPED = [config.path.read_bytes() for config in shipped()]
-RESOLVED = [load_config(config.path).resolved() for config in shipped()]
+SHIPPED = [config.path.read_bytes() for config in list_shipped()]
+RESOLVED = [load_config(config.path).resolved() for config in list_shipped()]
 QUICK = settings(max_examples=1700, deadline=None, suppress_health_check=list(HealthCheck))
 LONG = settings(max_examples=8_000, deadline=None, suppress_health_check=list(HealthCheck))
 

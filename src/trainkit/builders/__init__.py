@@ -1,1 +1,48 @@
 """The one adapter between the schema and the machine: config in, objects out. No other module knows both."""
+
+from trainkit.builders.data import batch_transform_keys, build_batch_transforms, build_static_transforms, load_source
+from trainkit.builders.dataset_info import check_rules, section_of
+from trainkit.builders.model import build_loss_for, build_model, is_convolutional, loss_name, output_size_for
+from trainkit.builders.setup import (
+    ImageFiles,
+    Setup,
+    build_setup,
+    choose_precision,
+    eval_batch_size,
+    load_data,
+    located,
+    make_batches,
+    model_input_shape,
+    place,
+)
+from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
+from trainkit.builders.training import build_schedule_for, monitor_of
+
+__all__ = [
+    "ImageFiles",
+    "Setup",
+    "TrainedModel",
+    "batch_transform_keys",
+    "build_batch_transforms",
+    "build_loss_for",
+    "build_model",
+    "build_schedule_for",
+    "build_setup",
+    "build_static_transforms",
+    "check_rules",
+    "choose_precision",
+    "eval_batch_size",
+    "is_convolutional",
+    "load_data",
+    "load_scored_weights",
+    "load_source",
+    "located",
+    "loss_name",
+    "make_batches",
+    "model_input_shape",
+    "monitor_of",
+    "open_trained",
+    "output_size_for",
+    "place",
+    "section_of",
+]

@@ -12,9 +12,17 @@ from trainkit.config.schema import data as dataset
 from trainkit.config.schema import transforms as transform
 from trainkit.config.schema.transforms import Transform
 from trainkit.data.dataset import Dataset
-from trainkit.data.transforms import color, erasing, geometry, static
-from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
-from trainkit.data.transforms.pipeline import BatchTransform
+from trainkit.data.transforms import (
+    BatchTransform,
+    Normalize,
+    Standardize,
+    channel_statistics,
+    color,
+    column_statistics,
+    erasing,
+    geometry,
+    static,
+)
 from trainkit.errors import Problem, ProblemsError
 
 
@@ -45,21 +53,21 @@ def load_source(
     knobs = knobs_of(spec) | {"seed": config.seed}
     match spec:
         case dataset.ImageFolder():
-            from trainkit.data.sources.image_folder import load_image_folder
+            from trainkit.data.sources import load_image_folder
 
             return load_image_folder(Path(knobs.pop("root")), **knobs)
         case dataset.Csv():
-            from trainkit.data.sources.tables import load_csv
+            from trainkit.data.sources import load_csv
 
             test_path = knobs.pop("test_path")
             return load_csv(Path(knobs.pop("path")), test_path=None if test_path is None else Path(test_path), **knobs)
         case dataset.Synthetic():
-            from trainkit.data.sources.synthetic import make_synthetic
+            from trainkit.data.sources import make_synthetic
 
             problem = knobs.pop("problem")
             return make_synthetic(problem.type, **knobs, **knobs_of(problem))
         case dataset.Downloaded():
-            from trainkit.data.sources.torchvision_sets import load_downloaded
+            from trainkit.data.sources import load_downloaded
 
             knobs["download"] = spec.download and not read_only
             root = Path(knobs.pop("root"))
@@ -67,7 +75,7 @@ def load_source(
                 spec.type, root=root, cache_dir=cache_dir, save=not read_only, should_stop=should_stop, **knobs
             )
         case _:
-            from trainkit.data.sources.bundled import load_bundled
+            from trainkit.data.sources import load_bundled
 
             return load_bundled(spec.type, cache_dir=cache_dir, save=not read_only, **knobs)
 

@@ -10,9 +10,9 @@ from trainkit.builders.data import build_static_transforms
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo
-from trainkit.config.text.key_paths import parse_path
+from trainkit.config.text import parse_path
 from trainkit.data.dataset import Dataset
-from trainkit.data.images.materialize import image_shape
+from trainkit.data.images import image_shape
 from trainkit.errors import Problem, ProblemsError, UserError
 
 

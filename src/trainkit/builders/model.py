@@ -13,13 +13,9 @@ from trainkit.config.schema import Config
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
 from trainkit.data.dataset import Dataset
-from trainkit.engine.losses import Loss, LossName, auto_loss, build_loss, output_size
-from trainkit.models.cnn import BlockSpec, build_cnn
-from trainkit.models.mlp import build_mlp
-from trainkit.models.network import initialize
-from trainkit.models.sequential import LayerSpec, build_sequential
-from trainkit.runtime.device import Choice
-from trainkit.runtime.seeding import seed_default_generators
+from trainkit.engine import Loss, LossName, auto_loss, build_loss, output_size
+from trainkit.models import BlockSpec, LayerSpec, build_cnn, build_mlp, build_sequential, initialize
+from trainkit.runtime import Choice, seed_default_generators
 
 
 def build_model(config: Config, *, input_shape: Sequence[int], output_size: int) -> nn.Module:

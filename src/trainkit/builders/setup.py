@@ -31,17 +31,15 @@ from trainkit.builders.training import build_plan, build_state, monitor_of
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
 from trainkit.data import loading
+from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
-from trainkit.data.images.cache import cache_root
-from trainkit.data.images.materialize import image_shape, materialize_images
-from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
-from trainkit.engine.losses import Loss
-from trainkit.engine.plan import Plan
-from trainkit.engine.state import TrainState
+from trainkit.data.images import image_shape, materialize_images
+from trainkit.data.transforms import BatchTransform, build_pipeline
+from trainkit.engine import Loss, Plan, TrainState
 from trainkit.errors import ConfigError, ProblemsError
-from trainkit.models.summary import check_output, check_shapes
-from trainkit.runtime.device import Choice, claim, resolve_device, resolve_precision, set_num_threads
-from trainkit.system.frontend import Frontend
+from trainkit.models import check_output, check_shapes
+from trainkit.runtime import Choice, claim, resolve_device, resolve_precision, set_num_threads
+from trainkit.system import Frontend
 
 ImageFiles = Mapping[str, tuple[Path, ...]]
 """By part: the files that the samples were decoded from, where they were."""

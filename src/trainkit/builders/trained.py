@@ -15,17 +15,15 @@ from trainkit.builders.data import build_batch_transforms
 from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.model import build_loss_for, build_model, is_channels_last
 from trainkit.builders.setup import ImageFiles, Setup, eval_batch_size, model_input_shape, place
-from trainkit.checkpoints.serialization import load_checkpoint
-from trainkit.checkpoints.state_dicts import check_fits
+from trainkit.checkpoints import check_fits, load_checkpoint
 from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import Csv
 from trainkit.data.dataset import Dataset
-from trainkit.data.transforms.normalize import Normalize, Standardize
-from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
-from trainkit.engine.losses import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
+from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, Standardize, build_pipeline
+from trainkit.engine import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError
-from trainkit.runtime.device import Choice, autocast, claim, resolve_device, set_num_threads
+from trainkit.runtime import Choice, autocast, claim, resolve_device, set_num_threads
 
 _TENSORS = ("model", "ema", "optimizer", "scaler")
 """What a checkpoint holds besides plain values: twice the model and more, which is not kept."""

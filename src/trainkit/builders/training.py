@@ -14,13 +14,23 @@ from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import parse_duration
 from trainkit.config.schema.run import SkipNonFinite
-from trainkit.engine.losses import Loss
-from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
-from trainkit.engine.optimizers import build_optimizer
-from trainkit.engine.plan import Metrics, Plan
-from trainkit.engine.schedules import Plateau, Schedule, build_schedule, duration_to_steps
-from trainkit.engine.state import Best, EarlyStopping, Ema, TrainState
-from trainkit.runtime.device import autocast
+from trainkit.engine import (
+    Best,
+    ClassificationMetrics,
+    EarlyStopping,
+    Ema,
+    Loss,
+    Metrics,
+    Plan,
+    Plateau,
+    RegressionMetrics,
+    Schedule,
+    TrainState,
+    build_optimizer,
+    build_schedule,
+    duration_to_steps,
+)
+from trainkit.runtime import autocast
 from trainkit.wording import better
 
 

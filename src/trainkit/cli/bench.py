@@ -12,8 +12,7 @@ from trainkit.wording import duration
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
-    from trainkit.workflows.bench.measurement import Measurement, Setting
-    from trainkit.workflows.bench.run import Advice, Comparison, Measure, Trial
+    from trainkit.workflows.bench import Advice, Comparison, Measure, Measurement, Setting, Trial
 
 
 def bench(
@@ -39,7 +38,7 @@ def bench(
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
     if single:
-        from trainkit.workflows.bench.measure import measure
+        from trainkit.workflows.bench import measure
 
         with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
             measured = measure(loaded, seconds=seconds, frontend=frontend)
@@ -49,7 +48,7 @@ def bench(
             show(loaded, measured)
         return
 
-    from trainkit.workflows.bench.run import measure_apart
+    from trainkit.workflows.bench import measure_apart
 
     with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
         measure_one = measure_apart(
@@ -68,7 +67,7 @@ def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: boo
     """All settings, with a line on stderr for each: what is measured, and what came of it."""
     from trainkit.cli import console
     from trainkit.errors import TrainkitError
-    from trainkit.workflows.bench.run import ChildFailed, compare
+    from trainkit.workflows.bench import ChildFailed, compare
 
     def write(text: str) -> None:
         if not quiet:
@@ -168,7 +167,7 @@ def table_row(trial: Trial, base: Measurement) -> list[str]:
 
 
 def show_advice(loaded: LoadedConfig, found: Comparison) -> None:
-    from trainkit.config.text.writer import to_yaml
+    from trainkit.config.text import to_yaml
 
     base, advice = found.base, found.advice
     if advice is not None and advice.holds:

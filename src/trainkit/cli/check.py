@@ -9,7 +9,7 @@ from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
-    from trainkit.workflows.check.run import CheckReport
+    from trainkit.workflows.check import CheckReport
 
 
 def check(
@@ -24,7 +24,7 @@ def check(
 def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:
     """Check and print the summary on stdout; also what ``trainkit train --dry-run`` does."""
     from trainkit.cli import console
-    from trainkit.workflows.check.run import check as run_check
+    from trainkit.workflows.check import check as run_check
 
     found = run_check(loaded, runs_dir=runs_dir)
     if json:
@@ -78,7 +78,7 @@ def as_json(found: CheckReport) -> dict[str, Any]:
 def summary(found: CheckReport) -> list[tuple[str, str]]:
     """Name and text of each line."""
     from trainkit.wording import size_text
-    from trainkit.workflows.check.memory import kept_checkpoints
+    from trainkit.workflows.check import kept_checkpoints
 
     data, memory, pieces, config = found.source, found.memory, found.pieces, found.loaded.config
     what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"

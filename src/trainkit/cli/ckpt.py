@@ -19,7 +19,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Read every byte of each file and say OK, BAD (why) or UNCOMMITTED. Exit code 1 where any is BAD."""
-    from trainkit.checkpoints.verification import verify as verdicts_of
+    from trainkit.checkpoints import verify as verdicts_of
     from trainkit.cli import console
     from trainkit.errors import UserError
 
@@ -44,8 +44,7 @@ def list_checkpoints(
     json: Json = False,
 ) -> None:
     """List what is committed, oldest first, with step, epoch and score. Does not read the files themselves."""
-    from trainkit.checkpoints.journal import read_journal, with_uncommitted
-    from trainkit.checkpoints.verification import checkpoint_folder
+    from trainkit.checkpoints import checkpoint_folder, read_journal, with_uncommitted
     from trainkit.cli import console
     from trainkit.errors import UserError
 

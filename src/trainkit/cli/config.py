@@ -22,7 +22,7 @@ def show(
 ) -> None:
     """Print the resolved config, defaults included, with the origin of each value."""
     from trainkit.config import load_config
-    from trainkit.config.text.writer import to_yaml
+    from trainkit.config.text import to_yaml
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
     origins = {key: str(origin) for key, origin in loaded.origins.items()}
@@ -35,7 +35,7 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of configs, for editors."""
-    from trainkit.config.help.json_schema import json_schema
+    from trainkit.config.help import json_schema
 
     print(json.dumps(json_schema(), indent=1))
 
@@ -50,7 +50,7 @@ def init(
 ) -> None:
     """Write a commented config to start from; an existing file is never overwritten."""
     from trainkit.cli import console
-    from trainkit.config.help.starter import write_starter
+    from trainkit.config.help import write_starter
 
     written = write_starter(path, source=source)
     if as_json:
@@ -63,9 +63,9 @@ def init(
 def list_(as_json: Json = False) -> None:
     """List the shipped configs, one line each."""
     from trainkit.cli import console
-    from trainkit.config.help.shipped import shipped
+    from trainkit.config.help import list_shipped
 
-    configs = shipped()
+    configs = list_shipped()
     if as_json:
         rows = [{"name": item.name, "path": str(item.path), "description": item.description} for item in configs]
         console.print_json(rows)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from trainkit.system.frontend import Frontend
+    from trainkit.system import Frontend
 
 
 def out() -> Console:
@@ -46,7 +46,7 @@ def print_json(value: object) -> None:
 def print_error(error: TrainkitError) -> None:
     """The message of an error on stderr, in colour on a terminal; no rich, so that a wrong config answers fast."""
     if isinstance(error, ProblemsError):
-        from trainkit.config.help.messages import render
+        from trainkit.config.help import render
 
         say(render(error, color=use_color()))
     else:
@@ -248,8 +248,7 @@ def frontend(
         on_signal: what the first signal does, for a line on stderr.
         stopped: how a stopped command ends (``stopped by SIGINT: nothing was written``); None leaves that to the work.
     """
-    from trainkit.system.frontend import Frontend
-    from trainkit.system.signals import catch_stop_signals
+    from trainkit.system import Frontend, catch_stop_signals
 
     def notice(name: str) -> None:
         if on_signal is not None:

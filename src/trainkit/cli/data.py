@@ -13,7 +13,7 @@ from trainkit.errors import UserError
 from trainkit.wording import size_text
 
 if TYPE_CHECKING:
-    from trainkit.data.images.cache import Entry
+    from trainkit.data.cache import Entry
 
 app = typer.Typer(help="Show and free the cached data sets; preview augmentation.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ app = typer.Typer(help="Show and free the cached data sets; preview augmentation
 def list_command(as_json: Json = False) -> None:
     """List the cached arrays, the newest first."""
     from trainkit.cli import console
-    from trainkit.data.images import cache
+    from trainkit.data import cache
 
     folder = cache.cache_root()
     entries = cache.list_entries(folder)
@@ -43,7 +43,7 @@ def clear_command(
 ) -> None:
     """Remove cached arrays. They are built again when a run needs them."""
     from trainkit.cli import console
-    from trainkit.data.images import cache
+    from trainkit.data import cache
 
     folder = cache.cache_root()
     known = [entry.key for entry in cache.list_entries(folder)]

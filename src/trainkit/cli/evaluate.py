@@ -11,8 +11,8 @@ import typer
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
 
 if TYPE_CHECKING:
-    from trainkit.evaluation.report import ClassificationReport, RegressionReport
-    from trainkit.workflows.evaluate.run import EvalResult
+    from trainkit.evaluation import ClassificationReport, RegressionReport
+    from trainkit.workflows.evaluate import EvalResult
 
 MAX_CLASS_ROWS = 30
 MAX_CONFUSION_CLASSES = 15
@@ -44,8 +44,8 @@ def evaluate(
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
     from trainkit.cli import console
     from trainkit.system import durable
-    from trainkit.workflows.evaluate.run import evaluate as run_evaluation
-    from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
+    from trainkit.workflows.evaluate import evaluate as run_evaluation
+    from trainkit.workflows.evaluate import evaluation_folder, write_evaluation
 
     with console.frontend(quiet=quiet) as frontend:
         result = run_evaluation(
@@ -72,7 +72,7 @@ def evaluate(
 
 def show_result(result: EvalResult) -> None:
     from trainkit.cli import console
-    from trainkit.evaluation.report import ClassificationReport
+    from trainkit.evaluation import ClassificationReport
 
     report = result.report
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"

@@ -9,7 +9,7 @@ import typer
 
 
 def _complete_set(incomplete: str) -> list[str]:
-    from trainkit.config.help.completion import complete_set
+    from trainkit.config.help import complete_set
 
     return complete_set(incomplete)
 

@@ -18,7 +18,7 @@ from trainkit.cli.options import Json, Quiet, RunsDir
 from trainkit.wording import percent
 
 if TYPE_CHECKING:
-    from trainkit.workflows.predict.run import Prediction, Predictor
+    from trainkit.workflows.predict import Prediction, Predictor
 
     Show = Callable[[Prediction], None]
 
@@ -52,8 +52,8 @@ def predict(
 
     from trainkit.cli import console
     from trainkit.errors import TrainkitError
-    from trainkit.workflows.predict.run import open_model
-    from trainkit.workflows.predict.run import predict as run_prediction
+    from trainkit.workflows.predict import open_model
+    from trainkit.workflows.predict import predict as run_prediction
 
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:

@@ -11,7 +11,7 @@ import typer
 from trainkit.cli.options import Json, Quiet, RunsDir
 
 if TYPE_CHECKING:
-    from trainkit.findings.evidence import Finding
+    from trainkit.findings import Finding
 
 
 def report(

@@ -123,7 +123,7 @@ def compare(
 ) -> None:
     """Put runs side by side: config differences, scores, and their curves over each other (HTML and PNG)."""
     from trainkit.cli import console
-    from trainkit.reports.comparison import metric_rows
+    from trainkit.reports import metric_rows
     from trainkit.workflows.runs import compare as compare_runs
     from trainkit.workflows.runs import write_comparison
 

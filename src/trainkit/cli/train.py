@@ -17,10 +17,10 @@ from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
 
 if TYPE_CHECKING:
-    from trainkit.builders.setup import Setup
-    from trainkit.recorders.history import History
-    from trainkit.system.frontend import Frontend
-    from trainkit.workflows.train.finish import TrainResult
+    from trainkit.builders import Setup
+    from trainkit.recorders import History
+    from trainkit.system import Frontend
+    from trainkit.workflows.train import TrainResult
 
 
 Resume = Annotated[
@@ -60,7 +60,7 @@ def train(
         show_check(loaded, runs_dir=runs_dir, json=json)
         return
 
-    from trainkit.workflows.train.run import train as run_training
+    from trainkit.workflows.train import train as run_training
 
     with make_frontend(quiet=quiet) as frontend:
         result = run_training(
@@ -84,7 +84,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
-    from trainkit.workflows.train.run import resume as resume_training
+    from trainkit.workflows.train import resume as resume_training
 
     with make_frontend(quiet=quiet) as frontend:
         result = resume_training(
@@ -166,8 +166,8 @@ def show_result(result: TrainResult) -> None:
 def show_curves(history: History) -> None:
     """The validation's curves as small bars, with where they began, ended and were best; on stdout."""
     from trainkit.cli import console
-    from trainkit.recorders.history import main_metric
-    from trainkit.reports.sparkline import BLOCKS, PLAIN, sparkline
+    from trainkit.recorders import main_metric
+    from trainkit.reports import BLOCKS, PLAIN, sparkline
     from trainkit.wording import better
 
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from trainkit.config.help.messages import explain
 from trainkit.config.help.shipped import hint_for_missing
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
-from trainkit.config.schema.base import Section
+from trainkit.config.schema.base import Section, safe_name
 from trainkit.config.text.extends import read_with_bases
 from trainkit.config.text.key_paths import KeyPath, PathError, format_path, parse_path
 from trainkit.config.text.nodes import Node
@@ -78,11 +77,6 @@ class LoadedConfig:
     def where(self, key: str) -> str:
         """Where the value of a key was written, as messages about another key name it: ``line 14``, ``default``."""
         return _whereabouts(self._tree, parse_path(key))
-
-
-def safe_name(text: str) -> str:
-    """The text as a name of runs: what a name cannot hold becomes ``_``."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-_")[:64] or "config"
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part, Split, Task
 from trainkit.errors import Problem, ProblemsError
-from trainkit.runtime.seeding import uniforms
+from trainkit.runtime import uniforms
 
 Indices = NDArray[np.int64]
 

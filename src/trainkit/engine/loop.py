@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.loading.resident import Batch
+from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Batches, Checkpointer, Plan, Recorder, Unit
 from trainkit.engine.state import EpochTotals, Progress, TrainState, set_learning_rate
 from trainkit.engine.step import StepResult, train_step
-from trainkit.runtime.seeding import seed_default_generators
+from trainkit.runtime import seed_default_generators
 
 Outcome = Literal["finished", "early stopping", "interrupted"]
 # Losses and outputs of this many steps are kept on the device and summed in one go: one sync instead of many.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.loading.resident import Batch
+from trainkit.data.loading import Batch
 from trainkit.engine.state import Progress
 from trainkit.errors import TrainkitError
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from trainkit.data.loading.resident import Batch
+from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
 from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
 

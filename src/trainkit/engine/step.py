@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.loading.resident import Batch
+from trainkit.data.loading import Batch
 from trainkit.engine.nonfinite import Guard, any_non_finite
 from trainkit.engine.optimizers import take_step
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
-from trainkit.runtime.seeding import seed_default_generators
+from trainkit.runtime import seed_default_generators
 
 
 class StepResult(NamedTuple):

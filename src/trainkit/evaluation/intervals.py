@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.runtime.seeding import derive_seed
+from trainkit.runtime import derive_seed
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 1000

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainkit.engine.losses import Loss
-from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.engine import ClassificationMetrics, Loss, RegressionMetrics
 from trainkit.evaluation.intervals import CONFIDENCE, Interval, classification_intervals, regression_intervals
 from trainkit.evaluation.ranking import average_precision, confidence_bins, expected_calibration_error, roc_auc
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainkit.data.transforms.static import Grayscale, Resize, static_transforms_from_json, static_transforms_to_json
-from trainkit.engine.losses import LossName
+from trainkit.data.transforms import Grayscale, Resize, static_transforms_from_json, static_transforms_to_json
+from trainkit.engine import LossName
 from trainkit.errors import Interrupted
 from trainkit.exports.bundle import golden_bytes
 from trainkit.exports.formats import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import TrainkitError, UserError
-from trainkit.models.network import config_key
+from trainkit.models import config_key
 
 Format = Literal["torchscript", "pt2", "onnx", "safetensors"]
 Method = Literal["script", "trace"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trainkit.errors import Interrupted
 from trainkit.exports.formats import ExportError
 from trainkit.exports.standalone_runner import BATCH_SIZES
-from trainkit.system.processes import run_child
+from trainkit.system import run_child
 
 RUNNER = Path(__file__).with_name("standalone_runner.py")
 TIMEOUT_SECONDS = 600

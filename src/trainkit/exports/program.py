@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.transforms.static import static_transforms_from_json
-from trainkit.engine.losses import EXPECTS, LossName
+from trainkit.data.transforms import static_transforms_from_json
+from trainkit.engine import EXPECTS, LossName
 from trainkit.errors import UserError
 
 InputDtype = Literal["uint8", "float32"]

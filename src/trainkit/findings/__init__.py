@@ -3,4 +3,11 @@
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, evidence_from_records
 from trainkit.findings.rules import find
 
-__all__ = ["Change", "Evidence", "Finding", "chance_reach", "evidence_from_records", "find"]
+__all__ = [
+    "Change",
+    "Evidence",
+    "Finding",
+    "chance_reach",
+    "evidence_from_records",
+    "find",
+]

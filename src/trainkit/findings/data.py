@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean
-from trainkit.recorders.history import number
+from trainkit.recorders import number
 from trainkit.wording import listed
 
 INPUT_SCALE = (0.02, 10.0)

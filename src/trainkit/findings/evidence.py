@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainkit.recorders.history import History, number
+from trainkit.recorders import History, number
 
 if TYPE_CHECKING:
     from trainkit.findings.probes import DeadUnits

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from trainkit.engine.losses import Loss
+from trainkit.engine import Loss
 from trainkit.findings.data import INPUT_SCALE
 from trainkit.findings.model import DEAD_SHARE, MIN_UNITS
 from trainkit.findings.probes import DeadUnits, count_silent_units, watch_calls
-from trainkit.models.network import call_name
-from trainkit.models.summary import LayerRow, own_parameters
+from trainkit.models import LayerRow, call_name, own_parameters
 
 VANISHING = 1e-3
 """The gradient of a layer's weights, relative to the weights, as a share of that of the layer with the largest."""

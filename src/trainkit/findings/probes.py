@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.loading.resident import Batch
-from trainkit.engine.losses import Loss
-from trainkit.models.network import call_name, config_key
+from trainkit.data.loading import Batch
+from trainkit.engine import Loss
+from trainkit.models import call_name, config_key
 
 _SAMPLE = 1024
 """Training samples whose scale is measured."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainkit.engine.plan import Recorder
+    from trainkit.engine import Recorder
 
 
 class Fanout:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainkit.findings.evidence import chance_reach
-from trainkit.recorders.history import History, main_metric, metric_text, number, title_of
+from trainkit.findings import chance_reach
+from trainkit.recorders import History, main_metric, metric_text, number, title_of
 from trainkit.reports.run_page import render
 from trainkit.wording import SPLITS, better, duration
 

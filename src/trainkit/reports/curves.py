@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainkit.recorders.history import History, Points, is_rate, main_metric, metric_text, title_of
+from trainkit.recorders import History, Points, is_rate, main_metric, metric_text, title_of
 from trainkit.reports.figures import (
     INK,
     SERIES,

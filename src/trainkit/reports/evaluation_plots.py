@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from trainkit.evaluation.report import RegressionReport
+    from trainkit.evaluation import RegressionReport
 
     Floats = NDArray[np.float64]
 

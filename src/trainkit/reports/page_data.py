@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainkit.recorders.history import History
+from trainkit.recorders import History
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from trainkit.evaluation.report import Report
-    from trainkit.findings.evidence import Finding
+    from trainkit.evaluation import Report
+    from trainkit.findings import Finding
     from trainkit.reports.figures import Chart
 
 

@@ -6,7 +6,7 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any
 
-from trainkit.recorders.history import metric_text, number, title_of
+from trainkit.recorders import metric_text, number, title_of
 from trainkit.reports.page_data import Evaluated, PageData
 from trainkit.wording import SPLITS, percent
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from trainkit.evaluation.intervals import Interval
+    from trainkit.evaluation import Interval
 
 MAX_CONFUSION = 24
 MAX_CLASSES = 60
@@ -56,7 +56,7 @@ def classes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
     """Scores of each class, the confusion matrix where it is small, and the most frequent mistakes."""
     if evaluated is None:
         return None
-    from trainkit.evaluation.report import ClassificationReport  # with torch, which an evaluation has imported
+    from trainkit.evaluation import ClassificationReport
 
     if not isinstance(evaluated.report, ClassificationReport):
         return None
@@ -95,7 +95,7 @@ def mistakes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
     """The samples that the model was surest of and wrong; of a regression, the largest errors."""
     if evaluated is None:
         return None
-    from trainkit.evaluation.report import ClassificationReport
+    from trainkit.evaluation import ClassificationReport
 
     report, where, names = evaluated.report, SPLITS[evaluated.split], evaluated.sample_names
     shown: dict[str, Any] = {"text": "", "images": [], "caption": "", "header": [], "rows": []}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.recorders.history import main_metric, metric_text, number, title_of
+from trainkit.recorders import main_metric, metric_text, number, title_of
 from trainkit.reports.page_data import PageData
 from trainkit.reports.page_scores import classes_section, ends, mistakes_section, scores_section
 from trainkit.wording import SPLITS, by_key, duration, percent
@@ -19,7 +19,7 @@ from trainkit.wording import SPLITS, by_key, duration, percent
 if TYPE_CHECKING:
     import jinja2
 
-    from trainkit.findings.evidence import Finding
+    from trainkit.findings import Finding
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -12,21 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.builders.data import load_source
-from trainkit.builders.setup import Setup, load_data
-from trainkit.builders.trained import open_trained
-from trainkit.checkpoints.journal import known_sha256
+from trainkit.builders import Setup, load_data, load_source, open_trained
+from trainkit.checkpoints import known_sha256
 from trainkit.config.schema.data import Csv
-from trainkit.data.images.decode import decode_image
-from trainkit.data.transforms.static import apply_static_transforms, static_transforms_from_json
+from trainkit.data.images import decode_image
+from trainkit.data.transforms import apply_static_transforms, static_transforms_from_json
 from trainkit.errors import Interrupted, TrainkitError, UserError
-from trainkit.exports.assemble import ExportRequest, Samples, Source, make_files
-from trainkit.exports.bundle import check_target, free_name, verify_bundle, write_bundle
-from trainkit.exports.formats import TORCHSCRIPT_NOTE, Format, Method, check_packages
-from trainkit.exports.measure import benchmark_formats, measure_shrunk
-from trainkit.exports.program import InputDtype, has_static_transforms
-from trainkit.exports.quantize import Quantization
-from trainkit.system.frontend import Frontend
+from trainkit.exports import (
+    TORCHSCRIPT_NOTE,
+    ExportRequest,
+    Format,
+    InputDtype,
+    Method,
+    Quantization,
+    Samples,
+    Source,
+    benchmark_formats,
+    check_packages,
+    check_target,
+    free_name,
+    has_static_transforms,
+    make_files,
+    measure_shrunk,
+    verify_bundle,
+    write_bundle,
+)
+from trainkit.system import Frontend
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.scoring import preferred_split
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainkit.errors import CheckpointError, UserError
-from trainkit.system.run_folder import RunDir, list_runs
+from trainkit.system import RunDir, list_runs
 
 
 def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
@@ -65,7 +65,7 @@ def find_checkpoint(given: Path | None, *, runs_dir: Path, say: Callable[[str], 
 
 def best_of(folder: Path) -> Path | None:
     """The best checkpoint of a folder, the last where none is marked as best."""
-    from trainkit.checkpoints.folder import CheckpointFolder
+    from trainkit.checkpoints import CheckpointFolder
 
     checkpoints = CheckpointFolder(folder)
     return checkpoints.best() or checkpoints.last()

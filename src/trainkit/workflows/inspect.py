@@ -6,18 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainkit.builders.data import build_static_transforms
-from trainkit.builders.dataset_info import check_rules
-from trainkit.builders.model import output_size_for
-from trainkit.builders.setup import Setup, build_setup
-from trainkit.builders.trained import open_trained
+from trainkit.builders import Setup, build_setup, build_static_transforms, check_rules, open_trained, output_size_for
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.errors import DataError
 from trainkit.findings.layer_stats import Diagnosis, diagnose
-from trainkit.models.summary import LayerRow, layer_table
-from trainkit.runtime.seeding import seed_default_generators
+from trainkit.models import LayerRow, layer_table
+from trainkit.runtime import seed_default_generators
 from trainkit.workflows.check.dry_run import first_batch
 from trainkit.workflows.check.probe_data import load_read_only, take_sample
 from trainkit.workflows.check.problems import ProblemCollector

@@ -8,15 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.builders.data import batch_transform_keys, build_batch_transforms, build_static_transforms
-from trainkit.builders.dataset_info import check_rules
-from trainkit.builders.setup import load_data, located
+from trainkit.builders import (
+    batch_transform_keys,
+    build_batch_transforms,
+    build_static_transforms,
+    check_rules,
+    load_data,
+    located,
+)
 from trainkit.config import LoadedConfig
 from trainkit.data.loading import make_batches
-from trainkit.data.transforms.normalize import Normalize
+from trainkit.data.transforms import Normalize
 from trainkit.errors import UserError
-from trainkit.reports.image_grids import plot_preview
-from trainkit.system.frontend import Frontend
+from trainkit.reports import plot_preview
+from trainkit.system import Frontend
 
 
 def preview(

@@ -9,27 +9,25 @@ from typing import Any
 
 import torch
 
-from trainkit.builders.model import build_loss_for
-from trainkit.builders.setup import Setup, make_batches
-from trainkit.builders.trained import open_trained
+from trainkit.builders import Setup, build_loss_for, make_batches, open_trained
 from trainkit.config.schema.transforms import COSTLY
 from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
-from trainkit.evaluation.report import ClassificationReport, RegressionReport
-from trainkit.findings.evidence import Evidence, Finding, evidence_from_records
+from trainkit.evaluation import ClassificationReport, RegressionReport
+from trainkit.findings import Evidence, Finding, evidence_from_records, find
 from trainkit.findings.probes import DeadUnits, count_silent_units, facts_before_training
-from trainkit.findings.rules import find
-from trainkit.models.summary import layer_table
-from trainkit.recorders.history import History, history_of
-from trainkit.recorders.jsonl import read_json_lines
-from trainkit.reports.curves import draw_learning_curves
-from trainkit.reports.evaluation_plots import draw_predictions
-from trainkit.reports.figures import save_figure
-from trainkit.reports.page_data import Evaluated, PageData
-from trainkit.reports.run_page import build_run_page, section_type
-from trainkit.system import durable
-from trainkit.system.frontend import Frontend
-from trainkit.system.run_folder import RunDir
+from trainkit.models import layer_table
+from trainkit.recorders import History, history_of, read_json_lines
+from trainkit.reports import (
+    Evaluated,
+    PageData,
+    build_run_page,
+    draw_learning_curves,
+    draw_predictions,
+    save_figure,
+    section_type,
+)
+from trainkit.system import Frontend, RunDir, durable
 from trainkit.wording import SPLITS
 from trainkit.workflows.evaluate.run import setup_on_data
 from trainkit.workflows.find import best_of, find_run

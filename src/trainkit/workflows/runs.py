@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.errors import UserError
-from trainkit.recorders.history import history_of
-from trainkit.recorders.jsonl import read_json_lines
-from trainkit.system import durable
-from trainkit.system.run_folder import RunDir, list_runs
+from trainkit.recorders import history_of, read_json_lines
+from trainkit.system import RunDir, durable, list_runs
 from trainkit.wording import by_key
 from trainkit.workflows.find import find_run
 
 if TYPE_CHECKING:
-    from trainkit.findings.evidence import Finding
-    from trainkit.reports.comparison import Comparison
+    from trainkit.findings import Finding
+    from trainkit.reports import Comparison
 
 _TAIL_BYTES = 16 << 10
 
@@ -136,7 +134,7 @@ def compare(given: Sequence[str], *, runs_dir: Path, metric: str | None = None) 
     Raises:
         UserError: fewer than two, no such run, or a metric that none of them has.
     """
-    from trainkit.reports.comparison import Compared, Comparison, pick_metric
+    from trainkit.reports import Compared, Comparison, pick_metric
 
     found = [find_run(one, runs_dir=runs_dir) for one in given]
     if len({run.path.resolve() for run in found}) < 2:
@@ -159,9 +157,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         durable.WriteError: the folder is not writable.
     """
-    from trainkit.reports.comparison import build_comparison_page
-    from trainkit.reports.curves import draw_overlay
-    from trainkit.reports.figures import save_figure
+    from trainkit.reports import build_comparison_page, draw_overlay, save_figure
 
     page, picture = folder / "compare.html", folder / "compare.png"
     histories = {name: run.history for name, run in zip(comparison.names, comparison.runs, strict=True)}
@@ -175,8 +171,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 def findings_of(run: RunDir, info: Mapping[str, Any], status: str) -> list[Finding]:
     """What stands out in a run, as far as its records tell."""
     from trainkit.config.schema.transforms import COSTLY
-    from trainkit.findings.evidence import evidence_from_records
-    from trainkit.findings.rules import find
+    from trainkit.findings import evidence_from_records, find
 
     history = history_of(read_json_lines(run.metrics))
     return find(evidence_from_records(info, history, status=status, costly_transforms=COSTLY))

@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainkit.builders.model import build_loss_for
-from trainkit.builders.setup import Setup
+from trainkit.builders import Setup, build_loss_for
 from trainkit.data.dataset import Dataset
-from trainkit.data.images.decode import decode_image
-from trainkit.data.transforms.static import apply_static_transforms, static_transforms_from_json
-from trainkit.engine.loop import evaluate
-from trainkit.evaluation.report import RegressionReport, Report, build_report
+from trainkit.data.images import decode_image
+from trainkit.data.transforms import apply_static_transforms, static_transforms_from_json
+from trainkit.engine import evaluate
+from trainkit.evaluation import RegressionReport, Report, build_report
 
 
 def preferred_split(data: Dataset, order: Sequence[str] = ("test", "val", "train")) -> str:

@@ -17,14 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.journal import read_journal
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints import CheckpointFolder, load_checkpoint, read_journal
 from trainkit.errors import TrainkitError
-from trainkit.recorders.jsonl import read_json_lines
-from trainkit.system.frontend import Frontend
-from trainkit.system.run_folder import RunDir, newest_run
-from trainkit.system.signals import StopRequest
+from trainkit.recorders import read_json_lines
+from trainkit.system import Frontend, RunDir, StopRequest, newest_run
 
 # What equal runs have equal; the rest of a checkpoint says where and when it was made.
 PARTS = ("model", "optimizer", "plateau", "scaler", "ema", "progress", "totals", "best", "early_stopping")

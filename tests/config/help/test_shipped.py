@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from trainkit.config import load_config
-from trainkit.config.help.shipped import SCHEMA_LINE, SCHEMA_NAME, find, folder, hint_for_missing, shipped
+from trainkit.config.help.shipped import SCHEMA_LINE, SCHEMA_NAME, find, folder, hint_for_missing, list_shipped
 from trainkit.config.text.nodes import Node
 from trainkit.config.text.reader import read_file
 from trainkit.errors import ConfigError
 
-CONFIGS = shipped()
+CONFIGS = list_shipped()
 
 
 def test_they_are_there() -> None:

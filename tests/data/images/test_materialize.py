@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
+from trainkit.data import cache
 from trainkit.data.dataset import Dataset
-from trainkit.data.images import cache
 from trainkit.data.images import materialize as materializing
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.decode_pool import count_cores

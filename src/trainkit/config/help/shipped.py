@@ -28,7 +28,7 @@ def folder() -> Path:
     return next((path for path in candidates if path.is_dir()), candidates[0])
 
 
-def shipped() -> list[ShippedConfig]:
+def list_shipped() -> list[ShippedConfig]:
     """All shipped configs by name. The description is the first comment below the line for the editor."""
     found = []
     for path in sorted(folder().glob("*.yaml")):
@@ -38,7 +38,7 @@ def shipped() -> list[ShippedConfig]:
 
 def find(name: str) -> ShippedConfig | None:
     """The shipped config of that name, with or without ``.yaml``."""
-    return next((config for config in shipped() if config.name == name.removesuffix(".yaml")), None)
+    return next((config for config in list_shipped() if config.name == name.removesuffix(".yaml")), None)
 
 
 def _description(path: Path) -> str:
@@ -61,7 +61,7 @@ def hint_for_missing(path: Path) -> str:
         near = None
     if near is not None:
         return f"did you mean {path.parent / near}?"
-    similar = closest(path.stem, (config.name for config in shipped()))
+    similar = closest(path.stem, (config.name for config in list_shipped()))
     if similar is not None:
         found = find(similar)
         assert found is not None

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from trainkit.config.help import shipped
 from trainkit.config.help.introspect import variants
-from trainkit.config.loading import safe_name
+from trainkit.config.schema.base import safe_name
 from trainkit.config.schema.optimization import Optimizer
 from trainkit.errors import UserError
-from trainkit.system.durable import write_text
+from trainkit.system import durable
 from trainkit.wording import closest
 
 STARTER = """\
@@ -68,7 +68,7 @@ def write_starter(path: Path | None, *, source: str | None = None) -> Path:
     if source is not None:
         original = shipped.find(source)
         if original is None:
-            names = [config.name for config in shipped.shipped()]
+            names = [config.name for config in shipped.list_shipped()]
             near = closest(source, names)
             hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}"
             raise UserError(f"--from: no shipped config has this name, got {source!r}; {hint}")
@@ -88,5 +88,5 @@ def write_starter(path: Path | None, *, source: str | None = None) -> Path:
     here = path.parent.resolve() == shipped.folder()
     schema = shipped.SCHEMA_NAME if here else (shipped.folder() / shipped.SCHEMA_NAME).as_posix()
     text = text.replace(f"{shipped.SCHEMA_LINE}{shipped.SCHEMA_NAME}", f"{shipped.SCHEMA_LINE}{schema}")
-    write_text(path, text, overwrite=False)
+    durable.write_text(path, text, overwrite=False)
     return path

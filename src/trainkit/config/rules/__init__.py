@@ -1,7 +1,6 @@
 """The rules about a config, one module for each topic: functions of the config and what is known of its data.
 
-They run twice: when the config is loaded, on what it says itself, and when the data are open, on what these say.
-"""
+They run twice: when the config is loaded, on what it says itself, and when the data are open, on what these say."""
 
 from __future__ import annotations
 
@@ -9,10 +8,22 @@ from collections.abc import Callable
 
 from trainkit.config.rules import data, model, training
 from trainkit.config.rules.review import Review, RuleViolation
+from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo
 
-__all__ = ["RuleViolation", "check"]
+__all__ = [
+    "Config",
+    "DatasetInfo",
+    "EpochSizes",
+    "Review",
+    "RuleViolation",
+    "check",
+    "data",
+    "epoch_sizes",
+    "model",
+    "training",
+]
 
 
 def check(

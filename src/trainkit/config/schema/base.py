@@ -9,6 +9,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 
 
+def safe_name(text: str) -> str:
+    """The text as a name of runs: what a name cannot hold becomes ``_``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-_")[:64] or "config"
+
+
 class Section(BaseModel):
     """A mapping of the config: unknown keys are errors, and nothing is coerced behind the author's back."""
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.cache import make_key
 from trainkit.data.dataset import Dataset, Part, Split
-from trainkit.data.images.cache import make_key
 from trainkit.data.images.decode import printable
 from trainkit.data.images.layout import Shape, to_nchw
 from trainkit.data.transforms.static import StaticTransform

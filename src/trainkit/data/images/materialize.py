@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainkit.data import cache
+from trainkit.data.cache_arrays import BLOCK_BYTES, ArrayWriter, DamagedEntryError
 from trainkit.data.dataset import Dataset, Part
-from trainkit.data.images import cache
-from trainkit.data.images.cache_arrays import BLOCK_BYTES, ArrayWriter, DamagedEntryError
 from trainkit.data.images.decode import BadImageError, decode_image, printable
 from trainkit.data.images.decode_pool import MemoryWriter, decode_files, first_size, transform_array
 from trainkit.data.images.decoded_dataset import Job, with_decoded_arrays
 from trainkit.data.images.layout import Shape, stored_shape
 from trainkit.data.transforms.static import StaticTransform, has_uint8_kernel, output_shape, static_transforms_to_json
 from trainkit.errors import DataError, Interrupted
-from trainkit.runtime.device import free_host_bytes
+from trainkit.runtime import free_host_bytes
 from trainkit.system import durable
 
 HASHED_BYTES = 64 << 20

@@ -23,7 +23,10 @@ from trainkit.data.transforms.static import StaticTransform
 
 __all__ = [
     "Batch",
+    "BatchTransform",
+    "Part",
     "ResidentBatches",
+    "StaticTransform",
     "WorkerBatches",
     "choose_residency",
     "count_batches",

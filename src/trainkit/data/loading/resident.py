@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
-from trainkit.runtime import seeding
-from trainkit.runtime.device import Choice, free_device_bytes, free_host_bytes
+from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, seeding
 from trainkit.wording import size_text
 
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20, "mps": 32 << 20}

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.cache import cached_arrays
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
-from trainkit.data.images.cache import cached_arrays
 from trainkit.data.splits import split_part
 
 BundledName = Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.splits import split_part
-from trainkit.runtime.seeding import derive_seed
+from trainkit.runtime import derive_seed
 
 ProblemName = Literal["blobs", "moons", "spirals", "linear_regression", "random_binary"]
 Samples = tuple[NDArray[np.float32], NDArray[Any]]

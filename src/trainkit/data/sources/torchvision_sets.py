@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.cache import cached_arrays, stamp_files
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
-from trainkit.data.images.cache import cached_arrays, stamp_files
 from trainkit.data.sources.downloader import fetch_with_torchvision
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError

@@ -15,16 +15,10 @@ from typing import Any
 
 import torch
 
-from trainkit.builders.model import is_convolutional
-from trainkit.builders.setup import Setup, build_setup, located
+from trainkit.builders import Setup, build_setup, is_convolutional, located
 from trainkit.config import LoadedConfig
-from trainkit.engine.compile import compiled
-from trainkit.engine.loop import Saver, train_epoch
-from trainkit.engine.nonfinite import Guard
-from trainkit.engine.plan import Batches, Plan
-from trainkit.engine.state import EpochTotals, TrainState
-from trainkit.engine.step import train_step
-from trainkit.system.frontend import Frontend
+from trainkit.engine import Batches, EpochTotals, Guard, Plan, Saver, TrainState, compiled, train_epoch, train_step
+from trainkit.system import Frontend
 from trainkit.workflows.bench.measurement import Measurement, Memory, Setting
 from trainkit.workflows.bench.profile import MIN_STEPS, measure_phases, synchronize
 from trainkit.workflows.train.failures import explained

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from trainkit.config.text.writer import flow
+from trainkit.config.text import flow
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from trainkit.builders.setup import Setup
-from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.builders import Setup
+from trainkit.checkpoints import CheckpointFolder
 from trainkit.config import LoadedConfig
-from trainkit.data.loading.workers import WorkerBatches
-from trainkit.engine.loop import evaluate
-from trainkit.engine.nonfinite import Guard
-from trainkit.engine.plan import Batches, Plan, Unit
-from trainkit.engine.state import TrainState
-from trainkit.engine.step import compute_gradients, train_step
+from trainkit.data.loading import WorkerBatches
+from trainkit.engine import Batches, Guard, Plan, TrainState, Unit, compute_gradients, evaluate, train_step
 from trainkit.workflows.train.run_info import RunCheckpointer, description
 
 BATCHES_KEPT = 4

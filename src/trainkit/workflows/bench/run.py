@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainkit.errors import Interrupted, TrainkitError
-from trainkit.system.processes import run_child
+from trainkit.system import run_child
 from trainkit.workflows.bench.measurement import Measurement, Setting
 
 MIN_GAIN = 1.05

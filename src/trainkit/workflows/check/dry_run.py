@@ -10,10 +10,10 @@ from typing import Literal, NoReturn
 import torch
 from torch import Tensor, nn
 
-from trainkit.builders.setup import Setup, make_batches
-from trainkit.data.loading.resident import Batch
+from trainkit.builders import Setup, make_batches
+from trainkit.data.loading import Batch
 from trainkit.errors import Problem, ProblemsError
-from trainkit.runtime.seeding import seed_default_generators
+from trainkit.runtime import seed_default_generators
 
 TRIED = 8
 """Samples: enough for a batch norm, few enough to take no time."""

@@ -11,8 +11,8 @@ from torch import nn
 
 from trainkit.config.schema import Config
 from trainkit.errors import Problem, ProblemsError
-from trainkit.models.summary import LayerRow
-from trainkit.runtime.device import free_device_bytes
+from trainkit.models import LayerRow
+from trainkit.runtime import free_device_bytes
 from trainkit.system import durable
 from trainkit.wording import size_text
 

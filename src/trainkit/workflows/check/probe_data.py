@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.builders.data import load_source
+from trainkit.builders import load_source
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo, Downloaded
+from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
-from trainkit.data.images.cache import cache_root
-from trainkit.data.images.decode import BadImageError, decode_image, probe_bytes, read_image_bytes
-from trainkit.data.images.layout import stack_images
-from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, fixes_size, output_shape
+from trainkit.data.images import BadImageError, decode_image, probe_bytes, read_image_bytes, stack_images
+from trainkit.data.transforms import StaticTransform, apply_static_transforms, fixes_size, output_shape
 from trainkit.errors import Problem, ProblemsError
 
 SAMPLES = 64

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from trainkit.builders.dataset_info import section_of
+from trainkit.builders import section_of
 from trainkit.config import LoadedConfig
 from trainkit.errors import ConfigError, Interrupted, Place, Problem, ProblemsError, UserError
 

@@ -13,20 +13,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainkit.builders.data import build_batch_transforms, build_static_transforms
-from trainkit.builders.dataset_info import check_rules
-from trainkit.builders.model import build_loss_for, build_model, loss_name, output_size_for
-from trainkit.builders.setup import Setup, choose_precision, eval_batch_size, model_input_shape, place
-from trainkit.builders.training import monitor_of
+from trainkit.builders import (
+    Setup,
+    build_batch_transforms,
+    build_loss_for,
+    build_model,
+    build_static_transforms,
+    check_rules,
+    choose_precision,
+    eval_batch_size,
+    loss_name,
+    model_input_shape,
+    monitor_of,
+    output_size_for,
+    place,
+)
 from trainkit.config import LoadedConfig
-from trainkit.config.rules.training import EpochSizes, epoch_sizes
+from trainkit.config.rules import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
-from trainkit.data.images.materialize import quick_look
-from trainkit.data.transforms.pipeline import BatchTransform
+from trainkit.data.images import quick_look
+from trainkit.data.transforms import BatchTransform
 from trainkit.errors import Problem, ProblemsError
-from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table
-from trainkit.runtime.device import Choice, claim, resolve_device, set_num_threads
+from trainkit.models import LayerRow, check_output, check_shapes, layer_table
+from trainkit.runtime import Choice, claim, resolve_device, set_num_threads
 from trainkit.workflows.check.dry_run import check_export, dry_run
 from trainkit.workflows.check.memory import Memory, check_disk, check_memory, checkpoint_bytes, estimate_memory
 from trainkit.workflows.check.probe_data import check_sizes, load_read_only, placeholder_dataset, take_sample

@@ -9,16 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainkit.builders.data import build_static_transforms
-from trainkit.builders.setup import ImageFiles
+from trainkit.builders import ImageFiles, build_static_transforms
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
+from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
-from trainkit.data.images.cache import cache_root
-from trainkit.data.images.materialize import materialize_images
-from trainkit.data.sources.image_folder import load_image_folder
-from trainkit.data.sources.tables import encode_labelled, encoded_names, read_labelled
+from trainkit.data.images import materialize_images
+from trainkit.data.sources import encode_labelled, encoded_names, load_image_folder, read_labelled
 from trainkit.data.splits import whole_part
 from trainkit.errors import DataError, UserError
 from trainkit.wording import listed

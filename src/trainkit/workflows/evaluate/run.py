@@ -11,17 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainkit.builders.setup import Setup, load_data
-from trainkit.builders.trained import TrainedModel, open_trained
-from trainkit.checkpoints.journal import follow_pointer
+from trainkit.builders import Setup, TrainedModel, load_data, open_trained
+from trainkit.checkpoints import follow_pointer
 from trainkit.data.dataset import Dataset
 from trainkit.data.fingerprints import describe_changes
 from trainkit.errors import TrainkitError, UserError
-from trainkit.evaluation.report import ClassificationReport, RegressionReport, Report
-from trainkit.reports.evaluation_plots import plot_confusion, plot_reliability, plot_residuals
-from trainkit.reports.image_grids import WrongSample, plot_wrong_samples
-from trainkit.system import durable
-from trainkit.system.frontend import Frontend
+from trainkit.evaluation import ClassificationReport, RegressionReport, Report
+from trainkit.reports import WrongSample, plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples
+from trainkit.system import Frontend, durable
 from trainkit.workflows.evaluate.other_data import align_classes, load_other_data
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report_on, score_and_keep

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import UserError
-from trainkit.exports.standalone_runner import Run, load, prepare
+from trainkit.exports import Run, load, prepare
 
 SIGNATURE = "signature.json"
 PROGRAMS = (".pt", ".pt2", ".onnx")

@@ -22,12 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Kind
-from trainkit.data.images.decode import EXTENSIONS, BadImageError, decode_bytes, read_image_bytes
-from trainkit.data.images.decode_pool import count_cores
-from trainkit.data.images.layout import stack_images
-from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows
-from trainkit.data.sources.tables import Encoding, columns_to_read, encode_features
-from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, apply_static_transforms_to_batch
+from trainkit.data.images import EXTENSIONS, BadImageError, count_cores, decode_bytes, read_image_bytes, stack_images
+from trainkit.data.sources import Encoding, Row, RowReader, columns_to_read, encode_features, parse_rows, ragged_rows
+from trainkit.data.transforms import StaticTransform, apply_static_transforms, apply_static_transforms_to_batch
 from trainkit.wording import listed
 
 TABLE_EXTENSIONS = (".csv", ".npy")

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainkit.builders.trained import open_trained
-from trainkit.data.images.decode_pool import count_cores
-from trainkit.data.transforms.static import static_transforms_from_json
+from trainkit.builders import open_trained
+from trainkit.data.images import count_cores
+from trainkit.data.transforms import static_transforms_from_json
 from trainkit.errors import UserError
-from trainkit.system.frontend import Frontend
-from trainkit.system.signals import StopRequest
+from trainkit.system import Frontend, StopRequest
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict.exported_model import is_export, open_export
 from trainkit.workflows.predict.inputs import Chunk, InputSpec, Item, count_samples, find_inputs, read_chunks

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from trainkit.data.loading.workers import worker_failure
+from trainkit.data.loading import worker_failure
 from trainkit.errors import TrainkitError
 
 

@@ -6,14 +6,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainkit.builders.setup import Setup
-from trainkit.builders.trained import load_scored_weights
-from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.engine.loop import Outcome
-from trainkit.engine.state import TrainState
+from trainkit.builders import Setup, load_scored_weights
+from trainkit.checkpoints import CheckpointFolder
+from trainkit.engine import Outcome, TrainState
 from trainkit.errors import Interrupted
-from trainkit.system.frontend import Frontend
-from trainkit.system.run_folder import RunDir
+from trainkit.system import Frontend, RunDir
 from trainkit.workflows.export import export_at_end
 from trainkit.workflows.report import RunReport
 from trainkit.workflows.scoring import score

@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainkit.checkpoints.archive import DamagedFile
-from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.inspection import inspect_checkpoint
-from trainkit.checkpoints.journal import follow_pointer, known_sha256
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints import (
+    CheckpointFolder,
+    DamagedFile,
+    follow_pointer,
+    inspect_checkpoint,
+    known_sha256,
+    load_checkpoint,
+)
 from trainkit.config import LoadedConfig
-from trainkit.config.help.introspect import variants
+from trainkit.config.help import variants
 from trainkit.config.schema.data import Dataset, ValSplit
 from trainkit.data.fingerprints import describe_changes
 from trainkit.errors import CheckpointError, TrainkitError, UserError
-from trainkit.system import durable
-from trainkit.system.run_folder import RunDir, newest_run
+from trainkit.system import RunDir, durable, newest_run
 from trainkit.wording import by_key
 from trainkit.workflows.find import find_run
 

@@ -11,24 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from trainkit.builders.data import load_source
-from trainkit.builders.dataset_info import check_rules
-from trainkit.builders.setup import Setup, load_data, located
-from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.state_dicts import check_fits
+from trainkit.builders import Setup, check_rules, load_data, load_source, located
+from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, load_config
-from trainkit.data.images.cache import cache_root
-from trainkit.engine.compile import compiled
-from trainkit.engine.loop import Outcome, fit
-from trainkit.engine.plan import Batches
-from trainkit.engine.state import TrainState
+from trainkit.data.cache import cache_root
+from trainkit.engine import Batches, Outcome, TrainState, compiled, fit
 from trainkit.errors import Interrupted, TrainkitError
-from trainkit.recorders.fanout import Fanout
-from trainkit.recorders.jsonl import JsonlRecorder
-from trainkit.recorders.textlog import TextLog
-from trainkit.system.frontend import Frontend
-from trainkit.system.run_folder import RunDir, create_run
-from trainkit.system.signals import StopRequest
+from trainkit.recorders import Fanout, JsonlRecorder, TextLog
+from trainkit.system import Frontend, RunDir, StopRequest, create_run
 from trainkit.workflows.check.run import run_checks
 from trainkit.workflows.report import measure_facts, report_failure, report_training
 from trainkit.workflows.train import resume_point as resuming

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 
 from trainkit._version import __version__
-from trainkit.builders.setup import Setup
-from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
+from trainkit.builders import Setup
+from trainkit.checkpoints import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
-from trainkit.config.text.writer import to_yaml
-from trainkit.system import durable
-from trainkit.system.run_folder import RunDir
+from trainkit.config.text import to_yaml
+from trainkit.system import RunDir, durable
 
 
 def versions() -> dict[str, str]:

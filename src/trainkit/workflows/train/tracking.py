@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainkit.builders.setup import Setup
-from trainkit.engine.plan import Batches, Recorder
-from trainkit.recorders.tensorboard import TensorBoardRecorder, add_graph, add_samples
-from trainkit.system.run_folder import RunDir
+from trainkit.builders import Setup
+from trainkit.engine import Batches, Recorder
+from trainkit.recorders import TensorBoardRecorder, add_graph, add_samples
+from trainkit.system import RunDir
 from trainkit.wording import by_key
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from trainkit.builders.training import build_schedule_for
-from trainkit.checkpoints.weights import load_weights_file, match_weights
+from trainkit.builders import build_schedule_for
+from trainkit.checkpoints import load_weights_file, match_weights
 from trainkit.config import config_from_dict
-from trainkit.engine.state import TrainState
+from trainkit.engine import TrainState
 from trainkit.errors import CheckpointError, ProblemsError
-from trainkit.runtime.device import Choice
+from trainkit.runtime import Choice
 
 
 def schedule_changes(saved: Mapping[str, Any], state: TrainState, *, steps_per_epoch: int) -> list[str]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.data.images.cache_arrays import ArrayWriter, DamagedEntryError, check_array
+from trainkit.data.cache_arrays import ArrayWriter, DamagedEntryError, check_array
 from trainkit.system import durable
 
 try:

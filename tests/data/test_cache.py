@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from trainkit.cli.data import app
-from trainkit.data.images import cache, cache_arrays
-from trainkit.data.images.cache import EntryDraft, cached_arrays, make_key, open_entry
-from trainkit.data.images.cache_arrays import DamagedEntryError
+from trainkit.data import cache, cache_arrays
+from trainkit.data.cache import EntryDraft, cached_arrays, make_key, open_entry
+from trainkit.data.cache_arrays import DamagedEntryError
 from trainkit.system import durable
 
 ARRAYS = {

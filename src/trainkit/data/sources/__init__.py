@@ -1,0 +1,34 @@
+"""Where data come from: each source gives a ``Dataset`` with its classes and splits."""
+
+from trainkit.data.sources.bundled import load_bundled
+from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows
+from trainkit.data.sources.image_folder import load_image_folder
+from trainkit.data.sources.synthetic import make_synthetic
+from trainkit.data.sources.tables import (
+    Encoding,
+    columns_to_read,
+    encode_features,
+    encode_labelled,
+    encoded_names,
+    load_csv,
+    read_labelled,
+)
+from trainkit.data.sources.torchvision_sets import load_downloaded
+
+__all__ = [
+    "Encoding",
+    "Row",
+    "RowReader",
+    "columns_to_read",
+    "encode_features",
+    "encode_labelled",
+    "encoded_names",
+    "load_bundled",
+    "load_csv",
+    "load_downloaded",
+    "load_image_folder",
+    "make_synthetic",
+    "parse_rows",
+    "ragged_rows",
+    "read_labelled",
+]

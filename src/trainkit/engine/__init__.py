@@ -1,0 +1,58 @@
+"""TODO"""
+
+from trainkit.engine.compile import compiled
+from trainkit.engine.loop import Outcome, Saver, evaluate, fit, train_epoch
+from trainkit.engine.losses import (
+    EXPECTS,
+    Loss,
+    LossName,
+    auto_loss,
+    balanced_pos_weight,
+    balanced_weight,
+    build_loss,
+    output_size,
+)
+from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.engine.nonfinite import Guard
+from trainkit.engine.optimizers import build_optimizer
+from trainkit.engine.plan import Batches, Metrics, Plan, Recorder, Unit
+from trainkit.engine.schedules import Plateau, Schedule, build_schedule, duration_to_steps
+from trainkit.engine.state import Best, EarlyStopping, Ema, EpochTotals, TrainState
+from trainkit.engine.step import compute_gradients, train_step
+
+__all__ = [
+    "EXPECTS",
+    "Batches",
+    "Best",
+    "ClassificationMetrics",
+    "EarlyStopping",
+    "Ema",
+    "EpochTotals",
+    "Guard",
+    "Loss",
+    "LossName",
+    "Metrics",
+    "Outcome",
+    "Plan",
+    "Plateau",
+    "Recorder",
+    "RegressionMetrics",
+    "Saver",
+    "Schedule",
+    "TrainState",
+    "Unit",
+    "auto_loss",
+    "balanced_pos_weight",
+    "balanced_weight",
+    "build_loss",
+    "build_optimizer",
+    "build_schedule",
+    "compiled",
+    "compute_gradients",
+    "duration_to_steps",
+    "evaluate",
+    "fit",
+    "output_size",
+    "train_epoch",
+    "train_step",
+]

@@ -1,0 +1,18 @@
+"""``trainkit bench``."""
+
+from trainkit.workflows.bench.measure import measure
+from trainkit.workflows.bench.measurement import Measurement, Setting
+from trainkit.workflows.bench.run import Advice, ChildFailed, Comparison, Measure, Trial, compare, measure_apart
+
+__all__ = [
+    "Advice",
+    "ChildFailed",
+    "Comparison",
+    "Measure",
+    "Measurement",
+    "Setting",
+    "Trial",
+    "compare",
+    "measure",
+    "measure_apart",
+]

@@ -1,0 +1,10 @@
+"""``trainkit train`` and ``trainkit resume``."""
+
+from trainkit.workflows.train.finish import TrainResult
+from trainkit.workflows.train.run import resume, train
+
+__all__ = [
+    "TrainResult",
+    "resume",
+    "train",
+]
