@@ -197,7 +197,7 @@ training: {epochs: 30, batch_size: 32}
 def test_images_that_must_be_decoded_in_every_epoch(tmp_path, monkeypatch):
     """Neither the cache nor the memory has room for them. So short a run would not be worth a word otherwise."""
     leave_no_room_for_images(monkeypatch)
-    monkeypatch.setattr("trainkit.findings.model.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("trainkit.findings.data.MIN_SECONDS", 0.0)
     rng = np.random.default_rng(0)
     for name, grey in (("dark", 40), ("light", 200)):
         (tmp_path / "images" / name).mkdir(parents=True)
