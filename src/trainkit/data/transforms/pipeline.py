@@ -54,22 +54,17 @@ BatchTransform = RandomTransform | Normalize | Standardize
 
 
 @dataclass(frozen=True)
-class _Drawing:
-    step: RandomTransform
+class _RandomStage:
+    transform: RandomTransform
     purpose: str
     """Of the draws, by the place in the list: two transforms of a kind draw apart."""
-
-
-def _centre(step: RandomTransform) -> CenterCrop | None:
-    """Evaluation leaves random transforms out, but for the size of a crop: it becomes a crop of the center."""
-    return CenterCrop(step.size) if isinstance(step, RandomCrop) and step.size is not None else None
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """Turns rows as they are stored into float32 model inputs. Made by :func:`build_pipeline`."""
 
-    stages: tuple[Scaling | _Drawing | CenterCrop, ...]
+    stages: tuple[Scaling | _RandomStage | CenterCrop, ...]
     seed: int
     output_shape: tuple[int, ...]
     channels_last: bool
@@ -91,28 +86,34 @@ class Pipeline:
             elif isinstance(stage, CenterCrop):
                 rows = compact(stage(rows))
             else:
-                step = stage.step
-                draws = torch.from_numpy(seeding.uniforms(self.seed, stage.purpose, epoch, indices, step.num_draws))
-                rows = step.apply(rows, draws) if step.works_on_bytes() else _apply_to_floats(step, rows, draws)
+                transform = stage.transform
+                draws = torch.from_numpy(
+                    seeding.uniforms(self.seed, stage.purpose, epoch, indices, transform.num_draws)
+                )
+                rows = (
+                    transform.apply(rows, draws)
+                    if transform.works_on_bytes()
+                    else _apply_to_floats(transform, rows, draws)
+                )
         inputs = unit_floats(rows)
         return to_memory_format(inputs, channels_last=self.channels_last) if len(self.output_shape) == 3 else inputs
 
 
-def _apply_to_floats(step: RandomTransform, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+def _apply_to_floats(transform: RandomTransform, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     """Convert images to floats and transform them; on the CPU, a group of them at a time."""
     _, channels, height, width = rows.shape
-    shape = step.output_shape((channels, height, width))
+    shape = transform.output_shape((channels, height, width))
     size = max(1, _GROUP_BYTES // (4 * math.prod(shape)))
     if len(rows) <= size or rows.device.type != "cpu":
-        return step.apply(unit_floats(rows), draws)
+        return transform.apply(unit_floats(rows), draws)
     images = empty_rows(len(rows), shape, channels_last=is_nhwc(rows))
     for group, some, drawn in zip(images.split(size), rows.split(size), draws.split(size), strict=True):
-        group.copy_(step.apply(unit_floats(some), drawn))
+        group.copy_(transform.apply(unit_floats(some), drawn))
     return images
 
 
 def build_pipeline(
-    steps: Sequence[BatchTransform],
+    transforms: Sequence[BatchTransform],
     *,
     input_shape: tuple[int, ...],
     seed: int,
@@ -124,47 +125,47 @@ def build_pipeline(
     """Check the batch transforms against the shape of a sample and join them.
 
     Args:
-        steps: the batch transforms, in order.
+        transforms: the batch transforms, in order.
         input_shape: (C, H, W) or (F,).
         random: False leaves the random ones out, as evaluation does; a random crop becomes one of the center.
         keys: the config key of each transform, for messages; ``transforms[i]`` when left out.
 
     Raises:
-        ValueError: A step does not fit the shape of the samples. Of a config, the rules have said so before.
+        ValueError: A transform does not fit the shape of the samples. Of a config, the rules have said so before.
     """
-    stages: list[Scaling | _Drawing | CenterCrop] = []
+    stages: list[Scaling | _RandomStage | CenterCrop] = []
     shape, normalized = input_shape, False
-    for index, step in enumerate(steps):
+    for index, transform in enumerate(transforms):
         key = keys[index] if keys is not None else f"transforms[{index}]"
         try:
-            if isinstance(step, (Normalize, Standardize)):
-                _check_scaling(step, shape)
-                stages.append(scaling(step.mean, step.std, shape, device=device))
+            if isinstance(transform, (Normalize, Standardize)):
+                _check_scaling(transform, shape)
+                stages.append(scaling(transform.mean, transform.std, shape, device=device))
                 normalized = True
             elif not random:
-                centre = _centre(step)
-                if centre is not None:
-                    stages.append(centre)
-                    shape = (shape[0], *centre.size)
+                # Only the size of a crop is not left to chance.
+                if isinstance(transform, RandomCrop) and transform.size is not None:
+                    stages.append(CenterCrop(transform.size))
+                    shape = (shape[0], *transform.size)
             else:
-                _check_place(step, shape, normalized)
-                shape = step.output_shape((shape[0], shape[1], shape[2]))
-                stages.append(_Drawing(step, f"augment.{index}.{step.name}"))
+                _check_place(transform, shape, normalized)
+                shape = transform.output_shape((shape[0], shape[1], shape[2]))
+                stages.append(_RandomStage(transform, f"augment.{index}.{transform.name}"))
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
     return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3)
 
 
-def _check_scaling(step: Normalize | Standardize, shape: tuple[int, ...]) -> None:
-    if not len(step.mean) == len(step.std) == shape[0]:
-        raise ValueError(f"expected {shape[0]} values, got {len(step.mean)} and {len(step.std)}")
-    bad = [value for value in step.std if not (value > 0 and math.isfinite(value))]
+def _check_scaling(transform: Normalize | Standardize, shape: tuple[int, ...]) -> None:
+    if not len(transform.mean) == len(transform.std) == shape[0]:
+        raise ValueError(f"expected {shape[0]} values, got {len(transform.mean)} and {len(transform.std)}")
+    bad = [value for value in transform.std if not (value > 0 and math.isfinite(value))]
     if bad:
         raise ValueError(f"standard deviations must be positive numbers, got {bad[0]}")
 
 
-def _check_place(step: RandomTransform, shape: tuple[int, ...], normalized: bool) -> None:
+def _check_place(transform: RandomTransform, shape: tuple[int, ...], normalized: bool) -> None:
     if len(shape) != 3:
-        raise ValueError(f"{step.name} works on images, and the samples have shape {shape}")
-    if normalized and step.name == "color_jitter":
+        raise ValueError(f"{transform.name} works on images, and the samples have shape {shape}")
+    if normalized and transform.name == "color_jitter":
         raise ValueError("color_jitter needs pixel values in [0, 1], and the images are normalized")
