@@ -38,7 +38,7 @@ def bench(
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
     if single:
-        from trainkit.workflows.bench import measure
+        from trainkit.workflows.bench.measure import measure
 
         with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
             measured = measure(loaded, seconds=seconds, frontend=frontend)

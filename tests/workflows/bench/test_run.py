@@ -1,5 +1,7 @@
 """What is compared with what, and what is advised: with made-up measurements, so that every case can be had."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -173,6 +175,11 @@ def test_a_stop_leaves_what_was_measured(count):
 def test_a_stop_before_anything_was_measured():
     with pytest.raises(Interrupted):
         compare(Machine(same_speed, stop_after=0))
+
+
+def test_the_process_that_compares_imports_no_torch():
+    program = "import sys, trainkit.cli.bench, trainkit.workflows.bench; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_child_that_fails_says_why(tmp_path):

@@ -1,6 +1,5 @@
-"""``trainkit bench``."""
+"""``trainkit bench``: what compares settings. Measuring one needs torch and has a door of its own, ``measure``."""
 
-from trainkit.workflows.bench.measure import measure
 from trainkit.workflows.bench.measurement import Measurement, Setting
 from trainkit.workflows.bench.run import Advice, ChildFailed, Comparison, Measure, Trial, compare, measure_apart
 
@@ -13,6 +12,5 @@ __all__ = [
     "Setting",
     "Trial",
     "compare",
-    "measure",
     "measure_apart",
 ]
