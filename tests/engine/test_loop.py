@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from trainkit.builders.setup import build_setup
 from trainkit.config import load_config
 from trainkit.data.dataset import Part
-from trainkit.data.loading.resident import Batches
+from trainkit.data.loading import make_batches
 from trainkit.engine.loop import fit
 from trainkit.engine.losses import build_loss
 from trainkit.engine.metrics import ClassificationMetrics
@@ -240,7 +240,7 @@ def fit_noisy(model, *, stop_at=None, resume=None):
     fit(
         state,
         plan,
-        train=Batches(part, np.arange(40), steps=[], batch_size=8, shuffle=True, seed=1, random=True),
+        train=make_batches(part, np.arange(40), batch_transforms=[], batch_size=8, shuffle=True, seed=1, random=True),
         val=None,
         recorder=states,
         checkpointer=states,

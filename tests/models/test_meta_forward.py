@@ -78,18 +78,6 @@ def test_the_model_is_left_as_it_was():
             assert "forward" not in vars(module)
 
 
-def test_the_last_layer_is_the_one_whose_output_is_returned():
-    class Ends(nn.Sequential):
-        def forward(self, rows):
-            return nn.functional.log_softmax(super().forward(rows), dim=1)
-
-    layers = [nn.Linear(4, 4), nn.ReLU(), nn.Flatten(), nn.Identity()]
-    last = meta_forward(nn.Sequential(*layers), (2, 4)).last_layer()
-    assert last is not None
-    assert last.name == "1"
-    assert meta_forward(Ends(*layers), (2, 4)).last_layer() is None
-
-
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "mobilenet_v3_small", "vit_b_16", "swin_t"])
 def test_the_calls_are_those_of_a_real_run(name):
     from torchvision import models
@@ -123,7 +111,7 @@ from trainkit.models.summary import check_output, check_shapes, layer_table
 with torch.device("meta"):
     model = build_cnn((1, 8, 8), 3, blocks=[BlockSpec(4, pool=2, residual=True)], norm="batch", global_pool="avg")
 layer_table(model, (1, 8, 8)), check_shapes(model, (1, 8, 8))
-check_output(model, (1, 8, 8), output_size=3, expects="logits", loss="cross_entropy")
+check_output(model, (1, 8, 8), output_size=3)
 print({"sympy", "torch._dynamo", "torch.utils.flop_counter"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

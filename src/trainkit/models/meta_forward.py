@@ -59,16 +59,6 @@ class MetaForward(NamedTuple):
             fail(f"{type(layer).__name__} returns {type(output).__name__}; a layer has to return one tensor", self.key)
         return tuple(output.shape)
 
-    def last_layer(self) -> LayerCall | None:
-        """The layer whose output the model returns, Flatten and Identity aside; None where a function makes it."""
-        current = self.calls[0].output
-        for call in reversed(self.calls):
-            if call.output is current and not call.is_container:
-                if not isinstance(call.layer, nn.Flatten | nn.Identity):
-                    return call
-                current = call.input
-        return None
-
 
 def meta_forward(
     model: nn.Module, shape: Shape, *, key_of: Callable[[str], str] | None = None, count_flops: bool = False
