@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,9 @@ def test_data_list_of_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch
     assert json.loads(run("list", "--json").stdout)["entries"] == []
     run("clear")
     assert not (tmp_path / "absent").exists()
+
+
+def test_the_cache_needs_no_torch():
+    """``trainkit data list`` and ``clear`` import it."""
+    code = "import sys; from trainkit.data.cache import cache_root; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
