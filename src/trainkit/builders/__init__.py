@@ -1,6 +1,6 @@
 """The one adapter between the schema and the machine: config in, objects out. No other module knows both."""
 
-from trainkit.builders.data import batch_transform_keys, build_batch_transforms, build_static_transforms, load_source
+from trainkit.builders.data import build_batch_transforms, build_static_transforms, load_source
 from trainkit.builders.dataset_info import check_rules, section_of
 from trainkit.builders.model import build_loss_for, build_model, is_convolutional, loss_name, output_size_for
 from trainkit.builders.setup import (
@@ -11,7 +11,6 @@ from trainkit.builders.setup import (
     eval_batch_size,
     load_data,
     located,
-    make_batches,
     model_input_shape,
     place,
 )
@@ -22,7 +21,6 @@ __all__ = [
     "ImageFiles",
     "Setup",
     "TrainedModel",
-    "batch_transform_keys",
     "build_batch_transforms",
     "build_loss_for",
     "build_model",
@@ -38,7 +36,6 @@ __all__ = [
     "load_source",
     "located",
     "loss_name",
-    "make_batches",
     "model_input_shape",
     "monitor_of",
     "open_trained",

@@ -17,10 +17,9 @@ from trainkit.data.transforms import (
     Normalize,
     Standardize,
     channel_statistics,
-    color,
     column_statistics,
-    erasing,
     geometry,
+    pixels,
     static,
 )
 from trainkit.errors import Problem, ProblemsError
@@ -104,11 +103,6 @@ def _static_transform(spec: Transform) -> static.StaticTransform:
             raise AssertionError(spec)
 
 
-def batch_transform_keys(config: Config) -> list[str]:
-    """The config key of each step of ``build_batch_transforms``."""
-    return [f"transforms[{index}]" for index in range(count_static_transforms(config), len(config.transforms))]
-
-
 def build_batch_transforms(
     config: Config, data: Dataset, *, stored: Mapping[str, Any] | None = None
 ) -> list[BatchTransform]:
@@ -148,9 +142,9 @@ def _batch_transform(spec: Transform, data: Dataset, stored: Mapping[str, Any] |
                 fill=spec.fill,
             )
         case transform.ColorJitter():
-            return color.ColorJitter(**knobs_of(spec))
+            return pixels.ColorJitter(**knobs_of(spec))
         case transform.RandomErasing():
-            return erasing.RandomErasing(spec.p, scale=_range(spec.scale), ratio=_range(spec.ratio), value=spec.value)
+            return pixels.RandomErasing(spec.p, scale=_range(spec.scale), ratio=_range(spec.ratio), value=spec.value)
         case _:
             raise AssertionError(f"{spec.type} is a static transform")
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.builders.data import (
-    batch_transform_keys,
     build_batch_transforms,
     build_static_transforms,
     load_source,
@@ -30,10 +29,10 @@ from trainkit.builders.model import (
 from trainkit.builders.training import build_plan, build_state, monitor_of
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
-from trainkit.data import loading
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import image_shape, materialize_images
+from trainkit.data.loading import ResidentBatches, WorkerBatches, evaluation_batch_size, make_batches
 from trainkit.data.transforms import BatchTransform, build_pipeline
 from trainkit.engine import Loss, Plan, TrainState
 from trainkit.errors import ConfigError, ProblemsError
@@ -92,26 +91,51 @@ class Setup:
         loss = build_loss_for(self.config, data, device=self.device)
         return replace(self, data=data, files=files or {}, transforms=transforms, loss=loss)
 
-    def batches(
-        self, split: str, *, training: bool = False, augmented: bool = True
-    ) -> loading.ResidentBatches | loading.WorkerBatches:
+    def batches(self, split: str, *, training: bool = False, augmented: bool = True) -> ResidentBatches | WorkerBatches:
         """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation.
 
         Args:
             augmented: False leaves the random transforms out of training, to see what they cost.
         """
         spec = self.config.training
-        return make_batches(
-            self.config,
-            self.data,
-            self.transforms,
+        return self.batches_of_size(
             split,
-            batch_size=spec.batch_size if training else eval_batch_size(self.config, self.input_shape, self.device),
+            spec.batch_size if training else eval_batch_size(self.config, self.input_shape, self.device),
             shuffle=training and spec.shuffle,
             random=training and augmented,
             drop_last=training and spec.drop_last,
-            device=self.device,
             num_workers=spec.num_workers,
+        )
+
+    def batches_of_size(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        random: bool = False,
+        drop_last: bool = False,
+        device: torch.device | None = None,
+        residency: str = "auto",
+        num_workers: int = 0,
+    ) -> ResidentBatches | WorkerBatches:
+        """The batches of a split, from arrays or from image files; on the device of the run when none is given."""
+        chosen = self.data.splits[split]
+        return make_batches(
+            self.data.parts[chosen.part],
+            chosen.indices,
+            batch_transforms=self.transforms,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=self.config.seed,
+            random=random,
+            drop_last=drop_last,
+            device=device or self.device,
+            channels_last=self.channels_last,
+            residency=residency,
+            static_transforms=build_static_transforms(self.config),
+            channels=self.data.channels,
+            num_workers=num_workers,
         )
 
     def state(self, *, steps_per_epoch: int) -> TrainState:
@@ -236,12 +260,11 @@ def model_input_shape(config: Config, data: Dataset, transforms: list[BatchTrans
     """The shape of a sample behind all transforms.
 
     Raises:
-        ProblemsError: a transform does not fit the samples.
+        ValueError: a transform does not fit the samples.
     """
     on_disk = data.parts[data.splits["train"].part].is_files
     shape = image_shape(data, build_static_transforms(config)) if on_disk else data.input_shape
-    keys = batch_transform_keys(config)
-    return build_pipeline(transforms, input_shape=shape, seed=config.seed, random=True, keys=keys).output_shape
+    return build_pipeline(transforms, input_shape=shape, seed=config.seed, random=True).output_shape
 
 
 def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
@@ -254,42 +277,7 @@ def eval_batch_size(config: Config, input_shape: tuple[int, ...], device: torch.
     """Samples of a forward pass without gradients."""
     if config.training.eval_batch_size != "auto":
         return config.training.eval_batch_size
-    return loading.evaluation_batch_size(input_shape, device=device, convolutional=is_convolutional(config))
-
-
-def make_batches(
-    config: Config,
-    data: Dataset,
-    transforms: list[BatchTransform],
-    split: str,
-    *,
-    batch_size: int,
-    shuffle: bool = False,
-    random: bool = False,
-    drop_last: bool = False,
-    device: torch.device | None = None,
-    residency: str = "auto",
-    num_workers: int = 0,
-) -> loading.ResidentBatches | loading.WorkerBatches:
-    """The batches of a split; from files that are decoded on the way where the split is of such."""
-    chosen = data.splits[split]
-    return loading.make_batches(
-        data.parts[chosen.part],
-        chosen.indices,
-        batch_transforms=transforms,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=config.seed,
-        random=random,
-        drop_last=drop_last,
-        device=device,
-        channels_last=is_channels_last(config),
-        batch_transform_keys=batch_transform_keys(config),
-        residency=residency,
-        static_transforms=build_static_transforms(config),
-        channels=data.channels,
-        num_workers=num_workers,
-    )
+    return evaluation_batch_size(input_shape, device=device, convolutional=is_convolutional(config))
 
 
 @contextmanager

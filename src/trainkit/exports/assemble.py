@@ -103,7 +103,7 @@ def takes_any_size(format: Format, request: ExportRequest, preprocessing: Mappin
         return request.method == "script"
     static_transforms = static_transforms_from_json(preprocessing["front"])
     first = next((transform for transform in static_transforms if not isinstance(transform, Grayscale)), None)
-    return format == "pt2" and isinstance(first, Resize) and first.fixes_size()
+    return format == "pt2" and isinstance(first, Resize) and isinstance(first.size, tuple)
 
 
 def make_files(

@@ -10,7 +10,7 @@ from trainkit.runtime.device import (
     resolve_precision,
     set_num_threads,
 )
-from trainkit.runtime.seeding import derive_seed, seed_default_generators, uniforms
+from trainkit.runtime.seeding import derive_seed, permutation, seed_default_generators, uniforms
 
 __all__ = [
     "Choice",
@@ -19,6 +19,7 @@ __all__ = [
     "derive_seed",
     "free_device_bytes",
     "free_host_bytes",
+    "permutation",
     "resolve_device",
     "resolve_precision",
     "seed_default_generators",

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from trainkit.builders import (
-    batch_transform_keys,
     build_batch_transforms,
     build_static_transforms,
     check_rules,
@@ -51,7 +50,6 @@ def preview(
             "batch_transforms": transforms,
             "shuffle": False,
             "seed": config.seed,
-            "batch_transform_keys": batch_transform_keys(config),
             "residency": "host",
             "static_transforms": build_static_transforms(config),
             "channels": data.channels,

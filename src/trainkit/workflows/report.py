@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trainkit.builders import Setup, build_loss_for, make_batches, open_trained
+from trainkit.builders import Setup, build_loss_for, open_trained
 from trainkit.config.schema.transforms import COSTLY
 from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
@@ -153,9 +153,8 @@ def _run_training_samples(setup: Setup) -> None:
 
 def _sample_batches(setup: Setup) -> ResidentBatches | WorkerBatches:
     """Training samples as the model sees them, without the random transforms; decoded in this process."""
-    return make_batches(
-        setup.config, setup.data, setup.transforms, "train", batch_size=_SAMPLE_BATCH, shuffle=True, residency="host"
-    )
+    cpu = torch.device("cpu")
+    return setup.batches_of_size("train", _SAMPLE_BATCH, shuffle=True, device=cpu, residency="host")
 
 
 def write_report(

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
+from trainkit.data.loading import ResidentBatches, evaluation_batch_size, make_batches
 from trainkit.data.loading import resident as module
-from trainkit.data.loading.resident import Batch, ResidentBatches, choose_residency, evaluation_batch_size
-from trainkit.data.transforms.erasing import RandomErasing
+from trainkit.data.loading.resident import Batch, choose_residency
 from trainkit.data.transforms.geometry import RandomAffine, RandomCrop, RandomHorizontalFlip
 from trainkit.data.transforms.normalize import Normalize, Standardize
 from trainkit.data.transforms.pipeline import BatchTransform
+from trainkit.data.transforms.pixels import RandomErasing
 from trainkit.runtime import seeding
 
 NORMALIZE = Normalize((0.1307,), (0.3081,))
@@ -47,7 +48,9 @@ def batches_of(part: Part, indices: NDArray[np.int64] | None = None, **changes: 
         "seed": 7,
         "random": True,
     }
-    return ResidentBatches(part, np.arange(len(part)) if indices is None else indices, **(knobs | changes))
+    batches = make_batches(part, np.arange(len(part)) if indices is None else indices, **(knobs | changes))
+    assert isinstance(batches, ResidentBatches)
+    return batches
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -128,7 +131,7 @@ def test_tables_with_several_targets() -> None:
     got = list(batches.epoch(0))
     assert torch.equal(torch.cat([batch.inputs for batch in got]), table)
     assert torch.equal(torch.cat([batch.targets for batch in got]), torch.from_numpy(part.targets))
-    assert batches.output_shape == (3,)
+    assert got[0].inputs.shape == (4, 3)
 
 
 @pytest.mark.parametrize("size", [6, 120])
@@ -250,15 +253,7 @@ def test_mnist_as_a_plain_loop_sees_it() -> None:
     raw = Path(os.environ["TRAINKIT_TEST_DATA"]) / "MNIST" / "raw"
     images = np.memmap(raw / "train-images-idx3-ubyte", np.uint8, "r", offset=16, shape=(60000, 1, 28, 28))
     targets = np.fromfile(raw / "train-labels-idx1-ubyte", np.uint8, offset=8).astype(np.int64)
-    batches = ResidentBatches(
-        Part(images, targets),
-        np.arange(60000),
-        batch_transforms=(NORMALIZE,),
-        batch_size=64,
-        shuffle=True,
-        seed=0,
-        random=True,
-    )
+    batches = batches_of(Part(images, targets), batch_size=64, seed=0)
     assert batches.batches_per_epoch == 938
     order = seeding.permutation(0, 0, 60000)
     everything = torch.from_numpy(np.array(images)).to(torch.float32).div_(255)

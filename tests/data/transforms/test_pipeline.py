@@ -1,4 +1,4 @@
-"""The pipeline of random and normalising steps: each sample on its own, checked before it runs."""
+"""The pipeline of random and scaling transforms: each sample on its own, checked before it runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainkit.data.transforms import pipeline as module
-from trainkit.data.transforms.color import ColorJitter
-from trainkit.data.transforms.erasing import RandomErasing
 from trainkit.data.transforms.geometry import (
     RandomAffine,
     RandomCrop,
@@ -23,9 +21,10 @@ from trainkit.data.transforms.geometry import (
 )
 from trainkit.data.transforms.normalize import Normalize, Standardize
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
+from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
 from trainkit.runtime import seeding
 
-EVERY_STEP: tuple[BatchTransform, ...] = (
+EVERY_TRANSFORM: tuple[BatchTransform, ...] = (
     RandomCrop(size=(13, 17), padding=2),
     RandomHorizontalFlip(),
     RandomVerticalFlip(0.3),
@@ -41,17 +40,19 @@ INDICES = np.arange(100, 140)
 
 @settings(deadline=None, max_examples=25)
 @given(rows=st.lists(st.integers(0, 39), min_size=1, max_size=40), epoch=st.integers(0, 3))
-def test_a_sample_does_not_depend_on_its_neighbours(rows: list[int], epoch: int) -> None:
-    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+def test_a_sample_does_not_depend_on_its_neighbors(rows: list[int], epoch: int) -> None:
+    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
     together = pipeline(IMAGES.clone(), INDICES, epoch=epoch)
     apart = pipeline(IMAGES[rows], INDICES[rows], epoch=epoch)
     assert torch.equal(apart, together[rows])
 
 
-@pytest.mark.parametrize("step", [ColorJitter(contrast=0.5), RandomAffine((-30.0, 30.0), interpolation="bilinear")])
-def test_a_large_image_alone_is_split_over_threads_without_a_trace(step: BatchTransform) -> None:
+@pytest.mark.parametrize(
+    "transform", [ColorJitter(contrast=0.5), RandomAffine((-30.0, 30.0), interpolation="bilinear")]
+)
+def test_a_large_image_alone_is_split_over_threads_without_a_trace(transform: BatchTransform) -> None:
     images = torch.randint(0, 256, (3, 1, 300, 301), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    pipeline = build_pipeline((step,), input_shape=(1, 300, 301), seed=3, random=True)
+    pipeline = build_pipeline((transform,), input_shape=(1, 300, 301), seed=3, random=True)
     together = pipeline(images, np.arange(3), epoch=0)
     for index in range(3):
         assert torch.equal(pipeline(images[[index]], np.array([index]), epoch=0)[0], together[index])
@@ -59,7 +60,7 @@ def test_a_large_image_alone_is_split_over_threads_without_a_trace(step: BatchTr
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
 def test_the_number_of_threads_changes_nothing(num_threads: int) -> None:
-    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
     expected, before = pipeline(IMAGES.clone(), INDICES, epoch=0), torch.get_num_threads()
     try:
         torch.set_num_threads(num_threads)
@@ -69,72 +70,72 @@ def test_the_number_of_threads_changes_nothing(num_threads: int) -> None:
 
 
 def test_each_epoch_each_sample_and_each_seed_draws_anew() -> None:
-    steps = (RandomRotation((-90.0, 90.0), "bilinear"),)
-    pipeline = build_pipeline(steps, input_shape=(3, 14, 18), seed=3, random=True)
+    transforms = (RandomRotation((-90.0, 90.0), "bilinear"),)
+    pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True)
     first = pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=0)
     assert torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=0))
     assert not torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=1))
     assert not torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[1:2], epoch=0))
-    other = build_pipeline(steps, input_shape=(3, 14, 18), seed=4, random=True)
+    other = build_pipeline(transforms, input_shape=(3, 14, 18), seed=4, random=True)
     assert not torch.equal(first, other(IMAGES[:1].clone(), INDICES[:1], epoch=0))
 
 
-def test_two_steps_of_a_kind_draw_apart() -> None:
+def test_two_transforms_of_a_kind_draw_apart() -> None:
     flip = RandomHorizontalFlip()
     twice = build_pipeline((flip, flip), input_shape=(3, 14, 18), seed=0, random=True)
     assert not torch.equal(twice(IMAGES.clone(), INDICES, epoch=0), IMAGES / 255)
 
 
-def test_the_steps_run_in_order_with_their_own_draws() -> None:
-    steps = EVERY_STEP[:4]
+def test_the_transforms_run_in_order_with_their_own_draws() -> None:
+    transforms = EVERY_TRANSFORM[:4]
     images = IMAGES.clone()
-    for index, step in enumerate(steps):
-        assert not isinstance(step, (Normalize, Standardize))
-        draws = seeding.uniforms(5, f"augment.{index}.{step.name}", 2, INDICES, step.num_draws)
-        images = step.apply(images if step.works_on_bytes() else images / 255, torch.from_numpy(draws))
-    pipeline = build_pipeline(steps, input_shape=(3, 14, 18), seed=5, random=True)
+    for index, transform in enumerate(transforms):
+        assert not isinstance(transform, (Normalize, Standardize))
+        draws = seeding.uniforms(5, f"augment.{index}.{transform.name}", 2, INDICES, transform.num_draws)
+        images = transform.apply(images if transform.works_on_bytes() else images / 255, torch.from_numpy(draws))
+    pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=5, random=True)
     assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=2), images)
 
 
 def test_bytes_and_floats_give_the_same() -> None:
-    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
     assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), pipeline(IMAGES / 255, INDICES, epoch=0))
 
 
 def test_evaluation_leaves_the_given_rows_as_they_are() -> None:
     for rows in (IMAGES.clone(), IMAGES / 255):
         before = rows.clone()
-        build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=False)(rows, INDICES, epoch=0)
+        build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=False)(rows, INDICES, epoch=0)
         assert torch.equal(rows, before)
 
 
-def test_evaluation_takes_the_fixed_steps_and_the_centre_of_a_random_crop() -> None:
-    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=False)
+def test_evaluation_takes_the_fixed_transforms_and_the_center_of_a_random_crop() -> None:
+    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=False)
     mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
-    training = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    training = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
     assert pipeline.output_shape == training.output_shape == (3, 13, 17)
-    centre = torchvision.transforms.v2.functional.center_crop(IMAGES, [13, 17])
-    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), centre.float().div_(255).sub_(mean).div_(std))
+    center = torchvision.transforms.v2.functional.center_crop(IMAGES, [13, 17])
+    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), center.float().div_(255).sub_(mean).div_(std))
 
 
-STEPS_OF_EACH_KIND: tuple[tuple[BatchTransform, ...], ...] = (
-    EVERY_STEP,
+TRANSFORMS_OF_EACH_KIND: tuple[tuple[BatchTransform, ...], ...] = (
+    EVERY_TRANSFORM,
     (),
-    EVERY_STEP[6:7],
-    (RandomHorizontalFlip(), EVERY_STEP[6]),
-    (RandomVerticalFlip(), EVERY_STEP[6]),
-    (RandomCrop(padding=3, padding_mode="reflect"), RandomHorizontalFlip(), EVERY_STEP[6]),
-    (EVERY_STEP[6], RandomCrop(size=(9, 8)), RandomHorizontalFlip()),
-    (RandomRotation((-20.0, 20.0), "bilinear"), ColorJitter(0.3, 0.3, 0.3, 0.1), EVERY_STEP[6], RandomErasing()),
+    EVERY_TRANSFORM[6:7],
+    (RandomHorizontalFlip(), EVERY_TRANSFORM[6]),
+    (RandomVerticalFlip(), EVERY_TRANSFORM[6]),
+    (RandomCrop(padding=3, padding_mode="reflect"), RandomHorizontalFlip(), EVERY_TRANSFORM[6]),
+    (EVERY_TRANSFORM[6], RandomCrop(size=(9, 8)), RandomHorizontalFlip()),
+    (RandomRotation((-20.0, 20.0), "bilinear"), ColorJitter(0.3, 0.3, 0.3, 0.1), EVERY_TRANSFORM[6], RandomErasing()),
 )
 
 
 @pytest.mark.parametrize("size", [(14, 18), (120, 121)])  # of the larger, each image is flipped by itself
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("random", [False, True])
-@pytest.mark.parametrize("steps", STEPS_OF_EACH_KIND)
+@pytest.mark.parametrize("transforms", TRANSFORMS_OF_EACH_KIND)
 def test_groups_and_layouts_cannot_be_seen(
-    steps: tuple[BatchTransform, ...],
+    transforms: tuple[BatchTransform, ...],
     random: bool,
     channels_last: bool,
     size: tuple[int, int],
@@ -143,7 +144,7 @@ def test_groups_and_layouts_cannot_be_seen(
     images = torch.randint(0, 256, (7, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     indices = np.arange(50, 57)
     knobs = {"seed": 3, "random": random, "channels_last": channels_last}
-    pipeline = build_pipeline(steps, input_shape=(3, *size), **knobs)  # type: ignore[arg-type]
+    pipeline = build_pipeline(transforms, input_shape=(3, *size), **knobs)  # type: ignore[arg-type]
     expected = pipeline(images.clone(), indices, epoch=1)
     by_pixel = images.contiguous(memory_format=torch.channels_last)
     for rows in (images, by_pixel, images.float().div_(255), by_pixel.float().div_(255)):
@@ -154,13 +155,13 @@ def test_groups_and_layouts_cannot_be_seen(
             assert inputs.stride() == expected.stride()
 
 
-def test_without_steps_pixels_become_floats() -> None:
+def test_without_transforms_pixels_become_floats() -> None:
     pipeline = build_pipeline((), input_shape=(3, 14, 18), seed=3, random=True)
     assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), IMAGES.float() / 255)
 
 
 def test_the_output_shape_is_known_beforehand() -> None:
-    pipeline = build_pipeline(EVERY_STEP, input_shape=(3, 14, 18), seed=3, random=True)
+    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
     assert pipeline.output_shape == (3, 13, 17)
     assert pipeline(IMAGES.clone(), INDICES, epoch=0).shape == (40, 3, 13, 17)
 
@@ -178,21 +179,21 @@ def test_channels_last_has_the_strides_that_torch_gives(channels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "message"),
+    ("transform", "message"),
     [
-        (RandomCrop(size=(20, 17)), r"t\[2\]: the crop \(20, 17\) is larger than the padded image \(14, 18\)"),
-        (Normalize((0.5,), (0.5,)), r"t\[2\]: expected 3 values, got 1 and 1"),
+        (RandomCrop(size=(20, 17)), r"the crop \(20, 17\) is larger than the padded image \(14, 18\)"),
+        (Normalize((0.5,), (0.5,)), r"expected 3 values, got 1 and 1"),
         (Normalize((0.5, 0.5, 0.5), (0.5, 0.0, 0.5)), "standard deviations must be positive numbers, got 0.0"),
         (ColorJitter(brightness=0.1), r"color_jitter needs pixel values in \[0, 1\], and the images are normalized"),
     ],
 )
-def test_a_step_that_does_not_fit_is_refused(step: BatchTransform, message: str) -> None:
-    steps = (Normalize((0.5,) * 3, (0.5,) * 3), step)
+def test_a_transform_that_does_not_fit_is_refused(transform: BatchTransform, message: str) -> None:
+    transforms = (Normalize((0.5,) * 3, (0.5,) * 3), transform)
     with pytest.raises(ValueError, match=message):
-        build_pipeline(steps, input_shape=(3, 14, 18), seed=0, random=True, keys=("t[0]", "t[2]"))
+        build_pipeline(transforms, input_shape=(3, 14, 18), seed=0, random=True)
 
 
-def test_random_steps_on_a_table_are_refused() -> None:
+def test_random_transforms_on_a_table_are_refused() -> None:
     with pytest.raises(ValueError, match=r"random_horizontal_flip works on images, and the samples have shape \(4,\)"):
         build_pipeline((RandomHorizontalFlip(),), input_shape=(4,), seed=0, random=True)
 
@@ -204,7 +205,7 @@ def test_tables_are_standardized_by_column() -> None:
     assert torch.equal(pipeline(table, np.arange(9), epoch=0), expected)
 
 
-@pytest.mark.parametrize("index", range(len(EVERY_STEP)))
-def test_steps_are_plain_values(index: int) -> None:
-    assert replace(EVERY_STEP[index]) == EVERY_STEP[index]  # type: ignore[type-var]
-    assert hash(EVERY_STEP[index]) == hash(replace(EVERY_STEP[index]))  # type: ignore[type-var]
+@pytest.mark.parametrize("index", range(len(EVERY_TRANSFORM)))
+def test_transforms_are_plain_values(index: int) -> None:
+    assert replace(EVERY_TRANSFORM[index]) == EVERY_TRANSFORM[index]  # type: ignore[type-var]
+    assert hash(EVERY_TRANSFORM[index]) == hash(replace(EVERY_TRANSFORM[index]))  # type: ignore[type-var]

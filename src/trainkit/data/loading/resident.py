@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
-from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
-from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, seeding
+from trainkit.data.transforms.pipeline import Pipeline
+from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, permutation
 from trainkit.wording import size_text
 
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20, "mps": 32 << 20}
@@ -40,60 +41,50 @@ class Batch(NamedTuple):
     """Each sample's index in its part: int64 (B,) on the CPU."""
 
 
+@dataclass(frozen=True)
+class Sampler:
+    """The samples of each batch of a split, by epoch."""
+
+    indices: torch.Tensor
+    """The samples of the split by their index in the part: int64 (n,)."""
+    batch_size: int
+    seed: int
+    shuffle: bool
+    batches_per_epoch: int
+
+    def positions(self, epoch: int, *, start: int) -> torch.Tensor:
+        """Positions in the split, in the order of an epoch, from batch ``start`` on: int64."""
+        num_samples = len(self.indices)
+        order = permutation(self.seed, epoch, num_samples) if self.shuffle else torch.arange(num_samples)
+        return order[start * self.batch_size : self.batches_per_epoch * self.batch_size]
+
+
 class ResidentBatches:
     """The batches of one split, for any epoch, from any batch on."""
 
     def __init__(
         self,
         part: Part,
-        indices: NDArray[np.int64],
+        sampler: Sampler,
+        pipeline: Pipeline,
         *,
-        batch_transforms: Sequence[BatchTransform],
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-        random: bool,
-        drop_last: bool = False,
-        device: torch.device | None = None,
-        channels_last: bool = False,
-        batch_transform_keys: Sequence[str] | None = None,
         residency: str = "auto",
         chunk_bytes: int | None = None,
     ) -> None:
         """
         Args:
             part: samples as arrays: uint8 (N, C, H, W) in either layout or float32 (N, F).
-            indices: the samples of the split: int64 (n,).
-            batch_transforms: random and scaling ones, in order; the random ones act only where ``random`` is true.
-            channels_last: give images in this memory layout.
-            batch_transform_keys: the config key of each batch transform, for messages.
             residency: ``device``, ``host``, ``map``, or ``auto`` to choose by size.
             chunk_bytes: bytes of model inputs made at a time; they never change a batch.
-
-        Raises:
-            ProblemsError: A transform does not fit the samples, or there is no whole batch.
         """
         assert not isinstance(part.inputs, tuple), "image files go through WorkerBatches"
-        assert len(indices) > 0, "an empty split"
-        self._device = device if device is not None else torch.device("cpu")
+        self._sampler, self._pipeline, self._device = sampler, pipeline, pipeline.device
         self._inputs, self._targets = _as_tensor(part.inputs), _as_tensor(part.targets)
-        self._indices = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
-        self._shuffle, self._seed, self._batch_size = shuffle, seed, batch_size
-        self._pipeline = build_pipeline(
-            batch_transforms,
-            input_shape=tuple(self._inputs.shape[1:]),
-            seed=seed,
-            random=random,
-            device=self._device,
-            channels_last=channels_last,
-            keys=batch_transform_keys,
-        )
-        self.num_samples = len(indices)
-        self.batches_per_epoch = count_batches(self.num_samples, batch_size, drop_last=drop_last)
-        self.output_shape = self._pipeline.output_shape
-        sample_bytes = 4 * math.prod(self.output_shape)
-        wanted = _CHUNK_BYTES[self._device.type] if chunk_bytes is None else chunk_bytes
-        self._chunk_size = batch_size * max(1, wanted // (sample_bytes * batch_size))
+        self.num_samples = len(sampler.indices)
+        self.batches_per_epoch = sampler.batches_per_epoch
+        chunk_bytes = chunk_bytes or _CHUNK_BYTES[self._device.type]
+        batch_bytes = 4 * math.prod(pipeline.output_shape) * sampler.batch_size
+        self._chunk_size = sampler.batch_size * max(1, chunk_bytes // batch_bytes)
         num_bytes = self.num_samples * self._inputs[0].nbytes
         choice = choose_residency(num_bytes, device=self._device, mapped=_is_mapped(part.inputs), requested=residency)
         self.residency, self.residency_reason = choice.value, choice.reason
@@ -102,21 +93,18 @@ class ResidentBatches:
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on; nothing is done for the ones before it."""
-        end = min(self.num_samples, self.batches_per_epoch * self._batch_size)
-        order = epoch_order(self._seed, epoch, self.num_samples, shuffle=self._shuffle)[:end]
-        first, step, size = start * self._batch_size, self._chunk_size, self._batch_size
-        chunks = (order[at : at + step] for at in range(first, end, step))
-        for rows in self._loaded(chunks):
+        chunks = torch.split(self._sampler.positions(epoch, start=start), self._chunk_size)
+        for rows in self._loaded(chunk for chunk in chunks if len(chunk)):
             inputs = self._pipeline(rows.inputs, rows.indices.numpy(), epoch=epoch)
-            slices = (torch.split(tensor, size) for tensor in (inputs, rows.targets, rows.indices))
-            yield from map(Batch, *slices)
+            tensors = (inputs, rows.targets, rows.indices)
+            yield from map(Batch, *(torch.split(tensor, self._sampler.batch_size) for tensor in tensors))
 
     def _loaded(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
         """Rows as they are stored and targets, both on the device, for positions in the split."""
         if self.residency == "device":
             for positions in chunks:
                 at = positions.to(self._device, non_blocking=True)
-                yield Batch(self._inputs[at], self._targets[at], self._indices[positions])
+                yield Batch(self._inputs[at], self._targets[at], self._sampler.indices[positions])
         elif self._device.type == "cuda":
             yield from self._copied_ahead(chunks)
         else:
@@ -126,11 +114,11 @@ class ResidentBatches:
 
     def _gathered(self, positions: torch.Tensor, *, pin: bool) -> Batch:
         """Rows as they are stored and targets in host memory."""
-        indices = self._indices[positions]
+        indices = self._sampler.indices[positions]
         stored = memory_view(self._inputs)
         rows = torch.empty((len(indices), *stored.shape[1:]), dtype=stored.dtype, pin_memory=pin)
         if self.residency == "map":
-            # Read in the order of the file, so that a disk goes forwards and reads each page once.
+            # Read in the order of the file, so that each page of the disk is read once, in order.
             ascending, places = indices.sort()
             torch.index_select(stored.index_select(0, ascending), 0, places.argsort(), out=rows)
         else:
@@ -170,38 +158,9 @@ class ResidentBatches:
         chunk = max(1, _CHUNK_BYTES["cuda"] // max(1, self._inputs[0].nbytes))
         rows = torch.empty((self.num_samples, *self._inputs.shape[1:]), dtype=self._inputs.dtype, device=self._device)
         for at in range(0, self.num_samples, chunk):
-            some = memory_view(self._inputs).index_select(0, self._indices[at : at + chunk])
+            some = memory_view(self._inputs).index_select(0, self._sampler.indices[at : at + chunk])
             rows[at : at + chunk] = view_like(some.to(self._device), self._inputs)
-        self._inputs, self._targets = rows, self._targets[self._indices].to(self._device)
-
-
-def epoch_order(seed: int, epoch: int, num_samples: int, *, shuffle: bool) -> torch.Tensor:
-    """The positions in the split in the order of an epoch: int64 (num_samples,)."""
-    return seeding.permutation(seed, epoch, num_samples) if shuffle else torch.arange(num_samples)
-
-
-def count_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
-    """Batches of an epoch.
-
-    Raises:
-        ValueError: The only batch would be dropped.
-    """
-    if drop_last and num_samples < batch_size:
-        raise ValueError(f"{num_samples} samples do not fill one batch of {batch_size}, and no other is left")
-    return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
-
-
-def evaluation_batch_size(input_shape: tuple[int, ...], *, device: torch.device, convolutional: bool) -> int:
-    """Samples of a forward pass without gradients: a power of two that keeps the inputs under a size.
-
-    CPU: 512 KB for convolutions, since activations must fit in its caches (the CNN on MNIST takes 290 ms for 8192
-    images in batches of 128 and 865 ms in batches of 512); 4 MB for fully connected layers, whose activations are
-    smaller than their inputs (10,000 images take the MLP 56 ms in batches of 128 and 34 ms in batches of 1024).
-    Accelerators: 32 MB.
-    """
-    sample_bytes = 4 * math.prod(input_shape)
-    limit, most = ((512 if convolutional else 4096) << 10, 1024) if device.type == "cpu" else (32 << 20, 2048)
-    return int(min(most, max(16, 2 ** (max(1, limit // sample_bytes).bit_length() - 1))))
+        self._inputs, self._targets = rows, self._targets[self._sampler.indices].to(self._device)
 
 
 def choose_residency(num_bytes: int, *, device: torch.device, mapped: bool, requested: str = "auto") -> Choice:

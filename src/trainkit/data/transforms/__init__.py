@@ -1,16 +1,16 @@
 """Transforms of samples: static ones, materialized once, and batch transforms, applied to every batch."""
 
-from trainkit.data.transforms.color import ColorJitter
-from trainkit.data.transforms.erasing import RandomErasing
 from trainkit.data.transforms.geometry import (
     RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
     RandomRotation,
+    RandomTransform,
     RandomVerticalFlip,
 )
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
-from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, RandomTransform, build_pipeline
+from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
+from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
 from trainkit.data.transforms.static import (
     CenterCrop,
     Grayscale,

@@ -1,4 +1,4 @@
-"""Random transforms that move pixels: crop, flips, rotation, affine maps. Each sample has its own parameters.
+"""The base of random transforms, and those that move pixels: crop, flips, rotation, affine maps.
 
 Every one equals the function of the same name in ``torchvision.transforms.v2.functional``, applied to one float32
 image at a time with the same parameters, and draws its parameters from the same distribution as torchvision's class.
@@ -21,8 +21,31 @@ _LARGE_IMAGE = 32 << 10
 """Bytes from which flipping an image in a call of its own is faster."""
 
 
+class RandomTransform:
+    """A random transform of images (N, C, H, W) with its own parameters for each sample."""
+
+    name: ClassVar[str]
+    num_draws: ClassVar[int]
+    """How many uniform numbers a sample needs."""
+
+    def works_on_bytes(self) -> bool:
+        """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
+        return False
+
+    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of the result. Raises ValueError where a parameter does not fit."""
+        return input_shape
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Images from (N, C, H, W) in any layout and uniforms in [0, 1): float64 (N, num_draws) on the CPU.
+
+        The result may share the memory of ``images``.
+        """
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class RandomCrop:
+class RandomCrop(RandomTransform):
     """Pad every side, then cut out a window at a random place."""
 
     size: tuple[int, int] | None = None
@@ -90,7 +113,7 @@ def _inside(positions: torch.Tensor, length: int, mode: str) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class RandomHorizontalFlip:
+class RandomHorizontalFlip(RandomTransform):
     """Mirror left and right."""
 
     p: float = 0.5
@@ -101,15 +124,12 @@ class RandomHorizontalFlip:
     def works_on_bytes(self) -> bool:
         return True
 
-    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return input_shape
-
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return _flip(images, draws[:, 0] < self.p, dim=3)
 
 
 @dataclass(frozen=True)
-class RandomVerticalFlip:
+class RandomVerticalFlip(RandomTransform):
     """Mirror top and bottom."""
 
     p: float = 0.5
@@ -119,9 +139,6 @@ class RandomVerticalFlip:
 
     def works_on_bytes(self) -> bool:
         return True
-
-    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return input_shape
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         return _flip(images, draws[:, 0] < self.p, dim=2)
@@ -152,7 +169,7 @@ def _put(rows: torch.Tensor, which: torch.Tensor, others: torch.Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class RandomRotation:
+class RandomRotation(RandomTransform):
     """Rotate counter-clockwise around the center, keeping the size."""
 
     degrees: tuple[float, float]
@@ -163,12 +180,6 @@ class RandomRotation:
     name: ClassVar[str] = "random_rotation"
     num_draws: ClassVar[int] = 1
 
-    def works_on_bytes(self) -> bool:
-        return False
-
-    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return input_shape
-
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         zero, one = torch.zeros(len(draws), dtype=torch.float64), torch.ones(len(draws), dtype=torch.float64)
         angle = between(self.degrees, draws[:, 0]) % 360
@@ -177,7 +188,7 @@ class RandomRotation:
 
 
 @dataclass(frozen=True)
-class RandomAffine:
+class RandomAffine(RandomTransform):
     """Rotate clockwise, shift by whole pixels, scale and shear, keeping the center and the size."""
 
     degrees: tuple[float, float]
@@ -192,12 +203,6 @@ class RandomAffine:
 
     name: ClassVar[str] = "random_affine"
     num_draws: ClassVar[int] = 5
-
-    def works_on_bytes(self) -> bool:
-        return False
-
-    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return input_shape
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         height, width = images.shape[2:]

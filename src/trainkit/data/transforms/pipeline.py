@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from trainkit.data.images.layout import compact, empty_rows, is_nhwc, to_memory_format
-from trainkit.data.transforms.geometry import RandomCrop
+from trainkit.data.transforms.geometry import RandomCrop, RandomTransform
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
 from trainkit.data.transforms.static import CenterCrop
-from trainkit.runtime import seeding
+from trainkit.runtime import uniforms
 
 _GROUP_BYTES = 4 << 20
 """On the CPU, transforms that work on floats get this many bytes of them at a time: their temporary tensors take
@@ -27,47 +26,26 @@ several times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of
 go)."""
 
 
-class RandomTransform(Protocol):
-    """A random transform of images (N, C, H, W) with its own parameters for each sample."""
-
-    name: ClassVar[str]
-    num_draws: ClassVar[int]
-    """How many uniform numbers a sample needs."""
-
-    def works_on_bytes(self) -> bool:
-        """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
-        ...
-
-    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(C, H, W) of the result. Raises ValueError where a knob does not fit."""
-        ...
-
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Images from (N, C, H, W) in any layout and uniforms in [0, 1): float64 (N, num_draws) on the CPU.
-
-        The result may lie in the memory of ``images``.
-        """
-        ...
-
-
 BatchTransform = RandomTransform | Normalize | Standardize
 
 
 @dataclass(frozen=True)
 class _RandomStage:
+    """A random transform with the purpose of its draws, which names its place: two of a kind draw different numbers."""
+
     transform: RandomTransform
     purpose: str
-    """Of the draws, by the place in the list: two transforms of a kind draw apart."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Turns rows as they are stored into float32 model inputs. Made by :func:`build_pipeline`."""
+    """Turns stored rows into float32 model inputs. Made by :func:`build_pipeline`."""
 
     stages: tuple[Scaling | _RandomStage | CenterCrop, ...]
     seed: int
     output_shape: tuple[int, ...]
     channels_last: bool
+    device: torch.device
 
     def __call__(self, rows: torch.Tensor, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
         """Model inputs: float32 (N, *output_shape).
@@ -86,21 +64,16 @@ class Pipeline:
             elif isinstance(stage, CenterCrop):
                 rows = compact(stage(rows))
             else:
-                transform = stage.transform
-                draws = torch.from_numpy(
-                    seeding.uniforms(self.seed, stage.purpose, epoch, indices, transform.num_draws)
-                )
-                rows = (
-                    transform.apply(rows, draws)
-                    if transform.works_on_bytes()
-                    else _apply_to_floats(transform, rows, draws)
-                )
+                numbers = uniforms(self.seed, stage.purpose, epoch, indices, stage.transform.num_draws)
+                rows = _apply(stage.transform, rows, torch.from_numpy(numbers))
         inputs = unit_floats(rows)
         return to_memory_format(inputs, channels_last=self.channels_last) if len(self.output_shape) == 3 else inputs
 
 
-def _apply_to_floats(transform: RandomTransform, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """Convert images to floats and transform them; on the CPU, a group of them at a time."""
+def _apply(transform: RandomTransform, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Transform images, as floats where bytes would give another result; on the CPU, a group of floats at a time."""
+    if transform.works_on_bytes():
+        return transform.apply(rows, draws)
     _, channels, height, width = rows.shape
     shape = transform.output_shape((channels, height, width))
     size = max(1, _GROUP_BYTES // (4 * math.prod(shape)))
@@ -120,40 +93,34 @@ def build_pipeline(
     random: bool,
     device: torch.device | None = None,
     channels_last: bool = False,
-    keys: Sequence[str] | None = None,
 ) -> Pipeline:
     """Check the batch transforms against the shape of a sample and join them.
 
     Args:
         transforms: the batch transforms, in order.
         input_shape: (C, H, W) or (F,).
-        random: False leaves the random ones out, as evaluation does; a random crop becomes one of the center.
-        keys: the config key of each transform, for messages; ``transforms[i]`` when left out.
+        random: False leaves the random ones out, as in evaluation; a random crop becomes a center crop.
+        device: the CPU when left out.
 
     Raises:
-        ValueError: A transform does not fit the shape of the samples. Of a config, the rules have said so before.
+        ValueError: A transform does not fit the shape of the samples. The rules have checked those of a config.
     """
+    device = device or torch.device("cpu")
     stages: list[Scaling | _RandomStage | CenterCrop] = []
     shape, normalized = input_shape, False
     for index, transform in enumerate(transforms):
-        key = keys[index] if keys is not None else f"transforms[{index}]"
-        try:
-            if isinstance(transform, (Normalize, Standardize)):
-                _check_scaling(transform, shape)
-                stages.append(scaling(transform.mean, transform.std, shape, device=device))
-                normalized = True
-            elif not random:
-                # Only the size of a crop is not left to chance.
-                if isinstance(transform, RandomCrop) and transform.size is not None:
-                    stages.append(CenterCrop(transform.size))
-                    shape = (shape[0], *transform.size)
-            else:
-                _check_place(transform, shape, normalized)
-                shape = transform.output_shape((shape[0], shape[1], shape[2]))
-                stages.append(_RandomStage(transform, f"augment.{index}.{transform.name}"))
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
-    return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3)
+        if isinstance(transform, Normalize | Standardize):
+            _check_scaling(transform, shape)
+            stages.append(scaling(transform.mean, transform.std, shape, device=device))
+            normalized = True
+        elif random:
+            _check_place(transform, shape, normalized)
+            shape = transform.output_shape((shape[0], shape[1], shape[2]))
+            stages.append(_RandomStage(transform, f"augment.{index}.{transform.name}"))
+        elif isinstance(transform, RandomCrop) and transform.size is not None:
+            stages.append(CenterCrop(transform.size))
+            shape = (shape[0], *transform.size)
+    return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3, device)
 
 
 def _check_scaling(transform: Normalize | Standardize, shape: tuple[int, ...]) -> None:

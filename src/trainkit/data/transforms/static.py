@@ -60,14 +60,6 @@ class Resize(nn.Module):
             return channels, *self.size
         return channels, self.size * height // min(height, width), self.size * width // min(height, width)
 
-    def is_identity(self, shape: Shape) -> bool:
-        """Whether an image of ``shape`` comes out as it is."""
-        return self.output_shape(shape) == shape
-
-    def fixes_size(self) -> bool:
-        """Whether images of any size come out with one size."""
-        return not isinstance(self.size, int)
-
     def to_json(self) -> dict[str, Any]:
         size = self.size if isinstance(self.size, int) else list(self.size)
         return {"type": "resize", "size": size, "interpolation": self.interpolation}
@@ -98,12 +90,6 @@ class CenterCrop(nn.Module):
     def output_shape(self, shape: Shape) -> Shape:
         return shape[0], *self.size
 
-    def is_identity(self, shape: Shape) -> bool:
-        return self.output_shape(shape) == shape
-
-    def fixes_size(self) -> bool:
-        return True
-
     def to_json(self) -> dict[str, Any]:
         return {"type": "center_crop", "size": list(self.size)}
 
@@ -131,12 +117,6 @@ class Grayscale(nn.Module):
     def output_shape(self, shape: Shape) -> Shape:
         return self.num_output_channels, shape[1], shape[2]
 
-    def is_identity(self, shape: Shape) -> bool:
-        return shape[0] == self.num_output_channels == 1
-
-    def fixes_size(self) -> bool:
-        return False
-
     def to_json(self) -> dict[str, Any]:
         return {"type": "grayscale", "num_output_channels": self.num_output_channels}
 
@@ -153,11 +133,17 @@ def has_uint8_kernel() -> bool:
     return vectors or platform.machine() in ("aarch64", "arm64")
 
 
+def _is_identity(transform: StaticTransform, shape: Shape) -> bool:
+    """Whether an image of ``shape`` comes out unchanged."""
+    gray_of_color = isinstance(transform, Grayscale) and shape[0] > 1
+    return transform.output_shape(shape) == shape and not gray_of_color
+
+
 def apply_static_transforms_to_batch(images: Tensor, static_transforms: Sequence[StaticTransform]) -> Tensor:
     """A batch after the static transforms: uint8 (N, C, H, W) to (N, C', H', W'), in either layout without gaps."""
     shape: Shape = (images.shape[1], images.shape[2], images.shape[3])
     for transform in static_transforms:
-        if not transform.is_identity(shape):
+        if not _is_identity(transform, shape):
             images = transform.forward(images)  # the call of a module takes 2 us more, which shows with small images
             shape = transform.output_shape(shape)
     return compact(images)
@@ -168,13 +154,10 @@ def apply_static_transforms(
 ) -> NDArray[np.uint8]:
     """One image after the static transforms: uint8 (C, H, W) to uint8 (C', H', W'), in either layout without gaps."""
     shape: Shape = (image.shape[0], image.shape[1], image.shape[2])
-    while static_transforms and static_transforms[0].is_identity(shape):
-        static_transforms = static_transforms[1:]
-    if not static_transforms:
+    if all(_is_identity(transform, shape) for transform in static_transforms):
         return image
-    result: NDArray[np.uint8] = apply_static_transforms_to_batch(torch.from_numpy(image)[None], static_transforms)[
-        0
-    ].numpy()
+    images = apply_static_transforms_to_batch(torch.from_numpy(image)[None], static_transforms)
+    result: NDArray[np.uint8] = images[0].numpy()
     return result
 
 
@@ -194,7 +177,7 @@ def output_shape(static_transforms: Sequence[StaticTransform], shape: Shape) -> 
 
 def fixes_size(static_transforms: Sequence[StaticTransform]) -> bool:
     """Whether images of any size have one size after the static transforms."""
-    return any(transform.fixes_size() for transform in static_transforms)
+    return any(not isinstance(t, Grayscale) and isinstance(t.size, tuple) for t in static_transforms)
 
 
 def static_transforms_to_json(static_transforms: Sequence[StaticTransform]) -> list[dict[str, Any]]:

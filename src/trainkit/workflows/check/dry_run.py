@@ -10,7 +10,7 @@ from typing import Literal, NoReturn
 import torch
 from torch import Tensor, nn
 
-from trainkit.builders import Setup, make_batches
+from trainkit.builders import Setup
 from trainkit.data.loading import Batch
 from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import seed_default_generators
@@ -21,16 +21,8 @@ TRIED = 8
 
 def first_batch(setup: Setup, *, size: int, random: bool = True) -> Batch:
     """A batch of up to ``size`` training samples as the model gets them, with the random transforms where asked for."""
-    batches = make_batches(
-        setup.config,
-        setup.data,
-        setup.transforms,
-        "train",
-        batch_size=min(size, len(setup.data.splits["train"])),
-        random=random,
-        device=setup.device,
-        residency="host",
-    )
+    size = min(size, len(setup.data.splits["train"]))
+    batches = setup.batches_of_size("train", size, random=random, residency="host")
     return next(iter(batches.epoch(0)))
 
 

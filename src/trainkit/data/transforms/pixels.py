@@ -1,18 +1,22 @@
-"""Color jitter: brightness, contrast, saturation and hue, each image with its own factors."""
+"""Random transforms that change pixel values: color jitter and erasing."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from trainkit.data.transforms.geometry import between
+from trainkit.data.transforms.geometry import RandomTransform, between
+
+_NUM_TRIES = 10
+"""Rectangles that ``RandomErasing`` draws for each image."""
 
 
 @dataclass(frozen=True)
-class ColorJitter:
-    """Change brightness, contrast, saturation and hue, always in this order. A knob of 0 leaves its part out.
+class ColorJitter(RandomTransform):
+    """Change brightness, contrast, saturation and hue, always in this order. A parameter of 0 leaves its part out.
 
     The parts equal torchvision's ``adjust_*`` functions; saturation and hue do nothing to gray images.
     """
@@ -24,9 +28,6 @@ class ColorJitter:
 
     name: ClassVar[str] = "color_jitter"
     num_draws: ClassVar[int] = 4
-
-    def works_on_bytes(self) -> bool:
-        return False
 
     def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         if input_shape[0] not in (1, 3):
@@ -85,10 +86,10 @@ def _to_hsv(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     low = torch.minimum(torch.minimum(red, green), blue)  # aminmax takes four times as long
     high = torch.maximum(torch.maximum(red, green), blue)
     spread = high - low
-    grey = spread == 0
+    gray = spread == 0
     # Where the channels are equal, hue and saturation are 0 whatever they are divided by.
-    saturation = spread / high.masked_fill(grey, 1)
-    divisor = spread.masked_fill(grey, 1)
+    saturation = spread / high.masked_fill(gray, 1)
+    divisor = spread.masked_fill(gray, 1)
     to_red, to_green, to_blue = ((high - channel) / divisor for channel in (red, green, blue))
     sixths = torch.where(
         high == red,
@@ -110,3 +111,47 @@ def _to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) ->
         k = (sixths + offset).remainder_(6)
         channels.append(value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma))
     return torch.stack(channels, 1)
+
+
+@dataclass(frozen=True)
+class RandomErasing(RandomTransform):
+    """Overwrite a random rectangle (Zhong et al., 2017), drawn as torchvision's RandomErasing draws it."""
+
+    p: float = 0.5
+    scale: tuple[float, float] = (0.02, 0.33)
+    """[low, high] of the erased share of the area."""
+    ratio: tuple[float, float] = (0.3, 3.3)
+    """[low, high] of height / width."""
+    value: float = 0.0
+
+    name: ClassVar[str] = "random_erasing"
+    num_draws: ClassVar[int] = 3 + 2 * _NUM_TRIES
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        height, width = images.shape[2:]
+        top, left, erased_height, erased_width = self.rectangles(draws, height=height, width=width).to(images.device)
+        rows = _within(height, top, erased_height)
+        columns = _within(width, left, erased_width)
+        return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], self.value)
+
+    def rectangles(self, draws: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
+        """(top, left, height, width) of each erased rectangle: int64 (4, N); all 0 where nothing is erased.
+
+        The first of ten rectangles that is smaller than the image in both directions is taken.
+        """
+        tries = draws[:, 3:].reshape(len(draws), _NUM_TRIES, 2)
+        area = height * width * between(self.scale, tries[:, :, 0])
+        ratio = between((math.log(self.ratio[0]), math.log(self.ratio[1])), tries[:, :, 1]).exp()
+        heights, widths = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+        fits = (heights < height) & (widths < width)
+        first = fits.long().argmax(1, keepdim=True)  # the first of equal maxima
+        taken = (draws[:, 0] < self.p) & fits.any(1)
+        erased_height, erased_width = (sizes.gather(1, first).squeeze(1) for sizes in (heights, widths))
+        top = (draws[:, 1] * (height - erased_height + 1)).long()
+        left = (draws[:, 2] * (width - erased_width + 1)).long()
+        return torch.stack((top, left, erased_height, erased_width)) * taken
+
+
+def _within(length: int, start: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    positions = torch.arange(length, device=start.device)
+    return (positions >= start[:, None]) & (positions < (start + size)[:, None])
