@@ -23,6 +23,11 @@ def listed(names: Sequence[object], *, limit: int = 10, quoted: bool = True) -> 
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
+def first_lines(lines: Sequence[str], *, limit: int = 10) -> list[str]:
+    """The first lines, and ``and 3 more`` where there are more."""
+    return [*lines[:limit], *([f"and {len(lines) - limit} more"] if len(lines) > limit else [])]
+
+
 def size_text(num_bytes: float) -> str:
     """``1.5 GB``, ``20 MB``, ``3.1 kB``: decimal units, two or three digits."""
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

@@ -17,7 +17,7 @@ from trainkit.errors import ProblemsError
 NAMES = ("a", "b", "c")
 
 
-def labelled(*counts: int) -> Part:
+def labeled(*counts: int) -> Part:
     targets = np.repeat(np.arange(len(counts)), counts)
     return Part(np.zeros((len(targets), 1), dtype=np.float32), np.random.default_rng(0).permutation(targets))
 
@@ -39,7 +39,7 @@ def split(part: Part, *, seed: int = 0, test: float = 0.2, val: float = 0.1) -> 
 def test_sizes_are_exact_and_every_sample_is_in_one_split(
     counts: list[int], test: float, val: float, seed: int
 ) -> None:
-    part = labelled(*counts)
+    part = labeled(*counts)
     names = [str(label) for label in range(len(counts))]
     fractions = {"test": test, "val": val}
     total = sum(counts)
@@ -62,7 +62,7 @@ def test_sizes_are_exact_and_every_sample_is_in_one_split(
 
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
-    part = labelled(100, 100, 100)
+    part = labeled(100, 100, 100)
     assert all(np.array_equal(a, b) for a, b in zip(split(part).values(), split(part).values(), strict=True))
     assert not np.array_equal(split(part)["test"], split(part, seed=1)["test"])
 
@@ -88,12 +88,12 @@ def test_each_split_has_draws_of_its_own() -> None:
 
 
 def test_zero_fractions_make_no_split() -> None:
-    assert list(split(labelled(5, 5, 5), test=0.0, val=0.0)) == ["train"]
+    assert list(split(labeled(5, 5, 5), test=0.0, val=0.0)) == ["train"]
 
 
 def test_a_fraction_that_is_no_sample_says_what_would_be_one() -> None:
     with pytest.raises(ProblemsError) as caught:
-        split(labelled(3, 3, 3), test=0.0, val=0.05)
+        split(labeled(3, 3, 3), test=0.0, val=0.05)
     [problem] = caught.value.problems
     assert problem.key == "dataset.val_fraction"
     assert "0.05 of 9 samples is not one sample" in problem.message
@@ -104,7 +104,7 @@ def test_a_class_without_training_samples_is_named_with_its_size() -> None:
     with pytest.raises(
         ProblemsError, match=r"no training sample would be left of these classes.*: a \(3\), b \(1\)"
     ) as caught:
-        split(labelled(3, 1, 3), test=0.9, val=0.0)
+        split(labeled(3, 1, 3), test=0.9, val=0.0)
     assert caught.value.problems[0].key == "dataset.test_fraction"
 
 
@@ -115,4 +115,4 @@ def test_regression_is_split_without_strata() -> None:
 
 
 def test_whole_part() -> None:
-    assert whole_part(labelled(2, 2), "test").indices.tolist() == [0, 1, 2, 3]
+    assert whole_part(labeled(2, 2), "test").indices.tolist() == [0, 1, 2, 3]

@@ -80,10 +80,10 @@ def test_draws_are_uniform_and_independent(epoch: int) -> None:
     drawn = uniforms(0, "rotation", epoch, np.arange(40_000), 3)
     counts = np.stack([np.histogram(column, bins=20, range=(0, 1))[0] for column in drawn.T])
     assert ((counts - 2000) ** 2 / 2000).sum(1).max() < 44  # chi-squared with 19 degrees of freedom, p = 0.001
-    neighbours = np.corrcoef(drawn[:-1, 0], drawn[1:, 0])[0, 1]
+    neighbors = np.corrcoef(drawn[:-1, 0], drawn[1:, 0])[0, 1]
     columns = np.corrcoef(drawn.T)[np.triu_indices(3, 1)]
     other_epoch = np.corrcoef(drawn[:, 0], uniforms(0, "rotation", epoch + 1, np.arange(40_000), 1)[:, 0])[0, 1]
-    assert np.abs([neighbours, *columns, other_epoch]).max() < 0.02  # four standard deviations
+    assert np.abs([neighbors, *columns, other_epoch]).max() < 0.02  # four standard deviations
 
 
 def test_orders_of_two_epochs_are_unrelated() -> None:

@@ -18,7 +18,7 @@ import torch
 import torch._dynamo
 
 import trainkit.cli.app
-import trainkit.data.sources.bundled  # noqa: F401
+import trainkit.data.sources.builtin  # noqa: F401
 from trainkit.engine import loop
 from trainkit.engine.metrics import ClassificationMetrics
 from trainkit.system import durable
@@ -86,7 +86,7 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
         case "preparation":
             import trainkit.data.images.decode_pool as decode_pool
 
-            decode_pool._decode_block = coming(decode_pool._decode_block)
+            decode_pool.decode_bytes = coming(decode_pool.decode_bytes)
         case "training":
             loop.train_step = coming(loop.train_step)
         case "validation":
@@ -110,9 +110,9 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
 
             bundle.check_programs = coming(bundle.check_programs)
         case "download":
-            import trainkit.data.sources.downloader as downloader
+            import trainkit.data.sources.torchvision_sets as downloads
 
-            downloader._socket_timeout = coming(downloader._socket_timeout)
+            downloads._socket_timeout = coming(downloads._socket_timeout)
         case "report":
             workflow.report_training = coming(workflow.report_training)
 

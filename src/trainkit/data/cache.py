@@ -1,7 +1,7 @@
-"""Arrays on disk that are made once: whole and checked, or not there.
+"""A cache of arrays on disk: an entry is complete and checked, or absent.
 
 An entry is a folder ``LABEL-KEY`` that holds ``.npy`` files and ``manifest.json``. It is built under a temporary name
-and published by renaming the whole folder, so a half-built one is never found. The key is a hash of everything that
+and published by renaming the folder, so a half-built one is never found. The key is a hash of everything that
 the arrays depend on. Sizes and checksums (CRC-32 by block) are compared when an entry is opened.
 """
 
@@ -79,10 +79,10 @@ def stamp_files(paths: Sequence[Path]) -> list[list[Any]]:
 
 
 def open_entry(cache_dir: Path, key: str) -> Entry | None:
-    """The entry, sizes and checksums compared; None where there is none.
+    """The entry, after its sizes and checksums are compared; None where there is none.
 
     Raises:
-        DamagedEntryError: It is not as it was written.
+        DamagedEntryError: A size or a checksum is not that of the manifest.
     """
     path = _find(cache_dir, key)
     if path is None:
@@ -149,7 +149,7 @@ class EntryDraft:
         return writer
 
     def publish(self, description: dict[str, Any], info: dict[str, Any]) -> Entry:
-        """Make it durable and give it its name; where another process was first, its entry is taken."""
+        """Make the entry durable and give it its name; if another process was first, use that entry."""
         body = {
             "format": FORMAT,
             "key": self.key,
@@ -186,13 +186,13 @@ def _safe(label: str) -> str:
 
 @contextlib.contextmanager
 def building(cache_dir: Path, key: str, *, should_stop: Callable[[], bool] | None = None) -> Iterator[None]:
-    """The only process that builds this key: others wait here, then find the entry published.
+    """A lock on the key: other processes that build it wait here, then find the entry published.
 
     The lock is the kernel's, so it ends with its process. Leftovers of dead processes are cleared on the way.
 
     Raises:
         durable.WriteError: The cache folder cannot be written.
-        InterruptedError: ``should_stop`` said so while waiting.
+        InterruptedError: ``should_stop`` returned true while waiting.
     """
     try:
         (cache_dir / ".locks").mkdir(parents=True, exist_ok=True)
@@ -215,19 +215,19 @@ def building(cache_dir: Path, key: str, *, should_stop: Callable[[], bool] | Non
 
 
 def remove_entry(path: Path) -> None:
-    """Take an entry away. It loses its name first, so it is never found half deleted; open maps of it stay good."""
-    doomed = durable.temporary(path)
+    """Delete an entry. It is renamed first, so a half-deleted one is never found; open memory maps of it stay valid."""
+    renamed = durable.temporary(path)
     try:
-        os.rename(path, doomed)
+        os.rename(path, renamed)
     except FileNotFoundError:
         return
     except OSError as error:
         raise durable.WriteError(path, error) from error
-    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(renamed, ignore_errors=True)
 
 
 def remove_damaged(cache_dir: Path, key: str) -> None:
-    """Make room for a new entry where one with this key is there that cannot be opened. Hold ``building``."""
+    """Delete the entry with this key, which cannot be opened. Call it inside ``building``."""
     if path := _find(cache_dir, key):
         remove_entry(path)
 

@@ -17,11 +17,11 @@ from trainkit.system import durable
 BLOCK_BYTES = 1 << 20
 """Arrays are written and checked in blocks of whole rows of about this size."""
 FULL_CHECK_BYTES = 256 << 20
-"""Larger entries that nobody has touched since they were written are checked by samples of this many bytes."""
+"""Of larger files that are unchanged by their time stamp, only blocks of about this many bytes in all are checked."""
 
 
 class DamagedEntryError(Exception):
-    """An entry is there but must not be used; the message says why."""
+    """An entry exists but must not be used; the message says why."""
 
 
 class ArrayWriter:
@@ -67,7 +67,7 @@ class ArrayWriter:
             self.write_block(block, array[start : start + self.rows_per_block])
 
     def finish(self) -> dict[str, Any]:
-        """Bring the file to the device; returns its record for the manifest."""
+        """Write the file through to the disk; returns its record for the manifest."""
         try:
             durable.ops.fsync(self._file.fileno())
             status = os.fstat(self._file.fileno())
@@ -87,15 +87,15 @@ class ArrayWriter:
         }
 
     def close(self) -> None:
-        """Give the file up."""
+        """Close the file without a record."""
         self._file.close()
 
 
 def check_array(path: Path, record: dict[str, Any]) -> None:
-    """Compare a file with what ``ArrayWriter.finish`` said of it.
+    """Compare a file with its record of ``ArrayWriter.finish``.
 
     Raises:
-        DamagedEntryError: It is not as it was written.
+        DamagedEntryError: The size or a checksum is another one.
     """
     try:
         status = path.stat()

@@ -1,4 +1,4 @@
-"""What every source of data gives: samples in parts, splits by index into the parts, and the names of everything."""
+"""The data set that every source returns: samples in parts, splits by index into the parts, and names."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ class Dataset:
     task: Task
     parts: dict[str, Part]
     splits: dict[str, Split]
-    class_names: tuple[str, ...]
-    """Label k is ``class_names[k]``; () for regression."""
-    feature_names: tuple[str, ...]
-    """The columns of a table, after one-hot encoding; () for images."""
-    target_names: tuple[str, ...]
-    """() for classification."""
     fingerprint: dict[str, Any]
     """Plain JSON: a hash and counts for each part, enough to say later what changed."""
+    class_names: tuple[str, ...] = ()
+    """Label k is ``class_names[k]``; () for regression."""
+    feature_names: tuple[str, ...] = ()
+    """The columns of a table, after one-hot encoding; () for images."""
+    target_names: tuple[str, ...] = ()
+    """() for classification."""
     notes: tuple[str, ...] = ()
-    """Said once to the user: ignored files, skipped files, a choice that was made."""
+    """Printed once: ignored files, skipped files, a choice that was made."""
     table_encoding: dict[str, Any] | None = None
     """Plain JSON: how the raw columns of a CSV file become features."""
     channels: int | None = None

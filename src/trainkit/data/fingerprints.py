@@ -1,4 +1,4 @@
-"""What a data set holds, in a few numbers: stored with a checkpoint, compared when it is loaded again."""
+"""Fingerprints of data sets: counts and hashes, stored with a checkpoint and compared when it is loaded."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def hash_files(paths: Sequence[Path], root: Path) -> str:
 
 
 def describe_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two fingerprints, one sentence each; [] where nothing does."""
+    """The differences between two fingerprints, a sentence each; [] where there are none."""
     changes = []
     if old.get("source") != new.get("source"):
         changes.append(f"the source was {old.get('source')}, now it is {new.get('source')}")
@@ -96,30 +96,29 @@ def _describe_names(old: Sequence[str], new: Sequence[str]) -> str:
     added = [name for name in new if name not in old]
     if not gone and not added:
         return "the classes are in another order"
-    said = [f"classes gone: {', '.join(gone[:10])}"] if gone else []
-    said += [f"new classes: {', '.join(added[:10])}"] if added else []
-    return "; ".join(said)
+    changes = [f"classes gone: {', '.join(gone[:10])}"] if gone else []
+    changes += [f"new classes: {', '.join(added[:10])}"] if added else []
+    return "; ".join(changes)
 
 
 def _describe_part(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old["samples"] != new["samples"]:
         per_class = _describe_counts(old.get("samples_per_class", {}), new.get("samples_per_class", {}))
         return [f"part {name!r}: {old['samples']} samples then, {new['samples']} now{per_class}"]
-    what = {
+    names = {
         "shape": "the shape of the inputs",
         "files": "names or sizes of files",
         "contents": "contents of files",
         "inputs": "input values",
         "targets": "targets",
     }
-    differing = [said for key, said in what.items() if key in old and key in new and old[key] != new[key]]
-    return [f"part {name!r}: {' and '.join(differing)} changed"] if differing else []
+    changed = [text for key, text in names.items() if key in old and key in new and old[key] != new[key]]
+    return [f"part {name!r}: {' and '.join(changed)} changed"] if changed else []
 
 
 def _describe_counts(old: dict[str, int], new: dict[str, int]) -> str:
-    differing = [name for name in old if name in new and old[name] != new[name]]
-    said = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in differing[:10])
-    return f" ({said})" if said else ""
+    changed = [f"{name} {old[name]} -> {new[name]}" for name in old if name in new and old[name] != new[name]]
+    return f" ({', '.join(changed[:10])})" if changed else ""
 
 
 def _describe_splits(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

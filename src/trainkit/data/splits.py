@@ -4,8 +4,8 @@ Sizes are exact: a fraction ``f`` of ``n`` samples is ``floor(f * n + 0.5)`` sam
 classes in proportion, by largest remainder (ties: the lower label first), so each class gives ``f * n_class`` samples
 give or take one. The test split is taken first, from all samples; validation then from what is left.
 
-Which samples of a class are taken is decided by one draw a sample, a function of (seed, split, sample index) alone:
-those with the smallest draws go.
+Each sample has one draw, a function of (seed, split, sample index) alone. Of each class, the samples with the smallest
+draws are taken.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def split_part(
     A fraction of 0 makes no split. For regression the samples are taken at random, without strata.
 
     Raises:
-        ProblemsError: A fraction that is no sample at all, or that leaves a class without a training sample.
+        ProblemsError: A fraction of less than one sample, or one that leaves a class without a training sample.
     """
     labels = part.targets if task == "classification" else np.zeros(len(part), dtype=np.int64)
     rest: Indices = np.arange(len(part), dtype=np.int64)
@@ -57,7 +57,7 @@ def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purp
     """Stratified choice of ``floor(fraction * len(among) + 0.5)`` of the indices ``among``, sorted ascending.
 
     Raises:
-        ProblemsError: The fraction is no sample at all.
+        ProblemsError: The fraction is less than one sample.
     """
     total = math.floor(fraction * len(among) + 0.5)
     if total == 0:
@@ -70,13 +70,12 @@ def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purp
                 )
             ]
         )
-    classes, positions, counts = np.unique(labels[among], return_inverse=True, return_counts=True)
+    _, positions, counts = np.unique(labels[among], return_inverse=True, return_counts=True)
     quotas = _largest_remainder(counts, total)
     draws = uniforms(seed, f"split.{purpose}", 0, among, 1)[:, 0]
     order = np.lexsort((draws, positions))  # by class, and within a class by draw
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     rank = np.arange(len(among)) - np.repeat(starts, counts)
-    assert len(quotas) == len(classes)
     return np.sort(among[order[rank < np.repeat(quotas, counts)]])
 
 
@@ -103,8 +102,8 @@ def _check_training_classes(
     else:
         what = f"no training sample would be left of {len(labels)}"
     fractions = " and ".join(f"{name}_fraction" for name in taken)
-    what_next = f"lower {fractions} or add samples" if taken else "add samples"
-    raise ProblemsError([Problem(f"{what}; {what_next}", key=f"dataset.{taken[-1]}_fraction" if taken else "dataset")])
+    advice = f"lower {fractions} or add samples" if taken else "add samples"
+    raise ProblemsError([Problem(f"{what}; {advice}", key=f"dataset.{taken[-1]}_fraction" if taken else "dataset")])
 
 
 def whole_part(part: Part, part_name: str) -> Split:

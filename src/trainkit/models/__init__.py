@@ -2,9 +2,8 @@
 
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.meta_forward import meta_forward
-from trainkit.models.mlp import build_mlp
 from trainkit.models.network import Network, call_name, config_key, initialize
-from trainkit.models.sequential import LayerSpec, build_sequential
+from trainkit.models.sequential import LayerSpec, build_mlp, build_sequential
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
 
 __all__ = [

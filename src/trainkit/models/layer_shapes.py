@@ -1,4 +1,4 @@
-"""What the usual layers make of a shape, and what to tell the user where a layer does not take its input.
+"""The output shapes of the usual layers, and the messages where a layer does not take its input.
 
 By each layer's own formula (torch's documentation): a first kernel on the meta device makes PyTorch import its symbolic
 shapes and its compiler, which takes longer than a second. Every other layer runs there (``meta_forward``).
@@ -18,35 +18,12 @@ from trainkit.models.network import GlobalAvgPool2d
 Shape = tuple[int, ...]
 """With the batch first: (N, C, H, W) or (N, F)."""
 
-ELEMENTWISE = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Dropout,
-    nn.Identity,
-)
-KNOWN_LAYERS = frozenset(
-    (
-        *ELEMENTWISE,
-        nn.Linear,
-        nn.Conv2d,
-        nn.MaxPool2d,
-        nn.AvgPool2d,
-        nn.AdaptiveAvgPool2d,
-        nn.AdaptiveMaxPool2d,
-        GlobalAvgPool2d,
-        nn.BatchNorm1d,
-        nn.BatchNorm2d,
-        nn.LayerNorm,
-        nn.Dropout2d,
-        nn.Softmax,
-        nn.LogSoftmax,
-        nn.Flatten,
-    )
+KNOWN_LAYERS: tuple[type[nn.Module], ...] = (
+    *(nn.Linear, nn.Conv2d, nn.Flatten),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, GlobalAvgPool2d),
+    *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
+    *(nn.Dropout, nn.Dropout2d, nn.Identity),
 )
 """Exact types: a subclass may have a forward pass of its own."""
 
@@ -64,7 +41,7 @@ def known_output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape | N
     """The shape that ``layer`` makes of an input of ``shape`` in training; None where only a run can tell.
 
     Raises:
-        ProblemsError: the layer does not take this input; names ``key``, the layer, both shapes and the way out.
+        ProblemsError: the layer does not take this input; names ``key``, the layer, both shapes and the remedy.
     """
     if type(layer) not in KNOWN_LAYERS or getattr(layer, "return_indices", False):
         return None
@@ -188,10 +165,10 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape, key: str) 
 
 
 def _layer_norm(layer: nn.LayerNorm, shape: Shape, key: str) -> Shape:
-    wanted = tuple(layer.normalized_shape)
-    if shape[-len(wanted) :] != wanted:
+    ending = tuple(layer.normalized_shape)
+    if shape[-len(ending) :] != ending:
         fail(
-            f"LayerNorm takes inputs that end in {_size_text(wanted)}, but its input is {shape_text(shape)}; "
+            f"LayerNorm takes inputs that end in {_size_text(ending)}, but its input is {shape_text(shape)}; "
             f"set normalized_shape to {shape[-1]} or leave it out",
             key,
         )
@@ -210,10 +187,10 @@ def _softmax(layer: nn.Softmax | nn.LogSoftmax, shape: Shape, key: str) -> Shape
 def _need_images(layer: nn.Module, shape: Shape, key: str, *, instead: str = "") -> None:
     if len(shape) == 4:
         return
-    way_out = (
+    remedy = (
         f"use {instead}" if instead else "put it before the Flatten layer, or use Linear layers where the data are rows"
     )
-    fail(f"{type(layer).__name__} takes images (N, C, H, W), but its input is {shape_text(shape)}; {way_out}", key)
+    fail(f"{type(layer).__name__} takes images (N, C, H, W), but its input is {shape_text(shape)}; {remedy}", key)
 
 
 def check_shortcut(before: Shape, after: Shape, *, stride: tuple[int, int], key: str) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainkit.models.layer_shapes import KNOWN_LAYERS, Shape, check_shortcut, fail, known_output_shape, shape_text
 from trainkit.models.network import Network, ResidualBlock, config_key
 
-_WITHOUT_KERNELS = KNOWN_LAYERS | {ResidualBlock}
+_WITHOUT_KERNELS = {*KNOWN_LAYERS, ResidualBlock}
 
 
 @dataclass
@@ -40,7 +40,7 @@ class LayerCall:
 
 
 class MetaForward(NamedTuple):
-    """What a forward pass did."""
+    """The record of a forward pass."""
 
     calls: list[LayerCall]
     """In the order in which they began: the model's own call is the first."""
@@ -70,7 +70,7 @@ def meta_forward(
     weights.
 
     Args:
-        key_of: the config key of a module by its name, for messages; by default what the model says.
+        key_of: the config key of a module by its name, for messages; by default the one that the model has for it.
         count_flops: count the operations of what runs.
 
     Raises:
@@ -97,7 +97,7 @@ def _run(
     key_of: Callable[[str], str],
     count_flops: bool,
 ) -> Exception | None:
-    """Fill the record. Returns what went wrong on the way, in the innermost call that is still open."""
+    """Fill the record. Returns the error, raised in the innermost call that is still open."""
     tensors = {
         name: torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
         for name, tensor in chain(model.named_parameters(), model.named_buffers())
@@ -205,7 +205,7 @@ def _known(layer: nn.Module, key: str, input: Tensor) -> Tensor:
 
 
 def _residual(block: nn.Module, key: str, images: Tensor) -> Tensor:
-    """``ResidualBlock.forward``, where a sum that cannot be taken is explained."""
+    """``ResidualBlock.forward``, with a message where the shapes cannot be added."""
     assert isinstance(block, ResidualBlock)
     main, shortcut = block.norm(block.conv(images)), block.shortcut(images)
     check_shortcut(tuple(shortcut.shape), tuple(main.shape), stride=(1, 1), key=key)

@@ -1,6 +1,4 @@
-"""What the networks are made of (a named chain of layers that knows its config keys, the block with a shortcut), and
-how their weights start.
-"""
+"""The parts of the networks (a chain of layers with their config keys, the residual block) and the initialization."""
 
 from __future__ import annotations
 
@@ -54,8 +52,8 @@ class ResidualBlock(nn.Module):
 class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
     """The mean of each channel: (N, C, H, W) to (N, C, 1, 1), as PyTorch's own with an output size of 1, bit for bit.
 
-    On the CPU, the gradient of PyTorch's own comes in the other layout than channels-last activations, and what reads
-    both together is slow: on two cores, 64 x 64 x 16 x 16 take 2.2 ms instead of 5.1, with a ReLU before it and both
+    On the CPU, the gradient of PyTorch's own comes in the other layout than channels-last activations, and kernels that
+    read both are slow: on two cores, 64 x 64 x 16 x 16 take 2.2 ms instead of 5.1, with a ReLU before it and both
     gradients. In training only, so that exports hold the operation that other runtimes know.
     """
 
@@ -108,7 +106,7 @@ def initialize(
     mode: Literal["fan_in", "fan_out"] = "fan_in",
     nonlinearity: Literal["relu", "leaky_relu", "tanh", "linear"] = "relu",
 ) -> None:
-    """Fill the weights of linear layers and convolutions as ``torch.nn.init`` does, in their order; biases become 0.
+    """Fill the weights of linear layers and convolutions as ``torch.nn.init`` does, in their order, and biases with 0.
 
     ``default`` leaves what PyTorch's own constructors drew. Norm layers keep weight 1 and bias 0. ``gain`` is for the
     xavier kinds and orthogonal, ``mode`` and ``nonlinearity`` for the kaiming kinds. Draws from the default generator.
@@ -145,5 +143,5 @@ def config_key(model: nn.Module, name: str) -> str:
 
 
 def call_name(name: str, call: int) -> str:
-    """How one of several calls of a module in a forward pass is named: ``relu``, then ``relu (call 2)``."""
+    """The name of one of several calls of a module in a forward pass: ``relu``, then ``relu (call 2)``."""
     return name if call == 1 else f"{name} (call {call})"

@@ -1,39 +1,60 @@
-"""Networks as lists of ``torch.nn`` layers."""
+"""Networks without branches: fully connected ones, and lists of ``torch.nn`` layers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import nn
 
-from trainkit.models.layer_shapes import Shape, check_output_shape, fail, has_weights, shape_text
+from trainkit.models.layer_shapes import KNOWN_LAYERS, Shape, check_output_shape, fail, has_weights, shape_text
 from trainkit.models.meta_forward import output_shape
-from trainkit.models.network import Network
+from trainkit.models.network import Activation, Network, OutputActivation, activation_layer, output_layer
 
-LayerType = Literal[
-    "Linear",
-    "Conv2d",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "LayerNorm",
-    "ReLU",
-    "LeakyReLU",
-    "ELU",
-    "GELU",
-    "SiLU",
-    "Sigmoid",
-    "Tanh",
-    "MaxPool2d",
-    "AvgPool2d",
-    "AdaptiveAvgPool2d",
-    "Dropout",
-    "Dropout2d",
-    "Flatten",
-    "Softmax",
-    "LogSoftmax",
-]
+_LAYERS = {layer.__name__: layer for layer in KNOWN_LAYERS if hasattr(nn, layer.__name__)}
+
+
+def build_mlp(
+    input_shape: Sequence[int],
+    output_size: int,
+    *,
+    hidden_sizes: Sequence[int] = (128,),
+    activation: Activation = "relu",
+    norm: Literal["none", "batch", "layer"] = "none",
+    dropout: float = 0.0,
+    output: OutputActivation = "none",
+) -> Network:
+    """linear -> norm -> activation -> dropout for each hidden size, then a linear output.
+
+    Takes (N, *input_shape) to (N, output_size): images are flattened first. What is switched off leaves no layer.
+    """
+    layers: list[tuple[str, nn.Module]] = []
+    keys: dict[str, str] = {}
+
+    def add(name: str, layer: nn.Module | None, key: str) -> None:
+        if layer is not None:
+            layers.append((name, layer))
+            keys[name] = key
+
+    if len(input_shape) > 1:
+        add("flatten", nn.Flatten(), "model")
+    features = math.prod(input_shape)
+    for position, size in enumerate(hidden_sizes, start=1):
+        add(f"linear{position}", nn.Linear(features, size), f"model.hidden_sizes[{position - 1}]")
+        match norm:
+            case "batch":
+                add(f"norm{position}", nn.BatchNorm1d(size), "model.norm")
+            case "layer":
+                add(f"norm{position}", nn.LayerNorm(size), "model.norm")
+        add(f"activation{position}", activation_layer(activation), "model.activation")
+        if dropout > 0:
+            add(f"dropout{position}", nn.Dropout(dropout), "model.dropout")
+        features = size
+    add("output", nn.Linear(features, output_size), "model")
+    add("output_activation", output_layer(output), "model.output")
+    return Network(layers, config_keys=keys)
 
 
 @dataclass(frozen=True)
@@ -61,7 +82,11 @@ def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Se
     keys: dict[str, str] = {}
     for i, spec in enumerate(layers):
         key = f"model.layers[{i}]"
-        given = {name: _plain(value) for name, value in spec.arguments.items() if value is not None}
+        given = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in spec.arguments.items()
+            if value is not None
+        }
         arguments = _infer(spec.type, given, shape, key=key, output_size=output_size if i == last_linear else None)
         layer = _make_layer(spec.type, arguments, key=key)
         shape = output_shape(layer, shape, key=key)
@@ -110,14 +135,9 @@ def _check_conv(arguments: dict[str, Any], *, key: str) -> None:
 
 
 def _make_layer(kind: str, arguments: dict[str, Any], *, key: str) -> nn.Module:
-    if kind not in get_args(LayerType):
-        fail(f"unknown layer, got {kind}; known: {', '.join(get_args(LayerType))}", f"{key}.type")
+    if kind not in _LAYERS:
+        fail(f"unknown layer, got {kind}; known: {', '.join(_LAYERS)}", f"{key}.type")
     try:
-        layer: nn.Module = getattr(nn, kind)(**arguments)
+        return _LAYERS[kind](**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         fail(f"torch.nn.{kind} does not take these arguments: {error}", key)
-    return layer
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What a model does to shapes, layer by layer: the check before training, and the table of ``trainkit inspect``."""
+"""The shapes of a model, layer by layer: the check before training, and the table of ``trainkit inspect``."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def check_shapes(model: nn.Module, input_shape: Sequence[int], batch_size: int =
     """The shape of the output for a training batch of this size, the batch first; no memory is taken.
 
     Raises:
-        ProblemsError: a layer does not take its input: its config key, its type, the shapes on both sides, the way out.
+        ProblemsError: a layer does not take its input: its config key, its type, both shapes, the remedy.
     """
     return meta_forward(model, (batch_size, *input_shape)).output_shape
 
 
 def check_output(model: nn.Module, input_shape: Sequence[int], *, output_size: int) -> None:
-    """Whether the model gives what data and loss need: (N, output_size).
+    """Check that the output is (N, output_size), as data and loss need it.
 
     Raises:
-        ProblemsError: it gives another shape.
+        ProblemsError: the output has another shape.
     """
     forward = meta_forward(model, (2, *input_shape))
     weighted = [call.name for call in forward.calls if has_weights(call.layer)]

@@ -30,16 +30,16 @@ def resolve_device(requested: str) -> Choice:
     """The device to work on: ``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:
-        ProblemsError: A device was asked for by name that is not there; the message lists what there is.
+        ProblemsError: The named device does not exist; the message lists the devices of the machine.
     """
     devices = available_devices()
     if requested == "auto":
         return _preferred(devices)
-    wanted = "cuda:0" if requested == "cuda" else requested
-    if wanted not in devices:
-        message = f"there is no device {requested!r}; {_missing_reason(wanted)}this machine has {', '.join(devices)}"
+    name = "cuda:0" if requested == "cuda" else requested
+    if name not in devices:
+        message = f"there is no device {requested!r}; {_missing_reason(name)}this machine has {', '.join(devices)}"
         raise ProblemsError([Problem(f"{message}; take one of these, or auto", key="device")])
-    return Choice(wanted, "as asked for")
+    return Choice(name, "as asked for")
 
 
 def claim(device: torch.device) -> None:
@@ -68,7 +68,7 @@ def _keep_freed_memory() -> None:
 
 
 def available_devices() -> tuple[str, ...]:
-    """The devices that can be asked for, the best first."""
+    """The devices of this machine, the best first."""
     cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return (*cuda, *mps, "cpu")
@@ -83,8 +83,8 @@ def _preferred(devices: tuple[str, ...]) -> Choice:
     return Choice("cpu", "auto: neither CUDA nor MPS is available")
 
 
-def _missing_reason(wanted: str) -> str:
-    if not wanted.startswith("cuda") or torch.cuda.is_available():
+def _missing_reason(name: str) -> str:
+    if not name.startswith("cuda") or torch.cuda.is_available():
         return ""
     built = torch.version.cuda is not None or torch.version.hip is not None
     return "PyTorch finds no CUDA driver or GPU here: " if built else "this PyTorch is built without CUDA: "
@@ -96,7 +96,7 @@ def resolve_precision(requested: str, device: torch.device, *, convolutional: bo
     ``auto`` looks at the kind of model and at the hardware only, so the same machine always gets the same answer.
 
     Raises:
-        ProblemsError: fp16 was asked for on a device where gradients cannot be scaled.
+        ProblemsError: fp16 on a device where gradients cannot be scaled.
     """
     if requested == "fp16" and device.type != "cuda":
         message = f"fp16 needs a CUDA device: its gradients underflow without loss scaling, got device {device}"
@@ -129,11 +129,15 @@ def _native_bf16(device: torch.device) -> str | None:
 
 
 def _cpu_flags() -> frozenset[str]:
+    return frozenset(next((line.split()[2:] for line in _lines("/proc/cpuinfo") if line.startswith("flags")), ()))
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file of the Linux kernel; [] elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path(path).read_text().splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), ()))
+        return []
 
 
 def _hardware(device: torch.device) -> str:
@@ -169,7 +173,7 @@ def _cgroup_cpus() -> int | None:
 
 
 def free_device_bytes(device: torch.device) -> int:
-    """Memory that can still be taken on the device."""
+    """Free memory of the device."""
     if device.type == "cuda":
         # What PyTorch holds but does not use can be used again.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -181,19 +185,10 @@ def free_device_bytes(device: torch.device) -> int:
 
 def free_host_bytes() -> int:
     """RAM that can be taken without swapping, within the limits of the container."""
-    free = _meminfo_available()
-    if free is None:
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = [int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
+    free = available[0] if available else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _cgroup_free_bytes()
     return free if limit is None else min(free, limit)
-
-
-def _meminfo_available() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _cgroup_free_bytes() -> int | None:

@@ -1,4 +1,4 @@
-"""Decoding: every colour mode by its rule, and a reason for every file that is no image."""
+"""Decoding: every color mode by its rule, and a reason for every file that is no image."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).convert("L"))
 
 
-def test_rgb_and_grey(tmp_path: Path) -> None:
+def test_rgb_and_gray(tmp_path: Path) -> None:
     path = save(tmp_path, Image.fromarray(RGB))
     assert np.array_equal(decode_image(path, channels=3), RGB.transpose(2, 0, 1))
     assert np.array_equal(decode_image(path, channels=1), luma(RGB)[None])
     assert decode_image(path, channels=1).flags.writeable  # torch warns of memory that is not
-    grey = save(tmp_path, Image.fromarray(RGB[..., 0]), "grey.png")
-    assert np.array_equal(decode_image(grey, channels=1), RGB[None, ..., 0])
-    assert np.array_equal(decode_image(grey, channels=3), np.repeat(RGB[None, ..., 0], 3, axis=0))
+    gray = save(tmp_path, Image.fromarray(RGB[..., 0]), "gray.png")
+    assert np.array_equal(decode_image(gray, channels=1), RGB[None, ..., 0])
+    assert np.array_equal(decode_image(gray, channels=3), np.repeat(RGB[None, ..., 0], 3, axis=0))
 
 
 def test_transparency_is_dropped(tmp_path: Path) -> None:
@@ -42,9 +42,9 @@ def test_transparency_is_dropped(tmp_path: Path) -> None:
     path = save(tmp_path, Image.fromarray(np.concatenate([RGB, alpha], axis=2)))
     assert np.array_equal(decode_image(path, channels=3), RGB.transpose(2, 0, 1))
     bands = [Image.fromarray(RGB[..., 0]), Image.fromarray(alpha[..., 0])]
-    grey = save(tmp_path, Image.merge("LA", bands), "la.png")
-    assert np.array_equal(decode_image(grey, channels=3)[1], RGB[..., 0])
-    assert probe_bytes(grey.read_bytes()) == (1, (5, 7))
+    gray = save(tmp_path, Image.merge("LA", bands), "la.png")
+    assert np.array_equal(decode_image(gray, channels=3)[1], RGB[..., 0])
+    assert probe_bytes(gray.read_bytes()) == (1, (5, 7))
 
 
 def test_palette_is_looked_up(tmp_path: Path) -> None:

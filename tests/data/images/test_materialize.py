@@ -23,7 +23,7 @@ from trainkit.data.images.decode import decode_image
 from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.materialize import image_shape, materialize_images, quick_look
 from trainkit.data.loading import resident
-from trainkit.data.sources.bundled import load_bundled
+from trainkit.data.sources.builtin import load_bundled
 from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, StaticTransform
 from trainkit.errors import DataError, Interrupted, ProblemsError
@@ -184,8 +184,8 @@ def test_how_files_are_decoded_is_seen_where_the_shape_does_not_tell(root: Path,
 
 def test_a_changed_color_is_seen(root: Path, cache_dir: Path) -> None:
     build(root, cache_dir)
-    grey = build(root, cache_dir, color="gray")
-    assert (grey.decoded, grey.data.input_shape) == (24, (1, 10, 10))
+    gray = build(root, cache_dir, color="gray")
+    assert (gray.decoded, gray.data.input_shape) == (24, (1, 10, 10))
 
 
 def test_only_the_part_that_changed_is_built_again(root: Path, cache_dir: Path) -> None:

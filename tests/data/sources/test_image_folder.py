@@ -187,7 +187,7 @@ def test_folders_inside_a_class_and_linked_classes_are_searched(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("colors", "channels"), [(["L", "L"], 1), (["L", "RGB"], 3), (["P", "P"], 3)])
-def test_color_auto_is_grey_only_where_every_image_is(tmp_path: Path, colors: list[str], channels: int) -> None:
+def test_color_auto_is_gray_only_where_every_image_is(tmp_path: Path, colors: list[str], channels: int) -> None:
     for index, color in enumerate(colors):
         fill(tmp_path / str(index), 10, color=color)
     assert load(tmp_path).channels == channels

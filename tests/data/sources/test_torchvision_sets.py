@@ -23,7 +23,7 @@ import torch
 from torchvision import datasets
 
 from trainkit.data.dataset import Dataset
-from trainkit.data.sources import downloader
+from trainkit.data.sources import torchvision_sets as module
 from trainkit.data.sources.torchvision_sets import load_downloaded, read_idx
 from trainkit.errors import DataError, ProblemsError
 
@@ -169,7 +169,7 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: py
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
-        monkeypatch.setattr(downloader, "TIMEOUT_SECONDS", 0.5)
+        monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.5)
         with pytest.raises(ProblemsError, match=r"mnist is not in .* the download failed \("):
             load(tmp_path / "data", download=True)
     assert list(tmp_path.iterdir()) == []
@@ -229,7 +229,7 @@ def test_a_download_with_other_bytes_is_refused(tmp_path: Path, mirror: Path) ->
 
 
 def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, list[int]]:
-    """Files of CIFAR-10's layout with few images; torchvision is told their checksums."""
+    """Files of CIFAR-10's layout with few images; torchvision gets their checksums."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Normalisation: the stated operations bit for bit, and statistics equal to NumPy's in float64."""
+"""Normalization: the stated operations bit for bit, and statistics equal to NumPy's in float64."""
 
 from __future__ import annotations
 

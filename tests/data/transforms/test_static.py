@@ -46,13 +46,13 @@ def test_resize(height: int, width: int, size: int | tuple[int, int], interpolat
     step = Resize(size, interpolation)
     # Here torch 2.15 fails with an internal assertion on bytes stored by plane, in torchvision too.
     assume(step.output_shape((channels, height, width))[1:] != (1, 1))
-    wanted = reference.resize(
+    expected = reference.resize(
         batch, size if isinstance(size, int) else list(size), InterpolationMode(interpolation), antialias=True
     )
     for rows in (batch, batch.contiguous(memory_format=torch.channels_last)):
-        assert torch.equal(step(rows), wanted)
-        assert torch.equal(step(rows[1:]), wanted[1:])
-    assert step.output_shape((channels, height, width)) == tuple(wanted.shape[1:])
+        assert torch.equal(step(rows), expected)
+        assert torch.equal(step(rows[1:]), expected[1:])
+    assert step.output_shape((channels, height, width)) == tuple(expected.shape[1:])
 
 
 @settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ from PIL import Image
 from trainkit.builders.trained import open_trained
 from trainkit.cli import predict as command
 from trainkit.config import load_config
-from trainkit.data.sources.bundled import load_bundled
+from trainkit.data.sources.builtin import load_bundled
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
 from trainkit.system.frontend import Frontend
 from trainkit.system.signals import StopRequest

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112
-_GREY_MODES = ("L", "LA", "La", "1")
+_GRAY_MODES = ("L", "LA", "La", "1")
 
 
 class BadImageError(Exception):
@@ -100,8 +100,8 @@ def _to_array(image: Image, channels: int) -> NDArray[np.uint8]:
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise BadImageError(f"pixel type {image.mode} (32 bit) is not supported; save it with 8 or 16 bits")
-        grey = (values // 256).astype(np.uint8)[None]
-        return grey if channels == 1 else np.repeat(grey.transpose(1, 2, 0), channels, axis=2).transpose(2, 0, 1)
+        gray = (values // 256).astype(np.uint8)[None]
+        return gray if channels == 1 else np.repeat(gray.transpose(1, 2, 0), channels, axis=2).transpose(2, 0, 1)
     if image.mode == "LA" or image.mode == "La":
         image = image.getchannel(0)  # convert("RGB") would do the same, with one step more
     converted = (
@@ -125,8 +125,8 @@ def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
     except Exception as error:  # see decode_bytes
         raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)  # these four turn by a quarter
-    grey = image.mode in _GREY_MODES or image.mode.startswith("I")
-    return (1 if grey else 3), size
+    gray = image.mode in _GRAY_MODES or image.mode.startswith("I")
+    return (1 if gray else 3), size
 
 
 def _open(data: bytes) -> Image:

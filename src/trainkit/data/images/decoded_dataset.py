@@ -16,6 +16,7 @@ from trainkit.data.images.decode import printable
 from trainkit.data.images.layout import Shape, to_nchw
 from trainkit.data.transforms.static import StaticTransform
 from trainkit.errors import DataError
+from trainkit.wording import first_lines
 
 
 @dataclass
@@ -81,14 +82,11 @@ def _check_bad_files(dataset: Dataset, jobs: Sequence[Job]) -> None:
     if len(bad) <= dataset.max_bad_files:
         return
     total = sum(len(job.part) for job in jobs)
-    lines = [f"{path}: {reason}" for path, reason in bad[:10]]
-    if len(bad) > 10:
-        lines.append(f"and {len(bad) - 10} more")
-    lines.append(
+    advice = (
         f"{len(bad)} of {total} images cannot be read; repair or remove them, or skip them with "
         f"dataset.max_bad_files: {len(bad)} (now {dataset.max_bad_files})"
     )
-    raise DataError("\n".join(lines))
+    raise DataError("\n".join([*first_lines([f"{path}: {reason}" for path, reason in bad]), advice]))
 
 
 def _path(job: Job, index: int) -> str:
@@ -115,18 +113,12 @@ def _check_none_is_empty(dataset: Dataset) -> None:
 
 def _describe_shared(dataset: Dataset, jobs: Sequence[Job], splits: dict[str, Split]) -> list[str]:
     """Notes on files of the training split that are in another split too: scores on it would be too good."""
-    by_part = {job.name: job for job in jobs if job.part.is_files}
-    hashes = {}
-    for name, split in splits.items():
-        if split.part in by_part:
-            job = by_part[split.part]
-            assert job.arrays is not None
-            hashes[name] = job.arrays["hashes"][split.indices]
+    by_part = {job.name: job for job in jobs}
+    of_part = {job.name: job.arrays["hashes"] for job in jobs if job.arrays is not None and job.part.is_files}
+    hashes = {name: of_part[split.part][split.indices] for name, split in splits.items() if split.part in of_part}
     notes = []
     for name in ("val", "test"):
-        if name not in hashes or "train" not in hashes:
-            continue
-        shared = np.flatnonzero(np.isin(hashes[name], hashes["train"]))
+        shared = np.flatnonzero(np.isin(hashes.get(name, []), hashes.get("train", [])))
         if not len(shared):
             continue
         pairs = []

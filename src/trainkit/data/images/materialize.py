@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from trainkit.data import cache
 from trainkit.data.cache_arrays import BLOCK_BYTES, ArrayWriter, DamagedEntryError
 from trainkit.data.dataset import Dataset, Part
-from trainkit.data.images.decode import BadImageError, decode_image, printable
-from trainkit.data.images.decode_pool import MemoryWriter, decode_files, first_size, transform_array
+from trainkit.data.images.decode import BadImageError, decode_image, printable, probe_bytes, read_image_bytes
+from trainkit.data.images.decode_pool import MemoryWriter, decode_files, transform_array
 from trainkit.data.images.decoded_dataset import Job, with_decoded_arrays
 from trainkit.data.images.layout import Shape, stored_shape
 from trainkit.data.transforms.static import StaticTransform, has_uint8_kernel, output_shape, static_transforms_to_json
@@ -53,12 +53,12 @@ def materialize_images(
 
     Args:
         progress: called with (images done, images in all) while building; not at all where everything is cached.
-        should_stop: asked several times a second while building.
+        should_stop: called several times a second while building.
 
     Raises:
         DataError: More unreadable files than allowed (the first ten and the count).
         ProblemsError: Images of different sizes and no transform that makes them equal.
-        Interrupted: ``should_stop`` said so; nothing half-built is kept.
+        Interrupted: ``should_stop`` returned true; nothing half-built is kept.
     """
     if dataset.kind != "image":
         return dataset
@@ -112,24 +112,18 @@ def quick_look(dataset: Dataset, *, per_split: int = 8) -> list[str]:
 
 
 def _raw_shape(dataset: Dataset, part: Part) -> Shape:
-    if isinstance(part.inputs, tuple):
-        size = first_size(part.inputs)
-        if size is None:
-            reason = _reason(part.inputs[0])
-            raise DataError(
-                f"none of {len(part)} images can be read; the first is {printable(part.inputs[0])}: {reason}"
-            )
-        return dataset.channels or 3, *size
-    _, channels, height, width = part.inputs.shape
-    return int(channels), int(height), int(width)
-
-
-def _reason(path: Path) -> str:
-    try:
-        decode_image(path, channels=3)
-    except BadImageError as error:
-        return str(error)
-    return "it changed while it was read"
+    """(C, H, W) of the images before the static transforms; of files, by the first header that can be read."""
+    if not isinstance(part.inputs, tuple):
+        _, channels, height, width = part.inputs.shape
+        return int(channels), int(height), int(width)
+    reasons = []
+    for path in part.inputs:
+        try:
+            return dataset.channels or 3, *probe_bytes(read_image_bytes(path))[1]
+        except BadImageError as error:
+            reasons.append(str(error))
+    first = f"{printable(part.inputs[0])}: {reasons[0]}"
+    raise DataError(f"none of {len(part)} images can be read; the first is {first}")
 
 
 def _make_job(dataset: Dataset, name: str, part: Part, static_transforms: Sequence[StaticTransform]) -> Job:
@@ -261,16 +255,17 @@ def _write_images(
     should_stop: Callable[[], bool] | None,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Write the images. Returns plain JSON and further arrays to store with them."""
-    if not isinstance(job.part.inputs, tuple):
-        transform_array(job.part.inputs, job.static_transforms, writer=writer, tick=tick, should_stop=should_stop)
+    inputs = job.part.inputs
+    if not isinstance(inputs, tuple):
+        transform_array(inputs, job.static_transforms, writer, tick=tick, should_stop=should_stop)
         return {}, {}
-    decoded = decode_files(
-        job.part.inputs,
+    hashes, bad = decode_files(
+        inputs,
         job.static_transforms,
+        writer,
         channels=job.channels,
         shape=job.shape,
-        writer=writer,
         tick=tick,
         should_stop=should_stop,
     )
-    return {"bad": [list(found) for found in decoded.bad]}, {"hashes": decoded.hashes}
+    return {"bad": [list(pair) for pair in bad]}, {"hashes": hashes}

@@ -1,17 +1,16 @@
 """Where data come from: each source gives a ``Dataset`` with its classes and splits."""
 
-from trainkit.data.sources.bundled import load_bundled
+from trainkit.data.sources.builtin import load_bundled, make_synthetic
 from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows
 from trainkit.data.sources.image_folder import load_image_folder
-from trainkit.data.sources.synthetic import make_synthetic
 from trainkit.data.sources.tables import (
     Encoding,
     columns_to_read,
     encode_features,
-    encode_labelled,
+    encode_labeled,
     encoded_names,
     load_csv,
-    read_labelled,
+    read_labeled,
 )
 from trainkit.data.sources.torchvision_sets import load_downloaded
 
@@ -21,7 +20,7 @@ __all__ = [
     "RowReader",
     "columns_to_read",
     "encode_features",
-    "encode_labelled",
+    "encode_labeled",
     "encoded_names",
     "load_bundled",
     "load_csv",
@@ -30,5 +29,5 @@ __all__ = [
     "make_synthetic",
     "parse_rows",
     "ragged_rows",
-    "read_labelled",
+    "read_labeled",
 ]

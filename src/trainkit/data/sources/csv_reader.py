@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.errors import DataError, Problem, ProblemsError
+from trainkit.wording import first_lines
 
-MAX_SHOWN = 10
 _CHUNK_ROWS = 500
 """Few enough that their cells stay in the processor's cache: 2,000 take half as long again."""
 
@@ -26,7 +26,7 @@ Chooser = Callable[[Path, Sequence[str]], tuple[Collection[str], Collection[str]
 
 @dataclass
 class Table:
-    """The wanted columns of some or all rows of a CSV file; blanks around a cell are removed."""
+    """Some columns of some or all rows of a CSV file; blanks around a cell are removed."""
 
     path: Path
     lines: NDArray[np.int64]
@@ -67,7 +67,7 @@ def read_table(path: Path, choose: Chooser, *, delimiter: str, key: str = "datas
     """Read a CSV file (UTF-8, a BOM is fine) with a header line.
 
     ``choose(path, header)`` returns the names of the columns to read as numbers and of those to read as text, and
-    raises where it wants a column that is not there.
+    raises where one is not in the header.
 
     Raises:
         ProblemsError: No such file.
@@ -137,7 +137,7 @@ def ragged_rows(rows: Sequence[Row], header: Sequence[str]) -> dict[int, str]:
 def parse_rows(
     path: Path, header: list[str], rows: Sequence[Row], as_numbers: Collection[str], as_texts: Collection[str]
 ) -> Table:
-    """The wanted columns of rows that are as wide as the header."""
+    """Columns of rows that are as wide as the header."""
     columns = list(zip(*(cells for _, cells in rows), strict=True)) or [()] * len(header)
     table = Table(path, np.array([line for line, _ in rows], dtype=np.int64))
     for name in as_numbers:
@@ -165,11 +165,8 @@ def _check_header(path: Path, header: list[str], delimiter: str) -> None:
 
 
 def bad_rows(messages: Sequence[str]) -> DataError:
-    """An error a line, ten of them and the count of the rest."""
-    shown = list(messages[:MAX_SHOWN])
-    if len(messages) > MAX_SHOWN:
-        shown.append(f"and {len(messages) - MAX_SHOWN} more")
-    return DataError("\n".join(shown))
+    """An error with a line for each message, ten of them and the count of the rest."""
+    return DataError("\n".join(first_lines(messages)))
 
 
 def as_number(cell: str) -> float | None:

@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from trainkit.data.dataset import Dataset, Part, Split
+from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.images.decode import EXTENSIONS, BadImageError, printable, probe_bytes, read_image_bytes
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
-from trainkit.wording import listed
+from trainkit.wording import first_lines, listed
 
 SPLIT_FOLDERS = ("train", "val", "test")
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
@@ -24,7 +24,7 @@ _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
 
 @dataclass
 class _Scan:
-    """What walking through the folders found besides the images."""
+    """The entries of the folders that are no images of a class."""
 
     junk: Counter[str] = field(default_factory=Counter)
     others: list[str] = field(default_factory=list)
@@ -59,7 +59,13 @@ def load_image_folder(
     notes = _check_classes(folders, found, first)
     class_names = tuple(found[first])
     parts = {name: _make_part(classes, class_names) for name, classes in found.items()}
-    splits = _make_splits(parts, first, class_names, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    fractions = {"test": test_fraction, "val": val_fraction}
+    fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
+    splits = split_part(
+        parts[first], first, task="classification", fractions=fractions, seed=seed, class_names=class_names
+    )
+    splits |= {name: whole_part(part, name) for name, part in parts.items() if name != first}
+    splits = {name: splits[name] for name in SPLIT_FOLDERS if name in splits}
     notes += _describe_scan(root, scan)
     return Dataset(
         name=root.resolve().name or "images",
@@ -68,31 +74,11 @@ def load_image_folder(
         parts=parts,
         splits=splits,
         class_names=class_names,
-        feature_names=(),
-        target_names=(),
         fingerprint=fingerprint_dataset("image_folder", parts, splits, class_names=class_names, roots=folders),
         notes=tuple(notes),
         channels={"rgb": 3, "gray": 1}.get(color) or _find_channels(parts),
         max_bad_files=max_bad_files,
     )
-
-
-def _make_splits(
-    parts: dict[str, Part],
-    first: str,
-    class_names: Sequence[str],
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-) -> dict[str, Split]:
-    wanted = {"test": test_fraction, "val": val_fraction}
-    fractions = {name: fraction for name, fraction in wanted.items() if name not in parts}
-    splits = split_part(
-        parts[first], first, task="classification", fractions=fractions, seed=seed, class_names=class_names
-    )
-    splits |= {name: whole_part(part, name) for name, part in parts.items() if name != first}
-    return {name: splits[name] for name in SPLIT_FOLDERS if name in splits}
 
 
 def _split_folders(root: Path, scan: _Scan) -> dict[str, Path]:
@@ -109,10 +95,11 @@ def _split_folders(root: Path, scan: _Scan) -> dict[str, Path]:
     named = [name for name in SPLIT_FOLDERS if name in names]
     if not named or ("train" not in named and len(names) > len(named)):
         return {"all": root}  # "test" may be the name of a class
-    if "train" in named and not _has_folders(root / "train") and _has_images(root / "train"):
-        return {"all": root}  # "train" is a class: pictures of trains
     if "train" not in named:
         raise ProblemsError([Problem(f"{root} has {' and '.join(named)} but no train folder", key="dataset.root")])
+    inside = list(_list(root / "train", _Scan()))
+    if any(map(_is_image, inside)) and not any(map(_is_folder, inside)):
+        return {"all": root}  # "train" is a class: pictures of trains
     scan.junk += beside.junk
     scan.others += [f"{name}/" for name in names if name not in named]
     return {name: root / name for name in named}
@@ -139,12 +126,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _has_folders(folder: Path) -> bool:
-    return any(_is_folder(entry) for entry in _list(folder, _Scan()))
-
-
-def _has_images(folder: Path) -> bool:
-    return any(entry.name.lower().endswith(EXTENSIONS) for entry in _list(folder, _Scan()))
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(EXTENSIONS)
 
 
 def _find_classes(folder: Path, scan: _Scan) -> dict[str, list[Path]]:
@@ -172,7 +155,7 @@ def _walk(folder: Path, scan: _Scan, seen: set[tuple[int, int]]) -> Iterator[Pat
                 scan.loops.append(entry.path)
             else:
                 yield from _walk(Path(entry.path), scan, seen)
-        elif entry.name.lower().endswith(EXTENSIONS):
+        elif _is_image(entry):
             yield Path(entry.path)
         else:
             scan.others.append(entry.name)
@@ -184,7 +167,7 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Path]]], first: str) -> list[str]:
-    """Every mistake in the classes at once; returns what is only worth a note."""
+    """Raise every mistake in the classes at once; returns notes."""
     problems, notes = [], []
     training = {name for name, files in found[first].items() if files}
     for name in found[first]:
@@ -215,8 +198,7 @@ def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Pat
     if not problems and len(training) < 2:
         problems.append(f"{folders[first]} has one class only, {next(iter(training))!r}; at least 2 are needed")
     if problems:
-        shown = problems[:10] + ([f"and {len(problems) - 10} more"] if len(problems) > 10 else [])
-        raise DataError("\n".join(shown))
+        raise DataError("\n".join(first_lines(problems)))
     return notes
 
 
@@ -241,7 +223,7 @@ def _describe_scan(root: Path, scan: _Scan) -> list[str]:
 
 
 def _find_channels(parts: dict[str, Part]) -> int:
-    """1 where every readable image is grey, else 3: known as soon as one image in colour is met."""
+    """1 where every readable image is gray, else 3: the search ends at the first color image."""
     for part in parts.values():
         assert isinstance(part.inputs, tuple)
         for path in part.inputs:

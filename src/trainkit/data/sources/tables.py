@@ -50,26 +50,26 @@ def load_csv(
         DataError: Cells that cannot be used, each with its file, row and column.
     """
     path = Path(path).expanduser()
-    wanted: list[str] = []
+    columns: list[str] = []
 
     def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
-        wanted[:] = _choose_columns(path, header, target, features, categorical)
-        return [name for name in wanted if name not in categorical], [*categorical, target]
+        columns[:] = _choose_columns(path, header, target, features, categorical)
+        return [name for name in columns if name not in categorical], [*categorical, target]
 
     table = read_table(path, choose, delimiter=delimiter)
     decided = _decide_task(table, target) if task == "auto" else task
     encoding: Encoding = {
-        "columns": [_describe_column(table, column, column in categorical) for column in wanted],
+        "columns": [_describe_column(table, name, name in categorical) for name in columns],
         "target": target,
     }
     classes = _class_names(table, target) if decided == "classification" else ()
-    parts = {"train" if test_path else "all": encode_labelled(table, encoding, classes)}
+    parts = {"train" if test_path else "all": encode_labeled(table, encoding, classes)}
     fractions = {"val": val_fraction} if test_path else {"test": test_fraction, "val": val_fraction}
     [(name, train)] = parts.items()
     splits = split_part(train, name, task=decided, fractions=fractions, seed=seed, class_names=classes)
     if test_path:
-        table = read_labelled(Path(test_path).expanduser(), encoding, delimiter=delimiter)
-        parts["test"] = encode_labelled(table, encoding, classes)
+        table = read_labeled(Path(test_path).expanduser(), encoding, delimiter=delimiter)
+        parts["test"] = encode_labeled(table, encoding, classes)
         splits["test"] = whole_part(parts["test"], "test")
     return Dataset(
         name=path.stem,
@@ -104,7 +104,7 @@ def columns_to_read(encoding: Encoding) -> tuple[list[str], list[str]]:
     return numeric, categorical
 
 
-def read_labelled(path: Path, encoding: Encoding, *, delimiter: str, key: str = "dataset.test_path") -> Table:
+def read_labeled(path: Path, encoding: Encoding, *, delimiter: str, key: str = "dataset.test_path") -> Table:
     """Another file with the columns of ``encoding``, the target too.
 
     Raises:
@@ -113,8 +113,10 @@ def read_labelled(path: Path, encoding: Encoding, *, delimiter: str, key: str = 
     """
 
     def choose(path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
-        _check_columns(path, header, [*(column["name"] for column in encoding["columns"]), encoding["target"]], key)
         numeric, categorical = columns_to_read(encoding)
+        names = [*(column["name"] for column in encoding["columns"]), encoding["target"]]
+        if problems := _missing_columns(path, header, names, key):
+            raise ProblemsError(problems)
         return numeric, [*categorical, encoding["target"]]
 
     return read_table(path, choose, delimiter=delimiter, key=key)
@@ -134,16 +136,10 @@ def _choose_columns(
         problems.append(Problem(f"{path} has no column but the target {target!r}", key="dataset.path"))
     if problems:
         raise ProblemsError(problems)
-    # Of a config, the rules have said so before the file was opened.
+    # The rules have checked a config for these before the file was opened.
     if target in chosen or len(set(chosen)) < len(chosen) or not set(categorical) <= set(chosen):
         raise ValueError(f"columns that are the target, named twice or no features: {chosen}, {list(categorical)}")
     return chosen
-
-
-def _check_columns(path: Path, header: Sequence[str], names: Sequence[str], key: str) -> None:
-    problems = _missing_columns(path, header, names, key)
-    if problems:
-        raise ProblemsError(problems)
 
 
 def _missing_columns(path: Path, header: Sequence[str], names: Sequence[str], key: str) -> list[Problem]:
@@ -266,7 +262,7 @@ def _bad_category(cell: str, categories: Sequence[str]) -> str:
     return f"{cell!r} is not one of the training table's values ({listed(categories)})"
 
 
-def encode_labelled(table: Table, encoding: Encoding, classes: Sequence[str]) -> Part:
+def encode_labeled(table: Table, encoding: Encoding, classes: Sequence[str]) -> Part:
     """Features and targets; ``classes`` is () for regression.
 
     Raises:
@@ -286,13 +282,9 @@ def encode_labelled(table: Table, encoding: Encoding, classes: Sequence[str]) ->
         targets = values[:, None]
     bad += [(row, f"column {target!r}: {message}") for row, message in wrong]
     if bad:
-        raise _bad_cells(table, bad)
+        bad.sort(key=lambda cell: cell[0])
+        raise bad_rows([f"{table.path}:{table.lines[row]}: {message}" for row, message in bad])
     return Part(inputs, targets)
-
-
-def _bad_cells(table: Table, bad: list[BadCell]) -> DataError:
-    bad.sort(key=lambda cell: cell[0])
-    return bad_rows([f"{table.path}:{table.lines[row]}: {message}" for row, message in bad])
 
 
 def _bad_label(cell: str, classes: Sequence[str]) -> str:

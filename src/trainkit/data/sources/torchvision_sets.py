@@ -1,10 +1,16 @@
-"""MNIST and its kin from IDX files, CIFAR through torchvision; downloaded by torchvision where that is allowed."""
+"""MNIST and sets of its format from IDX files, CIFAR from pickles; torchvision downloads them where that is allowed."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
+import shutil
+import socket
+import tempfile
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +21,11 @@ from numpy.typing import NDArray
 from trainkit.data.cache import cached_arrays, stamp_files
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
-from trainkit.data.sources.downloader import fetch_with_torchvision
 from trainkit.data.splits import split_part, whole_part
-from trainkit.errors import DataError, Problem, ProblemsError
+from trainkit.errors import DataError, Interrupted, Problem, ProblemsError
+
+TIMEOUT_SECONDS = 10.0
+"""A download fails when the server sends nothing for this long."""
 
 DownloadedName = Literal["mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"]
 Arrays = tuple[NDArray[Any], NDArray[Any]]
@@ -69,7 +77,7 @@ def load_downloaded(
     Raises:
         ProblemsError: Files are missing and could not be, or must not be, downloaded.
         DataError: A file is damaged.
-        Interrupted: ``should_stop`` said so during a download, of which nothing is left.
+        Interrupted: ``should_stop`` returned true during a download, of which nothing is left.
     """
     fetch = partial(fetch_with_torchvision, _TORCHVISION_CLASS[name], should_stop=should_stop) if download else None
     root = Path(root).expanduser()
@@ -94,8 +102,6 @@ def load_downloaded(
         parts=parts,
         splits=splits,
         class_names=class_names,
-        feature_names=(),
-        target_names=(),
         fingerprint=fingerprint_dataset(name, parts, splits, class_names=class_names),
         channels=int(train[0].shape[1]),
     )
@@ -113,29 +119,24 @@ def _check_labels(labels: NDArray[Any], num_classes: int, where: str) -> None:
 def _find_or_download_idx(name: str, root: Path, fetch: Fetch | None) -> Path:
     """The folder that holds all four IDX files."""
     usual = root / _TORCHVISION_CLASS[name] / "raw"
-    folders = (usual, root, root / "raw")
-    for folder in folders:
+    for folder in (usual, root, root / "raw"):
         if all(_idx_path(folder, file) is not None for file in _IDX_FILES):
             return folder
     missing = [file for file in _IDX_FILES if _idx_path(usual, file) is None]
-    reason = "downloading is switched off (dataset.download: false)"
-    if fetch is not None:
-        reason = fetch(root, f"{_TORCHVISION_CLASS[name]}/raw") or ""
-        if not reason:
-            return usual
-    raise _missing_error(name, usual, missing, reason, note=" (plain or .gz)")
+    _download(name, root, usual, missing, fetch, note=" (plain or .gz)")
+    return usual
 
 
-def _missing_error(name: str, folder: Path, files: list[str], reason: str, *, note: str = "") -> ProblemsError:
-    return ProblemsError(
-        [
-            Problem(
-                f"{name} is not in {folder}, and {reason}; by hand: put there {', '.join(files)}{note}, "
-                "as the authors of the set publish them; or start with configs/digits_cnn.yaml: it needs no download",
-                key="dataset.root",
-            )
-        ]
-    )
+def _download(name: str, root: Path, folder: Path, missing: list[str], fetch: Fetch | None, *, note: str = "") -> None:
+    """Download the missing files into ``folder``, or raise ProblemsError where that is off or fails."""
+    off = "downloading is switched off (dataset.download: false)"
+    reason = fetch(root, str(folder.relative_to(root))) if fetch is not None else off
+    if reason:
+        message = (
+            f"{name} is not in {folder}, and {reason}; by hand: put there {', '.join(missing)}{note}, "
+            "as the authors of the set publish them; or start with configs/digits_cnn.yaml: it needs no download"
+        )
+        raise ProblemsError([Problem(message, key="dataset.root")])
 
 
 def _idx_path(folder: Path, file: str) -> Path | None:
@@ -200,11 +201,7 @@ def _read_cifar(
     folder = root / _CIFAR_FOLDER[name]
     missing = [file for file in _CIFAR_FILES[name] if not (folder / file).is_file()]
     if missing:
-        reason = "downloading is switched off (dataset.download: false)"
-        if fetch is not None:
-            reason = fetch(root, _CIFAR_FOLDER[name]) or ""
-        if reason:
-            raise _missing_error(name, folder, missing, reason)
+        _download(name, root, folder, missing, fetch)
     description = {"kind": name, "files": stamp_files([folder / file for file in _CIFAR_FILES[name]])}
     arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_torchvision(name, root, folder), save=save)
     train, test = ((arrays[f"{part}_inputs"], arrays[f"{part}_targets"]) for part in ("train", "test"))
@@ -226,3 +223,83 @@ def _read_torchvision(name: str, root: Path, folder: Path) -> tuple[dict[str, ND
         arrays[f"{part}_targets"] = np.asarray(loaded.targets, dtype=np.int64)
         class_names = list(loaded.classes)
     return arrays, {"class_names": class_names}
+
+
+def fetch_with_torchvision(
+    class_name: str, root: Path, subfolder: str, *, should_stop: Callable[[], bool] | None = None
+) -> str | None:
+    """Download a set of ``torchvision.datasets`` and put its files into ``root/subfolder``.
+
+    The files arrive in a temporary folder and are moved when torchvision has checked them all, so an interrupted
+    download leaves nothing that looks like data. Returns None when done, else the reason why it did not work.
+
+    Args:
+        should_stop: called several times a second.
+
+    Raises:
+        Interrupted: ``should_stop`` returned true.
+    """
+    created = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".download-", dir=root))
+    except OSError as error:
+        return f"{root} cannot be written ({error.strerror})"
+    try:
+        reason = _download_in_thread(class_name, temporary, should_stop)
+        if reason is None:
+            _move_files(temporary / subfolder, root / subfolder)
+        return reason
+    except OSError as error:
+        return f"the download could not be stored ({error})"
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in created:  # a download that failed leaves no empty folders
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _download_in_thread(class_name: str, folder: Path, should_stop: Callable[[], bool] | None) -> str | None:
+    """In a thread, since a download of torchvision cannot be stopped."""
+    from torchvision import datasets  # here: importing it in the thread would delay the stop
+
+    failures: list[str] = []
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            with _socket_timeout(TIMEOUT_SECONDS):
+                getattr(datasets, class_name)(folder, download=True)
+        except Exception as error:  # noqa: BLE001  whatever torchvision or the network raised is a reason, not a crash
+            failures.append(_last_line(error))
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name=f"download {class_name}", daemon=True).start()
+    while not done.wait(0.2):
+        if should_stop is not None and should_stop():  # the thread ends with the process
+            raise Interrupted(f"stopped while {class_name} was being downloaded", 130)
+    return f"the download failed ({failures[0]})" if failures else None
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Everything but archives; a file that another process put there meanwhile is replaced by the same bytes."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.suffix != ".gz":
+            os.replace(path, target / path.name)

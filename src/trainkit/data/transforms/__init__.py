@@ -1,18 +1,12 @@
-"""Transforms of samples: static ones, materialized once, and batch transforms, applied to every batch."""
+"""Transforms of samples: static ones, materialized once, and batch transforms, applied to every batch.
 
-from trainkit.data.transforms.geometry import (
-    RandomAffine,
-    RandomCrop,
-    RandomHorizontalFlip,
-    RandomRotation,
-    RandomTransform,
-    RandomVerticalFlip,
-)
+``static``, ``geometry`` and ``pixels`` hold a class for each transform.
+"""
+
+from trainkit.data.transforms import geometry, pixels, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
 from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
-from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
 from trainkit.data.transforms.static import (
-    CenterCrop,
     Grayscale,
     Resize,
     StaticTransform,
@@ -26,18 +20,9 @@ from trainkit.data.transforms.static import (
 
 __all__ = [
     "BatchTransform",
-    "CenterCrop",
-    "ColorJitter",
     "Grayscale",
     "Normalize",
     "Pipeline",
-    "RandomAffine",
-    "RandomCrop",
-    "RandomErasing",
-    "RandomHorizontalFlip",
-    "RandomRotation",
-    "RandomTransform",
-    "RandomVerticalFlip",
     "Resize",
     "Standardize",
     "StaticTransform",
@@ -47,7 +32,10 @@ __all__ = [
     "channel_statistics",
     "column_statistics",
     "fixes_size",
+    "geometry",
     "output_shape",
+    "pixels",
+    "static",
     "static_transforms_from_json",
     "static_transforms_to_json",
 ]

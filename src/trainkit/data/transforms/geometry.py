@@ -113,35 +113,31 @@ def _inside(positions: torch.Tensor, length: int, mode: str) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class RandomHorizontalFlip(RandomTransform):
+class _RandomFlip(RandomTransform):
+    p: float = 0.5
+
+    num_draws: ClassVar[int] = 1
+    dim: ClassVar[int]
+
+    def works_on_bytes(self) -> bool:
+        return True
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        return _flip(images, draws[:, 0] < self.p, dim=self.dim)
+
+
+class RandomHorizontalFlip(_RandomFlip):
     """Mirror left and right."""
 
-    p: float = 0.5
-
     name: ClassVar[str] = "random_horizontal_flip"
-    num_draws: ClassVar[int] = 1
-
-    def works_on_bytes(self) -> bool:
-        return True
-
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        return _flip(images, draws[:, 0] < self.p, dim=3)
+    dim: ClassVar[int] = 3
 
 
-@dataclass(frozen=True)
-class RandomVerticalFlip(RandomTransform):
+class RandomVerticalFlip(_RandomFlip):
     """Mirror top and bottom."""
 
-    p: float = 0.5
-
     name: ClassVar[str] = "random_vertical_flip"
-    num_draws: ClassVar[int] = 1
-
-    def works_on_bytes(self) -> bool:
-        return True
-
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        return _flip(images, draws[:, 0] < self.p, dim=2)
+    dim: ClassVar[int] = 2
 
 
 def _flip(images: torch.Tensor, flipped: torch.Tensor, *, dim: int) -> torch.Tensor:

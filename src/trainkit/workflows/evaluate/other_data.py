@@ -16,7 +16,7 @@ from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.images import materialize_images
-from trainkit.data.sources import encode_labelled, encoded_names, load_image_folder, read_labelled
+from trainkit.data.sources import encode_labeled, encoded_names, load_image_folder, read_labeled
 from trainkit.data.splits import whole_part
 from trainkit.errors import DataError, UserError
 from trainkit.wording import listed
@@ -83,11 +83,11 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
         raise UserError(f"--data {path}: {what}; the checkpoint is for tables: give a CSV file")
     delimiter = config.dataset.delimiter if isinstance(config.dataset, dataset.Csv) else ","
     classes = tuple(saved["class_names"])
-    table = read_labelled(path, encoding, delimiter=delimiter, key="--data")
+    table = read_labeled(path, encoding, delimiter=delimiter, key="--data")
     labels = sorted({*table.texts[encoding["target"]]} - {""})
     if classes and any(label not in classes for label in labels):  # in one sentence, not row by row
         raise _other_classes(labels, classes, where=f"--data {path}")
-    parts = {"all": encode_labelled(table, encoding, classes)}
+    parts = {"all": encode_labeled(table, encoding, classes)}
     splits = {"train": whole_part(parts["all"], "all")}
     return Dataset(
         name=path.stem,

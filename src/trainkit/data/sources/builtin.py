@@ -1,20 +1,95 @@
-"""Data drawn from formulas: the same for the same ``data_seed``, and ready at once."""
+"""Data sets that need no files: the small ones of scikit-learn, and samples drawn from formulas."""
 
 from __future__ import annotations
 
 import math
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.cache import cached_arrays
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.fingerprints import fingerprint_dataset
 from trainkit.data.splits import split_part
 from trainkit.runtime import derive_seed
 
+BundledName = Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
 ProblemName = Literal["blobs", "moons", "spirals", "linear_regression", "random_binary"]
 Samples = tuple[NDArray[np.float32], NDArray[Any]]
+
+_LAYOUT = 1
+"""Raise it when ``_read_sklearn`` gives other arrays or names, so that old cache entries are not used."""
+
+
+def load_bundled(
+    name: BundledName,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    cache_dir: Path | None = None,
+    save: bool = True,
+) -> Dataset:
+    """A bundled set with one part, ``"all"``, split by fraction.
+
+    ``digits`` becomes uint8 images (N, 1, 8, 8): its values are counts of set pixels, 0 to 16, and count ``c`` becomes
+    ``(c * 255 + 8) // 16``, that is ``c * 255 / 16`` rounded half up in whole numbers. The others are float32 tables.
+
+    With ``cache_dir`` the arrays are kept there (not with ``save=False``), and later calls do not import scikit-learn.
+
+    Raises:
+        ProblemsError: The fractions leave a split empty or a class without training samples.
+    """
+    description = {"kind": "bundled", "name": name, "scikit-learn": version("scikit-learn"), "layout": _LAYOUT}
+    arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_sklearn(name), save=save)
+    return _split(
+        Part(arrays["inputs"], arrays["targets"]),
+        fractions={"test": test_fraction, "val": val_fraction},
+        seed=seed,
+        source=name,
+        name=name,
+        kind=info["kind"],
+        task=info["task"],
+        class_names=tuple(info["class_names"]),
+        feature_names=tuple(info["feature_names"]),
+        target_names=tuple(info["target_names"]),
+        channels=1 if info["kind"] == "image" else None,
+    )
+
+
+def _split(part: Part, *, fractions: dict[str, float], seed: int, source: str, **about: Any) -> Dataset:
+    """A data set of one part, ``"all"``, split by fraction; ``about`` is what else ``Dataset`` takes."""
+    class_names = about["class_names"]
+    splits = split_part(part, "all", task=about["task"], fractions=fractions, seed=seed, class_names=class_names)
+    fingerprint = fingerprint_dataset(source, {"all": part}, splits, class_names=class_names)
+    return Dataset(parts={"all": part}, splits=splits, fingerprint=fingerprint, **about)
+
+
+def _read_sklearn(name: BundledName) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays and names of a set as scikit-learn has them, in our types."""
+    from sklearn import datasets  # 1 s to import: only where it is needed
+
+    bunch = getattr(datasets, f"load_{name}")()
+    if name == "digits":
+        counts = bunch.data.astype(np.int64).reshape(-1, 1, 8, 8)
+        inputs: NDArray[Any] = ((counts * 255 + 8) // 16).astype(np.uint8)
+    else:
+        inputs = bunch.data.astype(np.float32)
+    if name == "diabetes":
+        targets: NDArray[Any] = bunch.target.astype(np.float32).reshape(-1, 1)
+    else:
+        targets = bunch.target.astype(np.int64)
+    info = {
+        "kind": "image" if name == "digits" else "table",
+        "task": "regression" if name == "diabetes" else "classification",
+        "class_names": [] if name == "diabetes" else [str(label) for label in bunch.target_names],
+        "feature_names": [] if name == "digits" else [str(feature) for feature in bunch.feature_names],
+        "target_names": ["disease_progression"] if name == "diabetes" else [],
+    }
+    return {"inputs": inputs, "targets": targets}, info
 
 
 def make_synthetic(
@@ -27,7 +102,7 @@ def make_synthetic(
     seed: int,
     **knobs: Any,
 ) -> Dataset:
-    """A table of ``num_samples`` rows in one part, ``"all"``; ``knobs`` are those of the problem's function below.
+    """A table of ``num_samples`` rows in one part, ``"all"``; ``knobs`` are arguments of the problem's function below.
 
     The samples depend on ``data_seed`` only (Philox, a counter-based generator), the splits on ``seed``.
 
@@ -46,24 +121,19 @@ def make_synthetic(
             inputs, targets = _linear_regression(rng, num_samples, **knobs)
         case "random_binary":
             inputs, targets = _random_binary(rng, num_samples, **knobs)
-    part = Part(inputs, targets)
     regression = problem == "linear_regression"
     num_classes = 0 if regression else knobs.get("num_classes", 3 if problem == "blobs" else 2)
-    class_names = tuple(str(label) for label in range(num_classes))
-    fractions = {"test": test_fraction, "val": val_fraction}
-    task: Literal["classification", "regression"] = "regression" if regression else "classification"
-    splits = split_part(part, "all", task=task, fractions=fractions, seed=seed, class_names=class_names)
-    num_targets = targets.shape[1] if regression else 0
-    return Dataset(
+    return _split(
+        Part(inputs, targets),
+        fractions={"test": test_fraction, "val": val_fraction},
+        seed=seed,
+        source=f"synthetic {problem}",
         name=problem,
         kind="table",
-        task=task,
-        parts={"all": part},
-        splits=splits,
-        class_names=class_names,
+        task="regression" if regression else "classification",
+        class_names=tuple(str(label) for label in range(num_classes)),
         feature_names=tuple(f"x{column}" for column in range(inputs.shape[1])),
-        target_names=tuple(f"y{column}" for column in range(num_targets)),
-        fingerprint=fingerprint_dataset(f"synthetic {problem}", {"all": part}, splits, class_names=class_names),
+        target_names=tuple(f"y{column}" for column in range(targets.shape[1])) if regression else (),
     )
 
 
@@ -75,11 +145,11 @@ def _balanced_labels(num_samples: int, num_classes: int) -> NDArray[np.int64]:
 def _blobs(
     rng: np.random.Generator, num_samples: int, *, num_features: int = 2, num_classes: int = 3, spread: float = 1.0
 ) -> Samples:
-    """Normal clusters with standard deviation ``spread`` around centres drawn uniformly from [-5, 5]."""
-    centres = rng.uniform(-5.0, 5.0, (num_classes, num_features)).astype(np.float32)
+    """Normal clusters with standard deviation ``spread`` around centers drawn uniformly from [-5, 5]."""
+    centers = rng.uniform(-5.0, 5.0, (num_classes, num_features)).astype(np.float32)
     labels = _balanced_labels(num_samples, num_classes)
     noise = rng.standard_normal((num_samples, num_features), dtype=np.float32)
-    return centres[labels] + np.float32(spread) * noise, labels
+    return centers[labels] + np.float32(spread) * noise, labels
 
 
 def _moons(rng: np.random.Generator, num_samples: int, *, noise: float = 0.1) -> Samples:
