@@ -127,12 +127,12 @@ def _write_blocks(
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
     try:
         while True:
+            if should_stop is not None and should_stop():
+                raise Interrupted("stopped while the images were being prepared", exit_code=130)
             # Only a few blocks wait for each thread: each costs memory and delays a stop.
             running |= {pool.submit(work, *block) for block in islice(blocks, 3 * num_threads - len(running))}
             if not running:
                 return
-            if should_stop is not None and should_stop():
-                raise Interrupted("stopped while the images were being prepared", exit_code=130)
             done, running = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
             for future in done:
                 tick(future.result())

@@ -25,7 +25,6 @@ _GROUP_BYTES = 4 << 20
 several times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB, and of 1.8 GB in one
 go)."""
 
-
 BatchTransform = RandomTransform | Normalize | Standardize
 
 
