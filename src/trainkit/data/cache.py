@@ -135,18 +135,14 @@ class EntryDraft:
         self._cache_dir = cache_dir
         self._writers: dict[str, ArrayWriter] = {}
         self.path = durable.temporary(cache_dir / self._name)
-        try:
+        with durable.writing(self.path):
             self.path.mkdir()
-        except OSError as error:
-            raise durable.WriteError(self.path, error) from error
 
     def add_array(self, name: str, shape: Sequence[int], dtype: Any) -> ArrayWriter:
-        try:
-            writer = ArrayWriter(self.path / f"{name}.npy", shape, dtype)
-        except OSError as error:
-            raise durable.WriteError(self.path / f"{name}.npy", error) from error
-        self._writers[name] = writer
-        return writer
+        path = self.path / f"{name}.npy"
+        with durable.writing(path):
+            self._writers[name] = ArrayWriter(path, shape, dtype)
+        return self._writers[name]
 
     def publish(self, description: dict[str, Any], info: dict[str, Any]) -> Entry:
         """Make the entry durable and give it its name; if another process was first, use that entry."""
@@ -194,12 +190,10 @@ def building(cache_dir: Path, key: str, *, should_stop: Callable[[], bool] | Non
         durable.WriteError: The cache folder cannot be written.
         InterruptedError: ``should_stop`` returned true while waiting.
     """
-    try:
+    with durable.writing(cache_dir):
         (cache_dir / ".locks").mkdir(parents=True, exist_ok=True)
         durable.clear_stale(cache_dir)
         lock = (cache_dir / ".locks" / key).open("ab")
-    except OSError as error:
-        raise durable.WriteError(cache_dir, error) from error
     with lock:
         while fcntl is not None:
             try:
@@ -217,13 +211,9 @@ def building(cache_dir: Path, key: str, *, should_stop: Callable[[], bool] | Non
 def remove_entry(path: Path) -> None:
     """Delete an entry. It is renamed first, so a half-deleted one is never found; open memory maps of it stay valid."""
     renamed = durable.temporary(path)
-    try:
+    with durable.writing(path), contextlib.suppress(FileNotFoundError):
         os.rename(path, renamed)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise durable.WriteError(path, error) from error
-    shutil.rmtree(renamed, ignore_errors=True)
+        shutil.rmtree(renamed, ignore_errors=True)
 
 
 def remove_damaged(cache_dir: Path, key: str) -> None:

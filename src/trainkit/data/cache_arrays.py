@@ -52,14 +52,11 @@ class ArrayWriter:
         """
         data = memoryview(np.ascontiguousarray(rows, dtype=self.dtype).data).cast("B")
         self._checksums[block] = zlib.crc32(data)
-        try:
-            with self._lock:
-                self._file.seek(self._offset + block * self._block_bytes)
-                done = 0
-                while done < len(data):
-                    done += self._file.write(data[done:])
-        except OSError as error:
-            raise durable.WriteError(self.path, error, needed=self._needed) from error
+        with durable.writing(self.path, needed=self._needed), self._lock:
+            self._file.seek(self._offset + block * self._block_bytes)
+            done = 0
+            while done < len(data):
+                done += self._file.write(data[done:])
 
     def write_all(self, array: NDArray[Any]) -> None:
         """The whole array at once."""
@@ -68,12 +65,10 @@ class ArrayWriter:
 
     def finish(self) -> dict[str, Any]:
         """Write the file through to the disk; returns its record for the manifest."""
-        try:
+        with durable.writing(self.path, needed=self._needed):
             durable.ops.fsync(self._file.fileno())
             status = os.fstat(self._file.fileno())
             self._file.close()
-        except OSError as error:
-            raise durable.WriteError(self.path, error, needed=self._needed) from error
         return {
             "file": self.path.name,
             "shape": list(self.shape),

@@ -112,6 +112,15 @@ class WriteError(TrainkitError):
         super().__init__(f"cannot write {path}: {reason}{f' ({numbers})' if numbers else ''}; {kept}")
 
 
+@contextlib.contextmanager
+def writing(path: str | Path, *, needed: int | None = None, intact: str | None = None) -> Iterator[None]:
+    """Raise an OSError of the block as WriteError of ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(path, error, needed=needed, intact=intact) from error
+
+
 def free_bytes(folder: str | Path) -> int | None:
     """Bytes that this user may still write in ``folder``; None where the system does not say."""
     for place in (Path(folder), *Path(folder).parents):

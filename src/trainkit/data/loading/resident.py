@@ -94,25 +94,25 @@ class ResidentBatches:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on; nothing is done for the ones before it."""
         chunks = torch.split(self._sampler.positions(epoch, start=start), self._chunk_size)
-        for rows in self._loaded(chunk for chunk in chunks if len(chunk)):
+        for rows in self._load(chunk for chunk in chunks if len(chunk)):
             inputs = self._pipeline(rows.inputs, rows.indices.numpy(), epoch=epoch)
             tensors = (inputs, rows.targets, rows.indices)
             yield from map(Batch, *(torch.split(tensor, self._sampler.batch_size) for tensor in tensors))
 
-    def _loaded(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
+    def _load(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
         """Rows as they are stored and targets, both on the device, for positions in the split."""
         if self.residency == "device":
             for positions in chunks:
                 at = positions.to(self._device, non_blocking=True)
                 yield Batch(self._inputs[at], self._targets[at], self._sampler.indices[positions])
         elif self._device.type == "cuda":
-            yield from self._copied_ahead(chunks)
+            yield from self._copy_ahead(chunks)
         else:
             for positions in chunks:
-                rows = self._gathered(positions, pin=False)
+                rows = self._gather(positions, pin=False)
                 yield Batch(rows.inputs.to(self._device), rows.targets.to(self._device), rows.indices)
 
-    def _gathered(self, positions: torch.Tensor, *, pin: bool) -> Batch:
+    def _gather(self, positions: torch.Tensor, *, pin: bool) -> Batch:
         """Rows as they are stored and targets in host memory."""
         indices = self._sampler.indices[positions]
         stored = memory_view(self._inputs)
@@ -126,26 +126,26 @@ class ResidentBatches:
         targets = self._targets[indices]
         return Batch(view_like(rows, self._inputs), targets.pin_memory() if pin else targets, indices)
 
-    def _copied_ahead(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
+    def _copy_ahead(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
         """CUDA: copy a chunk to the device while the model works on the batches of the chunk before it."""
         copying = torch.cuda.Stream(self._device)
         waiting: list[tuple[Batch, torch.cuda.Event]] = []
         for positions in chunks:
-            waiting.append(self._sent(positions, copying))
+            waiting.append(self._send(positions, copying))
             if len(waiting) == 2:
-                yield self._arrived(*waiting.pop(0))
+                yield self._receive(*waiting.pop(0))
         for sent in waiting:
-            yield self._arrived(*sent)
+            yield self._receive(*sent)
 
-    def _sent(self, positions: torch.Tensor, copying: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
-        rows = self._gathered(positions, pin=True)
+    def _send(self, positions: torch.Tensor, copying: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
+        rows = self._gather(positions, pin=True)
         with torch.cuda.stream(copying):
             inputs = rows.inputs.to(self._device, non_blocking=True)
             targets = rows.targets.to(self._device, non_blocking=True)
             # PyTorch keeps the pinned memory of a copy until the copy is done.
             return Batch(inputs, targets, rows.indices), copying.record_event()
 
-    def _arrived(self, rows: Batch, copied: torch.cuda.Event) -> Batch:
+    def _receive(self, rows: Batch, copied: torch.cuda.Event) -> Batch:
         working = torch.cuda.current_stream(self._device)
         working.wait_event(copied)
         # The memory belongs to the copying stream, which may use it again only after the work on it.

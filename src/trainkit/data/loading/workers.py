@@ -104,7 +104,7 @@ class WorkerBatches:
         positions = self._sampler.positions(epoch, start=start)
         batches = [self._sampler.indices[at] for at in positions.split(self._sampler.batch_size) if len(at)]
         self._order[:] = [indices.tolist() for indices in batches]
-        images = self._decoded()
+        images = self._load()
         for indices in batches:
             rows = torch.from_numpy(_stack(next(images)))
             targets = self._targets[indices]
@@ -114,7 +114,7 @@ class WorkerBatches:
             inputs = self._pipeline(rows, indices.numpy(), epoch=epoch)
             yield Batch(inputs, targets.to(self._device, non_blocking=True), indices)
 
-    def _decoded(self) -> Iterator[list[NDArray[np.uint8] | str]]:
+    def _load(self) -> Iterator[list[NDArray[np.uint8] | str]]:
         try:
             yield from self._loader
         except RuntimeError as error:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.cache import cached_arrays
-from trainkit.data.dataset import Dataset, Part
-from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
 from trainkit.data.splits import split_part
 from trainkit.runtime import derive_seed
 

@@ -11,8 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from trainkit.data.dataset import Dataset, Part
-from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
 from trainkit.data.images.decode import EXTENSIONS, BadImageError, printable, probe_bytes, read_image_bytes
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.data.dataset import Dataset, Part, Task
-from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.dataset import Dataset, Part, Task, fingerprint_dataset
 from trainkit.data.sources.csv_reader import Table, as_number, bad_rows, parse_numbers, read_table
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.cache import cached_arrays, stamp_files
-from trainkit.data.dataset import Dataset, Part
-from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Interrupted, Problem, ProblemsError
 

@@ -13,8 +13,7 @@ from trainkit.builders import ImageFiles, build_static_transforms
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
 from trainkit.data.cache import cache_root
-from trainkit.data.dataset import Dataset, Part
-from trainkit.data.fingerprints import fingerprint_dataset
+from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
 from trainkit.data.images import materialize_images
 from trainkit.data.sources import encode_labeled, encoded_names, load_image_folder, read_labeled
 from trainkit.data.splits import whole_part

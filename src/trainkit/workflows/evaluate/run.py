@@ -13,8 +13,7 @@ from torch import Tensor
 
 from trainkit.builders import Setup, TrainedModel, load_data, open_trained
 from trainkit.checkpoints import follow_pointer
-from trainkit.data.dataset import Dataset
-from trainkit.data.fingerprints import describe_changes
+from trainkit.data.dataset import Dataset, describe_changes
 from trainkit.errors import TrainkitError, UserError
 from trainkit.evaluation import ClassificationReport, RegressionReport, Report
 from trainkit.reports import WrongSample, plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples

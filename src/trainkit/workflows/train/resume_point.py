@@ -20,7 +20,7 @@ from trainkit.checkpoints import (
 from trainkit.config import LoadedConfig
 from trainkit.config.help import variants
 from trainkit.config.schema.data import Dataset, ValSplit
-from trainkit.data.fingerprints import describe_changes
+from trainkit.data.dataset import describe_changes
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.system import RunDir, durable, newest_run
 from trainkit.wording import by_key

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trainkit.data.dataset import Part
-from trainkit.data.fingerprints import describe_changes, fingerprint_dataset, hash_array
+from trainkit.data.dataset import Part, describe_changes, fingerprint_dataset, hash_array
 from trainkit.data.splits import split_part
 
 NAMES = ("cat", "dog")
