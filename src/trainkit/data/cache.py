@@ -52,7 +52,7 @@ class Entry:
 
 
 def cache_root() -> Path:
-    """``$TRAINKIT_CACHE``, or the folder ``trainkit`` in the place that the platform has for caches."""
+    """``$TRAINKIT_CACHE``, or the folder ``trainkit`` in the cache folder of the platform."""
     if chosen := os.environ.get("TRAINKIT_CACHE"):
         return Path(chosen).expanduser()
     try:
@@ -67,7 +67,7 @@ def cache_root() -> Path:
 
 
 def make_key(description: dict[str, Any]) -> str:
-    """24 hex digits that stand for the description (plain JSON, in any order of keys)."""
+    """24 hex digits of a hash of the description (plain JSON; the order of keys does not matter)."""
     text = json.dumps([FORMAT, description], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -131,7 +131,8 @@ class EntryDraft:
     def __init__(self, cache_dir: Path, key: str, label: str) -> None:
         self.key = key
         self.label = label
-        self._name = f"{_safe(label)}-{key}"
+        safe_label = re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_")[:40] or "data"
+        self._name = f"{safe_label}-{key}"
         self._cache_dir = cache_dir
         self._writers: dict[str, ArrayWriter] = {}
         self.path = durable.temporary(cache_dir / self._name)
@@ -173,11 +174,7 @@ class EntryDraft:
     def __exit__(self, *exception: object) -> None:
         for writer in self._writers.values():
             writer.close()
-        shutil.rmtree(self.path, ignore_errors=True)  # not there any more where it was published
-
-
-def _safe(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_")[:40] or "data"
+        shutil.rmtree(self.path, ignore_errors=True)  # absent after publish
 
 
 @contextlib.contextmanager

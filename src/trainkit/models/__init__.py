@@ -1,8 +1,7 @@
 """Networks built from plain values, made of ``torch.nn`` modules; the layers, shapes and costs of any model."""
 
 from trainkit.models.cnn import BlockSpec, build_cnn
-from trainkit.models.meta_forward import meta_forward
-from trainkit.models.network import Network, call_name, config_key, initialize
+from trainkit.models.network import call_name, config_key, initialize
 from trainkit.models.sequential import LayerSpec, build_mlp, build_sequential
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
 
@@ -10,7 +9,6 @@ __all__ = [
     "BlockSpec",
     "LayerRow",
     "LayerSpec",
-    "Network",
     "build_cnn",
     "build_mlp",
     "build_sequential",
@@ -20,6 +18,5 @@ __all__ = [
     "config_key",
     "initialize",
     "layer_table",
-    "meta_forward",
     "own_parameters",
 ]

@@ -55,8 +55,8 @@ def build_cnn(
 ) -> Network:
     """Blocks of conv -> norm -> activation -> pool -> dropout, then linear layers: (N, C, H, W) to (N, output_size).
 
-    Convolutions keep PyTorch's default bias also before a batch norm (which makes it redundant), so that the network
-    is the one that somebody would write by hand, with its number of parameters. What is switched off leaves no layer.
+    Convolutions keep PyTorch's default bias also before a batch norm (which makes it redundant), as the usual network
+    written by hand has it. A part that is switched off adds no layer.
 
     Raises:
         ProblemsError: a block does not take its input; names ``model.blocks[i]`` and the shapes.

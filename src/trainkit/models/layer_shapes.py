@@ -29,7 +29,7 @@ KNOWN_LAYERS: tuple[type[nn.Module], ...] = (
 
 
 def shape_text(shape: Shape) -> str:
-    """``(N, 3, 32, 32)``: the batch is called N because its size is not the layer's concern."""
+    """``(N, 3, 32, 32)``, with N for the batch."""
     return f"({', '.join(['N', *map(str, shape[1:])])})"
 
 
@@ -38,7 +38,7 @@ def fail(message: str, key: str) -> NoReturn:
 
 
 def known_output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape | None:
-    """The shape that ``layer`` makes of an input of ``shape`` in training; None where only a run can tell.
+    """The output shape of ``layer`` for an input of ``shape`` in training; None where there is no formula.
 
     Raises:
         ProblemsError: the layer does not take this input; names ``key``, the layer, both shapes and the remedy.

@@ -63,7 +63,7 @@ class MetaForward(NamedTuple):
 def meta_forward(
     model: nn.Module, shape: Shape, *, key_of: Callable[[str], str] | None = None, count_flops: bool = False
 ) -> MetaForward:
-    """Run the model in training mode on an input of ``shape``, the batch first; the model is left as it was.
+    """Run the model in training mode on an input of ``shape``, the batch first; the model is not changed.
 
     Layers with a formula (``layer_shapes``) don't run: their output gets its shape. A forward pass that fails on the
     meta device, because it looks at values or holds tensors that are no buffers, runs on the CPU, with zeros for all
@@ -124,7 +124,7 @@ def _run(
 
 
 def output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape:
-    """The shape that a layer makes of an input of ``shape`` in training.
+    """The output shape of a layer for an input of ``shape`` in training.
 
     Raises:
         ProblemsError: the layer does not take this input, or returns something else than one tensor; names ``key``.

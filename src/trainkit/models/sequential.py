@@ -28,7 +28,7 @@ def build_mlp(
 ) -> Network:
     """linear -> norm -> activation -> dropout for each hidden size, then a linear output.
 
-    Takes (N, *input_shape) to (N, output_size): images are flattened first. What is switched off leaves no layer.
+    Takes (N, *input_shape) to (N, output_size): images are flattened first. A part that is switched off adds no layer.
     """
     layers: list[tuple[str, nn.Module]] = []
     keys: dict[str, str] = {}
@@ -68,8 +68,8 @@ class LayerSpec:
 def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Sequence[LayerSpec]) -> Network:
     """The layers one after the other: (N, *input_shape) to (N, output_size).
 
-    What a layer takes (``in_features``, ``in_channels``, ``num_features``, ``normalized_shape``) is inferred where it
-    is left out, and so is ``out_features`` of the last Linear. No layer is added: a Linear on images is an error.
+    Input sizes (``in_features``, ``in_channels``, ``num_features``, ``normalized_shape``) that are left out are
+    inferred, and so is ``out_features`` of the last Linear. No layer is added: a Linear on images is an error.
 
     Raises:
         ProblemsError: a layer does not take its input, or the output is not what data and loss need; names
@@ -98,7 +98,7 @@ def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Se
 
 
 def _infer(kind: str, given: dict[str, Any], shape: Shape, *, key: str, output_size: int | None) -> dict[str, Any]:
-    """The arguments with what the input decides; ``output_size`` only for the last Linear."""
+    """The arguments, completed from the shape of the input; ``output_size`` only for the last Linear."""
     match kind:
         case "Linear":
             if "in_features" not in given and len(shape) > 2:

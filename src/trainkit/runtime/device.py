@@ -55,9 +55,9 @@ def claim(device: torch.device) -> None:
 def _keep_freed_memory() -> None:
     """Let glibc keep what a step frees for the next step, which needs the same again.
 
-    By default it returns large blocks to the system, which clears their pages when they come back: 3.5 million page
-    faults in an epoch of the MNIST CNN, which took 15 to 17 s with them and 12 s without (glibc 2.36, two cores). The
-    process stays at its peak, which it would reach again anyway. Elsewhere than on glibc nothing is done.
+    By default it returns large blocks to the system, which clears their pages before they are used again: 3.5 million
+    page faults in an epoch of the MNIST CNN, which took 15 to 17 s with them and 12 s without (glibc 2.36, two cores). The
+    process stays at its peak, which it would reach again anyway. Without glibc nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -114,7 +114,7 @@ def resolve_precision(requested: str, device: torch.device, *, convolutional: bo
 
 
 def _native_bf16(device: torch.device) -> str | None:
-    """What makes bf16 faster than fp32 on this device; None where nothing does.
+    """The instructions that make bf16 faster than fp32 on this device; None where there are none.
 
     Measured on two cores of an AMD EPYC with avx512_bf16 and no AMX, torch 2.15, channels_last, batch 64: a training
     step of two 5 x 5 convolutions (16, 32) on MNIST takes 6.5 ms in bf16 and 9.9 ms in fp32; of three 3 x 3
@@ -175,7 +175,7 @@ def _cgroup_cpus() -> int | None:
 def free_device_bytes(device: torch.device) -> int:
     """Free memory of the device."""
     if device.type == "cuda":
-        # What PyTorch holds but does not use can be used again.
+        # Memory that PyTorch has reserved but does not use is free for tensors.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
     if device.type == "mps":

@@ -57,9 +57,9 @@ def load(root: Path, **changes: object) -> Dataset:
 class Built:
     """A materialized data set and how many images had to be decoded for it."""
 
-    def __init__(self, data: Dataset, cache_dir: Path | None, steps: tuple[StaticTransform, ...]) -> None:
+    def __init__(self, data: Dataset, cache_dir: Path | None, transforms: tuple[StaticTransform, ...]) -> None:
         calls: list[tuple[int, int]] = []
-        self.data = materialize_images(data, steps, cache_dir=cache_dir, progress=lambda *call: calls.append(call))
+        self.data = materialize_images(data, transforms, cache_dir=cache_dir, progress=lambda *call: calls.append(call))
         self.decoded = calls[-1][0] if calls else 0
         assert all(done <= total for done, total in calls)
         assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -71,8 +71,10 @@ class Built:
         return inputs
 
 
-def build(root: Path, cache_dir: Path | None, steps: tuple[StaticTransform, ...] = STATIC, **changes: object) -> Built:
-    return Built(load(root, **changes), cache_dir, steps)
+def build(
+    root: Path, cache_dir: Path | None, transforms: tuple[StaticTransform, ...] = STATIC, **changes: object
+) -> Built:
+    return Built(load(root, **changes), cache_dir, transforms)
 
 
 def test_images_equal_torchvision_on_the_decoded_files(root: Path, cache_dir: Path) -> None:
@@ -162,7 +164,7 @@ def test_a_changed_file_is_seen(
 
 
 @pytest.mark.parametrize(
-    "steps",
+    "transforms",
     [
         (Resize(12), CenterCrop((10, 9))),
         (Resize(13), CenterCrop((10, 10))),
@@ -170,9 +172,9 @@ def test_a_changed_file_is_seen(
         (*STATIC, Grayscale(1)),
     ],
 )
-def test_a_changed_parameter_is_seen(root: Path, cache_dir: Path, steps: tuple[StaticTransform, ...]) -> None:
+def test_a_changed_parameter_is_seen(root: Path, cache_dir: Path, transforms: tuple[StaticTransform, ...]) -> None:
     build(root, cache_dir)
-    assert build(root, cache_dir, steps).decoded == 24
+    assert build(root, cache_dir, transforms).decoded == 24
     assert build(root, cache_dir).decoded == 0
 
 

@@ -52,13 +52,13 @@ def test_crop_is_torchvisions(
     shape: tuple[int, int, int], mode: str, size: tuple[int, int] | None, padding: int, as_bytes: bool
 ) -> None:
     channels, height, width = shape
-    step = RandomCrop(size=size, padding=padding, padding_mode=mode, fill=51 / 255)  # type: ignore[arg-type]
+    transform = RandomCrop(size=size, padding=padding, padding_mode=mode, fill=51 / 255)  # type: ignore[arg-type]
     images, draws = images_of(shape), draws_for(2)
-    assert step.works_on_bytes()
+    assert transform.works_on_bytes()
     given = images if as_bytes else floats(images)
-    cropped = step.apply(given, draws)
+    cropped = transform.apply(given, draws)
     crop_height, crop_width = size or (height, width)
-    assert step.output_shape(shape) == (channels, crop_height, crop_width) == cropped.shape[1:]
+    assert transform.output_shape(shape) == (channels, crop_height, crop_width) == cropped.shape[1:]
     for image, draw, result in zip(floats(images), draws.tolist(), cropped, strict=True):
         padded = reference.pad(image, [padding], fill=51 / 255, padding_mode=mode)
         top = whole(draw[0], padded.shape[1] - crop_height + 1)
@@ -98,22 +98,22 @@ def test_reflection_beyond_the_image_is_refused() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 120, 121)])  # large images are flipped one by one
 @pytest.mark.parametrize(
-    ("step", "flip"),
+    ("transform", "flip"),
     [(RandomHorizontalFlip(0.3), reference.horizontal_flip), (RandomVerticalFlip(0.3), reference.vertical_flip)],
 )
-def test_flips_are_torchvisions(shape, step, flip, layout) -> None:  # type: ignore[no-untyped-def]
+def test_flips_are_torchvisions(shape, transform, flip, layout) -> None:  # type: ignore[no-untyped-def]
     images, draws = images_of(shape).contiguous(memory_format=layout), draws_for(1)
-    for image, draw, result in zip(images, draws[:, 0].tolist(), step.apply(images.clone(), draws), strict=True):
+    for image, draw, result in zip(images, draws[:, 0].tolist(), transform.apply(images.clone(), draws), strict=True):
         assert torch.equal(result, flip(image) if draw < 0.3 else image)
 
 
-@pytest.mark.parametrize("step", [RandomHorizontalFlip, RandomVerticalFlip])
-def test_flips_happen_never_and_always(step) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("transform", [RandomHorizontalFlip, RandomVerticalFlip])
+def test_flips_happen_never_and_always(transform) -> None:  # type: ignore[no-untyped-def]
     images, draws = images_of((3, 5, 4)), draws_for(1)
-    assert torch.equal(step(0.0).apply(images.clone(), draws), images)
-    turned = step(1.0).apply(images.clone(), draws)
+    assert torch.equal(transform(0.0).apply(images.clone(), draws), images)
+    turned = transform(1.0).apply(images.clone(), draws)
     assert not torch.equal(turned[:1], images[:1])
-    assert torch.equal(step(1.0).apply(turned, draws), images)
+    assert torch.equal(transform(1.0).apply(turned, draws), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -121,8 +121,8 @@ def test_flips_happen_never_and_always(step) -> None:  # type: ignore[no-untyped
 @pytest.mark.parametrize("fill", [0.0, 0.3])
 def test_rotation_is_torchvisions(shape: tuple[int, int, int], interpolation: str, fill: float) -> None:
     images, draws = floats(images_of(shape)), draws_for(1)
-    step = RandomRotation((-180.0, 200.0), interpolation, fill)  # type: ignore[arg-type]
-    for image, draw, result in zip(images, draws[:, 0].tolist(), step.apply(images, draws), strict=True):
+    transform = RandomRotation((-180.0, 200.0), interpolation, fill)  # type: ignore[arg-type]
+    for image, draw, result in zip(images, draws[:, 0].tolist(), transform.apply(images, draws), strict=True):
         angle = -180 + 380 * draw
         expected = reference.rotate(image, angle, interpolation=interpolation_of(interpolation), fill=fill)
         torch.testing.assert_close(result, expected, rtol=0, atol=0 if interpolation == "nearest" else COORDINATES)
@@ -144,8 +144,8 @@ def test_quarter_turns_move_whole_pixels(shape: tuple[int, int, int], interpolat
 def test_affine_is_torchvisions(shape: tuple[int, int, int], interpolation: str, fill: float) -> None:
     _, height, width = shape
     images, draws = floats(images_of(shape)), draws_for(5)
-    step = RandomAffine((-30.0, 70.0), (0.2, 0.1), (0.5, 1.7), (-20.0, 10.0), interpolation, fill)  # type: ignore[arg-type]
-    for image, draw, result in zip(images, draws.tolist(), step.apply(images, draws), strict=True):
+    transform = RandomAffine((-30.0, 70.0), (0.2, 0.1), (0.5, 1.7), (-20.0, 10.0), interpolation, fill)  # type: ignore[arg-type]
+    for image, draw, result in zip(images, draws.tolist(), transform.apply(images, draws), strict=True):
         expected = reference.affine(
             image,
             angle=-30 + 100 * draw[0],

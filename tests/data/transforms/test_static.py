@@ -43,24 +43,24 @@ def images(count: int, channels: int, height: int, width: int) -> torch.Tensor:
 )
 def test_resize(height: int, width: int, size: int | tuple[int, int], interpolation: str, channels: int) -> None:
     batch = images(2, channels, height, width)
-    step = Resize(size, interpolation)
+    transform = Resize(size, interpolation)
     # Here torch 2.15 fails with an internal assertion on bytes stored by plane, in torchvision too.
-    assume(step.output_shape((channels, height, width))[1:] != (1, 1))
+    assume(transform.output_shape((channels, height, width))[1:] != (1, 1))
     expected = reference.resize(
         batch, size if isinstance(size, int) else list(size), InterpolationMode(interpolation), antialias=True
     )
     for rows in (batch, batch.contiguous(memory_format=torch.channels_last)):
-        assert torch.equal(step(rows), expected)
-        assert torch.equal(step(rows[1:]), expected[1:])
-    assert step.output_shape((channels, height, width)) == tuple(expected.shape[1:])
+        assert torch.equal(transform(rows), expected)
+        assert torch.equal(transform(rows[1:]), expected[1:])
+    assert transform.output_shape((channels, height, width)) == tuple(expected.shape[1:])
 
 
 @settings(deadline=None, max_examples=60)
 @given(sides, sides, sides, sides)
 def test_center_crop_pads_and_cuts(height: int, width: int, crop_height: int, crop_width: int) -> None:
     batch = images(2, 3, height, width)
-    step = CenterCrop((crop_height, crop_width))
-    assert torch.equal(step(batch), reference.center_crop(batch, [crop_height, crop_width]))
+    transform = CenterCrop((crop_height, crop_width))
+    assert torch.equal(transform(batch), reference.center_crop(batch, [crop_height, crop_width]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

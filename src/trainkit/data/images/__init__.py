@@ -5,7 +5,6 @@ from trainkit.data.images.decode import (
     BadImageError,
     decode_bytes,
     decode_image,
-    printable,
     probe_bytes,
     read_image_bytes,
 )
@@ -21,7 +20,6 @@ __all__ = [
     "decode_image",
     "image_shape",
     "materialize_images",
-    "printable",
     "probe_bytes",
     "quick_look",
     "read_image_bytes",

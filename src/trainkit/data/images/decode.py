@@ -103,10 +103,9 @@ def _to_array(image: Image, channels: int) -> NDArray[np.uint8]:
         gray = (values // 256).astype(np.uint8)[None]
         return gray if channels == 1 else np.repeat(gray.transpose(1, 2, 0), channels, axis=2).transpose(2, 0, 1)
     if image.mode == "LA" or image.mode == "La":
-        image = image.getchannel(0)  # convert("RGB") would do the same, with one step more
-    converted = (
-        image if image.mode == ("L" if channels == 1 else "RGB") else image.convert("L" if channels == 1 else "RGB")
-    )
+        image = image.getchannel(0)  # as convert("RGB") does, which takes longer
+    mode = "L" if channels == 1 else "RGB"
+    converted = image if image.mode == mode else image.convert(mode)
     # A copy in any case: Pillow's own memory is read-only, and torch warns of that.
     pixels = np.array(converted, order="C")
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""The data set with decoded arrays in place of image files, without the unreadable ones, and notes about both."""
+"""Replace the image files of a data set by decoded arrays, and drop the unreadable ones from its splits."""
 
 from __future__ import annotations
 

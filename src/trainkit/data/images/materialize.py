@@ -52,7 +52,7 @@ def materialize_images(
     Unreadable files keep their row, of zeros, and leave the splits, if there are at most ``dataset.max_bad_files``.
 
     Args:
-        progress: called with (images done, images in all) while building; not at all where everything is cached.
+        progress: called with (images done, images in all) while building; never where everything is cached.
         should_stop: called several times a second while building.
 
     Raises:
@@ -180,7 +180,7 @@ def _content(path: Path) -> bytes:
 
 
 def _load_from_cache(job: Job, cache_dir: Path | None, notes: list[str]) -> bool:
-    """Take the arrays from the cache. Returns False where they are not there, or damaged (noted)."""
+    """Load the arrays from the cache. Returns False where they are missing or damaged (noted)."""
     if cache_dir is None:
         return False
     try:

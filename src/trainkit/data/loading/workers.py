@@ -88,7 +88,7 @@ class WorkerBatches:
             images,
             batch_sampler=self._order,
             num_workers=num_workers,
-            collate_fn=_identity,
+            collate_fn=list,
             persistent_workers=num_workers > 0,
             # Its own generator: drawing from the default one would change dropout.
             generator=torch.Generator(),
@@ -131,9 +131,9 @@ def _stack(images: list[NDArray[np.uint8] | str]) -> NDArray[np.uint8]:
 
 
 def worker_failure(error: RuntimeError) -> TrainkitError | None:
-    """The message for a DataLoader worker that died; None for any other error.
+    """The error for a DataLoader worker that died; None for any other one.
 
-    The death of a worker raises where the main process happens to be, so also in the middle of a training step.
+    The signal handler of the DataLoader raises it anywhere in the main process, also in the middle of a training step.
     """
     if "DataLoader worker" not in str(error):
         return None
@@ -142,7 +142,3 @@ def worker_failure(error: RuntimeError) -> TrainkitError | None:
         f"a process that loads images died: {first_line} It may have run out of memory; lower training.num_workers "
         "(0 loads in the main process, where an error shows itself), then resume the run"
     )
-
-
-def _identity(images: list[NDArray[np.uint8] | str]) -> list[NDArray[np.uint8] | str]:
-    return images

@@ -1,4 +1,4 @@
-"""Where data come from: each source gives a ``Dataset`` with its classes and splits."""
+"""Data sources: each returns a ``Dataset`` with its classes and splits."""
 
 from trainkit.data.sources.builtin import load_bundled, make_synthetic
 from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows

@@ -1,4 +1,4 @@
-"""Reading CSV files: named columns of numbers or of text, and the line of the file that each row stands on."""
+"""Reading CSV files: named columns of numbers or of text, and the line number of each row."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 10.0
 DownloadedName = Literal["mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"]
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 Fetch = Callable[[Path, str], str | None]
-"""Given the root and the folder in it: downloads the set. Returns why that did not work, or None."""
+"""Downloads the set, given the root and the folder in it. Returns the reason of a failure, or None."""
 
 _IDX_CLASSES = {
     "mnist": tuple(str(digit) for digit in range(10)),
@@ -69,9 +69,9 @@ def load_downloaded(
 ) -> Dataset:
     """The official parts ``"train"`` and ``"test"`` as uint8 images (N, C, H, W); validation comes out of train.
 
-    The files lie as torchvision lays them out: ``root/MNIST/raw`` (``FashionMNIST``, ``KMNIST``), plain or ``.gz``,
+    The files have torchvision's layout: ``root/MNIST/raw`` (``FashionMNIST``, ``KMNIST``), plain or ``.gz``,
     or in ``root`` itself; ``root/cifar-10-batches-py`` and ``root/cifar-100-python``. With ``cache_dir``, what has to
-    be unpacked is kept there: later calls neither unpack nor import torchvision. ``save=False`` only reads there.
+    be unpacked is kept there: later calls neither unpack nor import torchvision. ``save=False`` only reads it.
 
     Raises:
         ProblemsError: Files are missing and could not be, or must not be, downloaded.

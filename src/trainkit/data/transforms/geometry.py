@@ -81,7 +81,7 @@ class RandomCrop(RandomTransform):
         padded_height, padded_width = images.shape[2:]
         rooms = torch.tensor([padded_height - crop_height + 1, padded_width - crop_width + 1])
         top, left = (draws * rooms).long().unbind(1)
-        # Every window is a run of strided lines behind its first pixel, so one index selects it in the flat images.
+        # In the flat images a window is given by the index of its first pixel: the strides of its lines are the same.
         numbers = memory_view(images).contiguous()
         planes, pixel = (1, channels) if is_nhwc(images) else (channels, 1)
         line, plane = padded_width * pixel, padded_height * padded_width * pixel

@@ -115,7 +115,7 @@ def _to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) ->
 
 @dataclass(frozen=True)
 class RandomErasing(RandomTransform):
-    """Overwrite a random rectangle (Zhong et al., 2017), drawn as torchvision's RandomErasing draws it."""
+    """Overwrite a random rectangle (Zhong et al., 2017) with the distribution of torchvision's RandomErasing."""
 
     p: float = 0.5
     scale: tuple[float, float] = (0.02, 0.33)

@@ -1,9 +1,9 @@
 """The static transforms of images: resize, center_crop, grayscale. Equal to torchvision's, bit for bit.
 
-They are deterministic and stand before the first random transform, so their result is made once and kept. All work on
+They are deterministic and come before the first random transform, so they are materialized once. All work on
 uint8 (N, C, H, W) with torch's own kernels (``interpolate`` with antialias, on uint8 itself where the processor has the
 vector instructions for it), by the rules of ``torchvision.transforms.v2.functional`` (0.29), so torchvision need not be
-imported. They are modules that TorchScript and ``torch.export`` take, so an exported program runs the same code; there
+imported. They are modules for TorchScript and ``torch.export``, so an exported program runs the same code; there
 it also works on floats in [0, 1], which are not rounded to whole gray values.
 
 A new one is a class here, a part of ``StaticTransform`` and a case of ``static_transforms_from_json``.
