@@ -213,10 +213,27 @@ def remove_entry(path: Path) -> None:
         shutil.rmtree(renamed, ignore_errors=True)
 
 
-def remove_damaged(cache_dir: Path, key: str) -> None:
-    """Delete the entry with this key, which cannot be opened. Call it inside ``building``."""
-    if path := _find(cache_dir, key):
-        remove_entry(path)
+@contextlib.contextmanager
+def draft_entry(
+    cache_dir: Path, key: str, label: str, *, should_stop: Callable[[], bool] | None = None
+) -> Iterator[EntryDraft | None]:
+    """A draft that replaces a missing or damaged entry; None where another process has published it meanwhile.
+
+    Raises:
+        durable.WriteError: The cache folder cannot be written.
+        InterruptedError: ``should_stop`` returned true while waiting for another process.
+    """
+    with building(cache_dir, key, should_stop=should_stop):
+        published = None
+        with contextlib.suppress(DamagedEntryError):
+            published = open_entry(cache_dir, key)
+        if published is not None:
+            yield None
+            return
+        if path := _find(cache_dir, key):
+            remove_entry(path)
+        with EntryDraft(cache_dir, key, label) as draft:
+            yield draft
 
 
 def list_entries(cache_dir: Path) -> list[Entry]:
@@ -263,12 +280,8 @@ def cached_arrays(
     arrays, info = build()
     if not save:
         return arrays, info
-    with contextlib.suppress(durable.WriteError), building(cache_dir, key):
-        with contextlib.suppress(DamagedEntryError):
-            if open_entry(cache_dir, key):  # another process was faster
-                return arrays, info
-        remove_damaged(cache_dir, key)
-        with EntryDraft(cache_dir, key, label) as draft:
+    with contextlib.suppress(durable.WriteError), draft_entry(cache_dir, key, label) as draft:
+        if draft is not None:
             for name, array in arrays.items():
                 draft.add_array(name, array.shape, array.dtype).write_all(array)
             draft.publish(description, info)

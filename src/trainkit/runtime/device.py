@@ -56,8 +56,8 @@ def _keep_freed_memory() -> None:
     """Let glibc keep what a step frees for the next step, which needs the same again.
 
     By default it returns large blocks to the system, which clears their pages before they are used again: 3.5 million
-    page faults in an epoch of the MNIST CNN, which took 15 to 17 s with them and 12 s without (glibc 2.36, two cores). The
-    process stays at its peak, which it would reach again anyway. Without glibc nothing is done.
+    page faults in an epoch of the MNIST CNN, which took 15 to 17 s with them and 12 s without (glibc 2.36, two cores).
+    The process stays at its peak, which it would reach again anyway. Without glibc nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -1,7 +1,7 @@
 """The memory layout of images: shapes are (N, C, H, W) everywhere, and the bytes of color images are N, H, W, C.
 
-Decoders write this layout and convolutions are fastest with it (torch's ``channels_last``), so nothing reorders channels
-on the way. Gray images are the same bytes in both layouts.
+Decoders write this layout and convolutions are fastest with it (torch's ``channels_last``), so nothing reorders
+channels on the way. Gray images are the same bytes in both layouts.
 """
 
 from __future__ import annotations

@@ -234,17 +234,16 @@ def _shortage(job: Job, cache_dir: Path) -> str:
 def _build_in_cache(
     job: Job, cache_dir: Path, tick: Callable[[int], None], should_stop: Callable[[], bool] | None
 ) -> None:
-    with cache.building(cache_dir, job.key, should_stop=should_stop):
-        if _load_from_cache(job, cache_dir, []):  # another process was faster
+    with cache.draft_entry(cache_dir, job.key, job.label, should_stop=should_stop) as draft:
+        if draft is None:  # another process was faster
+            _load_from_cache(job, cache_dir, [])
             tick(len(job.part))
             return
-        cache.remove_damaged(cache_dir, job.key)
-        with cache.EntryDraft(cache_dir, job.key, job.label) as draft:
-            writer = draft.add_array("inputs", (len(job.part), *stored_shape(job.shape)), np.uint8)
-            info, others = _write_images(job, writer, tick, should_stop)
-            for name, array in others.items():
-                draft.add_array(name, array.shape, array.dtype).write_all(array)
-            entry = draft.publish(job.description, info)
+        writer = draft.add_array("inputs", (len(job.part), *stored_shape(job.shape)), np.uint8)
+        info, others = _write_images(job, writer, tick, should_stop)
+        for name, array in others.items():
+            draft.add_array(name, array.shape, array.dtype).write_all(array)
+        entry = draft.publish(job.description, info)
         job.arrays, job.info = cache.load_arrays(entry), entry.info
 
 
