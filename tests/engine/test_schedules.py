@@ -1,4 +1,3 @@
-import math
 import random
 
 import pytest
@@ -7,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from trainkit.engine.schedules import Plateau, build_schedule, duration_to_steps
+from trainkit.engine.monitors import Plateau
+from trainkit.engine.schedules import build_schedule, duration_to_steps
 
 TOTAL, PER_EPOCH = 60, 6
 LR = 0.3
@@ -189,40 +189,6 @@ def test_durations_in_steps():
     assert duration_to_steps(500, "steps", steps_per_epoch=7) == 500
     with pytest.raises(ValueError, match="a duration in minutes has no fixed number of steps"):
         duration_to_steps(3, "minutes", steps_per_epoch=7)
-
-
-values = st.lists(st.sampled_from([0.0, 0.5, 0.9, 0.95, 1.0, 1.00005, 2.0, -1.0, math.nan]), min_size=1, max_size=40)
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    values=values,
-    mode=st.sampled_from(["min", "max"]),
-    threshold_mode=st.sampled_from(["rel", "abs"]),
-    threshold=st.sampled_from([0.0, 1e-4, 0.1]),
-    patience=st.integers(0, 3),
-    cooldown=st.integers(0, 3),
-    min_lr=st.sampled_from([0.0, 0.01, 0.2999999999]),
-)
-def test_plateau_equals_torch(values, mode, **knobs):
-    opt = optimizer()
-    scheduler = lr_scheduler.ReduceLROnPlateau(opt, mode=mode, factor=0.5, **knobs)
-    plateau = Plateau(monitor="val_loss", mode=mode, base_lr=LR, factor=0.5, **knobs)
-    for value in values:
-        before = plateau.lr
-        scheduler.step(value)
-        assert plateau.step(value) == (plateau.lr < before)
-        assert plateau.apply(LR) == opt.param_groups[0]["lr"]
-
-
-def test_plateau_continues_from_its_state():
-    plateau = Plateau(monitor="val_loss", mode="min", base_lr=LR, patience=1, cooldown=1)
-    for value in (1.0, 1.0, 1.0, 0.5, 0.5):
-        plateau.step(value)
-    again = Plateau(monitor="val_loss", mode="min", base_lr=LR, patience=1, cooldown=1)
-    again.load_state_dict(plateau.state_dict())
-    later = [0.5, 0.5, 0.2, 0.3, 0.3, 0.3]
-    assert [(plateau.step(v), plateau.apply(LR)) for v in later] == [(again.step(v), again.apply(LR)) for v in later]
 
 
 def test_plateau_scales_a_warm_up():

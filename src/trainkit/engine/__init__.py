@@ -1,7 +1,6 @@
-"""TODO"""
+"""The training loop and its parts: state and plan, steps, losses, metrics, optimizers, schedules."""
 
-from trainkit.engine.compile import compiled
-from trainkit.engine.loop import Outcome, Saver, evaluate, fit, train_epoch
+from trainkit.engine.loop import Outcome, evaluate, fit, train_epoch
 from trainkit.engine.losses import (
     EXPECTS,
     Loss,
@@ -13,11 +12,13 @@ from trainkit.engine.losses import (
     output_size,
 )
 from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.nonfinite import Guard
-from trainkit.engine.optimizers import build_optimizer
-from trainkit.engine.plan import Batches, Metrics, Plan, Recorder, Unit
-from trainkit.engine.schedules import Plateau, Schedule, build_schedule, duration_to_steps
-from trainkit.engine.state import Best, EarlyStopping, Ema, EpochTotals, TrainState
+from trainkit.engine.optimizers import Ema, build_optimizer
+from trainkit.engine.plan import Batches, Metrics, Plan, Unit, compiled
+from trainkit.engine.records import Recorder, Saver
+from trainkit.engine.schedules import Schedule, build_schedule, duration_to_steps
+from trainkit.engine.state import TrainState
 from trainkit.engine.step import compute_gradients, train_step
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "ClassificationMetrics",
     "EarlyStopping",
     "Ema",
-    "EpochTotals",
     "Guard",
     "Loss",
     "LossName",

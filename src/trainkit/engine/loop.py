@@ -1,12 +1,11 @@
-"""The training loop, as plain as it reads: epochs of steps, validation, the best checkpoint, an early end."""
+"""The training loop: epochs of steps, validation, the best checkpoint, early stopping."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
 from trainkit.engine.nonfinite import Guard
-from trainkit.engine.plan import Batches, Checkpointer, Plan, Recorder, Unit
+from trainkit.engine.plan import Batches, Plan
+from trainkit.engine.records import Checkpointer, Recorder, Saver, epoch_record, step_record
 from trainkit.engine.state import EpochTotals, Progress, TrainState, set_learning_rate
 from trainkit.engine.step import StepResult, train_step
 from trainkit.runtime import seed_default_generators
@@ -34,7 +34,7 @@ def fit(
     checkpointer: Checkpointer,
     should_stop: Callable[[], bool],
 ) -> Outcome:
-    """Train until the last epoch, early stopping, or a request to stop, which is honoured after the running step.
+    """Train until the last epoch, early stopping, or a request to stop, which is obeyed after the running step.
 
     ``train`` and ``val`` yield batches on the model's device. A checkpoint is saved before this returns.
     """
@@ -58,13 +58,11 @@ def fit(
                 return "interrupted"
             metrics |= {f"val_{name}": value for name, value in validation.items()}
 
-        progress.epochs_completed += 1
-        progress.batches_completed = 0
-        state.totals = EpochTotals()
-        improved = state.judge(metrics)
+        state.complete_epoch()
+        improved = state.update_monitors(metrics)
         last = progress.epochs_completed == plan.epochs or state.stopped_early
         recorder.log(epoch_record(state, metrics, loss_max=loss_max, improved=improved))
-        stop = should_stop()  # asked once: what ends the run is what made it save
+        stop = should_stop()  # called once, so that a stop that ends the run has also saved it
         if improved or last or saver.due_after_epoch() or stop:
             saver.save(metrics, best=improved)
         if stop and not last:
@@ -82,16 +80,16 @@ def train_epoch(
     saver: Saver,
     should_stop: Callable[[], bool],
 ) -> bool:
-    """Train on the rest of the current epoch. Returns whether it was completed, and not stopped before its end."""
+    """Train on the rest of the current epoch. Returns whether it was completed; False after a stop before its end."""
     progress = state.progress
     kept: list[StepResult] = []
-    whole = False
+    completed = False
     started = time.perf_counter()
     state.model.train()
     batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
     for batch in timed(batches, progress):
-        # At every step, whatever the layers are: no list of those that draw noise (dropout, stochastic depth, a forward
-        # pass of somebody else) would be complete. It takes 5 us.
+        # At every step, whatever the layers are: any forward pass may draw noise (dropout, stochastic depth, custom
+        # layers). It takes 5 us.
         seed_default_generators(plan.seed, "dropout", progress.steps_completed)
         lr = state.learning_rate()
         set_learning_rate(state.optimizer, lr=lr, momentum=state.schedule.momentum_at(progress.steps_completed))
@@ -116,15 +114,15 @@ def train_epoch(
         if should_stop():
             break
     else:
-        whole = True
+        completed = True
     guard.flush()
     add_up(state.totals, kept, plan.loss)
     progress.train_seconds += time.perf_counter() - started
-    return whole
+    return completed
 
 
 def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
-    """The same batches, with the host's time of waiting for them counted."""
+    """The same batches; the time that the host waits for them is added to ``progress.data_seconds``."""
     while True:
         started = time.perf_counter()
         batch = next(batches, None)
@@ -165,8 +163,8 @@ def evaluate(
             outputs = model(batch.inputs)
         outputs = outputs.float()
         if sums is None:
-            # One tensor for all: small ones that stay would lie scattered between the activations, which then find no
-            # place in the memory that is free (a validation of the MNIST CNN took 62 to 114 MB, and takes 19 to 30).
+            # One tensor for all batches: many small ones would fragment the memory between the activations (a
+            # validation of the MNIST CNN took 62 to 114 MB, and takes 19 to 30).
             sums = outputs.new_zeros(2, batches.batches_per_epoch)
         sums[0, number] = plan.loss.sum(outputs, batch.targets)
         sums[1, number] = plan.loss.normalizer(batch.targets)
@@ -175,71 +173,3 @@ def evaluate(
     loss, weight = (sum(values) for values in sums.tolist())
     # As in PyTorch: without a weight above 0 there is no mean.
     return {"loss": loss / weight if weight else math.nan, **metrics.compute()}
-
-
-class Saver:
-    """Saves at regular intervals, and whenever it is told to."""
-
-    def __init__(
-        self, state: TrainState, recorder: Recorder, checkpointer: Checkpointer, *, every: tuple[int, Unit]
-    ) -> None:
-        self.state, self.recorder, self.checkpointer = state, recorder, checkpointer
-        self.interval, self.unit = every
-        self.last_save = time.monotonic()
-        self.saved: Progress | None = None
-
-    def due_after_step(self) -> bool:
-        if self.unit == "steps":
-            return self.state.progress.steps_completed % self.interval == 0
-        return self.unit == "minutes" and time.monotonic() - self.last_save >= 60 * self.interval
-
-    def due_after_epoch(self) -> bool:
-        return self.unit == "epochs" and self.state.progress.epochs_completed % self.interval == 0
-
-    def save(self, metrics: Mapping[str, float] | None = None, *, best: bool = False) -> None:
-        """Make the logged numbers durable, then the state: a checkpoint never knows more than the log.
-
-        Where this very position was just saved (a stop after a step whose save was due), nothing is left to do.
-        """
-        if self.saved is not None and self.saved.position == self.state.progress.position:
-            return
-        started = time.perf_counter()
-        self.recorder.sync()
-        self.checkpointer.save(self.state.state_dict(), metrics=metrics or {}, best=best)
-        self.last_save = time.monotonic()
-        self.saved = replace(self.state.progress)
-        self.state.progress.checkpoint_seconds += time.perf_counter() - started
-
-
-def step_record(state: TrainState, *, loss: float, lr: float, classes: bool) -> dict[str, Any]:
-    """A line of the log: the loss of this step's batch, and the epoch's means so far."""
-    return {
-        "type": "step",
-        "step": state.progress.steps_completed,
-        "epoch": state.progress.epochs_completed + 1,
-        "batch": state.progress.batches_completed,
-        "loss": loss,
-        "mean_loss": state.totals.mean_loss,
-        **({"mean_accuracy": state.totals.accuracy} if classes else {}),
-        "lr": lr,
-    }
-
-
-def epoch_record(state: TrainState, metrics: Mapping[str, float], *, loss_max: float, improved: bool) -> dict[str, Any]:
-    """A line of the log; the seconds are those of the whole run so far."""
-    progress = state.progress
-    return {
-        "type": "epoch",
-        "step": progress.steps_completed,
-        "epoch": progress.epochs_completed,
-        **metrics,
-        "train_loss_max": loss_max,
-        "best": improved,
-        "lr": state.optimizer.param_groups[0]["lr"],
-        "samples_seen": progress.samples_seen,
-        "steps_skipped": progress.steps_skipped,
-        "train_seconds": round(progress.train_seconds, 3),
-        "data_seconds": round(progress.data_seconds, 3),
-        "validation_seconds": round(progress.validation_seconds, 3),
-        "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
-    }

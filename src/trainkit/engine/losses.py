@@ -1,4 +1,4 @@
-"""The losses of PyTorch, with what the loop needs to add them up: what a mean was divided by, and what outputs mean."""
+"""The losses of PyTorch, with their normalizers, so that they add up over batches, and the meaning of the outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXPECTS: dict[LossName, Expected] = {
     "smooth_l1": "values",
     "huber": "values",
 }
-"""What the model has to put out for each loss."""
+"""The outputs of the model that each loss takes."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class Loss:
         return self.compute(outputs, self._prepare(outputs, targets), "none").reshape(len(targets), -1).sum(dim=1)
 
     def weight_of_each(self, targets: Tensor) -> Tensor:
-        """What each sample adds to ``normalizer``: (N,)."""
+        """The share of each sample in ``normalizer``: (N,)."""
         if self.class_weight is not None:
             return self.class_weight[targets]
         return torch.full((len(targets),), targets[:1].numel(), dtype=torch.float32, device=targets.device)
 
     def normalizer(self, targets: Tensor) -> Tensor | float:
-        """What PyTorch's mean divides by: elements, or the sum () of the targets' class weights, smoothed or not."""
+        """The denominator of PyTorch's mean: elements, or the sum () of the targets' class weights, smoothed or not."""
         if self.class_weight is not None:
             return self.class_weight[targets].sum()
         return float(targets.numel())
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """(N, K) probabilities of the classes; of both, (N, 2), where the model has one output."""
+        """(N, K) probabilities of the classes; (N, 2) for a model with one output."""
         match self.name:
             case "cross_entropy":
                 return outputs.softmax(dim=1)
@@ -93,7 +93,7 @@ class Loss:
                 raise AssertionError(f"{self.name} has no classes")
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """What metrics take: a score for each class, (N, K), the highest wins; or the values of a regression (N, T)."""
+        """The input of metrics: a score for each class (N, K), or the values of a regression (N, T)."""
         return self.probabilities(outputs) if self.is_binary else outputs
 
     def predicted_classes(self, outputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Nothing that is not finite may reach the weights: the guard between backward pass and optimizer step."""
+"""The guard between backward pass and optimizer step: no NaN or Inf reaches the weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NonFiniteError(TrainkitError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the guard saw at one step; on CUDA it is read some steps later."""
+    """The check of one step; on CUDA the host reads it some steps later."""
 
     step: int
     lr: float
@@ -39,10 +39,10 @@ class Guard:
 
     On the CPU the verdict is read at once. On CUDA with a fused optimizer the device itself leaves out the update
     (the ``found_inf`` of PyTorch's GradScaler; the flag stays set until the host has read it), so the weights are
-    safe without a synchronisation, and the host reads the verdict ``LOOK_BEHIND`` steps later.
+    safe without a synchronization, and the host reads the verdict ``LOOK_BEHIND`` steps later.
 
-    Buffers count too: activations that overflow make batch-norm statistics infinite while the loss stays finite, and
-    nobody would know before the validation.
+    Buffers are checked too: activations that overflow make batch-norm statistics infinite while the loss stays finite,
+    which would show in the validation only.
 
     Args:
         scaled: the loss is scaled for fp16, whose overflows the host judges at each step.
@@ -62,7 +62,7 @@ class Guard:
         self.verdicts: deque[Verdict] = deque()
 
     def allows(self, loss: Tensor, tensors: list[Tensor], *, batch: Batch, progress: Progress, lr: float) -> bool:
-        """Whether the optimizer may step; a step that it may not take is counted in ``progress``.
+        """Whether the optimizer may step; a skipped step is counted in ``progress``.
 
         Args:
             loss: the batch's mean loss, ().
@@ -91,7 +91,7 @@ class Guard:
         return True
 
     def flush(self) -> None:
-        """Read every verdict that is still under way: before a checkpoint, and at the end of an epoch."""
+        """Read all pending verdicts: before a checkpoint, and at the end of an epoch."""
         while self.verdicts:
             self._read(self.verdicts.popleft())
 
@@ -135,5 +135,5 @@ def any_non_finite(tensors: list[Tensor]) -> Tensor:
 
 @functools.cache
 def _one(device: torch.device) -> Tensor:
-    """The scale of 1 that is not made anew at each step."""
+    """The scale of 1, made once."""
     return torch.ones(1, device=device)

@@ -1,10 +1,11 @@
-"""PyTorch's optimizers by name, in their fastest form that gives the same numbers."""
+"""PyTorch's optimizers by name, in their fastest form that gives the same numbers, and the average of the weights."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -31,7 +32,7 @@ def build_optimizer(
     _spare_the_compiler()
     if fused is None:
         fused = torch.device(device).type == "cuda"
-    # Given only where it is wanted: None lets PyTorch choose its own default form.
+    # Left out where it is off: PyTorch then chooses its own default form.
     form: dict[str, Any] = {"fused": True} if fused else {}
     match type:
         case "sgd":
@@ -72,3 +73,31 @@ def _spare_the_compiler() -> None:
         inner = inspect.unwrap(method)
         if inner is not method and not hasattr(inner, "__dynamo_disable"):
             setattr(inner, "__dynamo_disable", inner)
+
+
+class Ema:
+    """An exponential moving average of the weights: ``average = decay * average + (1 - decay) * weight``.
+
+    The decay starts lower, ``(1 + steps) / (10 + steps)``, so that the first weights are forgotten (as in TensorFlow's
+    ExponentialMovingAverage). Buffers such as batch-norm statistics are copied.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.num_updates = 0
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(buffer)
+        self.num_updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "num_updates": self.num_updates, "decay": self.decay}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.num_updates = state["num_updates"]

@@ -1,13 +1,14 @@
-"""What the training loop is given: how it goes, where batches come from, and where numbers and states go."""
+"""What the training loop works with besides its state: the settings, the batches, the compiled model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
@@ -18,7 +19,7 @@ Metrics = ClassificationMetrics | RegressionMetrics
 
 
 class Batches(Protocol):
-    """Where batches come from: memory or data workers, the same ones either way."""
+    """The batches of each epoch: the same ones from memory and from data workers."""
 
     @property
     def batches_per_epoch(self) -> int: ...
@@ -27,23 +28,9 @@ class Batches(Protocol):
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]: ...
 
 
-class Recorder(Protocol):
-    """Where numbers go. ``sync`` makes what was logged durable; it is called before each checkpoint."""
-
-    def log(self, record: Mapping[str, Any]) -> None: ...
-    def sync(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Checkpointer(Protocol):
-    """Where states go."""
-
-    def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None: ...
-
-
 @dataclass(frozen=True)
 class Plan:
-    """How the loop goes; the numbers that no state holds."""
+    """The settings of the loop. They come from the config; no checkpoint holds them."""
 
     seed: int
     epochs: int
@@ -58,3 +45,33 @@ class Plan:
     skip_limit: int = 0
     log_every: int = 50
     save_every: tuple[int, Unit] = (1, "epochs")
+
+
+def compiled(model: nn.Module, mode: bool | str, *, say: Callable[[str], None]) -> Callable[[Tensor], Tensor]:
+    """The model as training calls it, compiled by ``torch.compile`` where ``mode`` is ``True`` or one of its modes.
+
+    Where compiling fails (no C++ compiler, an unknown operation), ``say`` gets one warning and the plain model runs.
+    ``reduce-overhead`` uses CUDA graphs.
+    """
+    if mode is False:
+        return model
+    program = torch.compile(model, mode="default" if mode is True else str(mode))
+    works: bool | None = None  # not known before the first call
+
+    def forward(inputs: Tensor) -> Tensor:
+        nonlocal works
+        if works is False:
+            return model(inputs)  # type: ignore[no-any-return]
+        try:
+            outputs: Tensor = program(inputs)
+        except Exception as error:
+            if works:  # it was compiled before: this is an error of the model itself
+                raise
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            say(f"warning: training.compile: torch.compile failed, so the model runs uncompiled: {first_line}")
+            works = False
+            return model(inputs)  # type: ignore[no-any-return]
+        works = True
+        return outputs
+
+    return forward

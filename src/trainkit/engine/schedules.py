@@ -2,8 +2,8 @@
 
 All lengths are in optimizer steps: ``duration_to_steps`` is where epochs become steps.
 
-With a warm-up, PyTorch's ``SequentialLR([LinearLR, main])`` is what happens: the learning rate rises along a line to
-where the main schedule starts, and the main schedule's own clock (step_size, milestones, T_max) starts when the warm-up
+A warm-up is PyTorch's ``SequentialLR([LinearLR, main])``: the learning rate rises linearly to the first value of the
+main schedule, and the main schedule's own clock (step_size, milestones, T_max) starts when the warm-up
 ends. ``cosine`` without T_max and ``one_cycle`` take the rest of the run.
 """
 
@@ -56,7 +56,7 @@ def build_schedule(
 
     step: step_size (steps), gamma. multi_step: milestones (steps), gamma. exponential: gamma (an epoch).
     cosine: T_max (steps or None), eta_min. one_cycle: pct_start, anneal_strategy, div_factor, final_div_factor,
-    cycle_momentum, base_momentum, max_momentum. reduce_on_plateau and constant: none; ``Plateau`` does the rest.
+    cycle_momentum, base_momentum, max_momentum. reduce_on_plateau and constant: none; ``Plateau`` reduces.
 
     Raises:
         ValueError: lengths that go beyond the run, milestones that do not rise.
@@ -162,87 +162,3 @@ def _anneal_linear(start: float, end: float, share: float) -> float:
 def _need_within(length: int, rest: int, what: str) -> None:
     if length > rest:
         raise ValueError(f"{what} is {length} steps, longer than the {rest} steps of the run (less its warm-up)")
-
-
-class Plateau:
-    """``torch.optim.lr_scheduler.ReduceLROnPlateau`` as a factor on a schedule's learning rate.
-
-    ``step`` takes the monitored metric once an epoch; ``apply`` what the schedule says.
-    """
-
-    def __init__(
-        self,
-        *,
-        monitor: str,
-        mode: Literal["min", "max"],
-        base_lr: float,
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        threshold_mode: Literal["rel", "abs"] = "rel",
-        cooldown: int = 0,
-        min_lr: float = 0.0,
-    ) -> None:
-        self.monitor = monitor
-        self.mode = mode
-        self.base_lr = base_lr
-        self.factor = factor
-        self.patience = patience
-        self.threshold = threshold
-        self.threshold_mode = threshold_mode
-        self.cooldown = cooldown
-        self.min_lr = min_lr
-        self.lr = base_lr
-        self.best: float | None = None
-        self.num_bad_epochs = 0
-        self.cooldown_left = 0
-
-    def step(self, value: float) -> bool:
-        """Take in the metric of an epoch. Returns whether the learning rate was reduced. NaN never improves."""
-        if self._improves(value):
-            self.best = value
-            self.num_bad_epochs = 0
-        else:
-            self.num_bad_epochs += 1
-        if self.cooldown_left > 0:
-            self.cooldown_left -= 1
-            self.num_bad_epochs = 0
-        if self.num_bad_epochs <= self.patience:
-            return False
-        self.cooldown_left = self.cooldown
-        self.num_bad_epochs = 0
-        reduced = max(self.lr * self.factor, self.min_lr)
-        if self.lr - reduced <= 1e-8:  # PyTorch's eps: too small a change to make
-            return False
-        self.lr = reduced
-        return True
-
-    def apply(self, lr: float) -> float:
-        """The schedule's learning rate with all reductions so far."""
-        return self.lr if lr == self.base_lr else lr * (self.lr / self.base_lr)
-
-    def _improves(self, value: float) -> bool:
-        if self.best is None:
-            return math.isfinite(value)
-        if self.mode == "min":
-            bound = self.best * (1 - self.threshold) if self.threshold_mode == "rel" else self.best - self.threshold
-            return value < bound
-        bound = self.best * (1 + self.threshold) if self.threshold_mode == "rel" else self.best + self.threshold
-        return value > bound
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "lr": self.lr,
-            "base_lr": self.base_lr,
-            "best": self.best,
-            "num_bad_epochs": self.num_bad_epochs,
-            "cooldown_left": self.cooldown_left,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        # Where the run goes on with another learning rate, what was taken off stays taken off.
-        same = state["base_lr"] == self.base_lr
-        self.lr = state["lr"] if same else self.base_lr * (state["lr"] / state["base_lr"])
-        self.best = state["best"]
-        self.num_bad_epochs = state["num_bad_epochs"]
-        self.cooldown_left = state["cooldown_left"]

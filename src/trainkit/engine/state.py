@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from trainkit.engine.schedules import Plateau, Schedule
+from trainkit.engine.monitors import Best, EarlyStopping, Plateau
+from trainkit.engine.optimizers import Ema
+from trainkit.engine.schedules import Schedule
 
 Record = TypeVar("Record")
 
 
 @dataclass
 class Progress:
-    """What has been done so far, in named units."""
+    """The position of a run, in named units."""
 
     epochs_completed: int = 0
     batches_completed: int = 0
@@ -63,76 +64,6 @@ class EpochTotals:
 
 
 @dataclass
-class Best:
-    """The best value of the monitored metric: the first of equals wins, and NaN never does."""
-
-    monitor: str
-    mode: Literal["min", "max"]
-    value: float | None = None
-    epoch: int | None = None
-
-    def improves(self, value: float, *, min_delta: float = 0.0) -> bool:
-        if math.isnan(value):
-            return False
-        if self.value is None:
-            return True
-        return value > self.value + min_delta if self.mode == "max" else value < self.value - min_delta
-
-    def update(self, value: float, *, epoch: int, min_delta: float = 0.0) -> bool:
-        """Take over a better value. Returns whether it was better."""
-        better = self.improves(value, min_delta=min_delta)
-        if better:
-            self.value, self.epoch = value, epoch
-        return better
-
-
-@dataclass
-class EarlyStopping:
-    """Counts the epochs without improvement of its own monitored metric."""
-
-    patience: int
-    min_delta: float
-    best: Best
-    epochs_without_improvement: int = 0
-
-    def update(self, value: float, *, epoch: int) -> None:
-        better = self.best.update(value, epoch=epoch, min_delta=self.min_delta)
-        self.epochs_without_improvement = 0 if better else self.epochs_without_improvement + 1
-
-    @property
-    def exhausted(self) -> bool:
-        return self.epochs_without_improvement >= self.patience
-
-
-class Ema:
-    """An exponential moving average of the weights: ``average = decay * average + (1 - decay) * weight``.
-
-    The decay starts lower, ``(1 + steps) / (10 + steps)``, so that the first weights are forgotten (as in TensorFlow's
-    ExponentialMovingAverage). Buffers such as batch-norm statistics are copied.
-    """
-
-    def __init__(self, model: nn.Module, *, decay: float) -> None:
-        self.decay = decay
-        self.num_updates = 0
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            average.copy_(buffer)
-        self.num_updates += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "num_updates": self.num_updates, "decay": self.decay}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.num_updates = state["num_updates"]
-
-
-@dataclass
 class TrainState:
     """The live objects of a run and its position."""
 
@@ -162,12 +93,18 @@ class TrainState:
         return self.early_stopping is not None and self.early_stopping.exhausted
 
     def learning_rate(self) -> float:
-        """The schedule's learning rate at this position, times what a plateau has taken off."""
+        """The schedule's learning rate at this position, times the reductions of a plateau."""
         lr = self.schedule.lr_at(self.progress.steps_completed)
         return lr if self.plateau is None else self.plateau.apply(lr)
 
-    def judge(self, metrics: Mapping[str, float]) -> bool:
-        """Draw the consequences of an epoch's metrics. Returns whether they are the best so far."""
+    def complete_epoch(self) -> None:
+        """Move the position to the start of the next epoch."""
+        self.progress.epochs_completed += 1
+        self.progress.batches_completed = 0
+        self.totals = EpochTotals()
+
+    def update_monitors(self, metrics: Mapping[str, float]) -> bool:
+        """Give the metrics of the completed epoch to plateau and early stopping. Returns whether they are the best."""
         epoch = self.progress.epochs_completed
         if self.plateau is not None:
             self.plateau.step(metrics[self.plateau.monitor])
@@ -190,10 +127,10 @@ class TrainState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where a checkpoint was taken. The caller has checked that it fits (``state_dicts.check_fits``)."""
+        """Continue from a checkpoint. The caller has checked that it fits the model (``checkpoints.check_fits``)."""
         self.model.load_state_dict(state["model"])
-        # Tensors come from the checkpoint, hyperparameters from the config: they may have been changed on purpose.
-        # What the schedule moves stays where the last step left it, until the next one.
+        # Tensors come from the checkpoint, hyperparameters from the config: the user may have changed them.
+        # Values that the schedule moves stay where the last step left them, until the next one.
         moved = {"params", "lr"} | ({"momentum", "betas"} if self.schedule.main_momentum is not None else set())
         fresh = [{k: v for k, v in group.items() if k not in moved} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -18,7 +18,7 @@ from trainkit.runtime import seed_default_generators
 
 
 class StepResult(NamedTuple):
-    """What a step leaves on the device, to be summed later. A skipped step weighs nothing."""
+    """Tensors of a step on the device, summed later. A skipped step (``taken`` is False) is left out of the sums."""
 
     loss: Tensor
     weight: Tensor | float
@@ -55,15 +55,15 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
 
 
 def overflows(scaler: torch.amp.GradScaler, loss: Tensor, bad: Tensor) -> bool:
-    """Whether the scaled gradients were too large for fp16: the step is left out and the scale halved, as is usual.
+    """Whether the scaled gradients overflowed in fp16: the step is skipped and the scale halved, as GradScaler does.
 
-    At a scale of 1 nothing is left to halve, and the gradients themselves are at fault.
+    At a scale of 1 there is nothing to halve: the gradients themselves are not finite.
     """
     return math.isfinite(loss.item()) and bad.item() != 0 and scaler.get_scale() > 1
 
 
 def restore_buffers(model: nn.Module, before: Sequence[Tensor]) -> None:
-    """A forward pass over bad samples has already moved the batch-norm statistics: back to ``before``."""
+    """Undo the update of batch-norm statistics by a forward pass whose step is skipped."""
     for buffer, value in zip(model.buffers(), before, strict=True):
         buffer.copy_(value)
 
@@ -107,7 +107,7 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     def closure() -> Tensor:
         seed_default_generators(plan.seed, "dropout", state.progress.steps_completed)
         evaluations.append(compute_gradients(state, plan, batch))
-        for parameter in state.model.parameters():  # L-BFGS takes views of them, which channels-last ones have not
+        for parameter in state.model.parameters():  # L-BFGS calls .view(-1), which channels-last tensors do not have
             if parameter.grad is not None:
                 parameter.grad = parameter.grad.contiguous()
         return evaluations[-1][0]
@@ -117,7 +117,7 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     with torch.no_grad():
         norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
     if not torch.isfinite(norm + loss):
-        # The line search has walked off: back to where it started, before the guard has its say.
+        # The line search diverged: restore the weights before the guard raises or skips.
         with torch.no_grad():
             torch._foreach_copy_(list(state.model.parameters()), before)
         state.optimizer.state.clear()

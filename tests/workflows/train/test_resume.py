@@ -422,7 +422,7 @@ class TestEvery:
 
     def test_minutes(self, tmp_path, monkeypatch, made):
         """With a clock that goes 20 seconds forward at each look."""
-        from trainkit.engine import loop
+        from trainkit.engine import records
 
         class Clock:
             now = 0.0
@@ -433,7 +433,7 @@ class TestEvery:
 
             perf_counter = monotonic
 
-        monkeypatch.setattr(loop, "time", Clock())
+        monkeypatch.setattr(records, "time", Clock())
         steps, run = self.steps_saved(tmp_path, "3min")
         assert len(steps) > 5
         assert steps[-1] == STEPS

@@ -93,7 +93,7 @@ SABOTEURS = [
     Saboteur("totals not saved", "engine/state.py", "asdict(self.totals)", "asdict(EpochTotals())", EXACT),
     Saboteur(
         "counter of the average not restored",
-        "engine/state.py",
+        "engine/optimizers.py",
         '        self.num_updates = state["num_updates"]\n',
         "",
         STATE,

@@ -17,7 +17,7 @@ import torch
 
 from trainkit.builders import Setup, build_setup, is_convolutional, located
 from trainkit.config import LoadedConfig
-from trainkit.engine import Batches, EpochTotals, Guard, Plan, Saver, TrainState, compiled, train_epoch, train_step
+from trainkit.engine import Batches, Guard, Plan, Saver, TrainState, compiled, train_epoch, train_step
 from trainkit.system import Frontend
 from trainkit.workflows.bench.measurement import Measurement, Memory, Setting
 from trainkit.workflows.bench.profile import MIN_STEPS, measure_phases, synchronize
@@ -173,9 +173,7 @@ def train_for(
     while not stopped:
         whole = train_epoch(state, plan, batches, guard=guard, recorder=null, saver=saver, should_stop=over)
         if whole:
-            progress.epochs_completed += 1
-            progress.batches_completed = 0
-            state.totals = EpochTotals()
+            state.complete_epoch()
     synchronize(device)
     stamps[-1] = (time.perf_counter(), progress.samples_seen)
     return stamps
