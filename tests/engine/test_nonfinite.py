@@ -170,16 +170,16 @@ class TestLossScale:
 
     @pytest.fixture(autouse=True)
     def scaled(self, monkeypatch):
-        from trainkit.builders import setup
+        from trainkit.builders.setup import Setup
 
-        build = setup.build_state
+        build = Setup.state
 
-        def build_scaled(*arguments, **knobs):
-            state = build(*arguments, **knobs)
+        def build_scaled(setup, **knobs):
+            state = build(setup, **knobs)
             state.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=4)
             return state
 
-        monkeypatch.setattr(setup, "build_state", build_scaled)
+        monkeypatch.setattr(Setup, "state", build_scaled)
 
     def test_an_overflow_halves_the_scale_and_goes_on(self, tmp_path):
         loaded = load(tmp_path, CNN, "checkpoint.every=1st", "checkpoint.keep_last=99")

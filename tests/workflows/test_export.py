@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainkit.builders.setup import load_data
+from trainkit.builders.data import load_data
 from trainkit.builders.trained import open_trained
 from trainkit.checkpoints.serialization import load_checkpoint
 from trainkit.errors import UserError

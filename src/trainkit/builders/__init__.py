@@ -1,19 +1,24 @@
-"""The one adapter between the schema and the machine: config in, objects out. No other module knows both."""
+"""From config sections to objects: the only folder that knows both the schema and the machine."""
 
-from trainkit.builders.data import build_batch_transforms, build_static_transforms, load_source
-from trainkit.builders.dataset_info import check_rules, section_of
-from trainkit.builders.model import build_loss_for, build_model, is_convolutional, loss_name, output_size_for
-from trainkit.builders.setup import (
+from trainkit.builders.data import (
     ImageFiles,
-    Setup,
-    build_setup,
-    choose_precision,
-    eval_batch_size,
+    build_batch_transforms,
+    build_static_transforms,
     load_data,
-    located,
+    load_source,
     model_input_shape,
+)
+from trainkit.builders.dataset_info import check_rules, section_of
+from trainkit.builders.model import (
+    build_loss_for,
+    build_model,
+    eval_batch_size,
+    is_convolutional,
+    loss_name,
+    output_size_for,
     place,
 )
+from trainkit.builders.setup import Setup, build_setup, choose_precision
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
 from trainkit.builders.training import build_schedule_for, monitor_of
 
@@ -34,7 +39,6 @@ __all__ = [
     "load_data",
     "load_scored_weights",
     "load_source",
-    "located",
     "loss_name",
     "model_input_shape",
     "monitor_of",

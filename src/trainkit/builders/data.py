@@ -11,11 +11,14 @@ from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
 from trainkit.config.schema import transforms as transform
 from trainkit.config.schema.transforms import Transform
+from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
+from trainkit.data.images import image_shape, materialize_images
 from trainkit.data.transforms import (
     BatchTransform,
     Normalize,
     Standardize,
+    build_pipeline,
     channel_statistics,
     column_statistics,
     geometry,
@@ -23,6 +26,10 @@ from trainkit.data.transforms import (
     static,
 )
 from trainkit.errors import Problem, ProblemsError
+from trainkit.system import Frontend
+
+ImageFiles = Mapping[str, tuple[Path, ...]]
+"""By part: the files that the samples were decoded from, where there were files."""
 
 
 def knobs_of(section: Any) -> dict[str, Any]:
@@ -42,11 +49,11 @@ def load_source(
     Args:
         cache_dir: where arrays that had to be unpacked or converted are kept.
         read_only: neither download nor add to the cache.
-        should_stop: asked during a download.
+        should_stop: called during a download.
 
     Raises:
         DataError: it is missing, broken, or not what the config says.
-        Interrupted: ``should_stop`` said so.
+        Interrupted: ``should_stop`` returned True.
     """
     spec = config.dataset
     knobs = knobs_of(spec) | {"seed": config.seed}
@@ -79,13 +86,34 @@ def load_source(
             return load_bundled(spec.type, cache_dir=cache_dir, save=not read_only, **knobs)
 
 
+def load_data(
+    config: Config, *, source: Dataset | None = None, frontend: Frontend | None = None
+) -> tuple[Dataset, ImageFiles]:
+    """The config's data set with the static transforms applied.
+
+    Raises:
+        DataError: the data are missing or broken.
+    """
+    frontend = frontend or Frontend()
+    if source is None:
+        source = load_source(config, cache_dir=cache_root(), should_stop=frontend.stop)
+    data = materialize_images(
+        source,
+        build_static_transforms(config),
+        cache_dir=cache_root(),
+        progress=frontend.progress,
+        should_stop=frontend.stop,
+    )
+    return data, {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
+
+
 def count_static_transforms(config: Config) -> int:
     """How many transforms stand before the first random or scaling one."""
     return sum(1 for _ in takewhile(lambda spec: spec.stage == "static", config.transforms))
 
 
 def build_static_transforms(config: Config) -> list[static.StaticTransform]:
-    """The transforms that are materialized, once, before the first epoch."""
+    """The transforms that are applied once, before the first epoch."""
     return [_static_transform(spec) for spec in config.transforms[: count_static_transforms(config)]]
 
 
@@ -109,7 +137,7 @@ def build_batch_transforms(
     """The random and scaling transforms, for the data set after its static transforms.
 
     Args:
-        stored: the preprocessing of a checkpoint, whose statistics are taken instead of the training split's.
+        stored: the preprocessing of a checkpoint; its statistics replace those of the training split.
     """
     return [_batch_transform(spec, data, stored) for spec in config.transforms[count_static_transforms(config) :]]
 
@@ -164,11 +192,22 @@ def _normalize(spec: transform.Normalize, data: Dataset, stored: Mapping[str, An
     return Normalize(mean if spec.mean == "auto" else tuple(spec.mean), std if spec.std == "auto" else tuple(spec.std))
 
 
+def model_input_shape(config: Config, data: Dataset, transforms: list[BatchTransform]) -> tuple[int, ...]:
+    """The shape of a sample after all transforms.
+
+    Raises:
+        ValueError: a transform does not fit the samples.
+    """
+    on_disk = data.parts[data.splits["train"].part].is_files
+    shape = image_shape(data, build_static_transforms(config)) if on_disk else data.input_shape
+    return build_pipeline(transforms, input_shape=shape, seed=config.seed, random=True).output_shape
+
+
 def preprocessing(
-    config: Config, data: Dataset, steps: list[BatchTransform], *, input_shape: tuple[int, ...]
+    config: Config, data: Dataset, transforms: list[BatchTransform], *, input_shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """What has to be done to a raw sample before the model sees it, as plain data: kept in every checkpoint."""
-    scaling = [step for step in steps if isinstance(step, Normalize | Standardize)]
+    """All that turns a raw sample into an input of the model, as plain data: a part of every checkpoint."""
+    scaling = [one for one in transforms if isinstance(one, Normalize | Standardize)]
     statistics = {"mean": list(scaling[0].mean), "std": list(scaling[0].std)} if scaling else None
     if data.kind == "table":
         return {
@@ -178,12 +217,12 @@ def preprocessing(
             "standardize": statistics,
             "input_shape": list(input_shape),
         }
-    crops = [step.size for step in steps if isinstance(step, geometry.RandomCrop) and step.size is not None]
-    fixed = [spec.model_dump() for spec in config.transforms[: count_static_transforms(config)]]
+    crops = [one.size for one in transforms if isinstance(one, geometry.RandomCrop) and one.size is not None]
+    before = [spec.model_dump() for spec in config.transforms[: count_static_transforms(config)]]
     return {
         "kind": "image",
         "channels": data.channels,
-        "front": fixed + [{"type": "center_crop", "size": list(size)} for size in crops],
+        "front": before + [{"type": "center_crop", "size": list(size)} for size in crops],
         "scale": 255,
         "normalize": statistics,
         "input_shape": list(input_shape),

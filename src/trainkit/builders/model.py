@@ -13,6 +13,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
 from trainkit.data.dataset import Dataset
+from trainkit.data.loading import evaluation_batch_size
 from trainkit.engine import Loss, LossName, auto_loss, build_loss, output_size
 from trainkit.models import BlockSpec, LayerSpec, build_cnn, build_mlp, build_sequential, initialize
 from trainkit.runtime import Choice, seed_default_generators
@@ -54,9 +55,22 @@ def is_convolutional(config: Config) -> bool:
 
 
 def is_channels_last(config: Config) -> bool:
-    """The memory layout of images: ``auto`` is what convolutions like."""
+    """The memory layout of images: ``auto`` is channels-last for convolutions, which are faster in it."""
     asked = config.training.channels_last
     return is_convolutional(config) if asked == "auto" else asked
+
+
+def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
+    """The model on the device, in the memory layout of the config."""
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if is_channels_last(config) else model
+
+
+def eval_batch_size(config: Config, input_shape: tuple[int, ...], device: torch.device) -> int:
+    """The batch size of evaluation, without gradients."""
+    if config.training.eval_batch_size != "auto":
+        return config.training.eval_batch_size
+    return evaluation_batch_size(input_shape, device=device, convolutional=is_convolutional(config))
 
 
 def loss_name(config: Config, data: Dataset) -> Choice:

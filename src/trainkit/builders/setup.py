@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.builders.data import (
+    ImageFiles,
     build_batch_transforms,
     build_static_transforms,
-    load_source,
+    load_data,
+    model_input_shape,
     preprocessing,
 )
 from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.model import (
     build_loss_for,
     build_model,
+    eval_batch_size,
     is_channels_last,
     is_convolutional,
     loss_name,
     output_size_for,
+    place,
 )
-from trainkit.builders.training import build_plan, build_state, monitor_of
-from trainkit.config import LoadedConfig
+from trainkit.builders.training import (
+    build_early_stopping,
+    build_optimizer_for,
+    build_plateau,
+    build_schedule_for,
+    monitor_of,
+    monitored,
+)
 from trainkit.config.schema import Config
-from trainkit.data.cache import cache_root
+from trainkit.config.schema.base import parse_duration
+from trainkit.config.schema.run import SkipNonFinite
 from trainkit.data.dataset import Dataset
-from trainkit.data.images import image_shape, materialize_images
-from trainkit.data.loading import ResidentBatches, WorkerBatches, evaluation_batch_size, make_batches
-from trainkit.data.transforms import BatchTransform, build_pipeline
-from trainkit.engine import Loss, Plan, TrainState
-from trainkit.errors import ConfigError, ProblemsError
+from trainkit.data.loading import ResidentBatches, WorkerBatches, make_batches
+from trainkit.data.transforms import BatchTransform
+from trainkit.engine import Best, ClassificationMetrics, Ema, Loss, Metrics, Plan, RegressionMetrics, TrainState
 from trainkit.models import check_output, check_shapes
-from trainkit.runtime import Choice, claim, resolve_device, resolve_precision, set_num_threads
+from trainkit.runtime import Choice, autocast, claim, resolve_device, resolve_precision, set_num_threads
 from trainkit.system import Frontend
-
-ImageFiles = Mapping[str, tuple[Path, ...]]
-"""By part: the files that the samples were decoded from, where they were."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,9 @@ class Setup:
     """With the static transforms applied."""
     device: torch.device
     choices: dict[str, Choice]
-    """What ``auto`` chose, and why: device, threads, precision, loss."""
+    """The values that ``auto`` stands for, with the reasons: device, threads, precision, loss."""
     transforms: list[BatchTransform]
-    """What is done to each batch, behind the static transforms."""
+    """The transforms of each batch, after the static ones."""
     input_shape: tuple[int, ...]
     """Of one sample as the model takes it: (C, H, W) or (F,)."""
     loss: Loss
@@ -63,7 +68,7 @@ class Setup:
     """On the device, with its first weights or those of a checkpoint."""
     files: ImageFiles = field(default_factory=dict)
     stored: Mapping[str, Any] | None = None
-    """The checkpoint whose preprocessing and choices were taken over."""
+    """The checkpoint that gave the preprocessing and the choices, where there is one."""
 
     @property
     def precision(self) -> str:
@@ -80,7 +85,7 @@ class Setup:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What is done to a raw sample before the model sees it, as plain data: a part of every checkpoint."""
+        """All that turns a raw sample into an input of the model, as plain data: a part of every checkpoint."""
         return preprocessing(self.config, self.data, self.transforms, input_shape=self.input_shape)
 
     def on(self, data: Dataset, files: ImageFiles | None = None) -> Setup:
@@ -95,10 +100,10 @@ class Setup:
         """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation.
 
         Args:
-            augmented: False leaves the random transforms out of training, to see what they cost.
+            augmented: False leaves the random transforms out of training, to measure their cost.
         """
         spec = self.config.training
-        return self.batches_of_size(
+        return self._make_batches(
             split,
             spec.batch_size if training else eval_batch_size(self.config, self.input_shape, self.device),
             shuffle=training and spec.shuffle,
@@ -107,59 +112,64 @@ class Setup:
             num_workers=spec.num_workers,
         )
 
-    def batches_of_size(
-        self,
-        split: str,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        random: bool = False,
-        drop_last: bool = False,
-        device: torch.device | None = None,
-        residency: str = "auto",
-        num_workers: int = 0,
+    def sample_batches(
+        self, *, batch_size: int, device: torch.device, shuffle: bool = False, random: bool = False
     ) -> ResidentBatches | WorkerBatches:
-        """The batches of a split, from arrays or from image files; on the device of the run when none is given."""
+        """Batches of training samples to look at; image files are decoded in this process."""
+        return self._make_batches(
+            "train", batch_size=batch_size, device=device, shuffle=shuffle, random=random, residency="host"
+        )
+
+    def _make_batches(self, split: str, **options: Any) -> ResidentBatches | WorkerBatches:
         chosen = self.data.splits[split]
         return make_batches(
             self.data.parts[chosen.part],
             chosen.indices,
             batch_transforms=self.transforms,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=self.config.seed,
-            random=random,
-            drop_last=drop_last,
-            device=device or self.device,
-            channels_last=self.channels_last,
-            residency=residency,
             static_transforms=build_static_transforms(self.config),
             channels=self.data.channels,
-            num_workers=num_workers,
+            channels_last=self.channels_last,
+            seed=self.config.seed,
+            **options,
         )
 
     def state(self, *, steps_per_epoch: int) -> TrainState:
-        """The run at its start."""
-        return build_state(
-            self.config,
-            self.model,
-            monitor=self.monitor,
-            steps_per_epoch=steps_per_epoch,
-            device=self.device,
-            precision=self.precision,
+        """The state of the run before its first step."""
+        ema = self.config.training.ema
+        return TrainState(
+            model=self.model,
+            optimizer=build_optimizer_for(self.config, self.model, device=self.device),
+            schedule=build_schedule_for(self.config, steps_per_epoch=steps_per_epoch),
+            best=Best(*monitored(self.config, self.monitor)),
+            plateau=build_plateau(self.config, self.monitor),
+            scaler=torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None,
+            ema=None if ema is None else Ema(self.model, decay=ema.decay),
+            early_stopping=build_early_stopping(self.config, self.monitor),
         )
 
     def plan(self, forward: Callable[[Tensor], Tensor] | None = None) -> Plan:
-        """How the loop goes; ``forward`` is the compiled model where there is one."""
-        return build_plan(
-            self.config,
+        """The settings of the loop; ``forward`` is the compiled model where there is one."""
+        spec = self.config.training
+        every = parse_duration(self.config.checkpoint.every)
+        return Plan(
+            seed=self.config.seed,
+            epochs=spec.epochs,
             loss=self.loss,
-            num_classes=self.data.num_classes,
-            num_targets=self.data.num_targets,
-            device=self.device,
-            precision=self.precision,
+            new_metrics=self._new_metrics,
+            autocast=partial(autocast, self.device, self.precision),
             forward=self.model if forward is None else forward,
+            accumulation_steps=spec.accumulation_steps,
+            clip_grad_norm=spec.clip_grad_norm,
+            clip_grad_value=spec.clip_grad_value,
+            skip_limit=spec.on_non_finite.limit if isinstance(spec.on_non_finite, SkipNonFinite) else 0,
+            log_every=self.config.logging.every,
+            save_every=(every.value, every.unit),
         )
+
+    def _new_metrics(self) -> Metrics:
+        if self.data.num_classes:
+            return ClassificationMetrics(self.data.num_classes, device=self.device)
+        return RegressionMetrics(self.data.num_targets, device=self.device)
 
 
 def build_setup(
@@ -169,7 +179,7 @@ def build_setup(
     data: Dataset | None = None,
     frontend: Frontend | None = None,
 ) -> Setup:
-    """All steps at once, without the checks that ``check`` makes on the way.
+    """Put a run together without the checks of ``trainkit check``.
 
     Args:
         source: the config's data set, where it is loaded already.
@@ -177,10 +187,14 @@ def build_setup(
 
     Raises:
         DataError: the data are missing or broken.
-        ProblemsError: the model does not fit the data or the loss; the keys say where.
+        ProblemsError: the device, the model or the loss does not fit the config or the data; the keys say where.
         Interrupted: the frontend asked for a stop.
     """
-    device, choices = choose_hardware(config)
+    device_choice = resolve_device(config.device)
+    device = torch.device(device_choice.value)
+    claim(device)
+    precision = choose_precision(config, device)
+    threads = set_num_threads(config.training.num_threads)
     files: ImageFiles = {}
     if data is None:
         data, files = load_data(config, source=source, frontend=frontend)
@@ -196,7 +210,12 @@ def build_setup(
         config=config,
         data=data,
         device=device,
-        choices={**choices, "loss": loss_name(config, data)},
+        choices={
+            "device": device_choice,
+            "threads": threads,
+            "precision": precision,
+            "loss": loss_name(config, data),
+        },
         transforms=transforms,
         input_shape=input_shape,
         loss=loss,
@@ -205,22 +224,8 @@ def build_setup(
     )
 
 
-def choose_hardware(config: Config) -> tuple[torch.device, dict[str, Choice]]:
-    """The device, made current, and the choice of device, threads and precision.
-
-    Raises:
-        ProblemsError: there is no such device, or it cannot compute in the precision.
-    """
-    choice = resolve_device(config.device)
-    device = torch.device(choice.value)
-    claim(device)
-    precision = choose_precision(config, device)
-    threads = set_num_threads(config.training.num_threads)
-    return device, {"device": choice, "threads": threads, "precision": precision}
-
-
 def choose_precision(config: Config, device: torch.device, *, stored: Mapping[str, Any] | None = None) -> Choice:
-    """The precision of training; ``auto`` stays what it was in the checkpoint ``stored``.
+    """The precision of training; ``auto`` keeps the precision of the checkpoint ``stored``.
 
     Raises:
         ProblemsError: the device cannot compute in it.
@@ -228,64 +233,3 @@ def choose_precision(config: Config, device: torch.device, *, stored: Mapping[st
     if stored is None or config.training.precision != "auto":
         return resolve_precision(config.training.precision, device, convolutional=is_convolutional(config))
     return Choice(**stored["choices"]["precision"])
-
-
-def load_data(
-    config: Config, *, source: Dataset | None = None, frontend: Frontend | None = None
-) -> tuple[Dataset, ImageFiles]:
-    """The config's data set with the static transforms applied.
-
-    Raises:
-        DataError: the data are missing or broken.
-    """
-    frontend = frontend or Frontend()
-    if source is None:
-        source = load_source(config, cache_dir=cache_root(), should_stop=frontend.stop)
-    data = materialize_images(
-        source,
-        build_static_transforms(config),
-        cache_dir=cache_root(),
-        progress=frontend.progress,
-        should_stop=frontend.stop,
-    )
-    return data, files_of(source)
-
-
-def files_of(source: Dataset) -> ImageFiles:
-    """The image files of a data set that is not decoded yet."""
-    return {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
-
-
-def model_input_shape(config: Config, data: Dataset, transforms: list[BatchTransform]) -> tuple[int, ...]:
-    """The shape of a sample behind all transforms.
-
-    Raises:
-        ValueError: a transform does not fit the samples.
-    """
-    on_disk = data.parts[data.splits["train"].part].is_files
-    shape = image_shape(data, build_static_transforms(config)) if on_disk else data.input_shape
-    return build_pipeline(transforms, input_shape=shape, seed=config.seed, random=True).output_shape
-
-
-def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
-    """The model on the device, in the memory layout of the config."""
-    model = model.to(device)
-    return model.to(memory_format=torch.channels_last) if is_channels_last(config) else model
-
-
-def eval_batch_size(config: Config, input_shape: tuple[int, ...], device: torch.device) -> int:
-    """Samples of a forward pass without gradients."""
-    if config.training.eval_batch_size != "auto":
-        return config.training.eval_batch_size
-    return evaluation_batch_size(input_shape, device=device, convolutional=is_convolutional(config))
-
-
-@contextmanager
-def located(loaded: LoadedConfig) -> Iterator[None]:
-    """Give the mistakes that deeper code finds their places in the config."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ProblemsError as error:
-        raise ConfigError([loaded.locate(problem) for problem in error.problems]) from error

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainkit.builders.data import build_batch_transforms
+from trainkit.builders.data import ImageFiles, build_batch_transforms, model_input_shape
 from trainkit.builders.dataset_info import check_rules
-from trainkit.builders.model import build_loss_for, build_model, is_channels_last
-from trainkit.builders.setup import ImageFiles, Setup, eval_batch_size, model_input_shape, place
+from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, place
+from trainkit.builders.setup import Setup
 from trainkit.checkpoints import check_fits, load_checkpoint
 from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
@@ -26,14 +26,14 @@ from trainkit.errors import CheckpointError
 from trainkit.runtime import Choice, autocast, claim, resolve_device, set_num_threads
 
 _TENSORS = ("model", "ema", "optimizer", "scaler")
-"""What a checkpoint holds besides plain values: twice the model and more, which is not kept."""
+"""The parts of a checkpoint that are tensors. They take twice the memory of the model and more, and are not kept."""
 _no_indices = np.zeros(0, dtype=np.int64)
-"""Only random transforms ask for them."""
+"""Only random transforms use indices."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with the weights that its score belongs to, and how it answers. It needs no data."""
+    """A model with its scored weights, ready to predict. It needs no data."""
 
     path: Path
     saved: Mapping[str, Any]
@@ -42,7 +42,7 @@ class TrainedModel:
     model: nn.Module
     """In eval mode, on the device."""
     loss: Loss
-    """Without class weights: it says what the outputs mean."""
+    """Without class weights: it turns outputs into probabilities."""
     device: torch.device
     precision: str
     pipeline: Pipeline
@@ -50,7 +50,7 @@ class TrainedModel:
     averaged: bool
     """Whether the weights are an average over the training (EMA)."""
     any_size: bool = False
-    """Images go through the static transforms before they are answered."""
+    """Always False: images go through the static transforms before the model."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class TrainedModel:
         return (self.loss.probabilities(outputs) if self.loss.is_classification else outputs).cpu()
 
     def setup(self, data: Dataset, files: ImageFiles | None = None) -> Setup:
-        """This model on data with the static transforms applied, to score it as at the end of its training.
+        """This model on data with the static transforms applied: scores equal those at the end of training.
 
         Raises:
             CheckpointError: the class weights of the training are not known.
@@ -126,7 +126,7 @@ class TrainedModel:
 
 
 def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
-    """Load a checkpoint to answer with, or to score.
+    """Load a checkpoint to predict with, or to score.
 
     Args:
         device: where to compute; None for the config's.
@@ -173,13 +173,13 @@ def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
 
 
 def scored_weights(saved: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights that the checkpoint's score belongs to: the average where the run kept one."""
+    """The weights that gave the checkpoint's score: the average where the run kept one."""
     weights: dict[str, Tensor] = saved["model"] if saved["ema"] is None else saved["ema"]["model"]
     return weights
 
 
 def load_scored_weights(model: nn.Module, saved: Mapping[str, Any]) -> None:
-    """Raises CheckpointError where they do not fit the model by name and shape."""
+    """Load ``scored_weights``. Raises CheckpointError where they do not fit the model by name and shape."""
     weights = scored_weights(saved)
     check_fits(weights, model)
     model.load_state_dict(weights)
@@ -204,7 +204,7 @@ def _scaling(preprocessing: Mapping[str, Any], path: Path) -> list[BatchTransfor
 
 
 def _with_class_weights_of_training(config: Config, saved: Mapping[str, Any], *, where: Path) -> Config:
-    """Balanced weights count the samples that the checkpoint was trained on, whatever is scored now."""
+    """Balanced weights count the samples that the checkpoint was trained on, not those that are scored."""
     balanced = {"weight": balanced_weight, "pos_weight": balanced_pos_weight}
     knobs = [name for name in balanced if getattr(config.loss, name, None) == "balanced"]
     counts = saved.get("class_counts", [])

@@ -13,7 +13,6 @@ from trainkit.builders import (
     build_static_transforms,
     check_rules,
     load_data,
-    located,
 )
 from trainkit.config import LoadedConfig
 from trainkit.data.loading import make_batches
@@ -21,6 +20,7 @@ from trainkit.data.transforms import Normalize
 from trainkit.errors import UserError
 from trainkit.reports import plot_preview
 from trainkit.system import Frontend
+from trainkit.workflows.check.problems import located
 
 
 def preview(
@@ -59,7 +59,7 @@ def preview(
         # The random transforms are drawn by the sample's index: the same images in any order are changed alike.
         same = make_batches(part, batch.indices.numpy(), batch_size=len(batch.indices), random=True, **shared)
         changed = [next(iter(same.epoch(epoch))).inputs for epoch in range(epochs)]
-    normalize = next((step for step in transforms if isinstance(step, Normalize)), None)
+    normalize = next((one for one in transforms if isinstance(one, Normalize)), None)
     names = [data.class_names[int(target)] if data.class_names else "" for target in batch.targets]
     random = [spec.type for spec in config.transforms if spec.stage == "random"]
     how = ", ".join(random) if random else "no random transforms: training images stay as they are"

@@ -152,9 +152,8 @@ def _run_training_samples(setup: Setup) -> None:
 
 
 def _sample_batches(setup: Setup) -> ResidentBatches | WorkerBatches:
-    """Training samples as the model sees them, without the random transforms; decoded in this process."""
-    cpu = torch.device("cpu")
-    return setup.batches_of_size("train", _SAMPLE_BATCH, shuffle=True, device=cpu, residency="host")
+    """Training samples as the model sees them, without the random transforms; on the CPU."""
+    return setup.sample_batches(batch_size=_SAMPLE_BATCH, device=torch.device("cpu"), shuffle=True)
 
 
 def write_report(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainkit.builders.model import build_model
-from trainkit.builders.training import build_state
+from trainkit.builders.training import build_optimizer_for
 from trainkit.config import load_config
 from trainkit.errors import ProblemsError
 from trainkit.models.summary import layer_table
@@ -42,10 +42,10 @@ def config_with(*overrides: str):
 def test_the_optimizer_keeps_as_many_numbers(optimizer: str) -> None:
     config = config_with(f"optimizer={optimizer}", "scheduler=constant")
     model = build_model(config, input_shape=(1, 8, 8), output_size=10)
-    state = build_state(config, model, monitor="val_loss", steps_per_epoch=1, device=CPU, precision="fp32")
+    built = build_optimizer_for(config, model, device=CPU)
     model(torch.rand(4, 1, 8, 8)).sum().backward()
-    state.optimizer.step()
-    kept = [value for values in state.optimizer.state.values() for value in values.values()]
+    built.step()
+    kept = [value for values in built.state.values() for value in values.values()]
     numbers = sum(value.numel() for value in kept if isinstance(value, torch.Tensor) and value.dim() > 0)
     assert numbers == config.optimizer.states_per_weight * sum(p.numel() for p in model.parameters())
 

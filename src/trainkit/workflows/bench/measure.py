@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from trainkit.builders import Setup, build_setup, is_convolutional, located
+from trainkit.builders import Setup, build_setup, is_convolutional
 from trainkit.config import LoadedConfig
 from trainkit.engine import Batches, Guard, Plan, Saver, TrainState, compiled, train_epoch, train_step
 from trainkit.system import Frontend
 from trainkit.workflows.bench.measurement import Measurement, Memory, Setting
 from trainkit.workflows.bench.profile import MIN_STEPS, measure_phases, synchronize
+from trainkit.workflows.check.problems import located
 from trainkit.workflows.train.failures import explained
 
 WINDOWS = 5

@@ -22,7 +22,7 @@ TRIED = 8
 def first_batch(setup: Setup, *, size: int, random: bool = True) -> Batch:
     """A batch of up to ``size`` training samples as the model gets them, with the random transforms where asked for."""
     size = min(size, len(setup.data.splits["train"]))
-    batches = setup.batches_of_size("train", size, random=random, residency="host")
+    batches = setup.sample_batches(batch_size=size, device=setup.device, random=random)
     return next(iter(batches.epoch(0)))
 
 

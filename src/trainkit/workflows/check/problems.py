@@ -1,8 +1,9 @@
-"""Collects the mistakes of checks that do not depend on each other."""
+"""Mistakes with their places in the config: of one step of the work, or collected from independent checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -11,6 +12,17 @@ from trainkit.config import LoadedConfig
 from trainkit.errors import ConfigError, Interrupted, Place, Problem, ProblemsError, UserError
 
 Result = TypeVar("Result")
+
+
+@contextmanager
+def located(loaded: LoadedConfig) -> Iterator[None]:
+    """Turn a ProblemsError of deeper code into a ConfigError, with the places of its problems in the config."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ProblemsError as error:
+        raise ConfigError([loaded.locate(problem) for problem in error.problems]) from error
 
 
 @dataclass

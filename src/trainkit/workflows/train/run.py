@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from trainkit.builders import Setup, check_rules, load_data, load_source, located
+from trainkit.builders import Setup, check_rules, load_data, load_source
 from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
@@ -19,6 +19,7 @@ from trainkit.engine import Batches, Outcome, TrainState, compiled, fit
 from trainkit.errors import Interrupted, TrainkitError
 from trainkit.recorders import Fanout, JsonlRecorder, TextLog
 from trainkit.system import Frontend, RunDir, StopRequest, create_run
+from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import run_checks
 from trainkit.workflows.report import measure_facts, report_failure, report_training
 from trainkit.workflows.train import resume_point as resuming
