@@ -21,6 +21,7 @@ from trainkit.engine.plan import Plan
 from trainkit.engine.schedules import build_schedule
 from trainkit.engine.state import Best, TrainState
 from trainkit.runtime.seeding import permutation
+from trainkit.system.frontend import Frontend
 from trainkit.workflows.scoring import score
 from trainkit.workflows.train.run import train
 
@@ -117,7 +118,7 @@ def test_validation_does_not_depend_on_the_batch_size(config):
     scores = []
     for size in (7, 50, 1000):
         setup = build_setup(config(MLP, f"training.eval_batch_size={size}").config)
-        scores.append(score(setup, "val", should_stop=lambda: False))
+        scores.append(score(setup, "val", frontend=Frontend(), stopped=""))
     assert scores[0].keys() == scores[1].keys()
     for name in scores[0]:
         assert scores[0][name] == pytest.approx(scores[2][name], abs=1e-6), name
@@ -130,7 +131,7 @@ def test_the_epoch_line_divides_sums_once(config, tmp_path):
     records = [json.loads(line) for line in result.run.metrics.read_text().splitlines()]
     steps, epoch = [r["loss"] for r in records if r["type"] == "step"], records[-1]
     setup = build_setup(config(MLP).config)
-    at_start = score(setup, "train", should_stop=lambda: False)
+    at_start = score(setup, "train", frontend=Frontend(), stopped="")
     assert epoch["train_loss"] == pytest.approx(at_start["loss"], abs=1e-5)
     assert epoch["train_accuracy"] == at_start["accuracy"]
     assert epoch["train_loss"] != pytest.approx(sum(steps) / len(steps), abs=1e-5)

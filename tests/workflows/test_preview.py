@@ -33,7 +33,7 @@ def test_a_preview_shows_each_image_and_its_versions(tmp_path, monkeypatch):
     assert shown["a"].shape == (4, 1, 8, 8)
     assert [images.shape for images in shown["b"]] == [(4, 1, 8, 8)] * 2
     assert shown["a"].max() <= 1
-    assert shown["a"].max() > 0.9, "back from the normalised values"
+    assert shown["a"].max() > 0.9, "back from the normalized values"
     assert (shown["b"][0] != shown["a"]).any()
     assert (shown["b"][0] != shown["b"][1]).any(), "another epoch, another drawing"
 

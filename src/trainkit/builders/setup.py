@@ -105,7 +105,8 @@ class Setup:
         spec = self.config.training
         return self._make_batches(
             split,
-            spec.batch_size if training else eval_batch_size(self.config, self.input_shape, self.device),
+            batch_size=spec.batch_size if training else eval_batch_size(self.config, self.input_shape, self.device),
+            device=self.device,
             shuffle=training and spec.shuffle,
             random=training and augmented,
             drop_last=training and spec.drop_last,

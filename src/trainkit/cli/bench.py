@@ -52,7 +52,7 @@ def bench(
 
     with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
         measure_one = measure_apart(
-            config, overrides=set_ or (), unset=unset or (), seconds=seconds, quiet=quiet, should_stop=frontend.stop
+            config, overrides=set_ or (), unset=unset or (), seconds=seconds, quiet=quiet, frontend=frontend
         )
         found = compare_settings(loaded, measure_one, try_compile=try_compile, quiet=quiet)
     if json:

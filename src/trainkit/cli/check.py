@@ -35,7 +35,7 @@ def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:
 
 
 def as_json(found: CheckReport) -> dict[str, Any]:
-    data, memory = found.source, found.memory
+    data, memory = found.source, found.costs.memory
     return {
         "config": str(found.loaded.path),
         "name": found.loaded.name,
@@ -69,7 +69,7 @@ def as_json(found: CheckReport) -> dict[str, Any]:
             "total": memory.total,
             "free": memory.free,
         },
-        "disk_bytes": {"checkpoint": found.checkpoint_bytes, "free": found.free_disk},
+        "disk_bytes": {"checkpoint": found.costs.checkpoint_bytes, "free": found.costs.free_disk},
         "choices": {name: {"value": c.value, "reason": c.reason} for name, c in found.choices.items()},
         "notes": list(found.notes),
     }
@@ -80,14 +80,14 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
     from trainkit.wording import size_text
     from trainkit.workflows.check import kept_checkpoints
 
-    data, memory, pieces, config = found.source, found.memory, found.pieces, found.loaded.config
+    data, memory, pieces, config = found.source, found.costs.memory, found.pieces, found.loaded.config
     what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"
     splits = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
     shape = " x ".join(map(str, found.input_shape))
     multiply_adds = sum(row.multiply_adds for row in found.rows)
     ragged = f", the last of {pieces.last_batch}" if pieces.last_batch != pieces.batch_size else ""
     micro = f" in micro-batches of {pieces.micro_batch}" if pieces.accumulation_steps > 1 else ""
-    disk = "" if found.free_disk is None else f", {size_text(found.free_disk)} free"
+    disk = "" if found.costs.free_disk is None else f", {size_text(found.costs.free_disk)} free"
     count = kept_checkpoints(config)
     return [
         ("data", f"{data.name}: {splits} samples; {what}; model inputs {shape}"),
@@ -107,7 +107,7 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
             f"{size_text(memory.gradients)}, optimizer {size_text(memory.optimizer)}, activations "
             f"{size_text(memory.activations)}), {size_text(memory.free)} free",
         ),
-        ("disk", f"{count} checkpoints of about {size_text(found.checkpoint_bytes)}{disk}"),
+        ("disk", f"{count} checkpoints of about {size_text(found.costs.checkpoint_bytes)}{disk}"),
         *((name, f"{choice.value} ({choice.reason})") for name, choice in found.choices.items()),
         *(("note", note) for note in found.notes),
     ]

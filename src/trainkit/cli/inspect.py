@@ -44,9 +44,10 @@ def inspect(
     else:
         if set_ or unset:
             raise typer.BadParameter("a checkpoint has its config inside: --set and --unset are for configs")
+        from trainkit.system import Frontend
         from trainkit.workflows.inspect import inspect_checkpoint
 
-        found = inspect_checkpoint(path, runs_dir=runs_dir, source=source, batch=batch, say=console.say)
+        found = inspect_checkpoint(path, runs_dir=runs_dir, source=source, batch=batch, frontend=Frontend(console.say))
     if json:
         console.print_json(as_json(found))
     else:

@@ -57,7 +57,7 @@ def predict(
 
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:
-        opened = open_model(model, device=device, runs_dir=runs_dir, say=frontend.say)
+        opened = open_model(model, device=device, runs_dir=runs_dir, frontend=frontend)
         predictions = run_prediction(opened, inputs, top_k=top_k, frontend=frontend)
         with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
             for prediction in predictions:

@@ -18,7 +18,7 @@ from trainkit.engine.optimizers import Ema, build_optimizer
 from trainkit.engine.plan import Batches, Metrics, Plan, Unit, compiled
 from trainkit.engine.records import Recorder, Saver
 from trainkit.engine.schedules import Schedule, build_schedule, duration_to_steps
-from trainkit.engine.state import TrainState
+from trainkit.engine.state import Progress, TrainState
 from trainkit.engine.step import compute_gradients, train_step
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Plateau",
+    "Progress",
     "Recorder",
     "RegressionMetrics",
     "Saver",

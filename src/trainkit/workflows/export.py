@@ -1,4 +1,4 @@
-"""``trainkit export``: a checkpoint's model as programs that run without trainkit, in one folder with their proof."""
+"""``trainkit export``: a checkpoint's model as programs that run without trainkit, checked and in one folder."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ from trainkit.workflows.scoring import preferred_split
 
 FORMATS: tuple[Format, ...] = ("torchscript", "pt2", "onnx", "safetensors")
 MIN_GOLDEN, MAX_GOLDEN = 64, 256
-PROOF_SPLITS = ("val", "test", "train")
-"""Where the samples of the proof come from: the first of these that there is."""
+SAMPLE_SPLITS = ("val", "test", "train")
+"""The samples of the check come from the first of these that the data have."""
 GOLDEN_BYTES = 16 << 20
 CALIBRATION_SAMPLES = 512
 
@@ -74,7 +74,7 @@ def export(
     runs_dir: Path = Path("runs"),
     frontend: Frontend | None = None,
 ) -> ExportResult:
-    """Write a bundle: every program answers in a fresh process as the model does, or nothing is written.
+    """Write a bundle. Each program is checked against the model in a fresh process; if one differs, nothing is written.
 
     Args:
         checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
@@ -123,14 +123,14 @@ def check_request(request: ExportRequest) -> ExportRequest:
 def export_at_end(
     setup: Setup, checkpoint: Path, saved: Mapping[str, Any], *, folder: Path, frontend: Frontend
 ) -> tuple[list[Path], list[str]]:
-    """What the config's ``export:`` asks for at the end of training, into ``folder``.
+    """Export at the end of training, into ``folder``, as the config's ``export:`` says.
 
     Args:
         setup: with the scored weights of the checkpoint in its model.
-        saved: what the checkpoint holds.
+        saved: the checkpoint, loaded.
 
     Returns:
-        The programs, and for each format that could not be written the reason: the run is not lost for that.
+        The programs, and the reasons for formats that could not be written: they do not fail the run.
 
     Raises:
         Interrupted: the frontend asked for a stop; nothing half-written is left.
@@ -162,14 +162,14 @@ def benchmark(
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
     frontend = frontend or Frontend()
     setup, source, _ = _open(checkpoint, runs_dir=runs_dir, frontend=frontend)
-    split = preferred_split(setup.data, PROOF_SPLITS)
+    split = preferred_split(setup.data, SAMPLE_SPLITS)
     samples = pick_samples(setup, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
     return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(setup, source), say=frontend.say)
 
 
 def _open(checkpoint: Path | None, *, runs_dir: Path, frontend: Frontend) -> tuple[Setup, Source, Path]:
     """The checkpoint's model on its data. Exports are made and compared on the CPU, wherever it was trained."""
-    trained = open_trained(find_checkpoint(checkpoint, runs_dir=runs_dir, say=frontend.say), device="cpu")
+    trained = open_trained(find_checkpoint(checkpoint, runs_dir=runs_dir, frontend=frontend), device="cpu")
     setup = trained.setup(*load_data(trained.config, frontend=frontend))
     return setup, describe_source(setup, trained.path, trained.saved, averaged=trained.averaged), trained.path
 
@@ -195,7 +195,7 @@ def _export(
 ) -> ExportResult:
     if "torchscript" in request.formats:
         frontend.say(TORCHSCRIPT_NOTE)
-    split = preferred_split(setup.data, PROOF_SPLITS)
+    split = preferred_split(setup.data, SAMPLE_SPLITS)
     source = replace(source, details={**source.details, "samples_from": split})
     samples = pick_samples(setup, split, preprocessing=source.preprocessing)
     calibration = partial(calibration_inputs, setup, source)
@@ -226,7 +226,7 @@ def default_exports(checkpoint: Path) -> Path:
 
 
 def describe_source(setup: Setup, path: Path, saved: Mapping[str, Any], *, averaged: bool) -> Source:
-    """The setup's model, whose weights are the checkpoint's, and all that its programs have to know."""
+    """The setup's model, which has the weights of the checkpoint, and all that its programs need."""
     dataset = setup.config.dataset
     digest = known_sha256(path)
     if digest is None:
@@ -260,7 +260,7 @@ def pick_samples(
     count: int | None = None,
     with_images: bool = True,
 ) -> Samples:
-    """Samples from all over a split, read anew from the source where there are static transforms.
+    """Samples evenly spread over a split, loaded again from the source where there are static transforms.
 
     At least ``MIN_GOLDEN``: a split with fewer has them repeated. Where images differ in size before the static
     transforms, those of the commonest size are repeated, so that a batch can be made of them.

@@ -1,16 +1,15 @@
-"""Which run and which checkpoint a command means."""
+"""Find the run or the checkpoint that the arguments of a command name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from trainkit.errors import CheckpointError, UserError
-from trainkit.system import RunDir, list_runs
+from trainkit.system import Frontend, RunDir, list_runs
 
 
 def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
-    """A run by its folder, its folder's name, or a part of that which fits one run only; the newest for None.
+    """A run by its folder, its name, or a part of the name that is in one run only; the newest for None.
 
     Raises:
         UserError: none fits, or several do.
@@ -24,21 +23,21 @@ def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
         if (path / "run.json").is_file():
             return RunDir(path)
     part = str(given).lower()
-    fitting = [run for run in list_runs(runs_dir) if part in run.path.name.lower()]
-    if len(fitting) == 1:
-        return fitting[0]
+    matches = [run for run in list_runs(runs_dir) if part in run.path.name.lower()]
+    if len(matches) == 1:
+        return matches[0]
     if Path(given).is_dir():
         raise UserError(f"{given}: not a run folder (no run.json); `trainkit runs list` shows the runs")
-    if not fitting:
+    if not matches:
         raise UserError(f"{given}: no run of this name in {runs_dir}; `trainkit runs list` shows what is there")
-    names = ", ".join(run.path.name for run in fitting[-3:])
+    names = ", ".join(run.path.name for run in matches[-3:])
     raise UserError(
-        f"{given}: fits {len(fitting)} runs ({names}{', ...' if len(fitting) > 3 else ''}); give more of it"
+        f"{given}: fits {len(matches)} runs ({names}{', ...' if len(matches) > 3 else ''}); give more of it"
     )
 
 
-def find_checkpoint(given: Path | None, *, runs_dir: Path, say: Callable[[str], None]) -> Path:
-    """The checkpoint file. A run folder stands for its best checkpoint, nothing for the newest run that has one.
+def find_checkpoint(given: Path | None, *, runs_dir: Path, frontend: Frontend) -> Path:
+    """The checkpoint file: the best of a run folder; None takes the newest run that has a checkpoint.
 
     Raises:
         CheckpointError: there is none.
@@ -50,12 +49,12 @@ def find_checkpoint(given: Path | None, *, runs_dir: Path, say: Callable[[str], 
         found = best_of(folder)
         if found is None:
             raise CheckpointError(f"{given}: no checkpoint in this folder; give a checkpoint file or a run folder")
-        say(f"checkpoint: {found}")
+        frontend.say(f"checkpoint: {found}")
         return found
     for run in reversed(list_runs(runs_dir)):
         found = best_of(run.checkpoints)
         if found is not None:
-            say(f"checkpoint: {found} (the best of the newest run)")
+            frontend.say(f"checkpoint: {found} (the best of the newest run)")
             return found
     raise CheckpointError(
         f"{runs_dir}: no run with a checkpoint in this folder; give a checkpoint file, "

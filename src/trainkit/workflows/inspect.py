@@ -1,8 +1,7 @@
-"""``trainkit inspect``: what a model consists of, from a config or a checkpoint, and what one batch does in it."""
+"""``trainkit inspect``: the layers of a model, from a config or a checkpoint, and a batch that runs through it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from trainkit.errors import DataError
 from trainkit.findings.layer_stats import Diagnosis, diagnose
 from trainkit.models import LayerRow, layer_table
 from trainkit.runtime import seed_default_generators
+from trainkit.system import Frontend
 from trainkit.workflows.check.dry_run import first_batch
 from trainkit.workflows.check.probe_data import load_read_only, take_sample
-from trainkit.workflows.check.problems import ProblemCollector
-from trainkit.workflows.check.run import model_shapes
+from trainkit.workflows.check.problems import located, problems_of
+from trainkit.workflows.check.shapes import model_shapes
 from trainkit.workflows.find import find_checkpoint
 
 MOST_SAMPLES = 256
-"""Of a batch that is looked into; image files among them are decoded one after the other."""
+"""Of the batch; image files are decoded one after the other."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,20 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
     """The model that a config describes, with its first weights; nothing is written.
 
     Args:
-        source: say where each layer's code lives.
+        source: also name the place of each layer's code.
         batch: run a training batch through the model.
 
     Raises:
         ConfigError: the data are missing, or the model does not fit them.
     """
-    config, problems = loaded.config, ProblemCollector()
-    data = problems.catch("dataset", lambda: load_read_only(config))
-    if data is None or problems.sections("dataset", lambda: check_rules(config, data, where=loaded.where)):
-        raise problems.error(loaded)
-    size = output_size_for(config, data)
-    found = model_shapes(config, data, problems, output_size=size, source=source)
-    if found is None:
-        raise problems.error(loaded)
-    diagnosis = None
-    if batch:
-        setup = problems.catch("dataset", lambda: build_setup(config, data=_batch_sample(config, data)))
-        if setup is None:
-            raise problems.error(loaded)
-        diagnosis = _diagnose(setup, found.rows, random=True)
+    config, diagnosis = loaded.config, None
+    with located(loaded), problems_of("dataset"):
+        data = load_read_only(config)
+        check_rules(config, data, where=loaded.where)
+        found = model_shapes(config, data, output_size=output_size_for(config, data), source=source)
+        if batch:
+            setup = build_setup(config, data=_batch_sample(config, data))
+            diagnosis = _diagnose(setup, found.rows, random=True)
     return Inspection(str(loaded.path), found.input_shape, found.rows, config.training.batch_size, diagnosis)
 
 
@@ -87,15 +81,15 @@ def inspect_checkpoint(
     runs_dir: Path = Path("runs"),
     source: bool = False,
     batch: bool = False,
-    say: Callable[[str], None] = lambda message: None,
+    frontend: Frontend | None = None,
 ) -> Inspection:
-    """The model of a checkpoint, with the weights that it was scored with; the data are needed for a batch only.
+    """The model of a checkpoint, with its scored weights; the data are needed for a batch only.
 
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint.
         UserError: the data for a batch are missing.
     """
-    trained = open_trained(find_checkpoint(given, runs_dir=runs_dir, say=say))
+    trained = open_trained(find_checkpoint(given, runs_dir=runs_dir, frontend=frontend or Frontend()))
     rows = layer_table(trained.model, trained.input_shape, source=source)
     diagnosis = None
     if batch:
@@ -105,14 +99,14 @@ def inspect_checkpoint(
 
 
 def _batch_sample(config: Config, data: Dataset) -> Dataset:
-    if not data.fingerprint:  # a stand-in for data that are not downloaded
+    if not data.fingerprint:  # a placeholder for data that are not downloaded
         raise DataError(f"{'; '.join(data.notes)}: a batch needs them")
     size = min(MOST_SAMPLES, config.training.batch_size)
     return take_sample(data, build_static_transforms(config), size=size, decoded=size)
 
 
 def _diagnose(setup: Setup, rows: list[LayerRow], *, random: bool) -> Diagnosis:
-    """A batch of the setup's training samples, forward and backward; with the random transforms where asked for."""
+    """A batch of training samples, forward and backward; with the random transforms if ``random``."""
     batch = first_batch(setup, size=len(setup.data.splits["train"]), random=random)
     seed_default_generators(setup.config.seed, "dropout", 0)
     return diagnose(

@@ -39,7 +39,7 @@ _PROBED_SAMPLES = 1024
 
 @dataclass(frozen=True)
 class RunReport:
-    """What was written about a run, and what stands out."""
+    """The report of a run, with its findings."""
 
     path: Path
     """``report.html``."""
@@ -49,14 +49,14 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Probed:
-    """The best checkpoint on a split, and how its units fared."""
+    """The scores of the best checkpoint on a split, and its dead units."""
 
     evaluated: Evaluated
     dead_units: tuple[DeadUnits, ...]
 
 
 def measure_facts(setup: Setup) -> dict[str, Any]:
-    """What findings need to know of the data, measured before the first step; plain values for run.json."""
+    """Numbers about the data for the findings, measured before the first step; plain values for run.json."""
     data = setup.data
     return facts_before_training(
         _sample_batches(setup).epoch(0),
@@ -72,20 +72,20 @@ def measure_facts(setup: Setup) -> dict[str, Any]:
 def report_training(run: RunDir, setup: Setup, *, frontend: Frontend) -> RunReport | None:
     """Plots and report of a run that has just been scored; ``setup`` holds the best weights.
 
-    What fails here is said in one line and changes nothing about the run.
+    A failure is a warning and changes nothing about the run.
     """
     try:
         return write_report(run, probed=probe_model(setup, frontend=frontend), layers=_layers(setup))
-    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
+    except Exception as error:  # noqa: BLE001  (a failed report never ends a run)
         frontend.say(f"warning: no report ({type(error).__name__}: {error}); to try again: trainkit report {run.path}")
         return None
 
 
 def report_failure(run: RunDir, *, frontend: Frontend) -> RunReport | None:
-    """The report of a run that has ended before its time, from its records alone; None where that fails too."""
+    """The report of a run that ended early, from its records alone; None where that fails too."""
     try:
         return write_report(run, missing="The run did not come to its end, so nothing was scored.")
-    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
+    except Exception as error:  # noqa: BLE001  (a failed report never ends a run)
         frontend.say(f"warning: no report ({type(error).__name__}: {error})")
         return None
 
@@ -118,30 +118,23 @@ def make_report(
 
 
 def probe_model(setup: Setup, *, frontend: Frontend) -> Probed:
-    """Score the model on the split that says most, and look at its mistakes and its units.
+    """Score the model on the preferred split, and look at its mistakes and its units.
 
     Raises:
         Interrupted: the frontend asked for a stop.
     """
-    split = preferred_split(setup.data)
-
-    def check() -> None:
-        frontend.check("the report was not written")
-
+    split, stopped = preferred_split(setup.data), "the report was not written"
     with count_silent_units(setup.model) as dead_units:
-        scored = score_and_keep(setup, split, should_stop=frontend.stop)
-        if scored is not None:
-            _run_training_samples(setup)
-    check()
-    assert scored is not None, "not stopped, so scored"
-    report = report_on(setup, split, scored, check=check)
+        metrics, outputs = score_and_keep(setup, split, frontend=frontend, stopped=stopped)
+        _run_training_samples(setup)
+    report = report_on(setup, split, metrics, outputs, frontend=frontend, stopped=stopped)
     names, images = look_up_mistakes(setup, split, report)
     return Probed(Evaluated(split, report, names, images), dead_units())
 
 
 @torch.inference_mode()
 def _run_training_samples(setup: Setup) -> None:
-    """Run training samples through the model: a unit that is silent on a small split may be of use elsewhere."""
+    """Run training samples through the model: a unit that is silent on a small split may be active on them."""
     setup.model.eval()
     seen = 0
     for batch in _sample_batches(setup).epoch(0):
@@ -208,7 +201,7 @@ def _with_charts(data: PageData, run: RunDir) -> PageData:
 
 
 def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probed: Probed | None) -> Evidence:
-    """What the findings look at, gathered."""
+    """The evidence for the findings, from the records and the probed model."""
     evidence = evidence_from_records(info, history, status=status, costly_transforms=COSTLY)
     if probed is None:
         return evidence

@@ -1,9 +1,8 @@
-"""Scores of a setup on a split: the one way in which train, eval and report count."""
+"""Scores of a setup on a split, the same in train, eval and report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from trainkit.data.images import decode_image
 from trainkit.data.transforms import apply_static_transforms, static_transforms_from_json
 from trainkit.engine import evaluate
 from trainkit.evaluation import RegressionReport, Report, build_report
+from trainkit.system import Frontend
 
 
 def preferred_split(data: Dataset, order: Sequence[str] = ("test", "val", "train")) -> str:
@@ -23,15 +23,23 @@ def preferred_split(data: Dataset, order: Sequence[str] = ("test", "val", "train
     return next(name for name in order if name in data.splits)
 
 
-def score(setup: Setup, split: str, *, should_stop: Callable[[], bool]) -> dict[str, float] | None:
-    """Loss and metrics of the model over a split; None if stopped on the way."""
-    return evaluate(setup.model, setup.plan(), setup.batches(split), should_stop=should_stop)
+def score(setup: Setup, split: str, *, frontend: Frontend, stopped: str) -> dict[str, float]:
+    """Loss and metrics of the model over a split.
+
+    Args:
+        stopped: the message after a stop.
+
+    Raises:
+        Interrupted: the frontend asked for a stop.
+    """
+    metrics = evaluate(setup.model, setup.plan(), setup.batches(split), should_stop=frontend.stop)
+    frontend.check(stopped)
+    assert metrics is not None, "there was no stop"
+    return metrics
 
 
-def score_and_keep(
-    setup: Setup, split: str, *, should_stop: Callable[[], bool]
-) -> tuple[dict[str, float], Tensor] | None:
-    """``score``, and the model's outputs on the way: float32 (N, ...) on the CPU, in the order of the split."""
+def score_and_keep(setup: Setup, split: str, *, frontend: Frontend, stopped: str) -> tuple[dict[str, float], Tensor]:
+    """``score``, and the outputs of the model: float32 (N, ...) on the CPU, in the order of the split."""
     num_samples = len(setup.data.splits[split].indices)
     kept: Tensor | None = None
     done = 0
@@ -45,22 +53,24 @@ def score_and_keep(
 
     handle = setup.model.register_forward_hook(keep)
     try:
-        metrics = score(setup, split, should_stop=should_stop)
+        metrics = score(setup, split, frontend=frontend, stopped=stopped)
     finally:
         handle.remove()
-    if metrics is None:
-        return None
     assert kept is not None, "an empty split"
     return metrics, kept
 
 
-def report_on(setup: Setup, split: str, scored: tuple[dict[str, float], Tensor], *, check: Callable[[], Any]) -> Report:
-    """Everything that an evaluation says, from the metrics and outputs of ``score_and_keep``.
+def report_on(
+    setup: Setup, split: str, metrics: dict[str, float], outputs: Tensor, *, frontend: Frontend, stopped: str
+) -> Report:
+    """The report on an evaluation, from the metrics and outputs of ``score_and_keep``.
 
     Args:
-        check: called on the way; may raise where a stop was asked for.
+        stopped: the message after a stop.
+
+    Raises:
+        Interrupted: the frontend asked for a stop.
     """
-    metrics, outputs = scored
     return build_report(
         outputs,
         setup.data.split_targets(split),
@@ -69,12 +79,12 @@ def report_on(setup: Setup, split: str, scored: tuple[dict[str, float], Tensor],
         target_names=setup.data.target_names,
         metrics=metrics,
         seed=setup.config.seed,
-        check=check,
+        check=lambda: frontend.check(stopped),
     )
 
 
 def look_up_mistakes(setup: Setup, split: str, report: Report) -> tuple[list[str], list[NDArray[np.uint8]]]:
-    """Where the samples of the report's mistakes are, and their pictures."""
+    """The names of the report's mistakes (a file, or ``test[17]``), and their pictures: uint8 (C, H, W)."""
     chosen = setup.data.splits[split]
     if isinstance(report, RegressionReport):
         positions = [row["position"] for row in report.worst()]

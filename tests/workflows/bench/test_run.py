@@ -184,7 +184,7 @@ def test_the_process_that_compares_imports_no_torch():
 
 def test_a_child_that_fails_says_why(tmp_path):
     (tmp_path / "config.yaml").write_text("dataset: digits\nmodel: mlp\n")
-    measure = measure_apart(tmp_path / "config.yaml", overrides=[], unset=[], seconds=0.1, should_stop=lambda: False)
+    measure = measure_apart(tmp_path / "config.yaml", overrides=[], unset=[], seconds=0.1)
     with pytest.raises(ChildFailed) as caught:
         measure(["training.batch_size=0"])
     assert str(caught.value) == (

@@ -76,7 +76,7 @@ def test_activations_are_what_autograd_keeps(name: str) -> None:
 
 def test_a_checkpoint_has_the_size(tiny_run) -> None:
     found = check(load_config(tiny_run.run.resolved_config))
-    assert 0.5 <= tiny_run.best_checkpoint.stat().st_size / found.checkpoint_bytes <= 1.5
+    assert 0.5 <= tiny_run.best_checkpoint.stat().st_size / found.costs.checkpoint_bytes <= 1.5
 
 
 def test_the_average_of_the_weights_counts() -> None:
@@ -125,7 +125,7 @@ def test_what_fits_is_no_problem() -> None:
 def test_checkpoints_that_do_not_fit_the_disk(tmp_path: Path) -> None:
     with pytest.raises(ProblemsError, match=r"4 checkpoints of 1000 TB .* need 4000 TB, but .* free; make space"):
         check_disk(10**15, config_with(), runs_dir=tmp_path / "not" / "yet")
-    free = check_disk(checkpoint_bytes(config_with(), Memory(1, 1, 1, 1, 4)), config_with(), runs_dir=tmp_path)
+    free = check_disk(checkpoint_bytes(Memory(1, 1, 1, 1, 4)), config_with(), runs_dir=tmp_path)
     assert free is not None
     assert free > 0
     assert list(tmp_path.iterdir()) == []

@@ -50,9 +50,8 @@ def test_the_numbers(tmp_path: Path) -> None:
     assert (found.pieces.steps_per_epoch, found.pieces.last_batch, found.total_steps) == (21, 14, 420)
     assert found.choices["monitor"].value == "val_accuracy"
     assert found.choices["device"].reason.startswith("auto: ")
-    assert found.memory.total == sum(
-        (found.memory.weights, found.memory.gradients, found.memory.optimizer, found.memory.activations)
-    )
+    memory = found.costs.memory
+    assert memory.total == memory.weights + memory.gradients + memory.optimizer + memory.activations
 
 
 def test_a_last_batch_of_one_is_fine_where_it_is_dropped() -> None:

@@ -32,7 +32,7 @@ def train_config(folder, text):
 def evaluated(run, split="test"):
     """The raw inputs of a split and what evaluation makes of them: (inputs, answers)."""
     setup = setup_on_data(open_trained(run.best_checkpoint), frontend=Frontend())
-    _, outputs = score_and_keep(setup, split, should_stop=lambda: False)
+    _, outputs = score_and_keep(setup, split, frontend=Frontend(), stopped="")
     answers = setup.loss.probabilities(outputs) if setup.loss.is_classification else outputs
     chosen = setup.data.splits[split]
     return setup.data.parts[chosen.part].inputs[chosen.indices], answers

@@ -167,7 +167,7 @@ SABOTEURS = [
     ),
     Saboteur(
         "changed data pass",
-        "workflows/train/resume_point.py",
+        "workflows/train/changes.py",
         "    if changes:\n        raise",
         "    if False:\n        raise",
         COMMAND,

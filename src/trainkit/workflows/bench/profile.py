@@ -17,7 +17,8 @@ from trainkit.checkpoints import CheckpointFolder
 from trainkit.config import LoadedConfig
 from trainkit.data.loading import WorkerBatches
 from trainkit.engine import Batches, Guard, Plan, TrainState, Unit, compute_gradients, evaluate, train_step
-from trainkit.workflows.train.run_info import RunCheckpointer, description
+from trainkit.workflows.train.recording import RunCheckpointer
+from trainkit.workflows.train.run_info import description
 
 BATCHES_KEPT = 4
 """Batches that the phases of a step are timed on: they lie in memory all at once."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainkit.errors import Interrupted, TrainkitError
-from trainkit.system import run_child
+from trainkit.system import Frontend, run_child
 from trainkit.workflows.bench.measurement import Measurement, Setting
 
 MIN_GAIN = 1.05
@@ -197,18 +197,19 @@ def measure_apart(
     unset: Sequence[str],
     seconds: float,
     quiet: bool = False,
-    should_stop: Callable[[], bool],
+    frontend: Frontend | None = None,
 ) -> Measure:
     """A ``Measure`` that starts ``trainkit bench --single --json``."""
     command = [sys.executable, "-m", "trainkit", "bench", str(config), "--single", "--json", "--seconds", str(seconds)]
     command += [word for key in unset for word in ("--unset", key)]
     command += ["--quiet"] if quiet else []
+    stop = (frontend or Frontend()).stop
 
     def measure(changes: Sequence[str]) -> Measurement:
         words = [word for item in (*overrides, *changes) for word in ("--set", item)]
-        # What the config as it is has to say goes to the user as it comes: mistakes, the progress of decoding.
-        done = run_child([*command, *words], show_stderr=not changes, should_stop=should_stop)
-        if done is None or should_stop():
+        # The user sees the messages about the config itself at once: its mistakes, the progress of decoding.
+        done = run_child([*command, *words], show_stderr=not changes, should_stop=stop)
+        if done is None or stop():
             raise Interrupted("the measurement was given up", 130)
         if done.returncode != 0:
             raise ChildFailed(done.returncode, done.stderr)

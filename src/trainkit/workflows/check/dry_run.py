@@ -1,26 +1,26 @@
-"""The model on a few samples, forward and backward: what shapes alone do not show."""
+"""A dry run: the model on a few samples, forward and backward. It finds what shapes alone do not show."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NoReturn
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.builders import Setup
 from trainkit.data.loading import Batch
-from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import seed_default_generators
+from trainkit.workflows.check.problems import fail
 
-TRIED = 8
-"""Samples: enough for a batch norm, few enough to take no time."""
+DRY_RUN_SAMPLES = 8
+"""Enough for a batch norm, few enough to take no time."""
 
 
 def first_batch(setup: Setup, *, size: int, random: bool = True) -> Batch:
-    """A batch of up to ``size`` training samples as the model gets them, with the random transforms where asked for."""
+    """A batch of up to ``size`` training samples as the model gets them, with the random transforms if ``random``."""
     size = min(size, len(setup.data.splits["train"]))
     batches = setup.sample_batches(batch_size=size, device=setup.device, random=random)
     return next(iter(batches.epoch(0)))
@@ -32,37 +32,31 @@ def dry_run(setup: Setup) -> None:
     Raises:
         ProblemsError: it cannot be run, or something is not finite.
     """
-    batch, loss = first_batch(setup, size=TRIED), setup.loss
+    batch, loss = first_batch(setup, size=DRY_RUN_SAMPLES), setup.loss
     if not torch.isfinite(batch.inputs).all():
-        _fail(
-            "the samples hold NaN or Inf after the transforms", "transforms" if setup.config.transforms else "dataset"
-        )
+        fail("the samples hold NaN or Inf after the transforms", "transforms" if setup.config.transforms else "dataset")
     seed_default_generators(setup.config.seed, "dropout", 0)
     with unchanged(setup.model):
         try:
             outputs, value = _forward_and_backward(setup, batch)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
-            _fail(f"the model fails on a batch of {len(batch.targets)} samples: {reason}", "model")
+            fail(f"the model fails on a batch of {len(batch.targets)} samples: {reason}", "model")
         if not torch.isfinite(outputs).all():
-            _fail(
-                "the first outputs of the model are not finite; choose another init, or normalise the inputs", "model"
-            )
+            fail("the first outputs of the model are not finite; choose another init, or normalize the inputs", "model")
         if float(loss.normalizer(batch.targets)) == 0:
-            return  # the classes of these few samples all have the weight 0: they have no mean loss
+            return  # the classes of all these samples have weight 0: there is no mean loss
         if not torch.isfinite(value):
-            _fail(
-                f"the loss of the first batch is {value.item()}, although the outputs of the model are finite", "loss"
-            )
+            fail(f"the loss of the first batch is {value.item()}, although the outputs of the model are finite", "loss")
         grads = [(name, p.grad) for name, p in setup.model.named_parameters() if p.grad is not None]
         bad = next((name for name, grad in grads if not torch.isfinite(grad).all()), None)
         if bad is not None:
-            _fail(f"the gradient of {bad} is not finite in the first batch", "model")
+            fail(f"the gradient of {bad} is not finite in the first batch", "model")
 
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Put buffers, gradients and mode back as they were: the model that was tried is the one that is trained."""
+    """Restore buffers, gradients and mode afterwards: the same model is trained later."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     training = model.training
     try:
@@ -102,8 +96,4 @@ def check_export(model: nn.Module, input_shape: Sequence[int], *, method: Litera
                 torch.jit.trace(model, torch.zeros(1, *input_shape, device=device))
         except (RuntimeError, TypeError, ValueError, AttributeError, OSError) as error:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            _fail(f"the model cannot become a TorchScript program ({method}): {reason}", "export.torchscript")
-
-
-def _fail(message: str, key: str) -> NoReturn:
-    raise ProblemsError([Problem(message, key)])
+            fail(f"the model cannot become a TorchScript program ({method}): {reason}", "export.torchscript")

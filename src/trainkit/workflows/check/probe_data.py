@@ -16,9 +16,11 @@ from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo, Downloaded
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
-from trainkit.data.images import BadImageError, decode_image, probe_bytes, read_image_bytes, stack_images
+from trainkit.data.images import BadImageError, decode_image, probe_bytes, quick_look, read_image_bytes, stack_images
 from trainkit.data.transforms import StaticTransform, apply_static_transforms, fixes_size, output_shape
-from trainkit.errors import Problem, ProblemsError
+from trainkit.errors import ProblemsError
+from trainkit.wording import listed
+from trainkit.workflows.check.problems import fail
 
 SAMPLES = 64
 DECODED = 8
@@ -28,7 +30,7 @@ PROBED = 256
 
 
 def load_read_only(config: Config) -> Dataset:
-    """The data set without writing anything; where it is still to be downloaded, one of the same shape and size.
+    """The data set, without writing anything; a placeholder of the same shape where it is not downloaded yet.
 
     Raises:
         as ``load_source``.
@@ -67,7 +69,7 @@ def placeholder_dataset(config: Config) -> Dataset | None:
 
 
 def _zeros(info: DatasetInfo, size: int) -> Part:
-    """One image, seen ``size`` times: no memory."""
+    """One image of zeros, repeated ``size`` times without memory."""
     assert info.num_classes is not None
     shape = tuple(length or 1 for length in info.image_shape)
     inputs = np.broadcast_to(np.zeros((1, *shape), dtype=np.uint8), (size, *shape))
@@ -113,12 +115,12 @@ def _decode_some(
         try:
             image = apply_static_transforms(decode_image(paths[index], channels=data.channels or 3), static_transforms)
         except BadImageError:
-            continue  # told by the quick look
-        if not images or image.shape == images[0].shape:  # others are told by ``check_sizes``
+            continue  # ``skipped_files`` names it
+        if not images or image.shape == images[0].shape:  # ``check_sizes`` names the others
             images.append(image)
             kept.append(index)
     if not images:
-        raise ProblemsError([Problem("none of the images that were tried can be decoded", key="dataset")])
+        fail("none of the images that were tried can be decoded", "dataset")
     return images, np.array(kept, dtype=np.int64)
 
 
@@ -143,14 +145,40 @@ def check_sizes(data: Dataset, static_transforms: Sequence[StaticTransform]) -> 
             size = output_shape(static_transforms, (1, height, width))[1:]
             first = first or (paths[index], (size[0], size[1]))
             if size != first[1]:
-                wanted = f"{first[1][0]}, {first[1][1]}"
                 after = " after the transforms" if static_transforms else ""
                 message = (
                     f"the images have different sizes{after}: {first[0]} is {first[1][0]} x {first[1][1]} "
                     f"(height x width), but {paths[index]} is {size[0]} x {size[1]}; "
-                    f"add {{type: resize, size: [{wanted}]}} or a center_crop"
+                    f"add {{type: resize, size: [{first[1][0]}, {first[1][1]}]}} or a center_crop"
                 )
-                raise ProblemsError([Problem(message, key="transforms")])
+                fail(message, "transforms")
+
+
+def skipped_files(data: Dataset) -> list[str]:
+    """A note for each of some image files that cannot be read and will be skipped.
+
+    Raises:
+        ProblemsError: they are more than ``max_bad_files``.
+    """
+    found = quick_look(data)
+    if len(found) > data.max_bad_files:
+        shown = "; ".join(found[:10]) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
+        message = f"{len(found)} of the images that were tried cannot be read: {shown}; repair or remove them"
+        fail(message, "dataset")
+    return [f"will be skipped: {line}" for line in found]
+
+
+def missing_classes(data: Dataset) -> list[str]:
+    """A note for each split without samples of some classes: its scores do not cover them."""
+    notes = []
+    for name in data.splits:
+        if data.task != "classification" or name == "train":
+            continue
+        counts = np.bincount(data.split_targets(name), minlength=data.num_classes)
+        empty = [data.class_names[label] for label in np.flatnonzero(counts == 0)]
+        if empty:
+            notes.append(f"the {name} split has no sample of {listed(empty, limit=5, quoted=False)}")
+    return notes
 
 
 def _spread(length: int, size: int) -> NDArray[np.int64]:

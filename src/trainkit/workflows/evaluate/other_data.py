@@ -1,33 +1,27 @@
-"""Data to score a checkpoint on: those of its config as they are now, or others of the same kind, classes by name."""
+"""``--data``: data of the same kind, other than the checkpoint's own, with classes matched by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from trainkit.builders import ImageFiles, build_static_transforms
+from trainkit.builders import ImageFiles, count_static_transforms, load_data
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
-from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.images import materialize_images
 from trainkit.data.sources import encode_labeled, encoded_names, load_image_folder, read_labeled
 from trainkit.data.splits import whole_part
 from trainkit.errors import DataError, UserError
+from trainkit.system import Frontend
 from trainkit.wording import listed
 
 
 def load_other_data(
-    path: Path,
-    config: Config,
-    saved: Mapping[str, Any],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    path: Path, config: Config, saved: Mapping[str, Any], *, frontend: Frontend
 ) -> tuple[Dataset, ImageFiles]:
     """An image folder or a CSV file, prepared as the checkpoint's own data were. ``train`` is the whole of it.
 
@@ -50,18 +44,14 @@ def load_other_data(
     bad = spec.max_bad_files if isinstance(spec, dataset.ImageFolder) else 0
     source = load_image_folder(path, color=color, max_bad_files=bad, val_fraction=0.0, test_fraction=0.0, seed=0)
     align_classes(source, saved["class_names"], where=f"--data {path}")  # before anything is decoded
-    static_transforms = build_static_transforms(config)
-    data = materialize_images(
-        source, static_transforms, cache_dir=cache_root(), progress=progress, should_stop=should_stop
-    )
+    data, files = load_data(config, source=source, frontend=frontend)
     expected = tuple(preprocessing["input_shape"])
-    crops = len(preprocessing["front"]) > len(static_transforms)
+    crops = len(preprocessing["front"]) > count_static_transforms(config)
     if data.input_shape != expected and not crops:
         raise DataError(
             f"--data {path}: the images are {_size(data.input_shape)} after the transforms, and the model takes "
             f"{_size(expected)}; resize them"
         )
-    files = {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
     return align_classes(data, saved["class_names"], where=f"--data {path}"), files
 
 
@@ -84,7 +74,7 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
     classes = tuple(saved["class_names"])
     table = read_labeled(path, encoding, delimiter=delimiter, key="--data")
     labels = sorted({*table.texts[encoding["target"]]} - {""})
-    if classes and any(label not in classes for label in labels):  # in one sentence, not row by row
+    if classes and any(label not in classes for label in labels):  # one message, not one a row
         raise _other_classes(labels, classes, where=f"--data {path}")
     parts = {"all": encode_labeled(table, encoding, classes)}
     splits = {"train": whole_part(parts["all"], "all")}

@@ -25,7 +25,7 @@ from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What a checkpoint reaches on a split."""
+    """The scores of a checkpoint on a split."""
 
     checkpoint: Path
     split: str
@@ -39,7 +39,7 @@ class EvalResult:
     """The name of the data set, or the path of other data."""
     is_other_data: bool = False
     data_changes: list[str] = field(default_factory=list)
-    """What is different from the data that the checkpoint was trained on."""
+    """Differences from the data that the checkpoint was trained on."""
     sample_names: list[str] = field(default_factory=list)
     """By mistake (largest error): its file, or its index in the data, such as ``test[17]``."""
     wrong_images: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -84,7 +84,7 @@ def evaluate(
     frontend = frontend or Frontend()
     checkpoint = None if checkpoint is None else Path(checkpoint)
     data = None if data is None else Path(data)
-    path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), say=frontend.say))
+    path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), frontend=frontend))
     trained = open_trained(path, device=device)
     setup = setup_on_data(trained, data, frontend=frontend)
     for note in setup.data.notes:
@@ -93,11 +93,10 @@ def evaluate(
     changes = [] if data else describe_changes(trained.saved["data_fingerprint"], setup.data.fingerprint)
     for change in changes:
         frontend.say(f"warning: the data are not those of the training: {change}")
-    scored = score_and_keep(setup, chosen, should_stop=frontend.stop)
-    frontend.check("nothing was written")
-    assert scored is not None, "not stopped, so scored"
-    _check_numbers(setup, scored[1], path)
-    report = report_on(setup, chosen, scored, check=lambda: frontend.check("nothing was written"))
+    stopped = "nothing was written"
+    metrics, outputs = score_and_keep(setup, chosen, frontend=frontend, stopped=stopped)
+    _check_numbers(setup, outputs, path)
+    report = report_on(setup, chosen, metrics, outputs, frontend=frontend, stopped=stopped)
     names, images = look_up_mistakes(setup, chosen, report)
     return EvalResult(
         checkpoint=path,
@@ -121,9 +120,7 @@ def setup_on_data(trained: TrainedModel, data: Path | None = None, *, frontend: 
         DataError: the data are gone, broken, or have other classes.
     """
     if data is not None:
-        found, files = load_other_data(
-            data, trained.config, trained.saved, progress=frontend.progress, should_stop=frontend.stop
-        )
+        found, files = load_other_data(data, trained.config, trained.saved, frontend=frontend)
     else:
         found, files = load_data(trained.config, frontend=frontend)
         found = align_classes(found, trained.class_names, where=found.name)
@@ -146,7 +143,7 @@ def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:
     if path is not None and "all" in data.parts:
         if split is not None:
             raise UserError(f"--split {split}: --data {path} has no splits; leave --split out to score all of it")
-        return "train"  # the whole, where nothing is held out
+        return "train"  # all samples: nothing is held out
     if split is None:
         return preferred_split(data)
     if split not in data.splits:
@@ -156,7 +153,7 @@ def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:
 
 
 def evaluation_folder(result: EvalResult) -> Path | None:
-    """Where the result belongs: in the checkpoint's run; None where the checkpoint is in no run."""
+    """The folder of the result in the checkpoint's run; None where the checkpoint is in no run."""
     run = result.checkpoint.parent.parent
     if result.checkpoint.parent.name != "checkpoints" or not (run / "run.json").is_file():
         return None

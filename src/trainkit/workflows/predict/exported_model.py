@@ -93,5 +93,5 @@ def _load(path: Path, format: str) -> Run:
         return load(path, format)
     except ImportError as error:
         raise UserError(f"{path}: cannot run it without {error.name}; pip install 'trainkit[onnx]'") from None
-    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
+    except Exception as error:  # noqa: BLE001  (each format raises its own errors)
         raise UserError(f"{path}: cannot be loaded ({str(error).strip().splitlines()[0]})") from None

@@ -114,7 +114,7 @@ def open_model(
     *,
     device: str = "auto",
     runs_dir: Path = Path("runs"),
-    say: Callable[[str], None] = lambda message: None,
+    frontend: Frontend | None = None,
 ) -> Predictor:
     """A checkpoint, a run folder, an exported bundle, or a program in one.
 
@@ -123,7 +123,8 @@ def open_model(
     """
     if is_export(model):
         return open_export(model)
-    return open_trained(find_checkpoint(model, runs_dir=runs_dir, say=say), device=device)
+    checkpoint = find_checkpoint(model, runs_dir=runs_dir, frontend=frontend or Frontend())
+    return open_trained(checkpoint, device=device)
 
 
 def make_input_spec(answerer: Predictor) -> InputSpec:

@@ -1,40 +1,70 @@
-"""Failures of the machine while training, in words: memory that runs out, a data worker that dies."""
+"""Ends of a run other than the last epoch: a stop, memory that runs out, a data worker that dies."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
 from trainkit.data.loading import worker_failure
-from trainkit.errors import TrainkitError
+from trainkit.errors import Interrupted, TrainkitError
+from trainkit.system import Frontend, RunDir, StopRequest
+from trainkit.workflows.report import report_failure
+
+
+@contextmanager
+def preparing(stop: StopRequest) -> Iterator[None]:
+    """A stop before the first step ends with the exit code of its signal; nothing was written but the cache."""
+    try:
+        yield
+    except Interrupted as error:
+        if not stop():
+            raise
+        raise stop.error(f"{str(error).removeprefix('stopped ')}; no step was taken") from error
+    if stop():
+        raise stop.error("before the first step; nothing was written")
+
+
+@contextmanager
+def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
+    """Write into run.json how the run ended, whichever way."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
+        with suppress(TrainkitError):
+            run.update_info(status="interrupted" if interrupted else f"failed: {error}")
+        if not interrupted:
+            report = report_failure(run, frontend=frontend)
+            for finding in () if report is None else report.findings:
+                frontend.say(f"finding: {finding.title}. {finding.evidence}")
+        raise
 
 
 @contextmanager
 def explained(*, batch_size: int) -> Iterator[None]:
-    """Turn what PyTorch says of such a failure into a message for the user; other errors pass as they are."""
+    """Turn PyTorch's errors about memory and data workers into messages for the user; others pass as they are."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        message = out_of_memory(error, batch_size=batch_size)
-        failure = worker_failure(error) if isinstance(error, RuntimeError) else None
-        if message is not None:
-            raise TrainkitError(message) from error
-        if failure is not None:
-            raise failure from error
-        raise
+        failure = out_of_memory(error, batch_size=batch_size)
+        if failure is None and isinstance(error, RuntimeError):
+            failure = worker_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
 
 
-def out_of_memory(error: Exception, *, batch_size: int) -> str | None:
-    """What ran out, how much was asked for, and what helps; None for any other error."""
+def out_of_memory(error: Exception, *, batch_size: int) -> TrainkitError | None:
+    """The memory that ran out, the size of the request, and advice; None for any other error."""
     text = str(error)
     on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in text
     if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
         return None
     asked = re.search(r"allocate ([\d.]+ \w+)", text)
-    return (
+    return TrainkitError(
         f"out of memory{' of the device' if not on_cpu else ''}: batch_size {batch_size}"
         + (f", {asked[1]} more were asked for" if asked else "")
         + "; set training.accumulation_steps (the same result with less memory), a smaller training.batch_size, "

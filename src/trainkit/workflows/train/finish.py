@@ -19,7 +19,7 @@ from trainkit.workflows.train.resume_point import load_best
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A run that has come to its end."""
+    """The end of a run."""
 
     run: RunDir
     outcome: Outcome
@@ -44,14 +44,13 @@ def finish(
     started: float,
     frontend: Frontend,
 ) -> TrainResult:
-    """Score and export the best checkpoint, which is read once, and write down how the run ended."""
-    best, saved = load_best(folder, say=frontend.say)
+    """Score and export the best checkpoint, which is loaded once, and record the end of the run."""
+    best, saved = load_best(folder, frontend=frontend)
     load_scored_weights(setup.model, saved)
     scores: dict[str, dict[str, float]] = {}
     for split in ("val", "test"):
         if split in setup.data.splits:
-            scores[split] = score(setup, split, should_stop=frontend.stop) or {}
-            frontend.check(unfinished(run))
+            scores[split] = score(setup, split, frontend=frontend, stopped=unfinished(run))
     try:
         exports, skipped = export_at_end(setup, best, saved, folder=run.exports, frontend=frontend)
     except Interrupted as error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,24 +15,17 @@ from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Outcome, TrainState, compiled, fit
-from trainkit.errors import Interrupted, TrainkitError
-from trainkit.recorders import Fanout, JsonlRecorder, TextLog
-from trainkit.system import Frontend, RunDir, StopRequest, create_run
+from trainkit.recorders import TextLog
+from trainkit.system import Frontend, RunDir, create_run
 from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import run_checks
-from trainkit.workflows.report import measure_facts, report_failure, report_training
+from trainkit.workflows.report import measure_facts, report_training
+from trainkit.workflows.train import changes
 from trainkit.workflows.train import resume_point as resuming
-from trainkit.workflows.train.failures import explained
+from trainkit.workflows.train.failures import explained, preparing, recorded
 from trainkit.workflows.train.finish import TrainResult, finish, unfinished
-from trainkit.workflows.train.run_info import (
-    RunCheckpointer,
-    describe_machine,
-    description,
-    origins_of,
-    write_config_files,
-)
-from trainkit.workflows.train.tracking import build_trackers
-from trainkit.workflows.train.warm_start import environment_changes, schedule_changes, start_from_weights
+from trainkit.workflows.train.recording import RunCheckpointer, open_recorder
+from trainkit.workflows.train.run_info import describe_machine, description, origins_of, write_config_files
 
 
 def train(
@@ -46,13 +38,13 @@ def train(
     allow_change: Sequence[str] = (),
     frontend: Frontend | None = None,
 ) -> TrainResult:
-    """Train what the config describes, in a new run folder under ``runs_dir``.
+    """Train the model of a config, in a new run folder under ``runs_dir``.
 
     Args:
         config: a config file, or one that is loaded already.
         overrides: changes to a config file: ``optimizer.lr=0.1``.
-        resume: a checkpoint whose run is taken further, in a new folder that begins with its history; or ``auto``: go
-            on with the newest unfinished run of this config, in its own folder, where there is one.
+        resume: a checkpoint to resume from, in a new folder that begins with its history; or ``auto``: go on with the
+            newest unfinished run of this config, in its own folder, where there is one.
         init_from: weights to start from: a checkpoint, a state_dict or a safetensors file.
         allow_change: config keys that may differ from the checkpoint's although they change the result.
 
@@ -69,10 +61,10 @@ def train(
             return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         resume = None
-    point = None if resume is None else resuming.point_at(resume, say=frontend.say)
+    point = None if resume is None else resuming.point_at(resume, frontend=frontend)
     prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
     if init_from is not None:
-        start_from_weights(prepared.state, init_from, say=frontend.say)
+        resuming.start_from_weights(prepared.state, init_from, frontend=frontend)
     run = create_run(runs_dir, loaded.name, now=datetime.now())
     with run.locked(), recorded(run, frontend):
         if point is not None:
@@ -114,20 +106,20 @@ def resume(
 def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[str], frontend: Frontend) -> TrainResult:
     """Go on from the newest good checkpoint of a run, in its folder."""
     with run.locked():
-        point = resuming.resume_point(run, say=frontend.say)
+        point = resuming.resume_point(run, frontend=frontend)
         prepared = prepare(loaded, point, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
-        where = "from the start: it has no checkpoint yet"
+        source, where = None, "from the start: it has no checkpoint yet"
         if point is not None:
-            where = f"from {point.checkpoint.name}, after step {prepared.steps_completed}"
+            source = point.checkpoint
+            where = f"from {source.name}, after step {prepared.steps_completed}"
         frontend.say(f"going on with {run.path} {where}")
         with recorded(run, frontend):
-            source = None if point is None else point.checkpoint
             return run_training(run, loaded, prepared, source=source, frontend=frontend)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run with its data in memory, at its start or where a checkpoint was taken. Nothing is written yet."""
+    """A run with its data in memory, at its start or at a checkpoint. Nothing is written yet."""
 
     setup: Setup
     batches: Batches
@@ -147,63 +139,34 @@ def prepare(
     allow_change: Sequence[str],
     frontend: Frontend,
 ) -> Prepared:
-    """Check the config, put the run together, and take over the state of a checkpoint where there is one."""
+    """Check the config, put the run together, and load the state of a checkpoint where there is one."""
     notes: list[str] = []
     saved = None if point is None else point.saved
     if point is not None:
-        resuming.check_optimizer(point.saved, loaded.resolved())
-        notes = resuming.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
+        changes.check_optimizer(point.saved, loaded.resolved())
+        notes = changes.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
     load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
     with located(loaded), preparing(frontend.stop):
         checked = run_checks(loaded, load=load, runs_dir=runs_dir, stored=saved)
         data, files = load_data(loaded.config, source=checked.source, frontend=frontend)
-        check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files were left out
+        check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files are left out now
         setup = checked.setup.on(data, files)
         batches = setup.batches("train", training=True)
         state = setup.state(steps_per_epoch=batches.batches_per_epoch)
-    if point is not None and saved is not None:
-        resuming.check_data(saved, setup.data.fingerprint)
-        check_fits(saved["model"], setup.model)
-        state.load_state_dict(saved)
+    if point is not None:
+        changes.check_data(point.saved, setup.data.fingerprint)
+        check_fits(point.saved["model"], setup.model)
+        state.load_state_dict(point.saved)
         if point.best_is_lost:
             state.best.value = state.best.epoch = None
-        notes += schedule_changes(saved, state, steps_per_epoch=batches.batches_per_epoch)
-        notes += environment_changes(saved, setup.choices)
+        notes += changes.schedule_changes(point.saved, state, steps_per_epoch=batches.batches_per_epoch)
+        notes += changes.environment_changes(point.saved, setup.choices)
     for note in (*setup.data.notes, *notes):
         frontend.say(f"note: {note}")
     for name, choice in setup.choices.items():
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
     frontend.say(f"data: {batches.residency} ({batches.residency_reason})")
     return Prepared(setup, batches, state)
-
-
-@contextmanager
-def preparing(stop: StopRequest) -> Iterator[None]:
-    """A stop before the first step ends with the exit code of its signal; nothing was written but the cache."""
-    try:
-        yield
-    except Interrupted as error:
-        if not stop():
-            raise
-        raise stop.error(f"{str(error).removeprefix('stopped ')}; no step was taken") from error
-    if stop():
-        raise stop.error("before the first step; nothing was written")
-
-
-@contextmanager
-def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
-    """Write into run.json how the run ended, whichever way."""
-    try:
-        yield
-    except BaseException as error:
-        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-        with suppress(TrainkitError):
-            run.update_info(status="interrupted" if interrupted else f"failed: {error}")
-        if not interrupted:
-            report = report_failure(run, frontend=frontend)
-            for finding in () if report is None else report.findings:
-                frontend.say(f"finding: {finding.title}. {finding.evidence}")
-        raise
 
 
 def run_training(
@@ -215,10 +178,10 @@ def run_training(
     save_first: bool = False,
     frontend: Frontend,
 ) -> TrainResult:
-    """Train from the prepared state on, then score, export and report: everything that writes into the run folder.
+    """Train, then score, export and report: all that writes into the run folder.
 
     Args:
-        source: the checkpoint of this folder that the run goes on from; it is not deleted.
+        source: the checkpoint of this folder that the run resumes from; it is not deleted.
         save_first: save the state before the first step too.
     """
     started = time.monotonic()
@@ -235,7 +198,7 @@ def run_training(
         monitor=setup.monitor,
         facts=measure_facts(setup),
         origins=origins_of(loaded, known=run.read_info().get("origins", {})),
-        config_hash=resuming.config_hash(loaded.resolved()),
+        config_hash=changes.config_hash(loaded.resolved()),
         resumed_at_step=prepared.steps_completed,
     )
     checkpointer = RunCheckpointer(
@@ -258,13 +221,10 @@ def run_training(
 def run_loop(
     run: RunDir, prepared: Prepared, checkpointer: RunCheckpointer, frontend: Frontend, log: TextLog
 ) -> Outcome:
-    """The engine with its collaborators. Raises Interrupted after a stop, the state saved."""
+    """Run the training loop. Raises Interrupted after a stop; the state is saved then."""
     setup, state, batches = prepared.setup, prepared.state, prepared.batches
-    progress, spec = state.progress, setup.config.training
-    lines = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
-    display = [] if frontend.make_display is None else [frontend.make_display(setup, batches.batches_per_epoch)]
-    trackers = build_trackers(run, setup, batches, step=progress.steps_completed, say=frontend.say)
-    recorder = Fanout(lines, [log, *display, *trackers], warn=frontend.say)
+    spec = setup.config.training
+    recorder = open_recorder(run, setup, batches, state.progress, log, frontend=frontend)
     try:
         with explained(batch_size=spec.batch_size):
             outcome = fit(

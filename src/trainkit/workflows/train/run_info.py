@@ -1,4 +1,4 @@
-"""What a run folder and its checkpoints say about the run: configs, machine, versions, data, preprocessing."""
+"""The description of a run in its folder and its checkpoints: configs, machine, versions, data, preprocessing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 
 from trainkit._version import __version__
 from trainkit.builders import Setup
-from trainkit.checkpoints import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
 from trainkit.config.text import to_yaml
 from trainkit.system import RunDir, durable
@@ -48,48 +46,8 @@ def description(loaded: LoadedConfig, setup: Setup) -> dict[str, Any]:
     }
 
 
-class RunCheckpointer:
-    """Saves states into a run's folder, under a name that says what is inside."""
-
-    def __init__(
-        self,
-        folder: CheckpointFolder,
-        described: Mapping[str, Any],
-        *,
-        monitor: str,
-        keep_last: int,
-        protect: Sequence[Path] = (),
-    ) -> None:
-        self.folder, self.described, self.monitor = folder, described, monitor
-        self.keep_last, self.protect = keep_last, protect
-
-    def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None:
-        progress = state["progress"]
-        accuracy = next((metrics[name] for name in ("val_accuracy", "train_accuracy") if name in metrics), None)
-        loss = next((metrics[name] for name in ("val_loss", "train_loss") if name in metrics), None)
-        middle = progress["batches_completed"] > 0
-        name = checkpoint_name(
-            self.described["name"],
-            when=datetime.now(),
-            epoch=progress["epochs_completed"],
-            step=progress["steps_completed"] if middle else None,
-            metric="loss" if accuracy is None else "acc",
-            value=loss if accuracy is None else accuracy,
-        )
-        self.folder.save(
-            {**self.described, **state},
-            name=name,
-            step=progress["steps_completed"],
-            epoch=progress["epochs_completed"],
-            score=metrics.get(self.monitor),
-            best=best,
-            keep_last=self.keep_last,
-            protect=self.protect,
-        )
-
-
 def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
-    """The file as the user wrote it with the overrides as comments, and every value of the resolved config."""
+    """Write the user's file with the overrides as comments, and the resolved config with all values."""
     if run.config.exists():
         text, when = run.config.read_text(), "when the run went on"
     else:
@@ -103,7 +61,7 @@ def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
 
 
 def origins_of(loaded: LoadedConfig, *, known: Mapping[str, str]) -> dict[str, str]:
-    """Where each value came from. A run that goes on keeps what is ``known``, except for what was overridden since."""
+    """The origin of each value. A resumed run keeps those in ``known``, except for keys that were overridden since."""
     return {
         key: known[key] if key in known and origin.kind != "override" else str(origin)
         for key, origin in loaded.origins.items()
