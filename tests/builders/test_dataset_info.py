@@ -11,7 +11,7 @@ from trainkit.builders.dataset_info import check_rules, dataset_info
 from trainkit.config import load_config
 from trainkit.config.schema import Config
 from trainkit.errors import ConfigError, ProblemsError
-from trainkit.workflows.bench.measure import measure
+from trainkit.workflows.bench.speed import measure
 from trainkit.workflows.inspect import inspect_config
 from trainkit.workflows.preview import preview
 

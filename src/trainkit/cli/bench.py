@@ -38,7 +38,7 @@ def bench(
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
     if single:
-        from trainkit.workflows.bench.measure import measure
+        from trainkit.workflows.bench.speed import measure
 
         with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
             measured = measure(loaded, seconds=seconds, frontend=frontend)
@@ -78,7 +78,7 @@ def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: boo
         write(head)
 
     try:
-        found = compare(measure, try_compile=try_compile, begin=begin, tell=lambda trial: write(f"{outcome(trial)}\n"))
+        found = compare(measure, try_compile=try_compile, begin=begin, end=lambda trial: write(f"{outcome(trial)}\n"))
     except ChildFailed as error:
         if error.exit_code > 0:  # it has said why, on stderr
             raise typer.Exit(error.exit_code) from None

@@ -1,4 +1,4 @@
-"""``trainkit bench``: what compares settings. Measuring one needs torch and has a door of its own, ``measure``."""
+"""``trainkit bench``: the comparison of settings. ``speed``, which measures one, needs torch and is imported apart."""
 
 from trainkit.workflows.bench.measurement import Measurement, Setting
 from trainkit.workflows.bench.run import Advice, ChildFailed, Comparison, Measure, Trial, compare, measure_apart

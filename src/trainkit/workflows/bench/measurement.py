@@ -1,4 +1,4 @@
-"""One measured setting. Imports no torch: the process that compares measurements reads them from its children."""
+"""The measurement of one setting. Imports no torch: ``trainkit bench`` reads measurements from its child processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainkit.config.text import flow
 
 @dataclass(frozen=True)
 class Setting:
-    """What is varied: keys of the section ``training``."""
+    """The keys of the section ``training`` that are varied."""
 
     precision: str
     channels_last: bool
@@ -24,7 +24,7 @@ class Setting:
         return {name: own[name] for name in own if own[name] != other[name]}
 
     def overrides(self, base: Setting) -> list[str]:
-        """What to write after ``--set`` to come from ``base`` to this."""
+        """The arguments of ``--set`` that change ``base`` into this."""
         return [f"training.{name}={flow(value)}" for name, value in self.changes(base).items()]
 
 
@@ -46,14 +46,14 @@ class Measurement:
 
     setting: Setting
     samples_per_second: float
-    """Of training, without validation and checkpoints: the middle one of several windows of time."""
+    """Of training, without validation and checkpoints: the median of several windows of time."""
     spread: tuple[float, float]
     """The slowest and the fastest window."""
     steps_measured: int
     epoch_samples: int
     epochs: int
     compile_seconds: float
-    """What the first steps took longer than later ones; 0 where nothing was compiled."""
+    """The extra time of the first steps; 0 where nothing was compiled."""
     memory: Memory
     seconds: dict[str, float]
     """Of an epoch, by phase."""
@@ -63,12 +63,12 @@ class Measurement:
 
     @property
     def run_seconds(self) -> float:
-        """Of all the training that the config asks for, compilation included."""
+        """Of the whole training, compilation included."""
         return self.compile_seconds + self.epochs * self.epoch_samples / self.samples_per_second
 
     @classmethod
     def from_json(cls, printed: Mapping[str, Any]) -> Measurement:
-        """From what ``trainkit bench --single --json`` prints."""
+        """From the output of ``trainkit bench --single --json``."""
         values = {item.name: printed[item.name] for item in fields(cls)}
         values |= {"setting": Setting(**values["setting"]), "memory": Memory(**values["memory"])}
         return cls(**{**values, "spread": tuple(values["spread"])})

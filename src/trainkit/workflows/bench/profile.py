@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,54 +15,60 @@ from torch import Tensor
 from trainkit.builders import Setup
 from trainkit.checkpoints import CheckpointFolder
 from trainkit.config import LoadedConfig
-from trainkit.data.loading import WorkerBatches
+from trainkit.data.loading import Batch, WorkerBatches
 from trainkit.engine import Batches, Guard, Plan, TrainState, Unit, compute_gradients, evaluate, train_step
 from trainkit.workflows.train.recording import RunCheckpointer
 from trainkit.workflows.train.run_info import description
 
 BATCHES_KEPT = 4
-"""Batches that the phases of a step are timed on: they lie in memory all at once."""
+"""Batches on which the phases of a step are timed: they are in memory all at once."""
 MIN_STEPS = 3
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A training loop to be timed."""
+
+    setup: Setup
+    state: TrainState
+    plan: Plan
+    batches: Batches
+    """Of training."""
+    guard: Guard
+
+    def step(self, batch: Batch) -> None:
+        """One step of the real loop."""
+        train_step(self.state, self.plan, batch, guard=self.guard, lr=self.state.learning_rate())
+
+
 def measure_phases(
-    loaded: LoadedConfig,
-    setup: Setup,
-    state: TrainState,
-    plan: Plan,
-    guard: Guard,
-    *,
-    step_seconds: float,
-    wait_seconds: float,
-    budget: float,
-    should_stop: Callable[[], bool],
+    loaded: LoadedConfig, loop: Loop, *, step_seconds: float, budget: float, should_stop: Callable[[], bool]
 ) -> dict[str, float]:
     """Seconds of an epoch by phase: data, augment, forward, backward, optimizer, validation, checkpoint.
 
-    Phases of a step are timed one by one and scaled so that together they take what a step of the real loop takes.
-    ``augment`` and ``validation`` are left out where there is none.
+    Phases of a step are timed one by one and scaled, so that their sum is ``step_seconds``. ``augment`` and
+    ``validation`` are left out where there is none.
 
     Args:
-        step_seconds: of a whole step of the real loop.
-        wait_seconds: how long a step of it waited for its batch.
+        step_seconds: of a whole step of the real loop, which has run already.
         budget: seconds that this may take, roughly; checkpoint apart.
     """
 
     def limit(seconds: float) -> Callable[[], bool]:
-        """Whether this time is over, or a stop was asked for."""
+        """A function that returns whether this time is over, or a stop was asked for."""
         ended = time.perf_counter() + seconds
         return lambda: should_stop() or time.perf_counter() > ended
 
-    batches = setup.batches("train", training=True)
-    step = data_phases(setup, batches, wait_seconds, lambda: limit(budget / 8))
-    step |= step_phases(state, plan, guard, batches, limit(budget / 2))
-    scale = step_seconds / sum(step.values()) * batches.batches_per_epoch
-    whole = {name: seconds * scale for name, seconds in step.items()}
+    setup = loop.setup
+    step = data_phases(loop, lambda: limit(budget / 8)) | step_phases(loop, limit(budget / 2))
+    num_batches = loop.batches.batches_per_epoch
+    scale = step_seconds / sum(step.values()) * num_batches
+    epoch = {name: seconds * scale for name, seconds in step.items()}
     if "val" in setup.data.splits:
-        whole["validation"] = validation_seconds(state, plan, setup.batches("val"), limit(budget / 4))
-    saves = saves_per_epoch(plan.save_every, batches.batches_per_epoch, epoch_seconds=sum(whole.values()))
-    whole["checkpoint"] = saves * checkpoint_seconds(loaded, setup, state)
-    return whole
+        epoch["validation"] = validation_seconds(loop, setup.batches("val"), limit(budget / 4))
+    saves = saves_per_epoch(loop.plan.save_every, num_batches, epoch_seconds=sum(epoch.values()))
+    epoch["checkpoint"] = saves * checkpoint_seconds(loaded, loop)
+    return epoch
 
 
 def synchronize(device: torch.device) -> None:
@@ -73,16 +79,16 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def data_phases(
-    setup: Setup, batches: Batches, wait_seconds: float, limit: Callable[[], Callable[[], bool]]
-) -> dict[str, float]:
-    """Seconds a batch for gathering and normalizing, and for what the random transforms add to that.
+def data_phases(loop: Loop, limit: Callable[[], Callable[[], bool]]) -> dict[str, float]:
+    """Seconds a batch for gathering and normalizing, and for the random transforms on top.
 
-    Batches of data workers come while a step is computed: only the time that the loop waits for them counts.
+    Data workers prepare batches during a step: of theirs, only the time that the loop waits for them counts.
     """
-    whole = batch_seconds(batches, setup.device, limit())
-    taken = wait_seconds if isinstance(batches, WorkerBatches) else whole
-    if not any(hasattr(step, "num_draws") for step in setup.transforms):
+    setup, progress = loop.setup, loop.state.progress
+    whole = batch_seconds(loop.batches, setup.device, limit())
+    waiting = progress.data_seconds / max(1, progress.steps_completed)
+    taken = waiting if isinstance(loop.batches, WorkerBatches) else whole
+    if not any(hasattr(transform, "num_draws") for transform in setup.transforms):
         return {"data": taken}
     plain = batch_seconds(setup.batches("train", training=True, augmented=False), setup.device, limit())
     data = taken * min(1.0, plain / whole)
@@ -102,14 +108,12 @@ def batch_seconds(batches: Batches, device: torch.device, over: Callable[[], boo
     return (time.perf_counter() - started) / count
 
 
-def step_phases(
-    state: TrainState, plan: Plan, guard: Guard, batches: Batches, over: Callable[[], bool]
-) -> dict[str, float]:
+def step_phases(loop: Loop, over: Callable[[], bool]) -> dict[str, float]:
     """Seconds a step of forward, backward (with the loss) and optimizer (with clipping, checks and averaging).
 
     The gradients alone and whole steps are timed in turn, on the same batches, and the middle times are taken.
     """
-    device = state.parameters[0].device
+    plan, device = loop.plan, loop.setup.device
     forward_seconds = 0.0
 
     def timed_forward(inputs: Tensor) -> Tensor:
@@ -123,13 +127,13 @@ def step_phases(
 
     timed_plan = replace(plan, forward=timed_forward)
     times: list[tuple[float, float, float]] = []
-    state.model.train()
-    for batch in itertools.cycle(list(itertools.islice(batches.epoch(0), BATCHES_KEPT))):
+    loop.state.model.train()
+    for batch in itertools.cycle(list(itertools.islice(loop.batches.epoch(0), BATCHES_KEPT))):
         forward_seconds, started = 0.0, time.perf_counter()
-        compute_gradients(state, timed_plan, batch)
+        compute_gradients(loop.state, timed_plan, batch)
         synchronize(device)
         between = time.perf_counter()
-        train_step(state, plan, batch, guard=guard, lr=state.learning_rate())
+        loop.step(batch)
         synchronize(device)
         times.append((forward_seconds, between - started, time.perf_counter() - between))
         if over() and len(times) >= MIN_STEPS:
@@ -142,34 +146,35 @@ def step_phases(
     }
 
 
-def validation_seconds(state: TrainState, plan: Plan, val: Batches, over: Callable[[], bool]) -> float:
+def validation_seconds(loop: Loop, val: Batches, over: Callable[[], bool]) -> float:
     """Of a whole validation: from as many batches as the time allows, after one that only warms up."""
-    device = state.parameters[0].device
-    asked = 0
+    model, plan, device = loop.state.eval_model, loop.plan, loop.setup.device
+    calls = 0
 
     def stop() -> bool:
-        """``evaluate`` asks before each batch."""
-        nonlocal asked
-        asked += 1
-        return asked > 1 and over()
+        """``evaluate`` calls it before each batch."""
+        nonlocal calls
+        calls += 1
+        return calls > 1 and over()
 
-    calls = itertools.count()
-    evaluate(state.eval_model, plan, val, should_stop=lambda: next(calls) > 0)
+    numbers = itertools.count()
+    evaluate(model, plan, val, should_stop=lambda: next(numbers) > 0)
     synchronize(device)
     started = time.perf_counter()
-    whole = evaluate(state.eval_model, plan, val, should_stop=stop) is not None
+    whole = evaluate(model, plan, val, should_stop=stop) is not None
     synchronize(device)
     seconds = time.perf_counter() - started
-    return seconds / (asked if whole else asked - 1) * val.batches_per_epoch
+    return seconds / (calls if whole else calls - 1) * val.batches_per_epoch
 
 
-def checkpoint_seconds(loaded: LoadedConfig, setup: Setup, state: TrainState) -> float:
+def checkpoint_seconds(loaded: LoadedConfig, loop: Loop) -> float:
     """Of one save, durable and checked, into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="trainkit-bench-") as folder:
-        described = description(loaded, setup)
-        checkpointer = RunCheckpointer(CheckpointFolder(folder), described, monitor=setup.monitor, keep_last=1)
+        checkpointer = RunCheckpointer(
+            CheckpointFolder(folder), description(loaded, loop.setup), monitor=loop.setup.monitor, keep_last=1
+        )
         started = time.perf_counter()
-        checkpointer.save(state.state_dict(), metrics={}, best=False)
+        checkpointer.save(loop.state.state_dict(), metrics={}, best=False)
         return time.perf_counter() - started
 
 

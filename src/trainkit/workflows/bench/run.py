@@ -19,17 +19,17 @@ from trainkit.system import Frontend, run_child
 from trainkit.workflows.bench.measurement import Measurement, Setting
 
 MIN_GAIN = 1.05
-"""What is less than 5 % faster is not worth a change, and hard to tell from chance."""
+"""A gain of less than 5 % is not worth a change, and hard to tell from noise."""
 LARGER_BATCH = 4
 COMPILE_WORTH_SECONDS = 300
-"""A run that trains for less is not likely to win back the 15 to 60 s that compiling takes."""
-HOPELESS = 1.5
-"""Compiling is not tried where the plain setting is so many times slower than the fastest."""
+"""A shorter run is not likely to gain more than the 15 to 60 s that compiling takes."""
+TOO_SLOW = 1.5
+"""Compiling is not tried where the plain setting is this many times slower than the fastest."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting, and what came of it: a measurement, or why there is none."""
+    """One setting with its measurement, or the reason why there is none."""
 
     setting: Setting
     measurement: Measurement | None
@@ -57,7 +57,7 @@ class Advice:
 
 @dataclass
 class Comparison:
-    """What was measured; incomplete where a stop was asked for."""
+    """All trials; incomplete after a stop."""
 
     base: Measurement
     """The config as it is."""
@@ -67,7 +67,7 @@ class Comparison:
     advice: Advice | None = None
     """None where nothing was faster than the config as it is."""
     compile_skipped: bool = False
-    """Whether compilation was not tried, because the run is too short to win back the time that it takes."""
+    """Whether compilation was not tried because the run is too short to gain from it."""
     interrupted: bool = False
 
 
@@ -88,14 +88,14 @@ def compare(
     *,
     try_compile: bool | None = None,
     begin: Callable[[Setting | None, int, int], None] = lambda setting, number, planned: None,
-    tell: Callable[[Trial], None] = lambda trial: None,
+    end: Callable[[Trial], None] = lambda trial: None,
 ) -> Comparison:
     """Measure the config as it is, then the settings that may be faster, then the fastest once more.
 
     Args:
-        try_compile: None tries it where the run is long enough to win back the time that it takes.
-        begin: given what is measured next (None: the config as it is), its number, and how many there will be.
-        tell: given each trial that is done.
+        try_compile: None tries it where the run is long enough to gain from it.
+        begin: called with the next setting (None: the config as it is), its number, and how many there will be.
+        end: called with each trial that is done.
 
     Raises:
         ChildFailed: the config as it is cannot be trained.
@@ -108,16 +108,16 @@ def compare(
     plain = [setting for setting in plain_settings(base) if setting != base.setting]
     found = Comparison(base, [Trial(base.setting, base)], 1 + len(plain) + compiling * len(precisions(base)))
     found.compile_skipped = not compiling and try_compile is None
-    tell(found.trials[0])
+    end(found.trials[0])
 
     def attempt(setting: Setting, number: int) -> Trial:
         begin(setting, number, found.planned)
         trial = measured_trial(measure, setting, base=base.setting)
-        tell(trial)
+        end(trial)
         return trial
 
     try:
-        # Which ones to compile is decided when the others are measured.
+        # A generator: it chooses the settings to compile after the others are measured.
         for setting in itertools.chain(plain, compiled_settings(found.trials) if compiling else ()):
             found.trials.append(attempt(setting, len(found.trials) + 1))
         found.planned = len(found.trials)
@@ -132,7 +132,7 @@ def compare(
 
 
 def measured_trial(measure: Measure, setting: Setting, *, base: Setting) -> Trial:
-    """A setting that quietly became another one was not measured."""
+    """Measure a setting; it has no measurement if the config or a failed compilation changed it into another one."""
     try:
         found = measure(setting.overrides(base))
     except ChildFailed as error:
@@ -158,7 +158,7 @@ def plain_settings(base: Measurement) -> Iterator[Setting]:
 
 
 def compiled_settings(trials: Sequence[Trial]) -> Iterator[Setting]:
-    """For each precision its fastest layout, compiled; but not what was measured already, nor hopeless ones."""
+    """For each precision its fastest layout, compiled; without measured ones, and without precisions that are slow."""
     base = trials[0].setting
     mode = base.compile or True
     plain = [t for t in trials if t.setting.compile is False and t.setting.batch_size == base.batch_size]
@@ -166,14 +166,14 @@ def compiled_settings(trials: Sequence[Trial]) -> Iterator[Setting]:
     for precision in dict.fromkeys(trial.setting.precision for trial in plain):
         fastest = max((t for t in plain if t.setting.precision == precision), key=lambda t: t.speed)
         setting = replace(fastest.setting, compile=mode)
-        if fastest.speed * HOPELESS >= max(t.speed for t in plain) > 0 and setting not in done:
+        if fastest.speed * TOO_SLOW >= max(t.speed for t in plain) > 0 and setting not in done:
             yield setting
 
 
 def fastest_of_same_batch(found: Comparison) -> Measurement | None:
-    """What trains the same batches in the least time, if that is at least ``MIN_GAIN`` less than the config as it is.
+    """The fastest setting with the same batches, if its gain over the config as it is is at least ``MIN_GAIN``.
 
-    A larger batch changes what is learned: it is shown, and never advised.
+    A larger batch changes the result of training: it is shown, and never advised.
     """
     size = found.base.setting.batch_size
     same = [t.measurement for t in found.trials if t.measurement is not None and t.setting.batch_size == size]
@@ -182,7 +182,7 @@ def fastest_of_same_batch(found: Comparison) -> Measurement | None:
 
 
 def advise(base: Measurement, best: Measurement, again: Sequence[Measurement | None]) -> Advice | None:
-    """What to change, from the config as it is and the fastest setting, both measured twice; None where one failed."""
+    """The advice from two measurements of the config as it is and of the fastest setting; None where one failed."""
     base_again, best_again = again
     if base_again is None or best_again is None:
         return None
@@ -219,7 +219,7 @@ def measure_apart(
 
 
 def failure_line(code: int, err: str) -> str:
-    """Why a process ended: its error or the last line that it said, or the signal that ended it."""
+    """Why a process ended: its error, its last line, or its signal."""
     if code < 0:
         killed = signal.Signals(-code).name
         return f"ended by {killed}{', perhaps for want of memory' if killed == 'SIGKILL' else ''}"
