@@ -71,14 +71,14 @@ def measure(what: str, checkpoint: Path, pictures: Path) -> dict[str, float]:
                 count += 1
     elif what == "decode":
         count = sum(
-            len(piece.names) for piece in read_chunks(find_inputs([pictures], kind="image"), make_input_spec(model))
+            len(chunk.names) for chunk in read_chunks(find_inputs([pictures], kind="image"), make_input_spec(model))
         )
     else:
         rows = torch.zeros(model.batch_size, 1, 28, 28, dtype=torch.uint8)
         total = len(os.listdir(pictures))
         started = time.perf_counter()
         while count < total:
-            model.answer(rows)
+            model.predict(rows)
             count += len(rows)
     return {"seconds": time.perf_counter() - started, "images": count, "megabytes": peak_megabytes() - after_torch}
 

@@ -27,7 +27,7 @@ NEVER = {
     4: {"typer", "rich"},
     5: set(),
 }
-NEIGHBOURS = {
+NEIGHBORS = {
     "engine": set(),
     "checkpoints": {"engine"},
     "recorders": {"engine"},
@@ -113,7 +113,7 @@ def test_imports_go_down(path):
             continue
         assert floor_of(there) <= floor, f"{module} (floor {floor}) imports {other} (floor {floor_of(there)})"
         if floor == floor_of(there) == 2:
-            assert there in NEIGHBOURS[room], f"{module} imports its neighbour {other}"
+            assert there in NEIGHBORS[room], f"{module} imports its neighbor {other}"
         if floor in (1, 2):
             assert there != "config", f"{module} imports {other}: the machine does not know the schema"
 

@@ -1,4 +1,4 @@
-"""What the opened data say, as plain numbers, and the rules about configs run on it."""
+"""The facts about the opened data, as plain numbers, and the rules about configs checked with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainkit.errors import Problem, ProblemsError, UserError
 
 
 def dataset_info(config: Config, data: Dataset, *, materialized: bool = False) -> DatasetInfo:
-    """What the config says of its data, completed and corrected by the data themselves.
+    """The config's knowledge of its data, completed and corrected by the data themselves.
 
     Args:
         materialized: the static transforms are done in ``data``.
@@ -34,7 +34,7 @@ def dataset_info(config: Config, data: Dataset, *, materialized: bool = False) -
     )
     if data.kind == "table":
         return replace(info, num_features=len(data.feature_names))
-    with suppress(UserError):  # no image can be read, or none is left of them: the shape stays unknown
+    with suppress(UserError):  # no image can be read: the shape stays unknown
         done = materialized and not data.parts[data.splits["train"].part].is_files
         shape = image_shape(data, [] if done else build_static_transforms(config))
         return replace(info, image_shape=(data.channels, None, None), static_shape=shape)
@@ -49,20 +49,20 @@ def check_rules(
     materialized: bool = False,
     sections: Sequence[str] = (),
 ) -> None:
-    """The rules about configs, on what the opened data say.
+    """Check the rules about configs against the opened data.
 
     Args:
         where: as for ``trainkit.config.rules.check``.
         materialized: the static transforms are done in ``data``.
-        sections: only what is broken in these sections of the config; all of them when left out.
+        sections: only the rules for these sections of the config; all of them when left out.
 
     Raises:
         ProblemsError: every rule that the config breaks.
     """
-    found = check(config, where, dataset_info(config, data, materialized=materialized))
-    broken = [Problem(rule.message, rule.key) for rule in found if not sections or section_of(rule.key) in sections]
-    if broken:
-        raise ProblemsError(broken)
+    broken = check(config, where, dataset_info(config, data, materialized=materialized))
+    problems = [Problem(rule.message, rule.key) for rule in broken if not sections or section_of(rule.key) in sections]
+    if problems:
+        raise ProblemsError(problems)
 
 
 def section_of(key: str) -> str:

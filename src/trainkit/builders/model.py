@@ -56,8 +56,8 @@ def is_convolutional(config: Config) -> bool:
 
 def is_channels_last(config: Config) -> bool:
     """The memory layout of images: ``auto`` is channels-last for convolutions, which are faster in it."""
-    asked = config.training.channels_last
-    return is_convolutional(config) if asked == "auto" else asked
+    channels_last = config.training.channels_last
+    return is_convolutional(config) if channels_last == "auto" else channels_last
 
 
 def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:

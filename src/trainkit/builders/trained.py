@@ -50,7 +50,7 @@ class TrainedModel:
     averaged: bool
     """Whether the weights are an average over the training (EMA)."""
     any_size: bool = False
-    """Always False: images go through the static transforms before the model."""
+    """Always False: images need the static transforms first."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class TrainedModel:
         return self.config.dataset.delimiter if isinstance(self.config.dataset, Csv) else ","
 
     @torch.inference_mode()
-    def answer(self, rows: Tensor) -> Tensor:
+    def predict(self, rows: Tensor) -> Tensor:
         """Probabilities (N, K), or values (N, T), float32 on the CPU.
 
         ``rows`` are samples with the static transforms applied: uint8 (N, C, H, W), or table features float32 (N, F).

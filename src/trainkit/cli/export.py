@@ -41,10 +41,11 @@ def export(
 ) -> None:
     """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
     from trainkit.cli import console
+    from trainkit.exports import verify_bundle
     from trainkit.workflows import export as workflow
 
     if verify is not None:
-        report = workflow.verify(verify)
+        report = verify_bundle(verify)
         _show(report, json=json, title=f"{verify}: OK", path=verify)
         return
     if benchmark:

@@ -34,7 +34,6 @@ from trainkit.exports import (
     has_static_transforms,
     make_files,
     measure_shrunk,
-    verify_bundle,
     write_bundle,
 )
 from trainkit.system import Frontend
@@ -79,12 +78,12 @@ def export(
     Args:
         checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
         output: the folder to make; in the run's ``exports/`` when left out.
-        max_drop: for ``half`` and ``quantize``: the accuracy on the test split that may be lost, as a fraction; for a
-            regression the part by which the error may grow.
+        max_drop: for ``half`` and ``quantize``: the largest loss of accuracy on the test split, as a fraction; for a
+            regression the largest relative growth of the error.
 
     Raises:
         UserError: the request or the checkpoint is wrong; nothing was done.
-        ExportError: a format cannot hold the model, or a program does not answer as it should.
+        ExportError: a format cannot hold the model, or a program differs from the model.
         Interrupted: the frontend asked for a stop; nothing was written.
     """
     frontend = frontend or Frontend()
@@ -101,7 +100,7 @@ def check_request(request: ExportRequest) -> ExportRequest:
     """The request, its formats in a fixed order.
 
     Raises:
-        UserError: nothing is asked for, things that exclude each other, or packages are missing.
+        UserError: no format, options that exclude each other, or missing packages.
     """
     if request.quantize and set(request.formats) - {"onnx"}:
         raise UserError("--quantize writes ONNX programs only; leave the other formats out, or export them apart")
@@ -136,21 +135,17 @@ def export_at_end(
         Interrupted: the frontend asked for a stop; nothing half-written is left.
     """
     spec = setup.config.export
-    programs: list[Path] = []
-    skipped: list[str] = []
     if not spec.torchscript:
-        return programs, skipped
+        return [], []
     try:
         request = ExportRequest(("torchscript",), spec.method)
         source = describe_source(setup, checkpoint, saved, averaged=saved["ema"] is not None)
         output = free_name(folder / f"{checkpoint.stem}_{_suffix(request)}")
-        result = _export(setup, source, request, output, frontend=frontend)
-        programs += result.programs
+        return list(_export(setup, source, request, output, frontend=frontend).programs), []
     except Interrupted:
         raise
     except (TrainkitError, OSError) as error:
-        skipped.append(f"torchscript: {error}")
-    return programs, skipped
+        return [], [f"torchscript: {error}"]
 
 
 def benchmark(
@@ -172,16 +167,6 @@ def _open(checkpoint: Path | None, *, runs_dir: Path, frontend: Frontend) -> tup
     trained = open_trained(find_checkpoint(checkpoint, runs_dir=runs_dir, frontend=frontend), device="cpu")
     setup = trained.setup(*load_data(trained.config, frontend=frontend))
     return setup, describe_source(setup, trained.path, trained.saved, averaged=trained.averaged), trained.path
-
-
-def verify(bundle: Path) -> dict[str, Any]:
-    """Repeat a bundle's check: the sums of its files, then its programs on the golden inputs.
-
-    Raises:
-        UserError: not a bundle.
-        ExportError: a file or an answer differs.
-    """
-    return verify_bundle(bundle)
 
 
 def _export(
@@ -262,11 +247,11 @@ def pick_samples(
 ) -> Samples:
     """Samples evenly spread over a split, loaded again from the source where there are static transforms.
 
-    At least ``MIN_GOLDEN``: a split with fewer has them repeated. Where images differ in size before the static
-    transforms, those of the commonest size are repeated, so that a batch can be made of them.
+    At least ``MIN_GOLDEN``: those of a smaller split are repeated. Where images differ in size before the static
+    transforms, those of the most common size are repeated, so that they make a batch.
 
     Args:
-        count: how many; as many as ``GOLDEN_BYTES`` hold, up to ``MAX_GOLDEN``, when left out.
+        count: the number of samples; when left out, as many as ``GOLDEN_BYTES`` hold, up to ``MAX_GOLDEN``.
         with_images: also give the images before the static transforms, where there are any.
     """
     indices = setup.data.splits[split].indices
@@ -292,12 +277,12 @@ def pick_samples(
 
 
 def _batch(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Images of one size as a program gets them from its users: (N, C, H, W), by plane in memory too."""
+    """Images of one size as one contiguous array (N, C, H, W)."""
     return np.ascontiguousarray(np.stack(images))
 
 
 def _rows(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> NDArray[Any]:
-    if isinstance(inputs, tuple):  # files of equal size that found no place in memory
+    if isinstance(inputs, tuple):  # files of equal size that do not fit into memory
         return _batch(_decode(inputs, chosen, preprocessing))
     rows: NDArray[Any] = inputs[chosen]
     return rows

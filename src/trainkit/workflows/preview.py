@@ -1,7 +1,8 @@
-"""``trainkit data preview``: training images as they are, and as the random transforms change them."""
+"""``trainkit data preview``: training images without and with the random transforms."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def preview(
     epochs: int = 2,
     frontend: Frontend | None = None,
 ) -> Path:
-    """Draw the first images of training into a PNG file: the same ones, changed as they will be in each epoch.
+    """Draw the first images of training into a PNG file, with the random transforms of each epoch.
 
     Raises:
         DataError: the data are missing or broken.
@@ -46,18 +47,18 @@ def preview(
         transforms = build_batch_transforms(config, data)
         chosen = data.splits["train"]
         part = data.parts[chosen.part]
-        shared: dict[str, Any] = {
-            "batch_transforms": transforms,
-            "shuffle": False,
-            "seed": config.seed,
-            "residency": "host",
-            "static_transforms": build_static_transforms(config),
-            "channels": data.channels,
-        }
-        first = make_batches(part, chosen.indices, batch_size=num_images, random=False, **{**shared, "shuffle": True})
-        batch = next(iter(first.epoch(0)))
-        # The random transforms are drawn by the sample's index: the same images in any order are changed alike.
-        same = make_batches(part, batch.indices.numpy(), batch_size=len(batch.indices), random=True, **shared)
+        make = partial(
+            make_batches,
+            part,
+            batch_transforms=transforms,
+            seed=config.seed,
+            residency="host",
+            static_transforms=build_static_transforms(config),
+            channels=data.channels,
+        )
+        batch = next(iter(make(chosen.indices, batch_size=num_images, shuffle=True, random=False).epoch(0)))
+        # Random transforms depend on a sample's index only: these images change as in training.
+        same = make(batch.indices.numpy(), batch_size=len(batch.indices), shuffle=False, random=True)
         changed = [next(iter(same.epoch(epoch))).inputs for epoch in range(epochs)]
     normalize = next((one for one in transforms if isinstance(one, Normalize)), None)
     names = [data.class_names[int(target)] if data.class_names else "" for target in batch.targets]

@@ -1,4 +1,4 @@
-"""``trainkit runs``: what is in the run folders, side by side. Reads their JSON only, and never imports torch."""
+"""``trainkit runs``: the run folders side by side. Reads their JSON only, and never imports torch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RunSummary:
 
 
 def summarize(run: RunDir) -> RunSummary:
-    """What run.json tells; what it does not know yet comes from the journal of checkpoints and the end of the log."""
+    """The summary from run.json; missing values come from the journal of checkpoints and the end of the log."""
     info = run.read_info()
     status = status_of(run, info)
     config = info.get("config") if isinstance(info.get("config"), Mapping) else {}
@@ -129,7 +129,7 @@ def compare(given: Sequence[str], *, runs_dir: Path, metric: str | None = None) 
 
     Args:
         given: run folders or names, at least two.
-        metric: of the epochs, such as ``val_loss``; None for what says most.
+        metric: of the epochs, such as ``val_loss``; None chooses one.
 
     Raises:
         UserError: fewer than two, no such run, or a metric that none of them has.
@@ -169,7 +169,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def findings_of(run: RunDir, info: Mapping[str, Any], status: str) -> list[Finding]:
-    """What stands out in a run, as far as its records tell."""
+    """The findings on a run, from its records."""
     from trainkit.config.schema.transforms import COSTLY
     from trainkit.findings import evidence_from_records, find
 

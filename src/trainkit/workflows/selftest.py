@@ -1,4 +1,4 @@
-"""``trainkit selftest resume``: a run killed at random, again and again, ends where one that was left alone does."""
+"""``trainkit selftest resume``: a run that is killed at random moments ends bitwise equal to an undisturbed one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainkit.errors import TrainkitError
 from trainkit.recorders import read_json_lines
 from trainkit.system import Frontend, RunDir, StopRequest, newest_run
 
-# What equal runs have equal; the rest of a checkpoint says where and when it was made.
+# The parts of a checkpoint that equal runs have equal; the others hold its place and its time.
 PARTS = ("model", "optimizer", "plateau", "scaler", "ema", "progress", "totals", "best", "early_stopping")
 _POLL_SECONDS = 0.004
 # A child that logs nothing for this long has hung.
@@ -41,13 +41,13 @@ class Kill:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A killed run beside one that was left alone."""
+    """A killed run compared with an undisturbed one."""
 
     kills: list[Kill]
     differences: list[str]
     """Names of the parts that differ; empty where the runs are bitwise equal."""
     digest: str
-    """Of the run that was left alone."""
+    """Of the undisturbed run."""
     killed_digest: str
     steps: int
     lines: int
@@ -73,12 +73,12 @@ def selftest_resume(
 
     Args:
         overrides: as ``--set``; the state is saved every 10 steps unless they say otherwise.
-        kills: how often; each after a random step, as ``kill -9`` does.
+        kills: how often; each time after a random step, with SIGKILL.
         seed: of the moments; a new one each time where None.
         folder: where the two runs go; a new temporary folder where None. It is left there.
 
     Raises:
-        TrainkitError: a child failed of its own.
+        TrainkitError: a child failed by itself.
         Interrupted: a stop was asked for; the child was killed.
     """
     started = time.monotonic()
@@ -102,7 +102,7 @@ def selftest_resume(
             break
         time.sleep(rng.uniform(0.0, 0.03))
         child.kill()
-        done.append(_what_is_left(_only_run(folder / "killed")))
+        done.append(_read_kill(_only_run(folder / "killed")))
         at = "nothing" if done[-1].saved_step is None else f"step {done[-1].saved_step}"
         say(f"killed after step {done[-1].step} of {steps}; saved until then: {at}")
     say("training to the end")
@@ -140,8 +140,8 @@ class _Child:
             if run.metrics.stat().st_size != size:
                 size, since = run.metrics.stat().st_size, time.monotonic()
                 owner = run.lock_owner()
-                mine = owner is not None and owner.get("pid") == self.process.pid
-                if mine and _logged_steps(run) >= step:
+                locked = owner is not None and owner.get("pid") == self.process.pid
+                if locked and _logged_steps(run) >= step:
                     return True
             if time.monotonic() - since > _PATIENCE_SECONDS:
                 self.kill()
@@ -179,7 +179,7 @@ def _only_run(runs_dir: Path) -> RunDir:
     return run
 
 
-def _what_is_left(run: RunDir) -> Kill:
+def _read_kill(run: RunDir) -> Kill:
     journal = read_journal(run.checkpoints)
     saved = [entry.step for entry in journal.entries] if journal else []
     return Kill(_logged_steps(run), saved[-1] if saved else None)
@@ -190,7 +190,7 @@ def _logged_steps(run: RunDir) -> int:
 
 
 def digests_of(run: RunDir) -> dict[str, str]:
-    """SHA-256 of everything that an equal run has equal: the parts of the newest and the best state, the log, scores.
+    """SHA-256 of all that equal runs have equal: the parts of the newest and the best state, the log, the scores.
 
     Seconds and timestamps are left out.
     """

@@ -22,7 +22,7 @@ MARK = "‸"
 
 
 def write_files(files: dict) -> None:
-    """Text as it is; for a folder the sizes of the grey images in it: ``[8, 12]`` is 8 x 8 and 12 x 8 pixels."""
+    """Text as it is; for a folder the sizes of the gray images in it: ``[8, 12]`` is 8 x 8 and 12 x 8 pixels."""
     for name, content in files.items():
         path = Path(name)
         if isinstance(content, str):

@@ -35,19 +35,19 @@ def edited(checkpoint, folder, edit):
 
 
 def write_images(folder, classes, *, size=8, count=6, seed=0):
-    """One colour a class, with noise."""
+    """One color a class, with noise."""
     rng = np.random.default_rng(seed)
-    for name, grey in classes.items():
+    for name, gray in classes.items():
         (folder / name).mkdir(parents=True)
         for index in range(count):
-            pixels = np.clip(grey + rng.integers(-20, 20, (size, size)), 0, 255).astype(np.uint8)
+            pixels = np.clip(gray + rng.integers(-20, 20, (size, size)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
 def image_run(tmp_path_factory):
-    """A run on three classes of grey images in a folder."""
+    """A run on three classes of gray images in a folder."""
     folder = tmp_path_factory.mktemp("images")
     write_images(folder / "data", {"bright": 220, "dark": 30, "middle": 120}, count=20)
     return train_config(

@@ -11,12 +11,12 @@ from trainkit.data.transforms.static import CenterCrop, Resize, apply_static_tra
 from trainkit.workflows.predict import inputs
 from trainkit.workflows.predict.inputs import InputSpec, Item, count_samples, find_inputs, read_chunks
 
-GREY = InputSpec("image", (1, 8, 8), channels=1, piece_size=4)
+GRAY = InputSpec("image", (1, 8, 8), channels=1, chunk_size=4)
 COLUMNS = [
     {"name": "weight", "kind": "numeric"},
     {"name": "shop", "kind": "categorical", "categories": ["east", "west"]},
 ]
-TABLE = InputSpec("table", (3,), encoding={"columns": COLUMNS}, piece_size=4)
+TABLE = InputSpec("table", (3,), encoding={"columns": COLUMNS}, chunk_size=4)
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def images(tmp_path):
 
 
 def read(inputs, reading):
-    pieces = list(read_chunks(find_inputs(inputs, kind=reading.kind), reading))
-    names = [name for piece in pieces for name in piece.names]
-    bad = {piece.names[at]: reason for piece in pieces for at, reason in piece.bad.items()}
-    rows = [row for piece in pieces for row in piece.rows]
+    chunks = list(read_chunks(find_inputs(inputs, kind=reading.kind), reading))
+    names = [name for chunk in chunks for name in chunk.names]
+    bad = {chunk.names[at]: reason for chunk in chunks for at, reason in chunk.bad.items()}
+    rows = [row for chunk in chunks for row in chunk.rows]
     assert len(rows) + len(bad) == len(names)
     return names, rows, bad
 
@@ -43,14 +43,14 @@ def test_folders_are_walked_in_order_and_junk_is_left_out(images):
         path = images / "a" / junk
         path.parent.mkdir(exist_ok=True)
         path.write_bytes((images / "a" / "0.png").read_bytes())
-    names, rows, bad = read([images], GREY)
+    names, rows, bad = read([images], GRAY)
     assert [os.path.basename(name) for name in names] == [f"{index}.png" for index in range(9)]
     assert [int(row[0, 0, 0]) for row in rows] == list(range(9))
     assert not bad
 
 
 def test_files_globs_and_folders_keep_the_order_in_which_they_were_given(images):
-    names, rows, _ = read([images / "b" / "7.png", str(images / "a" / "[13].png"), images / "b"], GREY)
+    names, rows, _ = read([images / "b" / "7.png", str(images / "a" / "[13].png"), images / "b"], GRAY)
     assert [int(row[0, 0, 0]) for row in rows] == [7, 1, 3, 5, 6, 7, 8]
     assert names[0] == str(images / "b" / "7.png")
 
@@ -67,7 +67,7 @@ def test_broken_files_do_not_stop_the_others(images):
     Image.new("L", (9, 8)).save(images / "b" / "8.png")
     (images / "b" / "gone.png").symlink_to(images / "nowhere")
     inputs = [images, images / "missing.png", images / "*.jpg"]
-    _, rows, bad = read(inputs, GREY)
+    _, rows, bad = read(inputs, GRAY)
     assert [int(row[0, 0, 0]) for row in rows] == [0, 3, 4, 5, 6]
     reasons = {os.path.basename(name): reason for name, reason in bad.items()}
     assert reasons["1.png"] == "empty file (0 bytes)"
@@ -110,7 +110,7 @@ def test_images_of_any_size_are_left_as_they_are(tmp_path):
 def test_arrays_of_images_in_any_layout(tmp_path, shape, channels, count):
     array = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     np.save(tmp_path / "x.npy", array)
-    names, rows, bad = read([tmp_path / "x.npy"], InputSpec("image", (channels, 8, 8), channels=channels, piece_size=2))
+    names, rows, bad = read([tmp_path / "x.npy"], InputSpec("image", (channels, 8, 8), channels=channels, chunk_size=2))
     assert (len(rows), not bad) == (count, True)
     assert names[-1] == f"{tmp_path / 'x.npy'}[{count - 1}]"
     assert sorted(np.stack(rows).ravel()) == sorted(array.ravel())
@@ -120,9 +120,9 @@ def test_arrays_of_images_in_any_layout(tmp_path, shape, channels, count):
 @pytest.mark.parametrize(
     ("array", "reading", "reason"),
     [
-        (np.zeros((2, 8, 8)), GREY, "holds float64; images come as uint8, 0 to 255"),
-        (np.zeros((2, 4, 8, 8), np.uint8), GREY, "has shape 2 x 4 x 8 x 8; the model takes images as N x 1 x H x W"),
-        (np.zeros((2, 9, 9), np.uint8), GREY, "9 x 9 pixels, and the model takes 8 x 8 (height x width); resize it"),
+        (np.zeros((2, 8, 8)), GRAY, "holds float64; images come as uint8, 0 to 255"),
+        (np.zeros((2, 4, 8, 8), np.uint8), GRAY, "has shape 2 x 4 x 8 x 8; the model takes images as N x 1 x H x W"),
+        (np.zeros((2, 9, 9), np.uint8), GRAY, "9 x 9 pixels, and the model takes 8 x 8 (height x width); resize it"),
         (np.zeros((2, 4)), TABLE, "has shape 2 x 4; the model takes rows of 3 features"),
         (np.array(["a"]), TABLE, "holds <U1, not numbers"),
     ],
@@ -219,10 +219,10 @@ def test_no_more_is_read_than_is_needed(images):
             taken.append(index)
             yield Item(str(images / "a" / "1.png"), "image")
 
-    pieces = read_chunks(items(), GREY)
-    next(pieces)
+    chunks = read_chunks(items(), GRAY)
+    next(chunks)
     assert len(taken) < 1000
-    pieces.close()
+    chunks.close()
 
 
 def test_the_order_stays_where_decoding_moves_between_one_thread_and_several(tmp_path, monkeypatch):
@@ -234,6 +234,6 @@ def test_the_order_stays_where_decoding_moves_between_one_thread_and_several(tmp
         pixels = pixels if large else np.full((64, 64), index, dtype=np.uint8)
         pixels[0, 0] = index
         Image.fromarray(pixels).save(tmp_path / f"{index:03d}.png")
-    pieces = list(read_chunks(find_inputs([tmp_path], kind="image"), InputSpec("image", (1, 64, 64), 1, piece_size=10)))
-    assert [piece.one_thread for piece in pieces] == ([True] * 4 + [False] * 4) * 2 + [True] * 4
-    assert [int(row[0, 0, 0]) for piece in pieces for row in piece.rows] == list(range(200))
+    chunks = list(read_chunks(find_inputs([tmp_path], kind="image"), InputSpec("image", (1, 64, 64), 1, chunk_size=10)))
+    assert [chunk.one_thread for chunk in chunks] == ([True] * 4 + [False] * 4) * 2 + [True] * 4
+    assert [int(row[0, 0, 0]) for chunk in chunks for row in chunk.rows] == list(range(200))

@@ -27,7 +27,7 @@ def first_batch(setup: Setup, *, size: int, random: bool = True) -> Batch:
 
 
 def dry_run(setup: Setup) -> None:
-    """Run the model, the loss, the backward pass and the metrics on a few samples; the model stays as it was.
+    """Run the model, the loss, the backward pass and the metrics on a few samples; the model does not change.
 
     Raises:
         ProblemsError: it cannot be run, or something is not finite.

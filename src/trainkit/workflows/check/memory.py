@@ -25,7 +25,7 @@ CHECKPOINT_OVERHEAD = 12 << 10
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device while training, by what they hold; an estimate from shapes."""
+    """Bytes on the device while training, by contents; an estimate from shapes."""
 
     weights: int
     """Parameters and buffers, and their moving average where there is one."""
@@ -110,7 +110,7 @@ def estimate_memory(
 
 
 def check_memory(memory: Memory, config: Config, *, micro_batch: int, device: torch.device) -> None:
-    """Raises ProblemsError where the estimate is more than what is free."""
+    """Raises ProblemsError where the estimate is more than the free memory."""
     if memory.total <= memory.free:
         return
     fixed = memory.total - memory.activations

@@ -1,4 +1,4 @@
-"""``trainkit check``: everything that can be known before training. ``trainkit train`` begins with the same checks."""
+"""``trainkit check``: all checks that are possible before training. ``trainkit train`` begins with them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def run_checks(
     runs_dir: Path,
     stored: Mapping[str, Any] | None = None,
 ) -> CheckReport:
-    """Check everything that can be known before the first step, and put the run together on a sample of its data.
+    """Run all checks, and put the run together on a sample of its data.
 
     Args:
         load: gives the data set; images in files are not decoded yet.
@@ -196,6 +196,6 @@ def _monitor_choice(config: Config, data: Dataset) -> Choice:
 
 
 def _eval_batch_choice(config: Config, input_shape: tuple[int, ...], device: torch.device) -> Choice:
-    asked = config.training.eval_batch_size != "auto"
-    reason = "as asked for" if asked else f"auto: for inputs of {'x'.join(map(str, input_shape))}"
+    automatic = config.training.eval_batch_size == "auto"
+    reason = f"auto: for inputs of {'x'.join(map(str, input_shape))}" if automatic else "as asked for"
     return Choice(str(eval_batch_size(config, input_shape, device)), reason)

@@ -1,4 +1,4 @@
-"""An exported bundle, to predict with: its programs say all that is needed in ``signature.json``."""
+"""An exported bundle to predict with; ``signature.json`` describes its programs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class ExportedModel:
     """Whether the program resizes and crops the images itself."""
     batch_size: int = BATCH_SIZE
 
-    def answer(self, rows: Tensor) -> Tensor:
-        """Probabilities (N, K), or values (N, T), of samples as ``preprocessing`` leaves them before it scales them."""
+    def predict(self, rows: Tensor) -> Tensor:
+        """Probabilities (N, K), or values (N, T); ``rows`` are samples before they are scaled."""
         inputs = prepare(rows.numpy(), self.program.get("outside"))
         if "uint8" not in self.program["input"]["dtypes"] and inputs.dtype == np.uint8:
             inputs = inputs.astype(np.float32) / np.float32(255)
@@ -53,7 +53,7 @@ def open_export(path: Path) -> ExportedModel:
     """Load a bundle's first program, or the one that is named. Programs are code: open only what you trust.
 
     Raises:
-        UserError: this is not a bundle, or its programs put out something else than answers.
+        UserError: this is not a bundle, or its programs have outputs other than predictions.
     """
     folder = path if path.is_dir() else path.parent
     try:

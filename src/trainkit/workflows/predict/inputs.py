@@ -1,12 +1,13 @@
 """Samples to predict, from files, folders, globs, CSV files and .npy arrays: read ahead in threads, in bounded memory.
 
-Whatever is broken becomes a reason beside its name, and the rest goes on.
+A broken input gets a reason beside its name, and the others go on.
 """
 
 from __future__ import annotations
 
 import csv
 import glob
+import itertools
 import os
 import time
 from collections import deque
@@ -28,17 +29,17 @@ from trainkit.data.transforms import StaticTransform, apply_static_transforms, a
 from trainkit.wording import listed
 
 TABLE_EXTENSIONS = (".csv", ".npy")
-_PIECES_AHEAD = 3
+_CHUNKS_AHEAD = 3
 """Per thread: enough to keep it busy while a batch is worked on, few enough to bound the memory."""
 SMALL_FILE = 2500
 """Bytes. Decoding a smaller image is mostly Python code, and threads that take the interpreter's lock from each other
-for every call get less done than one: 20,000 grey PNGs of 28 px came at 9,200 and 10,000 a second from one thread, at
+for every call get less done than one: 20,000 gray PNGs of 28 px came at 9,200 and 10,000 a second from one thread, at
 5,900 and 6,100 from two (2 cores, n = 2). Somewhere between JPEGs of 1,900 and of 3,500 bytes it turns."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One input as it was found."""
+    """One input."""
 
     name: str
     kind: Literal["image", "csv", "npy", "broken"]
@@ -66,15 +67,15 @@ class InputSpec:
 
     kind: Kind
     input_shape: tuple[int, ...]
-    """(C, H, W) or (F,): what a row has to be."""
+    """The shape of a row: (C, H, W) or (F,)."""
     channels: int = 0
     static_transforms: tuple[StaticTransform, ...] = ()
     any_size: bool = False
-    """Leave the images as decoded: what comes after resizes them."""
+    """Leave the images as decoded: the program resizes them."""
     encoding: Encoding | None = None
     """How the columns of a CSV file become features."""
     delimiter: str = ","
-    piece_size: int = 64
+    chunk_size: int = 64
 
 
 def find_inputs(inputs: Iterable[str | Path], *, kind: Kind) -> Iterator[Item]:
@@ -147,62 +148,56 @@ def count_samples(items: Iterable[Item]) -> int:
     return total
 
 
-def read_chunks(items: Iterable[Item], reading: InputSpec) -> Generator[Chunk, None, None]:
+def read_chunks(items: Iterable[Item], spec: InputSpec) -> Generator[Chunk, None, None]:
     """The samples, decoded and transformed, in order: in a thread for each core, or here where that is faster."""
     num_threads = count_cores()
     waiting: deque[Future[Chunk]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
     here = False
     try:
-        for job in _jobs(items, reading):
+        for job in _jobs(items, spec):
             if here:
                 while waiting:
                     yield waiting.popleft().result()
-                piece = job()
+                chunk = job()
             else:
                 waiting.append(pool.submit(job))
-                if len(waiting) < _PIECES_AHEAD * num_threads:
+                if len(waiting) < _CHUNKS_AHEAD * num_threads:
                     continue
-                piece = waiting.popleft().result()
-            here = piece.one_thread
-            yield piece
+                chunk = waiting.popleft().result()
+            here = chunk.one_thread
+            yield chunk
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _jobs(items: Iterable[Item], reading: InputSpec) -> Iterator[Callable[[], Chunk]]:
-    images: list[str] = []
-    for item in items:
-        if item.kind == "image":
-            images.append(item.name)
-            if len(images) == reading.piece_size:
-                yield partial(_decode_piece, images, reading)
-                images = []
-            continue
-        if images:
-            yield partial(_decode_piece, images, reading)
-            images = []
-        match item.kind:
+def _jobs(items: Iterable[Item], spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
+    for kind, group in itertools.groupby(items, key=lambda item: item.kind):
+        match kind:
+            case "image":
+                names = (item.name for item in group)
+                while images := list(itertools.islice(names, spec.chunk_size)):
+                    yield partial(_decode_chunk, images, spec)
             case "csv":
-                yield from _csv_jobs(item.name, reading)
+                for item in group:
+                    yield from _csv_jobs(item.name, spec)
             case "npy":
-                yield from _npy_jobs(item.name, reading)
+                for item in group:
+                    yield from _npy_jobs(item.name, spec)
             case _:
-                yield partial(_broken, item.name, item.reason)
-    if images:
-        yield partial(_decode_piece, images, reading)
+                yield from (partial(_broken, item.name, item.reason) for item in group)
 
 
 def _broken(name: str, reason: str) -> Chunk:
     return Chunk([name], [], {0: reason})
 
 
-def _decode_piece(paths: list[str], reading: InputSpec) -> Chunk:
+def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
     bad: dict[int, str] = {}
     images: list[NDArray[np.uint8]] = []
-    static_transforms = () if reading.any_size else reading.static_transforms
+    static_transforms = () if spec.any_size else spec.static_transforms
     size, waited = 0, 0.0
     for position, path in enumerate(paths):
         try:
@@ -210,42 +205,42 @@ def _decode_piece(paths: list[str], reading: InputSpec) -> Chunk:
             data = read_image_bytes(path)
             waited += time.perf_counter() - opened
             size += len(data)
-            image = apply_static_transforms(decode_bytes(data, channels=reading.channels), static_transforms)
+            image = apply_static_transforms(decode_bytes(data, channels=spec.channels), static_transforms)
         except BadImageError as error:
             bad[position] = str(error)
             continue
-        if not reading.any_size and image.shape != reading.input_shape:
-            bad[position] = _other_size(image.shape, reading)
+        if not spec.any_size and image.shape != spec.input_shape:
+            bad[position] = _other_size(image.shape, spec)
             continue
         images.append(image)
-    # Threads that have a slow disk to wait for (1 ms a file) had better wait side by side.
+    # Where the disk is slow (1 ms a file), several threads wait for it at the same time.
     one_thread = size < SMALL_FILE * len(paths) and waited < 0.001 * len(paths)
-    return Chunk(paths, images if reading.any_size or not images else stack_images(images), bad, one_thread)
+    return Chunk(paths, images if spec.any_size or not images else stack_images(images), bad, one_thread)
 
 
-def _other_size(shape: Sequence[int], reading: InputSpec) -> str:
-    found, wanted = (f"{size[1]} x {size[2]}" for size in (shape, reading.input_shape))
-    after = " after the stored transforms" if reading.static_transforms else ""
-    return f"{found} pixels{after}, and the model takes {wanted} (height x width); resize it"
+def _other_size(shape: Sequence[int], spec: InputSpec) -> str:
+    found, expected = (f"{size[1]} x {size[2]}" for size in (shape, spec.input_shape))
+    after = " after the stored transforms" if spec.static_transforms else ""
+    return f"{found} pixels{after}, and the model takes {expected} (height x width); resize it"
 
 
-def _csv_jobs(path: str, reading: InputSpec) -> Iterator[Callable[[], Chunk]]:
-    """Pieces of a CSV file, read in this thread and parsed in others."""
-    encoding = reading.encoding
+def _csv_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
+    """Chunks of a CSV file, read in this thread and parsed in others."""
+    encoding = spec.encoding
     assert encoding is not None, "a model for tables knows its columns"
     line = 1  # the last that is predicted, or the header
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = RowReader(file, delimiter=reading.delimiter)
+            reader = RowReader(file, delimiter=spec.delimiter)
             header = reader.header()
             if not header:
                 raise ValueError("an empty file")
             missing = [column["name"] for column in encoding["columns"] if column["name"] not in header]
             if missing:
                 raise ValueError(_missing(missing, header))
-            for rows in reader.chunks(reading.piece_size):
+            for rows in reader.chunks(spec.chunk_size):
                 line = rows[-1][0]
-                yield partial(_parse_piece, path, header, rows, encoding)
+                yield partial(_parse_chunk, path, header, rows, encoding)
             if line == 1:
                 raise ValueError("a header, but no rows")
     except UnicodeDecodeError as error:
@@ -262,7 +257,7 @@ def _missing(missing: Sequence[str], header: Sequence[str]) -> str:
     return f"no column {listed(missing)}, which the model takes; the file has {listed(header)}"
 
 
-def _parse_piece(path: str, header: list[str], rows: list[Row], encoding: Encoding) -> Chunk:
+def _parse_chunk(path: str, header: list[str], rows: list[Row], encoding: Encoding) -> Chunk:
     bad = ragged_rows(rows, header)
     whole = [position for position in range(len(rows)) if position not in bad]
     table = parse_rows(Path(path), header, [rows[position] for position in whole], *columns_to_read(encoding))
@@ -273,41 +268,41 @@ def _parse_piece(path: str, header: list[str], rows: list[Row], encoding: Encodi
     return Chunk(names, features[[position not in bad for position in whole]], bad)
 
 
-def _npy_jobs(path: str, reading: InputSpec) -> Iterator[Callable[[], Chunk]]:
+def _npy_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        samples = _as_samples(array, reading)
+        samples = _as_samples(array, spec)
     except (OSError, ValueError, EOFError) as error:
         yield partial(_broken, path, str(error).partition("\n")[0] or "not a .npy file")
         return
-    for start in range(0, len(samples), reading.piece_size):
-        yield partial(_slice_piece, path, samples, start, reading)
+    for start in range(0, len(samples), spec.chunk_size):
+        yield partial(_slice_chunk, path, samples, start, spec)
 
 
-def _as_samples(array: Any, reading: InputSpec) -> NDArray[Any]:
+def _as_samples(array: Any, spec: InputSpec) -> NDArray[Any]:
     """The array with one sample a row: uint8 (N, C, H, W), or numbers (N, F). Raises ValueError."""
     if not isinstance(array, np.ndarray):
         raise ValueError("an archive of arrays (.npz); give a single array (.npy)")
     rows: NDArray[Any] | None = None
-    wanted = f"rows of {reading.input_shape[0]} features"
-    if reading.kind == "table":
+    expected = f"rows of {spec.input_shape[0]} features"
+    if spec.kind == "table":
         if array.dtype.kind not in "fiu":
             raise ValueError(f"holds {array.dtype}, not numbers")
         rows = array[None] if array.ndim == 1 else array
-        rows = rows if rows.ndim == 2 and rows.shape[1:] == reading.input_shape else None
+        rows = rows if rows.ndim == 2 and rows.shape[1:] == spec.input_shape else None
     else:
         if array.dtype != np.uint8:
             raise ValueError(f"holds {array.dtype}; images come as uint8, 0 to 255")
-        rows = _as_images(array, reading.channels)
-        wanted = f"images as N x {reading.channels} x H x W"
+        rows = _as_images(array, spec.channels)
+        expected = f"images as N x {spec.channels} x H x W"
     if rows is None:
         shape = " x ".join(map(str, array.shape)) or "a single number"
-        raise ValueError(f"has shape {shape}; the model takes {wanted}")
+        raise ValueError(f"has shape {shape}; the model takes {expected}")
     return rows
 
 
 def _as_images(array: NDArray[Any], channels: int) -> NDArray[Any] | None:
-    """(N, C, H, W) of one image or many, grey ones with or without their channel, in either layout."""
+    """(N, C, H, W) of one image or many, gray ones with or without their channel, in either layout."""
     if channels == 1 and array.ndim in (2, 3):
         many: NDArray[Any] = array[None] if array.ndim == 2 else array
         return many[:, None]
@@ -319,18 +314,18 @@ def _as_images(array: NDArray[Any], channels: int) -> NDArray[Any] | None:
     return many.transpose(0, 3, 1, 2) if many.shape[3] == channels else None
 
 
-def _slice_piece(path: str, samples: NDArray[Any], start: int, reading: InputSpec) -> Chunk:
-    part = samples[start : start + reading.piece_size]
+def _slice_chunk(path: str, samples: NDArray[Any], start: int, spec: InputSpec) -> Chunk:
+    part = samples[start : start + spec.chunk_size]
     names = [f"{path}[{start + row}]" for row in range(len(part))]
-    if reading.kind == "table":
+    if spec.kind == "table":
         with np.errstate(over="ignore"):
             features = np.ascontiguousarray(part, dtype=np.float32)
         good = np.isfinite(features).all(axis=1)
         return Chunk(names, features[good], {int(row): "holds NaN or infinity" for row in np.flatnonzero(~good)})
-    images = np.array(part)  # a map opened for reading cannot be written to, which torch warns of
-    if reading.any_size:
+    images = np.array(part)  # a copy: torch warns of arrays that cannot be written to
+    if spec.any_size:
         return Chunk(names, list(images))
-    rows = apply_static_transforms_to_batch(torch.from_numpy(images), reading.static_transforms).numpy()
-    if rows.shape[1:] != reading.input_shape:
-        return Chunk(names, [], dict.fromkeys(range(len(names)), _other_size(rows.shape[1:], reading)))
+    rows = apply_static_transforms_to_batch(torch.from_numpy(images), spec.static_transforms).numpy()
+    if rows.shape[1:] != spec.input_shape:
+        return Chunk(names, [], dict.fromkeys(range(len(names)), _other_size(rows.shape[1:], spec)))
     return Chunk(names, rows)

@@ -1,4 +1,4 @@
-"""``trainkit predict``: what a model says about images, table rows and arrays. Nothing but the checkpoint is needed."""
+"""``trainkit predict``: predictions for images, table rows and arrays. It needs the checkpoint only."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict.exported_model import is_export, open_export
 from trainkit.workflows.predict.inputs import Chunk, InputSpec, Item, count_samples, find_inputs, read_chunks
 
-MAX_PIECE = 64
-"""Samples that a thread decodes in one go: small sets are shared by all threads."""
+MAX_CHUNK = 64
+"""Samples that a thread decodes at once; few, so that all threads share a small input."""
 
 
 class Prediction(NamedTuple):
-    """What the model says about one sample, or why it could say nothing."""
+    """The prediction for one sample, or the reason why there is none."""
 
     source: str
     """A path, ``file.csv:line`` or ``file.npy[index]``."""
@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Without what does not apply."""
+        """Without the fields that do not apply."""
         if self.error is not None:
             return {"source": self.source, "error": self.error}
         if self.label is None:
@@ -68,7 +68,7 @@ class Predictor(Protocol):
     def batch_size(self) -> int: ...
     @property
     def any_size(self) -> bool: ...
-    def answer(self, rows: Tensor) -> Tensor: ...
+    def predict(self, rows: Tensor) -> Tensor: ...
 
 
 def predict(
@@ -88,12 +88,11 @@ def predict(
         frontend: its ``progress`` gets (done, total); the inputs are counted first where there is one.
 
     Raises:
-        UserError: the model cannot be used, or none of the inputs is there. What is broken among them is a
-            ``Prediction`` with an error.
+        UserError: the model cannot be used, or no input exists. A broken input gives a ``Prediction`` with an error.
     """
     frontend = frontend or Frontend()
-    answerer = open_model(Path(model), device=device) if isinstance(model, str | Path) else model
-    kind = answerer.preprocessing["kind"]
+    predictor = open_model(Path(model), device=device) if isinstance(model, str | Path) else model
+    kind = predictor.preprocessing["kind"]
     first = [item for given in inputs for item in [next(iter(find_inputs([given], kind=kind)))]]
     if all(item.kind == "broken" for item in first):
         reasons = "\n".join(f"{item.name}: {item.reason}" for item in first)
@@ -101,7 +100,7 @@ def predict(
     progress = frontend.progress
     total = 0 if progress is None else count_samples(find_inputs(inputs, kind=kind))
     return _predict_all(
-        answerer,
+        predictor,
         find_inputs(inputs, kind=kind),
         top_k=top_k,
         progress=None if progress is None else lambda done: progress(min(done, total), total),
@@ -127,11 +126,11 @@ def open_model(
     return open_trained(checkpoint, device=device)
 
 
-def make_input_spec(answerer: Predictor) -> InputSpec:
-    """How inputs become what ``answerer`` takes."""
-    preprocessing = answerer.preprocessing
-    batch = answerer.batch_size
-    piece = math.ceil(batch / math.ceil(batch / MAX_PIECE))
+def make_input_spec(predictor: Predictor) -> InputSpec:
+    """How inputs become rows for ``predictor``."""
+    preprocessing = predictor.preprocessing
+    batch = predictor.batch_size
+    chunk = math.ceil(batch / math.ceil(batch / MAX_CHUNK))
     shape = tuple(preprocessing["input_shape"])
     if preprocessing["kind"] == "image":
         return InputSpec(
@@ -139,61 +138,61 @@ def make_input_spec(answerer: Predictor) -> InputSpec:
             shape,
             channels=preprocessing["channels"],
             static_transforms=static_transforms_from_json(preprocessing["front"]),
-            any_size=answerer.any_size,
-            piece_size=piece,
+            any_size=predictor.any_size,
+            chunk_size=chunk,
         )
     encoding = preprocessing["table_encoding"]
     if encoding is None:
         encoding = {"columns": [{"name": name, "kind": "numeric"} for name in preprocessing["feature_names"]]}
-    return InputSpec("table", shape, encoding=encoding, delimiter=answerer.delimiter, piece_size=batch)
+    return InputSpec("table", shape, encoding=encoding, delimiter=predictor.delimiter, chunk_size=batch)
 
 
 def _predict_all(
-    answerer: Predictor,
+    predictor: Predictor,
     items: Iterator[Item],
     *,
     top_k: int,
     progress: Callable[[int], None] | None,
     stop: StopRequest,
 ) -> Iterator[Prediction]:
-    """The forward pass of a batch goes on in a thread of its own while the next one is decoded."""
+    """The forward pass of a batch runs in a thread of its own while the next batch is decoded."""
     done = 0
     running: tuple[list[Chunk], Future[Tensor]] | None = None
-    pieces = read_chunks(items, make_input_spec(answerer))
-    with closing(pieces), _forward_thread() as forward:
-        for batch in chain(_batches(pieces, answerer.batch_size), [None]):
+    chunks = read_chunks(items, make_input_spec(predictor))
+    with closing(chunks), _forward_thread() as forward:
+        for batch in chain(_batches(chunks, predictor.batch_size), [None]):
             if stop():
                 raise stop.error(f"{done:,} samples were done")
             before = running
-            running = None if batch is None else (batch, forward.submit(_answers, answerer, batch))
+            running = None if batch is None else (batch, forward.submit(_predict_batch, predictor, batch))
             if before is None:
                 continue
-            finished, answers = before
-            yield from _name_answers(answerer, finished, answers.result(), top_k=top_k)
-            done += sum(len(piece.names) for piece in finished)
+            finished, outputs = before
+            yield from _named(predictor, finished, outputs.result(), top_k=top_k)
+            done += sum(len(chunk.names) for chunk in finished)
             if progress is not None:
                 progress(done)
 
 
 @contextmanager
 def _forward_thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread whose PyTorch leaves one core to the decoding: threads that share it would wait for each other."""
+    """A thread whose PyTorch leaves one core to the decoding threads, so that they do not wait for each other."""
     before = torch.get_num_threads()
     forward = ThreadPoolExecutor(1, "forward", torch.set_num_threads, (max(1, min(before, count_cores() - 1)),))
     try:
         yield forward
     finally:
         forward.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)  # what was set last is what new threads begin with
+        torch.set_num_threads(before)  # new threads begin with the last value
 
 
-def _batches(pieces: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]:
-    """As many pieces at a time as make a batch of usable samples."""
+def _batches(chunks: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]:
+    """Lists of chunks, each with at least a batch of usable samples."""
     batch: list[Chunk] = []
     size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece.rows)
+    for chunk in chunks:
+        batch.append(chunk)
+        size += len(chunk.rows)
         if size >= batch_size or len(batch) >= batch_size:
             yield batch
             batch, size = [], 0
@@ -201,25 +200,25 @@ def _batches(pieces: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]:
         yield batch
 
 
-def _answers(answerer: Predictor, pieces: Sequence[Chunk]) -> Tensor:
-    rows = [piece.rows for piece in pieces if len(piece.rows)]
+def _predict_batch(predictor: Predictor, chunks: Sequence[Chunk]) -> Tensor:
+    rows = [chunk.rows for chunk in chunks if len(chunk.rows)]
     if not rows:
-        return torch.zeros(0, len(answerer.class_names or answerer.target_names))
-    if answerer.any_size:  # images of different sizes: one at a time
-        return torch.cat([answerer.answer(torch.from_numpy(image)[None]) for images in rows for image in images])
-    return answerer.answer(torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)))
+        return torch.zeros(0, len(predictor.class_names or predictor.target_names))
+    if predictor.any_size:  # images of different sizes: one at a time
+        return torch.cat([predictor.predict(torch.from_numpy(image)[None]) for images in rows for image in images])
+    return predictor.predict(torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)))
 
 
-def _name_answers(answerer: Predictor, pieces: Sequence[Chunk], answers: Tensor, *, top_k: int) -> Iterator[Prediction]:
+def _named(predictor: Predictor, chunks: Sequence[Chunk], outputs: Tensor, *, top_k: int) -> Iterator[Prediction]:
     found: Iterator[tuple[Any, ...]]
-    if answerer.class_names:
-        found = _top_classes(answers, answerer.class_names, top_k)
+    if predictor.class_names:
+        found = _top_classes(outputs, predictor.class_names, top_k)
     else:
-        names = answerer.target_names
-        found = ((None, None, (), dict(zip(names, row, strict=True))) for row in answers.tolist())
-    for piece in pieces:
-        for position, name in enumerate(piece.names):
-            reason = piece.bad.get(position) if piece.bad else None
+        names = predictor.target_names
+        found = ((None, None, (), dict(zip(names, row, strict=True))) for row in outputs.tolist())
+    for chunk in chunks:
+        for position, name in enumerate(chunk.names):
+            reason = chunk.bad.get(position) if chunk.bad else None
             yield Prediction(name, *next(found)) if reason is None else Prediction(name, error=reason)
 
 

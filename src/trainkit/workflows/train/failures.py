@@ -63,10 +63,10 @@ def out_of_memory(error: Exception, *, batch_size: int) -> TrainkitError | None:
     on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in text
     if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
         return None
-    asked = re.search(r"allocate ([\d.]+ \w+)", text)
+    request = re.search(r"allocate ([\d.]+ \w+)", text)
     return TrainkitError(
         f"out of memory{' of the device' if not on_cpu else ''}: batch_size {batch_size}"
-        + (f", {asked[1]} more were asked for" if asked else "")
+        + (f", {request[1]} more were asked for" if request else "")
         + "; set training.accumulation_steps (the same result with less memory), a smaller training.batch_size, "
         "or precision bf16; the checkpoints saved so far are intact"
     )

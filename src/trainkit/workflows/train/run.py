@@ -51,7 +51,7 @@ def train(
     Raises:
         UserError: the config, the data or the checkpoint are wrong; nothing was written.
         Interrupted: a signal asked for a stop; the state is saved.
-        TrainkitError: the run failed; what was saved before is intact.
+        TrainkitError: the run failed; its checkpoints are intact.
     """
     frontend = frontend or Frontend()
     loaded = config if isinstance(config, LoadedConfig) else load_config(config, overrides=overrides)

@@ -69,7 +69,7 @@ def origins_of(loaded: LoadedConfig, *, known: Mapping[str, str]) -> dict[str, s
 
 
 def describe_machine() -> dict[str, Any]:
-    """Where and with what the run was made."""
+    """The machine, the command and the commit of a run."""
     return {
         "started": datetime.now().isoformat(timespec="seconds"),
         "command": sys.argv,
