@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainkit.builders.data import load_data, load_source
-from trainkit.builders.dataset_info import check_rules, dataset_info
+from trainkit.builders.data import check_rules, dataset_info, load_data, load_source
 from trainkit.config import load_config
 from trainkit.config.schema import Config
 from trainkit.errors import ConfigError, ProblemsError

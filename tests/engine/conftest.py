@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    monkeypatch.setattr("trainkit.workflows.train.run.report_training", lambda run, setup, *, frontend: None)
+    monkeypatch.setattr("trainkit.workflows.train.finish.report_training", lambda run, setup, *, frontend: None)

@@ -38,7 +38,7 @@ def child(order: dict) -> None:
     durable.ops = file_layers.SYNC_FREE
     file_layers.REAL = file_layers.SYNC_FREE  # kill -9 loses nothing that was written; losses of power are simulated
     file_layers.install_crashes()
-    workflow.report_training = lambda run, setup, *, frontend: None
+    finish.report_training = lambda run, setup, *, frontend: None
     workflow.measure_facts = lambda setup: {}
     announce_saves(order["said"])
     if order.get("naive"):
@@ -114,7 +114,7 @@ def send_at(phase: str, signum: int, *, at: int, times: int) -> None:
 
             downloads._socket_timeout = coming(downloads._socket_timeout)
         case "report":
-            workflow.report_training = coming(workflow.report_training)
+            finish.report_training = coming(finish.report_training)
 
 
 for line in sys.stdin:

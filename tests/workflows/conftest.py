@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def fast_runs(monkeypatch):
-    monkeypatch.setattr("trainkit.workflows.train.run.report_training", lambda run, setup, *, frontend: None)
+    monkeypatch.setattr("trainkit.workflows.train.finish.report_training", lambda run, setup, *, frontend: None)
     monkeypatch.setattr("trainkit.workflows.train.failures.report_failure", lambda run, *, frontend: None)
     monkeypatch.setattr("trainkit.workflows.train.run.measure_facts", lambda setup: {})
     with file_layers.installed(file_layers.SYNC_FREE):

@@ -73,8 +73,8 @@ import sys, tempfile
 from pathlib import Path
 from trainkit.config import load_config
 from trainkit.workflows.selftest import digests_of, digest
-from trainkit.workflows.train import run as workflow
-workflow.report_training = lambda run, setup, *, frontend: None
+from trainkit.workflows.train import finish, run as workflow
+finish.report_training = lambda run, setup, *, frontend: None
 result = workflow.train(load_config("config.yaml"), runs_dir=Path("runs"))
 print(digest(digests_of(result.run)))
 """

@@ -4,12 +4,13 @@ from trainkit.builders.data import (
     ImageFiles,
     build_batch_transforms,
     build_static_transforms,
+    check_rules,
     count_static_transforms,
     load_data,
     load_source,
     model_input_shape,
+    section_of,
 )
-from trainkit.builders.dataset_info import check_rules, section_of
 from trainkit.builders.model import (
     build_loss_for,
     build_model,

@@ -14,11 +14,11 @@ from trainkit.builders.data import (
     ImageFiles,
     build_batch_transforms,
     build_static_transforms,
+    check_rules,
     load_data,
     model_input_shape,
     preprocessing,
 )
-from trainkit.builders.dataset_info import check_rules
 from trainkit.builders.model import (
     build_loss_for,
     build_model,

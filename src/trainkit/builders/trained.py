@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainkit.builders.data import ImageFiles, build_batch_transforms, model_input_shape
-from trainkit.builders.dataset_info import check_rules
+from trainkit.builders.data import ImageFiles, build_batch_transforms, check_rules, model_input_shape
 from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, place
 from trainkit.builders.setup import Setup
 from trainkit.checkpoints import check_fits, load_checkpoint

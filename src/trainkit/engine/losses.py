@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -39,8 +40,8 @@ class Loss:
 
     name: LossName
     expects: Expected
-    compute: Callable[[Tensor, Tensor, str], Tensor]
-    """(outputs, targets as PyTorch's function takes them, reduction) to the loss."""
+    compute: Callable[..., Tensor]
+    """PyTorch's function: (outputs, targets as it takes them, reduction=...) to the loss."""
     class_weight: Tensor | None = None
     """float32 (K,) where PyTorch's mean divides by the sum of the targets' weights."""
 
@@ -55,15 +56,19 @@ class Loss:
 
     def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss (), bitwise that of ``torch.nn``'s module with ``reduction="mean"``."""
-        return self.compute(outputs, self._prepare(outputs, targets), "mean")
+        return self.compute(outputs, self._prepare(outputs, targets), reduction="mean")
 
     def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sum () that divided by ``normalizer`` is the mean: over batches, add both up and divide once."""
-        return self.compute(outputs, self._prepare(outputs, targets), "sum")
+        return self.compute(outputs, self._prepare(outputs, targets), reduction="sum")
 
     def of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample (N,); together they are ``sum``."""
-        return self.compute(outputs, self._prepare(outputs, targets), "none").reshape(len(targets), -1).sum(dim=1)
+        return (
+            self.compute(outputs, self._prepare(outputs, targets), reduction="none")
+            .reshape(len(targets), -1)
+            .sum(dim=1)
+        )
 
     def weight_of_each(self, targets: Tensor) -> Tensor:
         """The share of each sample in ``normalizer``: (N,)."""
@@ -158,32 +163,30 @@ def build_loss(
         ProblemsError: ``balanced``, and a class without training samples.
         ValueError: weights that do not fit the classes.
     """
-    compute: Callable[[Tensor, Tensor, str], Tensor]
+    compute: Callable[..., Tensor]
     class_weight: Tensor | None = None
+    if name in ("cross_entropy", "nll"):
+        values = _class_weights(weight, class_counts, class_names)
+        class_weight = None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
     match name:
-        case "cross_entropy" | "nll":
-            values = _class_weights(weight, class_counts, class_names)
-            class_weight = None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
-            if name == "nll":
-                compute = lambda o, t, r: F.nll_loss(o, t, weight=class_weight, reduction=r)  # noqa: E731
-            else:
-                compute = lambda o, t, r: F.cross_entropy(  # noqa: E731
-                    o, t, weight=class_weight, label_smoothing=label_smoothing, reduction=r
-                )
+        case "cross_entropy":
+            compute = partial(F.cross_entropy, weight=class_weight, label_smoothing=label_smoothing)
+        case "nll":
+            compute = partial(F.nll_loss, weight=class_weight)
         case "bce":
-            compute = lambda o, t, r: F.binary_cross_entropy(o, t, reduction=r)  # noqa: E731
+            compute = F.binary_cross_entropy
         case "bce_with_logits":
             value = _positive_weight(pos_weight, class_counts, class_names)
             positive = None if value is None else torch.tensor(value, dtype=torch.float32, device=device)
-            compute = lambda o, t, r: F.binary_cross_entropy_with_logits(o, t, pos_weight=positive, reduction=r)  # noqa: E731
+            compute = partial(F.binary_cross_entropy_with_logits, pos_weight=positive)
         case "mse":
-            compute = lambda o, t, r: F.mse_loss(o, t, reduction=r)  # noqa: E731
+            compute = F.mse_loss
         case "l1":
-            compute = lambda o, t, r: F.l1_loss(o, t, reduction=r)  # noqa: E731
+            compute = F.l1_loss
         case "smooth_l1":
-            compute = lambda o, t, r: F.smooth_l1_loss(o, t, reduction=r, beta=beta)  # noqa: E731
+            compute = partial(F.smooth_l1_loss, beta=beta)
         case "huber":
-            compute = lambda o, t, r: F.huber_loss(o, t, reduction=r, delta=delta)  # noqa: E731
+            compute = partial(F.huber_loss, delta=delta)
     return Loss(name, EXPECTS[name], compute, class_weight)
 
 

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from trainkit.errors import Interrupted
-from trainkit.workflows.bench.measurement import Measurement, Memory, Setting
-from trainkit.workflows.bench.run import ChildFailed, compare, failure_line, measure_apart
+from trainkit.workflows.bench.run import ChildFailed, Measurement, Memory, Setting, compare, failure_line, measure_apart
 
 BASE = Setting("fp32", True, False, 100)
 

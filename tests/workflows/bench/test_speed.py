@@ -8,8 +8,8 @@ import pytest
 from trainkit.config import load_config
 from trainkit.errors import Interrupted, ProblemsError
 from trainkit.system.frontend import Frontend
-from trainkit.workflows.bench.measurement import Measurement
 from trainkit.workflows.bench.profile import saves_per_epoch
+from trainkit.workflows.bench.run import Measurement
 from trainkit.workflows.bench.speed import measure, window_speeds
 
 DIGITS = """

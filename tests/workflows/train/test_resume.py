@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     import file_layers
 
     with pytest.MonkeyPatch.context() as patch, file_layers.installed(file_layers.SYNC_FREE):
-        patch.setattr("trainkit.workflows.train.run.report_training", lambda run, setup, *, frontend: None)
+        patch.setattr("trainkit.workflows.train.finish.report_training", lambda run, setup, *, frontend: None)
         patch.setattr("trainkit.workflows.train.run.measure_facts", lambda setup: {})
         folder = tmp_path_factory.mktemp("made")
         loaded = load(folder, MLP, "checkpoint.keep_last=3")

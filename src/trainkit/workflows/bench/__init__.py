@@ -1,7 +1,16 @@
 """``trainkit bench``: the comparison of settings. ``speed``, which measures one, needs torch and is imported apart."""
 
-from trainkit.workflows.bench.measurement import Measurement, Setting
-from trainkit.workflows.bench.run import Advice, ChildFailed, Comparison, Measure, Trial, compare, measure_apart
+from trainkit.workflows.bench.run import (
+    Advice,
+    ChildFailed,
+    Comparison,
+    Measure,
+    Measurement,
+    Setting,
+    Trial,
+    compare,
+    measure_apart,
+)
 
 __all__ = [
     "Advice",

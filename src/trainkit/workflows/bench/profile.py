@@ -17,8 +17,7 @@ from trainkit.checkpoints import CheckpointFolder
 from trainkit.config import LoadedConfig
 from trainkit.data.loading import Batch, WorkerBatches
 from trainkit.engine import Batches, Guard, Plan, TrainState, Unit, compute_gradients, evaluate, train_step
-from trainkit.workflows.train.recording import RunCheckpointer
-from trainkit.workflows.train.run_info import description
+from trainkit.workflows.train.recording import RunCheckpointer, description
 
 BATCHES_KEPT = 4
 """Batches on which the phases of a step are timed: they are in memory all at once."""

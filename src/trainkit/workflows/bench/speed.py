@@ -18,8 +18,8 @@ from trainkit.builders import Setup, build_setup, is_convolutional
 from trainkit.config import LoadedConfig
 from trainkit.engine import Guard, Saver, Schedule, compiled, train_epoch
 from trainkit.system import Frontend
-from trainkit.workflows.bench.measurement import Measurement, Memory, Setting
 from trainkit.workflows.bench.profile import MIN_STEPS, Loop, measure_phases, synchronize
+from trainkit.workflows.bench.run import Measurement, Memory, Setting
 from trainkit.workflows.check.problems import located
 from trainkit.workflows.train.failures import explained
 

@@ -1,9 +1,9 @@
-"""The end of a run: its best checkpoint is scored and exported."""
+"""The end of a run: the scores and exports of its best checkpoint, and the report."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainkit.builders import Setup, load_scored_weights
@@ -12,7 +12,7 @@ from trainkit.engine import Outcome, TrainState
 from trainkit.errors import Interrupted
 from trainkit.system import Frontend, RunDir
 from trainkit.workflows.export import export_at_end
-from trainkit.workflows.report import RunReport
+from trainkit.workflows.report import RunReport, report_training
 from trainkit.workflows.scoring import score
 from trainkit.workflows.train.resume_point import load_best
 
@@ -28,10 +28,11 @@ class TrainResult:
     epochs_completed: int
     metrics: dict[str, dict[str, float]]
     """Scores of the best checkpoint, by split."""
-    exports: list[Path] = field(default_factory=list)
-    report: RunReport | None = None
+    exports: list[Path]
+    report: RunReport | None
     """None where it could not be written."""
-    seconds: float = 0.0
+    seconds: float
+    """Without the report."""
 
 
 def finish(
@@ -44,7 +45,7 @@ def finish(
     started: float,
     frontend: Frontend,
 ) -> TrainResult:
-    """Score and export the best checkpoint, which is loaded once, and record the end of the run."""
+    """Score and export the best checkpoint, which is loaded once, record the end of the run, and report on it."""
     best, saved = load_best(folder, frontend=frontend)
     load_scored_weights(setup.model, saved)
     scores: dict[str, dict[str, float]] = {}
@@ -57,7 +58,22 @@ def finish(
         raise frontend.stop.error(f"the export was given up; {unfinished(run)}") from error
     for reason in skipped:
         frontend.say(f"warning: not exported: {reason}")
-    result = TrainResult(
+    seconds = time.monotonic() - started
+    run.update_info(
+        status="finished",
+        outcome=outcome,
+        epochs_completed=state.progress.epochs_completed,
+        best_epoch=state.best.epoch,
+        best_checkpoint=best.name,
+        metrics=scores,
+        exports=[str(path.relative_to(run.path)) for path in exports],
+        exports_skipped=skipped,
+        seconds=round(seconds, 2),
+    )
+    report = report_training(run, setup, frontend=frontend)
+    if report is None:
+        frontend.check(unfinished(run))
+    return TrainResult(
         run=run,
         outcome=outcome,
         best_checkpoint=best,
@@ -65,20 +81,9 @@ def finish(
         epochs_completed=state.progress.epochs_completed,
         metrics=scores,
         exports=exports,
-        seconds=time.monotonic() - started,
+        report=report,
+        seconds=seconds,
     )
-    run.update_info(
-        status="finished",
-        outcome=outcome,
-        epochs_completed=result.epochs_completed,
-        best_epoch=result.best_epoch,
-        best_checkpoint=best.name,
-        metrics=scores,
-        exports=[str(path.relative_to(run.path)) for path in exports],
-        exports_skipped=skipped,
-        seconds=round(result.seconds, 2),
-    )
-    return result
 
 
 def unfinished(run: RunDir) -> str:

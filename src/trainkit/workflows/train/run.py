@@ -19,13 +19,19 @@ from trainkit.recorders import TextLog
 from trainkit.system import Frontend, RunDir, create_run
 from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import run_checks
-from trainkit.workflows.report import measure_facts, report_training
+from trainkit.workflows.report import measure_facts
 from trainkit.workflows.train import changes
 from trainkit.workflows.train import resume_point as resuming
 from trainkit.workflows.train.failures import explained, preparing, recorded
-from trainkit.workflows.train.finish import TrainResult, finish, unfinished
-from trainkit.workflows.train.recording import RunCheckpointer, open_recorder
-from trainkit.workflows.train.run_info import describe_machine, description, origins_of, write_config_files
+from trainkit.workflows.train.finish import TrainResult, finish
+from trainkit.workflows.train.recording import (
+    RunCheckpointer,
+    describe_machine,
+    description,
+    open_recorder,
+    origins_of,
+    write_config_files,
+)
 
 
 def train(
@@ -211,11 +217,7 @@ def run_training(
     if save_first:
         checkpointer.save(state.state_dict(), metrics={}, best=False)
     outcome = run_loop(run, prepared, checkpointer, frontend, log)
-    result = finish(run, setup, state, checkpointer.folder, outcome=outcome, started=started, frontend=frontend)
-    report = report_training(run, setup, frontend=frontend)
-    if report is None:
-        frontend.check(unfinished(run))
-    return replace(result, report=report)
+    return finish(run, setup, state, checkpointer.folder, outcome=outcome, started=started, frontend=frontend)
 
 
 def run_loop(
