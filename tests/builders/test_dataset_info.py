@@ -1,4 +1,4 @@
-"""What a config says of its data is what the data say, and the rules run on it wherever data are opened."""
+"""A config and its data agree on the facts, and every command that opens data checks the rules with them."""
 
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def crop_too_large(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_bench_inspect_and_preview_say_it_too(crop_too_large: Path, tmp_path: Path) -> None:
+def test_bench_inspect_and_preview_check_the_rules(crop_too_large: Path, tmp_path: Path) -> None:
     loaded = load_config(crop_too_large)
     expected = r"c.yaml:3:\d+: transforms\[0\].size: the crop is larger than the padded image of 12 x 8, got 9 with"
     for command in (
@@ -91,7 +91,7 @@ def test_bench_inspect_and_preview_say_it_too(crop_too_large: Path, tmp_path: Pa
             command()
 
 
-def test_a_loss_for_another_task_is_told_by_its_column(tmp_path: Path) -> None:
+def test_a_loss_for_another_task_names_its_column(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{row},{'pq'[row % 2]}\n" for row in range(20)))
     config = config_of({"type": "csv", "path": str(tmp_path / "t.csv"), "target": "y"}, loss="huber")
     with pytest.raises(ProblemsError, match=r"huber is for values to predict, and `dataset.target: y` has classes"):

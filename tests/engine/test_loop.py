@@ -251,7 +251,7 @@ def fit_noisy(model, *, stop_at=None, resume=None):
 
 
 @pytest.mark.parametrize("build", [FunctionalDropout, stochastic_depth, random_slopes, AttentionDropout])
-def test_a_resumed_run_draws_the_noise_of_the_whole_one_whatever_draws_it(build):
+def test_a_resumed_run_draws_the_noise_of_the_whole_one_from_any_layer(build):
     """The default generator stands elsewhere each time, as it does in another process."""
     torch.manual_seed(0)
     model = build()

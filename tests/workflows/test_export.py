@@ -98,7 +98,7 @@ def test_verify_from_the_command_line(exported, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("export_request", "message"),
     [
         (ExportRequest(()), "nothing to write; add --torchscript, --pt2, --onnx, --safetensors or --all"),
         (ExportRequest(("pt2",), quantize="static"), "--quantize writes ONNX programs only"),
@@ -107,9 +107,9 @@ def test_verify_from_the_command_line(exported, tmp_path):
         (ExportRequest(("pt2",), raw=True, half=True), "--raw and --half exclude each other"),
     ],
 )
-def test_requests_that_cannot_be(wanted, message):
+def test_requests_that_cannot_be(export_request, message):
     with pytest.raises(UserError, match=message):
-        workflow.check_request(wanted)
+        workflow.check_request(export_request)
 
 
 def test_quantize_alone_means_onnx_and_formats_get_an_order():

@@ -112,10 +112,10 @@ def test_the_command_prints_a_line_a_layer(config: Path) -> None:
 def test_the_command_prints_json(tiny_run) -> None:
     done = CliRunner().invoke(app, ["inspect", str(tiny_run.best_checkpoint), "--json", "--batch"])
     assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    assert said["parameters"] == sum(layer["parameters"] for layer in said["layers"])
-    assert said["batch"]["num_samples"] == 64
-    assert said["layers"][1]["activity"]["grad_norm"] > 0
+    messages = json.loads(done.stdout)
+    assert messages["parameters"] == sum(layer["parameters"] for layer in messages["layers"])
+    assert messages["batch"]["num_samples"] == 64
+    assert messages["layers"][1]["activity"]["grad_norm"] > 0
 
 
 def test_overrides_are_for_configs(tiny_run) -> None:

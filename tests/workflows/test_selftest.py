@@ -61,7 +61,7 @@ def test_the_command(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mistake_in_the_config_is_told_before_any_child(tmp_path):
+def test_a_mistake_in_the_config_is_found_before_any_child(tmp_path):
     command = [sys.executable, "-m", "trainkit", "selftest", "resume", "--set", "optimizer.lr=fast"]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")

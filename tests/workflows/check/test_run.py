@@ -1,4 +1,4 @@
-"""What check says of a config that can be trained, and that it leaves nothing behind."""
+"""The report on a config that can be trained; ``check`` leaves nothing behind."""
 
 import json
 from pathlib import Path
@@ -146,12 +146,12 @@ def test_the_commands(command: list[str], tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_json(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["check", str(CONFIGS / "iris_mlp.yaml"), "--json", "--set", "training.epochs=3"])
-    said = json.loads(done.stdout)
-    assert said["training"]["total_steps"] == 18
-    assert said["model"]["parameters"] == 131
-    assert said["data"]["splits"] == {"train": 96, "test": 30, "val": 24}
-    assert said["memory_bytes"]["free"] > said["memory_bytes"]["total"]
-    assert said["choices"]["device"]["reason"]
+    printed = json.loads(done.stdout)
+    assert printed["training"]["total_steps"] == 18
+    assert printed["model"]["parameters"] == 131
+    assert printed["data"]["splits"] == {"train": 96, "test": 30, "val": 24}
+    assert printed["memory_bytes"]["free"] > printed["memory_bytes"]["total"]
+    assert printed["choices"]["device"]["reason"]
 
 
 def test_without_tensorboard_the_message_comes_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

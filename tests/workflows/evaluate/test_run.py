@@ -93,7 +93,7 @@ def write_table(path, *, seed, fruits=("apple", "pear"), rows=120):
 @pytest.mark.parametrize(
     ("loss", "knob"), [("cross_entropy", "weight"), ("bce_with_logits", "pos_weight")], ids=["weight", "pos_weight"]
 )
-def test_balanced_weights_are_those_of_the_training_whatever_is_scored(tmp_path, loss, knob):
+def test_balanced_weights_are_those_of_the_training_not_of_the_scored_data(tmp_path, loss, knob):
     """Three bright images to one dark one while training, one to three afterwards."""
     write_images(tmp_path / "data" / "train", {"bright": 220}, count=15)
     write_images(tmp_path / "data" / "train", {"dark": 30}, count=5)
@@ -128,11 +128,11 @@ def test_the_numbers_are_those_of_the_end_of_training(tiny_run, split):
     assert result.epoch == tiny_run.best_epoch
 
 
-def test_the_newest_run_and_its_test_split_are_taken_when_nothing_is_said(tiny_run):
-    said = []
-    result = evaluate(runs_dir=tiny_run.run.path.parent, frontend=Frontend(say=said.append))
+def test_the_newest_run_and_its_test_split_are_taken_without_arguments(tiny_run):
+    messages = []
+    result = evaluate(runs_dir=tiny_run.run.path.parent, frontend=Frontend(say=messages.append))
     assert (result.checkpoint, result.split) == (tiny_run.best_checkpoint, "test")
-    assert any(str(tiny_run.best_checkpoint) in line for line in said)
+    assert any(str(tiny_run.best_checkpoint) in line for line in messages)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -198,10 +198,10 @@ def test_changed_data_are_named(image_run, tmp_path):
     def edit(state):
         state["data_fingerprint"]["parts"]["all"]["samples"] = 61
 
-    said = []
-    result = evaluate(edited(image_run.best_checkpoint, tmp_path, edit), frontend=Frontend(say=said.append))
+    messages = []
+    result = evaluate(edited(image_run.best_checkpoint, tmp_path, edit), frontend=Frontend(say=messages.append))
     assert result.data_changes == ["part 'all': 61 samples then, 60 now"]
-    assert "warning: the data are not those of the training: part 'all': 61 samples then, 60 now" in said
+    assert "warning: the data are not those of the training: part 'all': 61 samples then, 60 now" in messages
 
 
 def test_mistakes_name_their_files_and_show_their_pictures(image_run, tmp_path):
@@ -216,12 +216,12 @@ def test_mistakes_name_their_files_and_show_their_pictures(image_run, tmp_path):
 def test_other_images_are_aligned_by_name(image_run, tmp_path):
     # Alphabetically "dark" comes second among three, first among these two.
     write_images(tmp_path / "other", {"dark": 30, "middle": 120})
-    said = []
-    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", frontend=Frontend(say=said.append))
+    messages = []
+    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", frontend=Frontend(say=messages.append))
     assert result.metrics["accuracy"] == 1.0
     assert [row.support for row in result.report.per_class] == [0, 6, 6]
     assert (result.split, result.data, result.num_samples) == ("data", str(tmp_path / "other"), 12)
-    assert "note: no samples of 'bright'; labels go by name" in said
+    assert "note: no samples of 'bright'; labels go by name" in messages
     assert evaluation_folder(result) == image_run.run.path / "evals" / f"data-other-{image_run.best_checkpoint.stem}"
 
 

@@ -1,4 +1,4 @@
-"""Predictions from a checkpoint alone: the same answers as in evaluation, whatever else is in the inputs."""
+"""Predictions from a checkpoint alone: equal to those of evaluation, also among broken inputs."""
 
 import csv
 import json
@@ -158,11 +158,11 @@ def test_none_of_the_inputs_is_there(tiny_run, tmp_path):
 
 
 def test_progress_counts_every_sample_once(tiny_run, digit_files):
-    told = []
-    frontend = Frontend(progress=lambda *pair: told.append(pair))
+    calls = []
+    frontend = Frontend(progress=lambda *pair: calls.append(pair))
     count = len(list(predict(tiny_run.best_checkpoint, [digit_files], frontend=frontend)))
-    assert told[-1] == (count, count)
-    assert told == sorted(told)
+    assert calls[-1] == (count, count)
+    assert calls == sorted(calls)
 
 
 def test_a_stop_is_heard(tiny_run, digit_files):

@@ -134,10 +134,10 @@ def test_data_workers_on_either_side(tmp_path, image_files, monkeypatch, before,
     text = CNN.replace("{type: digits, val_fraction: 0.1, test_fraction: 0.2}", data).replace(
         "epochs: 3, batch_size: 200", "epochs: 2, batch_size: 20"
     )
-    said = Said()
-    train(load(tmp_path, text), runs_dir=tmp_path / "whole", frontend=Frontend(say=said.append))
+    messages = Said()
+    train(load(tmp_path, text), runs_dir=tmp_path / "whole", frontend=Frontend(say=messages.append))
     whole = newest_run(tmp_path / "whole")
-    assert "images are decoded while training, by no extra processes" in said
+    assert "images are decoded while training, by no extra processes" in messages
     loaded = load(tmp_path, text, f"training.num_workers={before}")
     run = train_with_stops(loaded, tmp_path / "runs", [3], between=[[f"training.num_workers={after}"]])
     assert differences(whole, run) == []

@@ -101,31 +101,31 @@ def is_finished(folder: Path) -> bool:
     return run is not None and run.status() == "finished"
 
 
-def check_kills(server, whole: RunDir, folder: Path, *, seed: int, wanted: int) -> None:
+def check_kills(server, whole: RunDir, folder: Path, *, seed: int, num_kills: int) -> None:
     rng = random.Random(seed)
     hits = runs = 0
-    while hits < wanted:
+    while hits < num_kills:
         runs += 1
         place = folder / str(runs)
         place.mkdir()
-        found, problems = kill_again_and_again(server, place, rng, kills=min(6, wanted - hits))
+        found, problems = kill_again_and_again(server, place, rng, kills=min(6, num_kills - hits))
         assert problems == []
         if not is_finished(place):
             ended = server.trainkit(*command(), cwd=place)
             assert ended.code == 0, ended.output
         assert differences(whole, newest_run(place / "runs")) == []
         hits += found
-    assert hits == wanted
+    assert hits == num_kills
 
 
 def test_killed_25_times(server, whole, tmp_path):
-    check_kills(server, whole, tmp_path, seed=0, wanted=25)
+    check_kills(server, whole, tmp_path, seed=0, num_kills=25)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_killed_200_times(server, whole, tmp_path, seed):
-    check_kills(server, whole, tmp_path, seed=seed, wanted=25)
+    check_kills(server, whole, tmp_path, seed=seed, num_kills=25)
 
 
 def test_a_naive_writer_is_caught(server, tmp_path):

@@ -1,4 +1,4 @@
-"""``--resume auto``, ``trainkit resume``, ``--resume CHECKPOINT``, ``--init-from``: what goes on, what is refused."""
+"""``--resume auto``, ``trainkit resume``, ``--resume CHECKPOINT``, ``--init-from``: runs that go on, and refusals."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ TIES = "optimizer.lr=1e-12"  # nothing moves: all epochs have one score, and the
 
 
 @pytest.fixture
-def said():
+def messages():
     return Said()
 
 
@@ -82,13 +82,13 @@ def damage(path) -> None:
 
 
 class TestAuto:
-    def test_starts_where_there_is_none_then_goes_on_then_starts_again(self, made, tmp_path, said):
+    def test_starts_where_there_is_none_then_goes_on_then_starts_again(self, made, tmp_path, messages):
         loaded = load(tmp_path, MLP, "checkpoint.keep_last=3")
         with pytest.raises(Interrupted, match=r"the state is saved; to go on: trainkit resume .*runs/"):
-            train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(stop_at=9, say=said.append))
-        assert "no unfinished run of this config, so a new one starts" in said
-        train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(say=said.append))
-        assert "step000009.pth, after step 9" in said
+            train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(stop_at=9, say=messages.append))
+        assert "no unfinished run of this config, so a new one starts" in messages
+        train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(say=messages.append))
+        assert "step000009.pth, after step 9" in messages
         (run,) = list_runs(tmp_path / "runs")
         assert differences(newest_run(made / "finished"), run) == []
         train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend())
@@ -108,12 +108,12 @@ class TestAuto:
 
 
 class TestDamage:
-    def test_takes_the_newest_good_one_and_says_which_it_skipped(self, stopped, made, tmp_path, said):
+    def test_takes_the_newest_good_one_and_says_which_it_skipped(self, stopped, made, tmp_path, messages):
         newest = CheckpointFolder(stopped.checkpoints).last()
         damage(newest)
-        resume(stopped.path, frontend=frontend(say=said.append))
-        assert f"warning: {newest.name} is skipped: " in said
-        assert "after step 7" in said
+        resume(stopped.path, frontend=frontend(say=messages.append))
+        assert f"warning: {newest.name} is skipped: " in messages
+        assert "after step 7" in messages
         assert differences(newest_run(made / "finished"), stopped) == []
 
     def test_all_damaged(self, stopped):
@@ -141,37 +141,38 @@ class TestDamage:
         resume(stopped.path, frontend=frontend())
         assert differences(newest_run(made / "finished"), stopped) == []
 
-    def test_the_best_is_lost(self, tmp_path, said):
+    def test_the_best_is_lost(self, tmp_path, messages):
         """Its score cannot be had any more: the best of what is to come takes its place, and the run can end."""
         loaded = load(tmp_path, MLP, TIES)
         with pytest.raises(Interrupted):
             train(loaded, runs_dir=tmp_path / "runs", frontend=frontend(after_epoch=2))
         run = newest_run(tmp_path / "runs")
         damage(CheckpointFolder(run.checkpoints).best())
-        result = resume(run.path, frontend=frontend(say=said.append))
-        assert "the best so far, is lost" in said
+        result = resume(run.path, frontend=frontend(say=messages.append))
+        assert "the best so far, is lost" in messages
         assert result.best_epoch == 3
         assert "epoch03" in result.best_checkpoint.name
 
-    def test_the_best_is_damaged_at_the_end(self, tmp_path, said):
+    def test_the_best_is_damaged_at_the_end(self, tmp_path, messages):
         with pytest.raises(Interrupted):
             train(load(tmp_path, MLP, TIES), runs_dir=tmp_path / "runs", frontend=frontend(stop_at=STEPS))
         run = newest_run(tmp_path / "runs")
         best = CheckpointFolder(run.checkpoints).best()
-        front = frontend(say=lambda text: damage(best) if text.startswith("going on with") else said.append(text))
+        front = frontend(say=lambda text: damage(best) if text.startswith("going on with") else messages.append(text))
         result = resume(run.path, frontend=front)
-        assert f"{best.name}, the best, is damaged since it was saved" in said
+        assert f"{best.name}, the best, is damaged since it was saved" in messages
         assert "epoch03" in result.best_checkpoint.name
 
 
 class TestFinished:
     @pytest.mark.parametrize("overrides", [[], ["logging.every=7"], ["training.epochs=2"], ["checkpoint.keep_last=1"]])
-    def test_does_nothing_and_says_so(self, finished, said, overrides):
+    def test_does_nothing_and_says_so(self, finished, messages, overrides):
         before = files_of(finished)
-        assert resume(finished.path, overrides=overrides, frontend=frontend(say=said.append)) is None
+        assert resume(finished.path, overrides=overrides, frontend=frontend(say=messages.append)) is None
         assert files_of(finished) == before
         assert (
-            f"finished after 3 epochs, nothing to do; to train it for longer: trainkit resume {finished.path}" in said
+            f"finished after 3 epochs, nothing to do; to train it for longer: trainkit resume {finished.path}"
+            in messages
         )
 
     def test_a_changed_result_is_refused(self, finished):
@@ -182,13 +183,13 @@ class TestFinished:
         with pytest.raises(UserError, match="no run that is not finished; name a finished one"):
             resume(runs_dir=finished.path.parent, frontend=frontend())
 
-    def test_more_epochs_say_what_changes_in_the_schedule(self, tmp_path, said):
+    def test_more_epochs_say_what_changes_in_the_schedule(self, tmp_path, messages):
         loaded = load(tmp_path, MLP, "scheduler=cosine")
         run = train(loaded, runs_dir=tmp_path / "runs", frontend=frontend()).run
-        result = resume(run.path, overrides=["training.epochs=6"], frontend=frontend(say=said.append))
+        result = resume(run.path, overrides=["training.epochs=6"], frontend=frontend(say=messages.append))
         assert result.epochs_completed == 6
-        assert "training.epochs: 3 -> 6" in said
-        assert "the schedule is another one now: at step 21 the learning rate is 0.025, not 0" in said
+        assert "training.epochs: 3 -> 6" in messages
+        assert "the schedule is another one now: at step 21 the learning rate is 0.025, not 0" in messages
         steps = [record["step"] for record in read_json_lines(run.metrics) if record["type"] == "step"]
         assert steps == list(range(1, 43))
         assert (run.path / "config.resolved.yaml").read_text().count("epochs: 6") == 1
@@ -198,16 +199,16 @@ class TestFinished:
         whole = train(load(tmp_path, MLP, "training.epochs=5", "checkpoint.keep_last=3"), runs_dir=tmp_path / "whole")
         assert differences(whole.run, finished) == []
 
-    def test_early_stopping(self, tmp_path, said):
+    def test_early_stopping(self, tmp_path, messages):
         stopping = "training.early_stopping={patience: 1, min_delta: 1.0}"
         run = train(load(tmp_path, MLP, stopping), runs_dir=tmp_path, frontend=frontend()).run
-        assert resume(run.path, overrides=["training.epochs=9"], frontend=frontend(say=said.append)) is None
-        assert "early stopping ended it after 2 epochs, nothing to do" in said
+        assert resume(run.path, overrides=["training.epochs=9"], frontend=frontend(say=messages.append)) is None
+        assert "early stopping ended it after 2 epochs, nothing to do" in messages
         result = resume(
             run.path,
             unset=["training.early_stopping"],
             allow_change=["training.early_stopping"],
-            frontend=frontend(say=said.append),
+            frontend=frontend(say=messages.append),
         )
         assert (result.outcome, result.epochs_completed) == ("finished", 3)
 
@@ -222,10 +223,10 @@ class TestChanges:
         assert "--allow-change optimizer.lr" in str(error.value)
         assert files_of(stopped) == before
 
-    def test_allowed(self, stopped, said):
+    def test_allowed(self, stopped, messages):
         overrides = ["optimizer.lr=0.5"]
-        resume(stopped.path, overrides=overrides, allow_change=["optimizer.lr"], frontend=frontend(say=said.append))
-        assert "optimizer.lr: 0.05 -> 0.5" in said
+        resume(stopped.path, overrides=overrides, allow_change=["optimizer.lr"], frontend=frontend(say=messages.append))
+        assert "optimizer.lr: 0.05 -> 0.5" in messages
         rates = [record["lr"] for record in read_json_lines(stopped.metrics) if record["type"] == "step"]
         assert rates == [0.05] * 12 + [0.5] * 9
 
@@ -318,14 +319,14 @@ def test_a_live_run_is_refused(stopped):
         holder.join()
 
 
-def test_killed_before_its_first_checkpoint(tmp_path, made, said):
+def test_killed_before_its_first_checkpoint(tmp_path, made, messages):
     loaded = load(tmp_path, MLP, "checkpoint.keep_last=3")
     with dying_in("trainkit.workflows.train.recording.CheckpointFolder.save"), pytest.raises(SystemExit):
         train(loaded, runs_dir=tmp_path / "runs", frontend=frontend())
     run = newest_run(tmp_path / "runs")
     assert len(read_json_lines(run.metrics)) == 8
-    resume(runs_dir=tmp_path / "runs", frontend=frontend(say=said.append))
-    assert "from the start: it has no checkpoint yet" in said
+    resume(runs_dir=tmp_path / "runs", frontend=frontend(say=messages.append))
+    assert "from the start: it has no checkpoint yet" in messages
     assert differences(newest_run(made / "finished"), run) == []
 
 
@@ -365,12 +366,12 @@ class TestCheckpoint:
         assert "epoch01" in result.best_checkpoint.name
         assert result.best_checkpoint.parent == result.run.checkpoints
 
-    def test_a_checkpoint_without_its_folder(self, stopped, tmp_path, said):
+    def test_a_checkpoint_without_its_folder(self, stopped, tmp_path, messages):
         alone = tmp_path / "alone.pth"
         shutil.copy(CheckpointFolder(stopped.checkpoints).last(), alone)
         loaded = load(tmp_path, MLP)
-        result = train(loaded, runs_dir=tmp_path / "new", resume=alone, frontend=frontend(say=said.append))
-        assert "the best from here on takes its place" in said
+        result = train(loaded, runs_dir=tmp_path / "new", resume=alone, frontend=frontend(say=messages.append))
+        assert "the best from here on takes its place" in messages
         assert (result.best_epoch or 0) > 1
 
     def test_what_is_no_checkpoint(self, tmp_path, stopped):
@@ -383,13 +384,13 @@ class TestCheckpoint:
 
 
 class TestInitFrom:
-    def test_reports_what_fits(self, finished, tmp_path, said):
+    def test_reports_what_fits(self, finished, tmp_path, messages):
         weights = CheckpointFolder(finished.checkpoints).last()
         loaded = load(tmp_path, MLP.replace("[16]", "[16, 8]"))
-        train(loaded, runs_dir=tmp_path / "new", init_from=weights, frontend=frontend(say=said.append))
-        assert f"weights: 3 of 6 tensors taken from {weights}" in said
-        assert any(line.startswith("weights: missing: ") for line in said)
-        assert any(line.startswith("weights: wrong shape: ") for line in said)
+        train(loaded, runs_dir=tmp_path / "new", init_from=weights, frontend=frontend(say=messages.append))
+        assert f"weights: 3 of 6 tensors taken from {weights}" in messages
+        assert any(line.startswith("weights: missing: ") for line in messages)
+        assert any(line.startswith("weights: wrong shape: ") for line in messages)
 
     def test_nothing_fits(self, finished, tmp_path):
         weights = CheckpointFolder(finished.checkpoints).last()
@@ -469,10 +470,10 @@ def test_a_stop_while_images_are_prepared_has_the_code_of_its_signal(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_another_version_or_thread_count_is_said(stopped, said, monkeypatch):
+def test_another_version_or_thread_count_is_noted(stopped, messages, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "99.0")
-    resume(stopped.path, frontend=frontend(say=said.append))
-    assert "torch is 99.0, and was " in said
+    resume(stopped.path, frontend=frontend(say=messages.append))
+    assert "torch is 99.0, and was " in messages
 
 
 def test_each_step_once_after_a_chain_of_stops(tmp_path):

@@ -53,8 +53,6 @@ class CheckReport:
     """The data set; images in files are not decoded."""
     setup: Setup
     """On a sample of the data."""
-    choices: dict[str, Choice]
-    """The values that ``auto`` stands for, with the reasons."""
     notes: tuple[str, ...]
     """Remarks that are no mistakes."""
     output_size: int
@@ -62,6 +60,15 @@ class CheckReport:
     """The layers, for one sample."""
     pieces: EpochSizes
     costs: Costs
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """The values that ``auto`` stands for, with the reasons."""
+        return {
+            **self.setup.choices,
+            "monitor": _monitor_choice(self.loaded.config, self.source),
+            "eval_batch_size": _eval_batch_choice(self.setup),
+        }
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -151,21 +158,7 @@ def run_checks(
     assert source is not None, "or there is a problem"
     if sizes.num_samples < sizes.batch_size:
         notes.append(f"an epoch is one batch: the training split has {sizes.num_samples} samples")
-    return CheckReport(
-        loaded=loaded,
-        source=source,
-        setup=setup,
-        choices={
-            **setup.choices,
-            "monitor": _monitor_choice(config, source),
-            "eval_batch_size": _eval_batch_choice(config, setup.input_shape, device),
-        },
-        notes=tuple(notes),
-        output_size=size,
-        rows=shapes.rows,
-        pieces=sizes,
-        costs=costs,
-    )
+    return CheckReport(loaded, source, setup, tuple(notes), size, shapes.rows, sizes, costs)
 
 
 def choose_hardware(
@@ -195,7 +188,7 @@ def _monitor_choice(config: Config, data: Dataset) -> Choice:
     return Choice(monitor, "as asked for" if config.checkpoint.monitor != "auto" else how)
 
 
-def _eval_batch_choice(config: Config, input_shape: tuple[int, ...], device: torch.device) -> Choice:
-    automatic = config.training.eval_batch_size == "auto"
-    reason = f"auto: for inputs of {'x'.join(map(str, input_shape))}" if automatic else "as asked for"
-    return Choice(str(eval_batch_size(config, input_shape, device)), reason)
+def _eval_batch_choice(setup: Setup) -> Choice:
+    automatic = setup.config.training.eval_batch_size == "auto"
+    reason = f"auto: for inputs of {'x'.join(map(str, setup.input_shape))}" if automatic else "as asked for"
+    return Choice(str(eval_batch_size(setup.config, setup.input_shape, setup.device)), reason)
