@@ -134,7 +134,7 @@ def run_checks(
         )
     if shapes is None:
         raise problems.error(loaded)
-    if size is not None:
+    if loss is not None and size is not None:
         problems.catch("model", lambda: check_output(shapes.model, shapes.input_shape, output_size=size))
     costs = check_costs(config, shapes, problems, sizes=sizes, device=device, choices=choices, runs_dir=runs_dir)
     if costs is None or loss is None or size is None or not {"device", "precision"} <= choices.keys():
