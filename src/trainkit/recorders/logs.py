@@ -1,53 +1,58 @@
-"""``metrics.jsonl``: one record a line, each written whole; the recorder of a run, and reading lines back."""
+"""The recorders of every run: ``metrics.jsonl``, ``train.log``, and one that passes records on to all."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from trainkit.system import durable
 
+if TYPE_CHECKING:
+    from trainkit.engine import Recorder
 
-@functools.cache
-def _encoder() -> json.JSONEncoder:
-    return json.JSONEncoder(separators=(", ", ": "), ensure_ascii=False, allow_nan=False)
+
+_ENCODER = json.JSONEncoder(separators=(", ", ": "), ensure_ascii=False, allow_nan=False)
 
 
 class JsonLines:
-    """A file of one JSON object a line, such as ``metrics.jsonl``, that survives being killed at any moment.
+    """A recorder into a file of one JSON object a line, ``metrics.jsonl``, which a kill at any moment leaves readable.
 
-    A torn last line is taken off when the file is opened. ``append`` writes whole lines; ``sync`` makes all of them
-    durable, which is called before a checkpoint of the same step is committed. After a resume from that step,
-    ``truncate_after(step)`` removes what the lost part of the run had written, so that each step stands once.
+    Opening the file removes a torn last line. ``log`` writes whole lines; ``sync`` makes all of them durable, and runs
+    before a checkpoint of the same step is committed. After a resume from that step, ``truncate_after(step)`` removes
+    the records of the lost part of the run, so that each step stands once.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._descriptor: int | None = None
         try:
             is_new = not self.path.exists()
-            self._descriptor: int | None = durable.ops.open(str(self.path), os.O_CREAT | os.O_APPEND | os.O_RDWR)
-            try:
-                self._take_off_torn_line()
-                if is_new:
-                    durable.ops.fsync_folder(str(self.path.parent))
-            except BaseException:
-                self.close()
-                raise
+            self._descriptor = durable.ops.open(str(self.path), os.O_CREAT | os.O_APPEND | os.O_RDWR)
+            data = self.path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                durable.ops.truncate(self._descriptor, whole)
+            if is_new:
+                durable.ops.fsync_folder(str(self.path.parent))
         except OSError as error:
+            self.close()
             raise durable.WriteError(path, error) from error
+        except BaseException:
+            self.close()
+            raise
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def log(self, record: Mapping[str, Any]) -> None:
         """Add one record; a number that is not finite becomes null."""
-        assert self._descriptor is not None, "appended after close()"
+        assert self._descriptor is not None, "logged after close()"
         try:
-            line = _encoder().encode(record)
+            line = _ENCODER.encode(record)
         except ValueError:
-            line = _encoder().encode(durable.finite_or_none(record))
+            line = _ENCODER.encode(durable.finite_or_none(record))
         try:
             durable.append_whole(self._descriptor, line.encode() + b"\n")
         except OSError as error:
@@ -79,17 +84,10 @@ class JsonLines:
         return dropped
 
     def close(self) -> None:
-        """Close the file; what was appended is in the hands of the system, durable only after ``sync``."""
+        """Close the file. Only ``sync`` makes its lines durable."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             durable.ops.close(descriptor)
-
-    def _take_off_torn_line(self) -> None:
-        assert self._descriptor is not None
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            durable.ops.truncate(self._descriptor, whole)
 
     def __enter__(self) -> Self:
         return self
@@ -125,23 +123,66 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     return records
 
 
-class JsonlRecorder:
-    """Appends every record as one line; a line is whole or absent, and durable before the next checkpoint is.
+class TextLog:
+    """``train.log``, a recorder for people: messages with their time, and a line for each epoch of any process."""
 
-    Args:
-        step, epochs: where the run goes on. What a crashed process logged beyond is taken off, so that each step
-            stands in the file once.
-    """
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def __init__(self, path: Path, *, step: int, epochs: int) -> None:
-        self.lines = JsonLines(path)
-        self.lines.truncate_after(step, epochs=epochs)
+    def write(self, message: str) -> None:
+        now = datetime.now().isoformat(sep=" ", timespec="seconds")
+        for line in message.splitlines():
+            durable.append_line(self.path, f"{now}  {line}")
+
+    def tee(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """``say``, which also writes each message here."""
+
+        def say_and_write(message: str) -> None:
+            say(message)
+            self.write(message)
+
+        return say_and_write
 
     def log(self, record: Mapping[str, Any]) -> None:
-        self.lines.append(record)
+        if record["type"] == "epoch":
+            numbers = "  ".join(f"{name} {value:.6g}" for name, value in record.items() if isinstance(value, float))
+            self.write(f"epoch {record['epoch']}  {numbers}")
 
     def sync(self) -> None:
-        self.lines.sync()
+        pass
 
     def close(self) -> None:
-        self.lines.close()
+        pass
+
+
+class Fanout:
+    """Several recorders as one. One of the ``others`` that fails is left out from then on, with one warning.
+
+    Args:
+        essential: a recorder whose failure ends the run, since no checkpoint may be newer than the log.
+        others: displays and trackers, which never stop training.
+        warn: called with one line when one of the others has failed.
+    """
+
+    def __init__(self, essential: Recorder, others: Sequence[Recorder], *, warn: Callable[[str], None]) -> None:
+        self.essential, self.others, self.warn = essential, list(others), warn
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        self.essential.log(record)
+        self._for_others(lambda other: other.log(record))
+
+    def sync(self) -> None:
+        self.essential.sync()
+        self._for_others(lambda other: other.sync())
+
+    def close(self) -> None:
+        self._for_others(lambda other: other.close())
+        self.essential.close()
+
+    def _for_others(self, action: Callable[[Recorder], None]) -> None:
+        for other in list(self.others):
+            try:
+                action(other)
+            except Exception as error:  # noqa: BLE001  (a tracker may fail in any way, and training goes on)
+                self.others.remove(other)
+                self.warn(f"warning: {type(other).__name__} failed and is left out from now on: {error}")

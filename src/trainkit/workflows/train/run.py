@@ -17,7 +17,7 @@ from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Outcome, TrainState, compiled, fit
 from trainkit.errors import Interrupted, TrainkitError
-from trainkit.recorders import Fanout, JsonlRecorder, TextLog
+from trainkit.recorders import Fanout, JsonLines, TextLog
 from trainkit.system import Frontend, RunDir, StopRequest, create_run
 from trainkit.workflows.check.run import run_checks
 from trainkit.workflows.report import measure_facts, report_failure, report_training
@@ -260,7 +260,8 @@ def run_loop(
     """The engine with its collaborators. Raises Interrupted after a stop, the state saved."""
     setup, state, batches = prepared.setup, prepared.state, prepared.batches
     progress, spec = state.progress, setup.config.training
-    lines = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
+    lines = JsonLines(run.metrics)
+    lines.truncate_after(progress.steps_completed, epochs=progress.epochs_completed)
     display = [] if frontend.make_display is None else [frontend.make_display(setup, batches.batches_per_epoch)]
     trackers = build_trackers(run, setup, batches, step=progress.steps_completed, say=frontend.say)
     recorder = Fanout(lines, [log, *display, *trackers], warn=frontend.say)
