@@ -129,7 +129,7 @@ def test_a_large_regression_model_on_noise(tmp_path):
     assert names_of(tmp_path, CONFIGS / "synthetic_regression.yaml", *tiny) == ["overfitting"]
 
 
-def test_inputs_that_are_not_normalised(tmp_path):
+def test_inputs_that_are_not_normalized(tmp_path):
     assert names_of(tmp_path, CONFIGS / "breast_cancer_mlp.yaml", "transforms=[]") == ["inputs-not-normalised"]
 
 
@@ -145,7 +145,7 @@ def test_shuffled_labels(tmp_path, regression):
     assert [(change.key, change.was) for change in finding.changes] == [("dataset.target", "label")]
 
 
-def test_the_learning_rate_leaps_when_all_is_learnt(tmp_path):
+def test_the_learning_rate_leaps_when_all_is_learned(tmp_path):
     leap = "scheduler={type: multi_step, milestones: [26], gamma: 20}"
     [finding] = run_of(tmp_path, CONFIGS / "digits_mlp.yaml", leap)
     assert finding.name == "loss-spikes"
@@ -199,10 +199,10 @@ def test_images_that_must_be_decoded_in_every_epoch(tmp_path, monkeypatch):
     leave_no_room_for_images(monkeypatch)
     monkeypatch.setattr("trainkit.findings.data.MIN_SECONDS", 0.0)
     rng = np.random.default_rng(0)
-    for name, grey in (("dark", 40), ("light", 200)):
+    for name, gray in (("dark", 40), ("light", 200)):
         (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(60):
-            noise = np.clip(grey + rng.normal(0, 20, (256, 256)), 0, 255).astype(np.uint8)
+            noise = np.clip(gray + rng.normal(0, 20, (256, 256)), 0, 255).astype(np.uint8)
             Image.fromarray(noise).save(tmp_path / "images" / name / f"{index}.png")
     config = f"""
 dataset: {{type: image_folder, root: {tmp_path}/images}}

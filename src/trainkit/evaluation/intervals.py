@@ -1,4 +1,4 @@
-"""How sure the metrics of an evaluation are: each with the interval in which it lies with 95 % confidence."""
+"""95 % confidence intervals of an evaluation's metrics."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def classification_intervals(
         metrics: the accuracies among them, by name.
         confusion: (K, K), rows are the true classes.
         losses: the loss of each sample (N,); the loss is their sum over that of ``weights`` (N,).
-        check: called now and then; raises to stop the work.
+        check: called between resamples; raises to stop the work.
     """
     num_samples = len(losses)
     intervals = {
@@ -155,5 +155,5 @@ def _around(values: Mapping[str, tuple[float, float]]) -> dict[str, Interval]:
 
 
 def _deviations(confidence: float) -> float:
-    """How many standard deviations to either side hold so much of a normal distribution: 1.96 for 95 %."""
+    """Standard deviations to either side that hold this share of a normal distribution: 1.96 for 95 %."""
     return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -1,11 +1,11 @@
-"""What one batch does inside a model, layer by layer, and what of it looks wrong."""
+"""Statistics of one batch inside a model, layer by layer, and flags for values that look wrong."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,13 @@ from torch.nn.modules.conv import _ConvNd
 
 from trainkit.engine import Loss
 from trainkit.findings.data import INPUT_SCALE
-from trainkit.findings.model import DEAD_SHARE, MIN_UNITS
-from trainkit.findings.probes import DeadUnits, count_silent_units, watch_calls
+from trainkit.findings.probes import DeadUnits, all_but_channels, count_silent_units, watch_calls
 from trainkit.models import LayerRow, call_name, own_parameters
 
 VANISHING = 1e-3
 """The gradient of a layer's weights, relative to the weights, as a share of that of the layer with the largest."""
 EXPLODING = 100.0
-"""The gradient of a layer's weights, relative to the weights: a step of learning rate 0.01 would replace them."""
+"""The gradient of a layer's weights, relative to the weights: with a learning rate of 0.01, a step replaces them."""
 OFF_CENTER = {"image": 1.0, "table": 10.0}
 """Mean of an input channel or column over its deviation; rare categories of a table are far off by nature."""
 
@@ -57,7 +56,7 @@ class Diagnosis:
     loss: float
     activities: dict[str, Activity]
     """By the name of the row in the layer table."""
-    flags: tuple[Flag, ...] = field(default=())
+    flags: tuple[Flag, ...]
 
 
 def diagnose(
@@ -137,7 +136,7 @@ def _activity(output: Output, parameters: Sequence[nn.Parameter]) -> Activity:
 
 def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list[Flag]:
     """Channels or columns that are far from mean 0 and deviation 1; constant ones have no scale."""
-    across = [dim for dim in range(inputs.dim()) if dim != 1]
+    across = all_but_channels(inputs)
     values = inputs.double()
     mean, std = values.mean(dim=across), values.std(dim=across, correction=0)
     rms = values.square().mean(dim=across).sqrt()
@@ -147,10 +146,10 @@ def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list
         return []
     worst = int((off * (rms + mean.abs() / std.clamp(min=1e-12))).argmax())
     name = column_names[worst] if column_names else f"channel {worst}"
-    what, step = ("channels", "normalize") if kind == "image" else ("columns", "standardize")
+    what, transform = ("channels", "normalize") if kind == "image" else ("columns", "standardize")
     message = (
-        f"inputs are not normalised: {int(off.sum())} of {len(off)} {what}, such as {name} with mean "
-        f"{mean[worst].item():.3g} and spread {std[worst].item():.3g}; add {step} to the transforms"
+        f"inputs are not normalized: {int(off.sum())} of {len(off)} {what}, such as {name} with mean "
+        f"{mean[worst].item():.3g} and spread {std[worst].item():.3g}; add {transform} to the transforms"
     )
     return [Flag("inputs", "transforms", message)]
 
@@ -164,7 +163,7 @@ def _flag_dead(units: Sequence[DeadUnits]) -> list[Flag]:
             "lower the learning rate, choose another init, or leaky_relu",
         )
         for layer in units
-        if layer.total >= MIN_UNITS and layer.dead > DEAD_SHARE * layer.total
+        if layer.is_mostly_dead
     ]
 
 

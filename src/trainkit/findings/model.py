@@ -11,10 +11,6 @@ from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach
 
 OVERFIT_GAP = 0.08
 """Training accuracy less validation accuracy."""
-DEAD_SHARE = 0.5
-"""Of a layer's units. Small healthy networks keep up to 40 % of theirs at rest."""
-MIN_UNITS = 8
-"""Of fewer units in a ReLU layer, many may be off by chance."""
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
@@ -76,27 +72,25 @@ def _turned_back(evidence: Evidence) -> str | None:
 
 def _against_overfitting(evidence: Evidence) -> tuple[Change, ...]:
     changes = []
-    dropout = evidence.value("model.dropout")
-    if isinstance(dropout, int | float) and dropout < 0.3:
-        changes.append(Change("model.dropout", "0.3", f"{dropout:g}"))
-    decay = evidence.value("optimizer.weight_decay")
-    if isinstance(decay, int | float) and decay < 0.01:
-        changes.append(Change("optimizer.weight_decay", "0.01", f"{decay:g}"))
+    for key, least in (("model.dropout", 0.3), ("optimizer.weight_decay", 0.01)):
+        value = evidence.value(key)
+        if isinstance(value, int | float) and value < least:
+            changes.append(evidence.change(key, f"{least:g}"))
     if evidence.value("training.early_stopping") is None:
         changes.append(Change("training.early_stopping", "{patience: 5}"))
     return tuple(changes)
 
 
 def dead_units(evidence: Evidence) -> Finding | None:
-    bad = [layer for layer in evidence.dead_units if layer.total >= MIN_UNITS and layer.dead > DEAD_SHARE * layer.total]
+    bad = [layer for layer in evidence.dead_units if layer.is_mostly_dead]
     if not bad:
         return None
-    told = "; ".join(f"{layer.dead} of {layer.total} in {layer.name} ({layer.key})" for layer in bad[:4])
+    counts = "; ".join(f"{layer.dead} of {layer.total} in {layer.name} ({layer.key})" for layer in bad[:4])
     return Finding(
         "dead-units",
         "Many units never fire",
-        f"Their output is 0 for every one of {max(layer.seen for layer in bad):,} samples: {told}. They learn nothing "
-        "any more and cost time.",
+        f"Their output is 0 for every one of {max(layer.seen for layer in bad):,} samples: {counts}. They learn "
+        "nothing any more and cost time.",
         "A lower learning rate, normalization, or a leaky activation keeps units alive; a smaller layer would do too.",
         (*dict.fromkeys(_leaky(layer.key) for layer in bad), evidence.scaled("optimizer.lr", 0.3)),
     )

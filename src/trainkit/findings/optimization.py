@@ -12,11 +12,11 @@ from trainkit.findings.evidence import Change, Evidence, Finding, mean, rises, w
 from trainkit.wording import listed
 
 TOO_HIGH_START = 3.0
-"""A batch loss of so many times that of a network which knows nothing: the first steps went astray."""
+"""Times the loss of knowing nothing: with such a batch loss, the first steps were too large."""
 UNSTABLE_RISE = 1.5
-"""An epoch whose training loss is so many times the lowest before it went up, not down."""
+"""Times the lowest training loss so far: with more, an epoch went up, not down."""
 UNTRAINED_SHARE = 0.7
-"""Of the loss of knowing nothing: with less, the network has learnt something, slowly or not."""
+"""Of the loss of knowing nothing: with less, the network has learned something, slowly or not."""
 STRAIGHT = 0.7
 """The loss falls as steadily at the end as at the start: by this share of the early slope, or more."""
 SPIKE_RISE = 3.0
@@ -28,16 +28,18 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
     reason = _overflow(evidence) or _rough_start(evidence) or _unsettled(evidence)
     if reason is None:
         return None
-    changes = [evidence.scaled("optimizer.lr", 0.1)]
-    if evidence.value("training.clip_grad_norm") is None:
-        changes.append(Change("training.clip_grad_norm", "1.0"))
     return Finding(
         "learning-rate-too-high",
         "The learning rate is too high",
         reason,
         "Try a tenth of it; clipping the gradient or a warm-up (scheduler.warmup) also helps.",
-        tuple(changes),
+        (evidence.scaled("optimizer.lr", 0.1), *_clipping(evidence)),
     )
+
+
+def _clipping(evidence: Evidence) -> tuple[Change, ...]:
+    key = "training.clip_grad_norm"
+    return (Change(key, "1.0"),) if evidence.value(key) is None else ()
 
 
 def _overflow(evidence: Evidence) -> str | None:
@@ -81,7 +83,7 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     curve = val if has_val else train  # no dropout and no draw of batches blurs the validation loss
     if not _falls_by_thirds(train) or not _falls_by_thirds(curve):
         return None
-    # Labels that cannot be learnt: half of all that can be gained is gained in the first epoch.
+    # Labels that cannot be learned: half of all that can be gained is gained in the first epoch.
     if train[0] - train[1] > max(0.4, 2 / len(train)) * (train[0] - train[-1]):
         return None
     if not _straightness(curve, rates) >= STRAIGHT:
@@ -127,9 +129,6 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
     if not spikes:
         return None
     worst = max(spikes, key=lambda epoch: means[epoch - 1])
-    changes = [evidence.scaled("optimizer.lr", 0.3)]
-    if evidence.value("training.clip_grad_norm") is None:
-        changes.insert(0, Change("training.clip_grad_norm", "1.0"))
     return Finding(
         "loss-spikes",
         "The training loss spikes",
@@ -137,5 +136,5 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
         f"the worst batch had {peaks[worst - 1]:.3g}, the learning rate was {rates[worst - 1]:.3g}. "
         f"Spikes after warm-up: epoch {listed(spikes, limit=6, quoted=False)}.",
         "Clip the gradient, or take a lower peak of the learning rate; also look at the samples of such batches.",
-        tuple(changes),
+        (*_clipping(evidence), evidence.scaled("optimizer.lr", 0.3)),
     )
