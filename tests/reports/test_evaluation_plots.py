@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainkit.evaluation import Mistake
 from trainkit.reports import evaluation_plots, image_grids
 from trainkit.reports.evaluation_plots import plot_confusion, plot_reliability, plot_residuals
-from trainkit.reports.image_grids import WrongSample, plot_wrong_samples
+from trainkit.reports.image_grids import plot_wrong_samples
 
 
 @pytest.fixture
@@ -65,15 +66,16 @@ def test_reliability_with_empty_bins(tmp_path, drawn):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 40), (3, 200, 200)])
 def test_wrong_samples_name_both_classes(tmp_path, drawn, shape):
     image = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-    samples = [WrongSample(image, "cat", "dog", 0.99999, f"test[{index}]") for index in range(30)]
-    check_picture(plot_wrong_samples(tmp_path / "w.png", samples, num_wrong=1234))
+    mistakes = [Mistake(index, "cat", "dog", 0.99999) for index in range(30)]
+    names = [f"test[{index}]" for index in range(30)]
+    check_picture(plot_wrong_samples(tmp_path / "w.png", mistakes, [image] * 30, names, num_wrong=1234))
     words = texts(drawn[0])
     assert "Most confidently wrong: 25 of 1,234 mistakes" in words
     assert "true: cat\ntaken for: dog\n> 99.9 % sure, test[0]" in words
 
 
 def test_no_mistakes_at_all(tmp_path, drawn):
-    check_picture(plot_wrong_samples(tmp_path / "w.png", []))
+    check_picture(plot_wrong_samples(tmp_path / "w.png", [], [], [], num_wrong=0))
     assert "Most confidently wrong: no mistakes" in texts(drawn[0])
 
 

@@ -14,6 +14,7 @@ from trainkit.reports.figures import (
     ORANGE,
     RED,
     Chart,
+    add_heading,
     add_legend,
     chart_of,
     new_figure,
@@ -105,7 +106,7 @@ def plot_reliability(
     error: float,
     title: str = "Reliability",
 ) -> Path:
-    """How often the model is right where it says that it is so sure.
+    """The share of right predictions against the probability of the predicted class.
 
     Args:
         confidence: mean probability of the predicted class by bin, (B,); NaN for an empty bin.
@@ -176,7 +177,7 @@ def plot_residuals(
     names = list(target_names)[:MAX_TARGET_ROWS]
     figure = new_figure(11.5, 3.5 * len(names) + 0.4)
     more = f" (the first {len(names)} of {len(target_names)} targets)" if len(names) < len(target_names) else ""
-    figure.suptitle(f"{plain(title)}, {len(targets):,} samples{more}", fontsize=11, color=INK, x=0.02, ha="left")
+    add_heading(figure, f"{title}, {len(targets):,} samples{more}")
     grid = figure.subplots(len(names), 3, squeeze=False)
     picks = _picks(len(targets), MAX_POINTS)
     for column, (name, (left, middle, right)) in enumerate(zip(names, grid, strict=True)):

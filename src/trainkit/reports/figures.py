@@ -98,6 +98,11 @@ def style_axes(axes: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "
         axes.set_axisbelow(True)
 
 
+def add_heading(figure: Figure, text: str) -> None:
+    """A title above all axes of a figure."""
+    figure.suptitle(plain(text), fontsize=11, color=INK, x=0.02, ha="left")
+
+
 def add_legend(axes: Axes, **where: Any) -> None:
     """Names of the lines, in the ink of the figure."""
     axes.legend(frameon=False, fontsize=_SIZE - 1, labelcolor=INK, **where)

@@ -1,14 +1,13 @@
-"""Grids of images: samples that were most confidently wrong, and what the random transforms make of images."""
+"""Grids of images: the most confident mistakes, and training images after the random transforms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.reports.figures import INK, new_figure, plain, save_figure, short_name
+from trainkit.reports.figures import INK, add_heading, new_figure, save_figure, short_name
 from trainkit.wording import percent
 
 if TYPE_CHECKING:
@@ -16,46 +15,42 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from trainkit.evaluation import Mistake
+
 PREVIEW_COLUMNS = 8
-
-
-@dataclass(frozen=True)
-class WrongSample:
-    """A sample that was taken for another class."""
-
-    image: NDArray[np.uint8]
-    """uint8 (C, H, W), as the model saw it before it was normalized."""
-    true: str
-    predicted: str
-    probability: float
-    """Of the predicted class."""
-    name: str = ""
-    """What it is called in the data."""
+MAX_PICTURES = 25
 
 
 def plot_wrong_samples(
-    path: Path, samples: Sequence[WrongSample], *, num_wrong: int | None = None, title: str = "Most confidently wrong"
+    path: Path,
+    mistakes: Sequence[Mistake],
+    images: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
+    *,
+    num_wrong: int,
 ) -> Path:
-    """A grid of at most 25 pictures, each with its true class, the one it was taken for and how sure the model was.
+    """A grid of at most 25 pictures, each with its true class, the predicted one and its probability.
 
     Args:
+        mistakes: the most confident ones first.
+        images: by mistake, uint8 (C, H, W), before normalization.
+        names: by mistake, the sample's name in the data.
         num_wrong: how many samples were wrong in all.
     """
-    shown = list(samples[:25])
+    shown = list(zip(mistakes, images, names, strict=True))[:MAX_PICTURES]
     columns = max(1, min(5, len(shown)))
     rows = max(1, math.ceil(len(shown) / columns))
     figure = new_figure(max(4.0, 1.9 * columns), 2.35 * rows + 0.5)
-    total = len(samples) if num_wrong is None else num_wrong
-    heading = f"{title}: {len(shown)} of {total:,} mistakes" if shown else f"{title}: no mistakes"
-    figure.suptitle(heading, fontsize=11, color=INK, x=0.02, ha="left")
+    text = f"{len(shown)} of {num_wrong:,} mistakes" if shown else "no mistakes"
+    add_heading(figure, f"Most confidently wrong: {text}")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, sample in zip(grid.flat, shown, strict=False):
-        _show_image(axes, sample.image, white=255)
+    for axes, (mistake, image, name) in zip(grid.flat, shown, strict=False):
+        _show_image(axes, image, white=255)
         axes.set_title(
-            f"true: {short_name(sample.true)}\ntaken for: {short_name(sample.predicted)}\n"
-            f"{percent(sample.probability)} sure{sample.name and ', '}{short_name(sample.name, 15)}",
+            f"true: {short_name(mistake.true)}\ntaken for: {short_name(mistake.predicted)}\n"
+            f"{percent(mistake.probability)} sure, {short_name(name, 15)}",
             fontsize=8,
             color=INK,
             loc="left",
@@ -82,7 +77,7 @@ def plot_preview(
     columns = min(PREVIEW_COLUMNS, len(originals))
     blocks = math.ceil(len(originals) / columns)
     figure = new_figure(1.25 * columns + 1.0, 1.32 * blocks * rows_each + 0.6)
-    figure.suptitle(plain(title), fontsize=11, color=INK, x=0.02, ha="left")
+    add_heading(figure, title)
     grid = figure.subplots(blocks * rows_each, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_xticks([])
