@@ -12,7 +12,7 @@ from file_layers import REAL, SYNC_FREE, Failing, Watched, installed
 
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.journal import read_journal
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.errors import TrainkitError
 from trainkit.system import durable
 
