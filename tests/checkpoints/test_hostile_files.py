@@ -91,7 +91,7 @@ def test_nothing_was_run(judged):
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_the_reason_is_said(judged, name):
+def test_the_reason_is_in_the_message(judged, name):
     assert WORDS[name] in judged[0][name][0]["outcome"]
 
 

@@ -174,7 +174,7 @@ def test_weights_that_make_one_class_the_answer_to_everything(tmp_path):
 
 
 def test_long_first_steps_kill_most_units(tmp_path):
-    """The learning rate falls fast enough for the loss to settle: nothing but the units tells of it."""
+    """The learning rate falls fast enough for the loss to settle: only the units show it."""
     long = ["optimizer={type: adam, lr: 0.06}", "scheduler={type: exponential, gamma: 0.7}", "model.dropout=0"]
     [finding] = run_of(tmp_path, CONFIGS / "digits_mlp.yaml", *long, "training.epochs=12")
     assert finding.name == "dead-units"
@@ -195,7 +195,7 @@ training: {epochs: 30, batch_size: 32}
 
 
 def test_images_that_must_be_decoded_in_every_epoch(tmp_path, monkeypatch):
-    """Neither the cache nor the memory has room for them. So short a run would not be worth a word otherwise."""
+    """Neither the cache nor the memory has room for them. The limit on seconds is off, since the run is short."""
     leave_no_room_for_images(monkeypatch)
     monkeypatch.setattr("trainkit.findings.data.MIN_SECONDS", 0.0)
     rng = np.random.default_rng(0)

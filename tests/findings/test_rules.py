@@ -144,7 +144,7 @@ def test_a_jumping_validation_score_of_few_samples():
     assert find(replace(small, monitor="val_loss")) == [], "the best epoch is not chosen by that score"
 
 
-def test_a_finding_that_another_accounts_for_is_not_said():
+def test_a_finding_that_another_accounts_for_is_left_out():
     facts = {**FACTS, "num_samples": {"train": 1000, "val": 30}}
     spiked = evidence([*HEALTHY[:8], 1.5, 0.2, 0.1, 0.08], val_accuracy=JUMPING)
     dead = (DeadUnits("1", "model.activation", 20, 32, seen=700),)

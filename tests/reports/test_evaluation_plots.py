@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainkit.evaluation import Mistake
+from trainkit.evaluation import Mistake, RegressionReport, Reliability
 from trainkit.reports import evaluation_plots, image_grids
 from trainkit.reports.evaluation_plots import plot_confusion, plot_reliability, plot_residuals
 from trainkit.reports.image_grids import plot_wrong_samples
@@ -57,7 +57,7 @@ def test_reliability_with_empty_bins(tmp_path, drawn):
     counts = np.array([0, 1, 0, 4000, 900])
     confidence = np.array([np.nan, 0.3, np.nan, 0.75, 0.95])
     accuracy = np.array([np.nan, 1.0, np.nan, 0.6, 0.9])
-    check_picture(plot_reliability(tmp_path / "r.png", confidence, accuracy, counts, error=0.1234))
+    check_picture(plot_reliability(tmp_path / "r.png", Reliability(confidence, accuracy, counts), error=0.1234))
     words = texts(drawn[0])
     assert "Reliability\nexpected calibration error 12.34%" in words
     assert {"probability of the predicted class", "share that is right", "samples (log)"} <= set(words)
@@ -83,8 +83,9 @@ def test_no_mistakes_at_all(tmp_path, drawn):
 def test_residuals(tmp_path, drawn, num_samples, num_targets):
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(num_samples, num_targets))
-    names = [f"y{k}" for k in range(num_targets)]
-    check_picture(plot_residuals(tmp_path / "r.png", targets + 0.5, targets, names))
+    names = tuple(f"y{k}" for k in range(num_targets))
+    report = RegressionReport(num_samples, {}, {}, names, [], targets + 0.5, targets)
+    check_picture(plot_residuals(tmp_path / "r.png", report))
     words = texts(drawn[0])
     assert {"true y0", "predicted y0", "predicted - true", "mean 0.5"} <= set(words)
     assert ("y7" in " ".join(words)) is False

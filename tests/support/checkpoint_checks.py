@@ -15,7 +15,7 @@ from trainkit.system import durable
 
 
 def tiny_state(step: int) -> dict:
-    """A state whose every tensor says which step it is."""
+    """A state whose every tensor holds the step."""
     weights = {"layer.weight": torch.full((2, 3), float(step)), "layer.bias": torch.full((2,), float(step))}
     return {
         "model": weights,
@@ -90,7 +90,7 @@ def problems_after_crash(folder: Path, marks: list[str]) -> list[str]:
     """What is wrong in a folder where a crash happened after ``marks`` (``saving 3``, ``saved 3 best``, ...).
 
     First as it is found: each file with a final name is whole, and journal and pointers name files that are there.
-    Then after the repair that the next start makes: nothing that was said to be saved is lost.
+    Then after the repair that the next start makes: nothing whose save returned is lost.
     """
     problems = []
     for path in sorted(folder.glob("*.pth")):

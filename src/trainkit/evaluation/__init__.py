@@ -1,7 +1,14 @@
 """The report on a model's outputs: metrics with intervals, classes, confusion, calibration, mistakes."""
 
 from trainkit.evaluation.intervals import CONFIDENCE, Interval, wilson_interval
-from trainkit.evaluation.report import ClassificationReport, Mistake, RegressionReport, Report, build_report
+from trainkit.evaluation.report import (
+    ClassificationReport,
+    Mistake,
+    RegressionReport,
+    Reliability,
+    Report,
+    build_report,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -9,6 +16,7 @@ __all__ = [
     "Interval",
     "Mistake",
     "RegressionReport",
+    "Reliability",
     "Report",
     "build_report",
     "wilson_interval",

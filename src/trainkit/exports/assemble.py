@@ -79,7 +79,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the user asked for."""
+    """The options of an export."""
 
     formats: tuple[Format, ...]
     method: Method = "script"

@@ -87,7 +87,10 @@ def _trace(module: nn.Module, inputs: Inputs) -> Any:
 
 
 def pt2_bytes(program: nn.Module, example: Tensor, *, free_size: bool) -> bytes:
-    """A ``torch.export`` archive, for ``torch.export.load``. The batch is dynamic; so are height and width if asked.
+    """A ``torch.export`` archive, for ``torch.export.load``. The batch is dynamic.
+
+    Args:
+        free_size: height and width are dynamic too.
 
     Raises:
         ExportError: a layer cannot be exported; names it.
@@ -273,7 +276,7 @@ def _layer_name(program: nn.Module, name: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an exporter's message that says something."""
+    """The first line of an exporter's message that holds text."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if len(line) > 3), type(error).__name__)[:300]
 

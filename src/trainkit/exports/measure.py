@@ -1,4 +1,4 @@
-"""What programs cost: bytes, load time, latency, throughput, memory; and what smaller ones lose."""
+"""The cost of programs: bytes, load time, latency, throughput, memory; and the score that smaller ones lose."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def benchmark_formats(
     calibration: Callable[[], NDArray[Any]],
     say: Callable[[str], None] = lambda message: None,
 ) -> list[dict[str, Any]]:
-    """A row for the model in PyTorch and for each format, each in a process of its own; ``skipped`` says why not."""
+    """A row for the model in PyTorch and for each format, each in its own process; ``skipped`` is why one failed."""
     rows: list[dict[str, Any]] = [{"format": "eager", **time_eager(source, samples)}]
     for title, request in BENCHMARKED.items():
         say(f"measuring {title}")

@@ -1,6 +1,6 @@
-"""One module from raw samples to answers: preprocessing, model, output activation.
+"""One module from raw samples to probabilities or values: preprocessing, model, output activation.
 
-What is exported, what predicts and what an export is compared with are this one module.
+Exports, their predictions and the comparison with the model all use this module.
 
 - Images come as uint8 (N, C, H, W), 0 to 255, or as floats in [0, 1] in RGB order (one channel: gray).
 - Tables come as float32 (N, F): the columns as in the file, categories one-hot, nothing standardized.
@@ -125,10 +125,10 @@ def build_program(
 
     Args:
         preprocessing: as in a checkpoint.
-        loss: what the model was trained with (``checkpoint["choices"]["loss"]["value"]``): says what its outputs mean.
+        loss: of the training (``checkpoint["choices"]["loss"]["value"]``): decides what the model's outputs mean.
         with_static_transforms: apply them inside the program, so that it takes decoded images of any size. Otherwise
             images have to come as ``preprocessing["input_shape"]``.
-        logits: also put out what the model itself does.
+        logits: return the model's own outputs too.
         half: run the model in float16.
 
     Raises:
@@ -141,13 +141,13 @@ def build_program(
     if half:
         model = HalfModel(model)
     if logits and logits_name(loss) is None:
-        raise UserError(f"a model trained with {loss} puts out its answer itself; leave --logits out")
+        raise UserError(f"a model trained with {loss} has no logits; leave --logits out")
     program = (ProgramWithLogits if logits else Program)(prepare, model, activation)
     return program.eval().requires_grad_(False)
 
 
 def logits_name(loss: LossName) -> str | None:
-    """What the model's own outputs are called; None where they are the answer already."""
+    """The name of the model's own outputs; None where they are probabilities or values."""
     return {"logits": "logits", "log_probabilities": "log_probabilities"}.get(EXPECTS[loss])
 
 

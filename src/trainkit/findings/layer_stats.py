@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,9 @@ class Activity:
     std: float
     zeros: float
     """Share of the outputs that are exactly 0."""
-    grad_norm: float | None
+    grad_norm: float | None = None
     """L2 norm; None for layers without parameters."""
-    weight_norm: float | None
+    weight_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ def diagnose(
     """
     model.train()
     model.zero_grad(set_to_none=True)
-    with record_outputs(model) as outputs, count_silent_units(model) as dead_units:
+    with record_activities(model) as recorded, count_silent_units(model) as dead_units:
         predictions = model(inputs).float()
         units = dead_units()
     value = loss.mean(predictions, targets)
     value.backward()
-    layers = {name: seen.layer for name, seen in outputs.items()}
+    layers = {name: layer for name, (layer, _) in recorded.items()}
     called = set(layers.values())
     activities = {
-        row.name: _activity(outputs[row.name], list(own_parameters(layers[row.name], called)))
+        row.name: _with_gradients(recorded[row.name][1], list(own_parameters(layers[row.name], called)))
         for row in rows
-        if row.name in outputs
+        if row.name in recorded
     }
     model.zero_grad(set_to_none=True)
     keys = {row.name: row.key for row in rows}
@@ -99,36 +99,25 @@ def diagnose(
     return Diagnosis(len(targets), value.item(), activities, tuple(flags))
 
 
-@dataclass(frozen=True)
-class Output:
-    """One output of a layer, reduced to statistics in the moment in which it was made: scalar tensors."""
-
-    layer: nn.Module
-    mean: Tensor
-    std: Tensor
-    zeros: Tensor
-
-
 @contextmanager
-def record_outputs(model: nn.Module) -> Iterator[dict[str, Output]]:
-    """The outputs of all modules while the block runs the model once, by the names of the layer table's rows."""
-    outputs: dict[str, Output] = {}
+def record_activities(model: nn.Module) -> Iterator[dict[str, tuple[nn.Module, Activity]]]:
+    """All modules and their outputs while the block runs the model once, by the names of the layer table's rows."""
+    recorded: dict[str, tuple[nn.Module, Activity]] = {}
 
     def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
         values = output.double()
-        zeros = (values == 0).double()
-        outputs[call_name(name, call)] = Output(layer, values.mean(), values.std(correction=0), zeros.mean())
+        zeros = (values == 0).double().mean()
+        activity = Activity(values.mean().item(), values.std(correction=0).item(), zeros.item())
+        recorded[call_name(name, call)] = layer, activity
 
     with watch_calls(model, dict(model.named_modules()), look):
-        yield outputs
+        yield recorded
 
 
-def _activity(output: Output, parameters: Sequence[nn.Parameter]) -> Activity:
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return Activity(
-        mean=output.mean.item(),
-        std=output.std.item(),
-        zeros=output.zeros.item(),
+def _with_gradients(activity: Activity, parameters: Sequence[nn.Parameter]) -> Activity:
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return replace(
+        activity,
         grad_norm=torch.nn.utils.get_total_norm(grads).item() if grads else None,
         weight_norm=torch.nn.utils.get_total_norm(parameters).item() if parameters else None,
     )

@@ -74,7 +74,7 @@ def _unsettled(evidence: Evidence) -> str | None:
 
 
 def learning_rate_too_low(evidence: Evidence) -> Finding | None:
-    """Still on the straight part of the curve at the end: each step does as much as the first ones did."""
+    """The curve is still straight at the end: each step lowers the loss as much as the first ones."""
     history, reference = evidence.history, evidence.reference_loss
     train, val, rates = (history.values(name) for name in ("train_loss", "val_loss", "lr"))
     if len(train) < 5 or not train[-1] > UNTRAINED_SHARE * reference or train[0] > TOO_HIGH_START * reference:

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go, and how its log is read back. Nothing here imports torch before it is used."""
+"""Recorders of a run's metrics, and reading its log back. Nothing here imports torch before it is used."""
 
 from trainkit.recorders.history import History, Points, history_of, is_rate, main_metric, metric_text, number, title_of
 from trainkit.recorders.logs import Fanout, JsonLines, TextLog, read_json_lines

@@ -48,11 +48,14 @@ def draw_learning_curves(history: History, *, title: str, loss: str = "loss") ->
     figure, panels = new_panels(len(names), title=title)
     for axes, name in zip(panels, names, strict=True):
         if name == "lr":
-            _draw_learning_rate(axes, history)
+            _line(axes, _learning_rates(history), style=0, marker="")
+            axes.set_ylim(bottom=0)
         else:
             _draw_splits(axes, history, name)
         _finish(axes, name, num_epochs=len(history))
-        _mark_best(axes, history.best_epoch)
+        if history.best_epoch is not None:
+            axes.axvline(history.best_epoch, color=INK, linewidth=0.9, linestyle=(0, (2, 3)), zorder=2)
+            axes.set_xlabel(f"epoch (dotted: the best, {history.best_epoch})")
     titles = {"loss": f"Loss ({loss}, mean over samples)", "accuracy": "Accuracy (share of samples)"}
     charts = [
         chart_of(
@@ -96,11 +99,6 @@ def _draw_splits(axes: Axes, history: History, name: str) -> None:
     _star(axes, history.series(f"val_{name}"), history.best_epoch, style=1, label=f"best epoch: {best}")
 
 
-def _draw_learning_rate(axes: Axes, history: History) -> None:
-    _line(axes, _learning_rates(history), style=0, marker="")
-    axes.set_ylim(bottom=0)
-
-
 def _learning_rates(history: History) -> Points:
     return sorted([*history.step_series("lr"), *history.series("lr")])
 
@@ -129,12 +127,6 @@ def _star(axes: Axes, points: Points, epoch: int | None, *, style: int, label: s
         if x == epoch:
             color = SERIES[style % len(SERIES)]
             axes.plot(x, y, "*", markersize=13, color=color, markeredgecolor=INK, label=label, zorder=5)
-
-
-def _mark_best(axes: Axes, epoch: int | None) -> None:
-    if epoch is not None:
-        axes.axvline(epoch, color=INK, linewidth=0.9, linestyle=(0, (2, 3)), zorder=2)
-        axes.set_xlabel(f"epoch (dotted: the best, {epoch})")
 
 
 def _finish(axes: Axes, name: str, *, num_epochs: int, title: str = "") -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from trainkit.evaluation import RegressionReport
+    from trainkit.evaluation import RegressionReport, Reliability
 
     Floats = NDArray[np.float64]
 
@@ -97,26 +97,16 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.floa
         axes.text(column, row, f"{count}", ha="center", va="center", fontsize=size, color=color, weight=weight)
 
 
-def plot_reliability(
-    path: Path,
-    confidence: NDArray[np.float64],
-    accuracy: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    *,
-    error: float,
-    title: str = "Reliability",
-) -> Path:
+def plot_reliability(path: Path, reliability: Reliability, *, error: float, title: str = "Reliability") -> Path:
     """The share of right predictions against the probability of the predicted class.
 
     Args:
-        confidence: mean probability of the predicted class by bin, (B,); NaN for an empty bin.
-        accuracy: share of right predictions by bin, (B,).
-        counts: samples by bin, (B,). The bins are of equal width over [0, 1].
         error: the expected calibration error.
     """
     import numpy as np
     from matplotlib.ticker import PercentFormatter
 
+    confidence, accuracy, counts = reliability.confidence, reliability.accuracy, reliability.counts
     num_bins = len(counts)
     edges = np.linspace(0, 1, num_bins + 1)
     filled = counts > 0
@@ -158,30 +148,20 @@ def plot_reliability(
     return save_figure(figure, path)
 
 
-def plot_residuals(
-    path: Path,
-    predictions: Floats,
-    targets: Floats,
-    target_names: Sequence[str],
-    *,
-    title: str = "Residuals",
-) -> Path:
+def plot_residuals(path: Path, report: RegressionReport, *, title: str = "Residuals") -> Path:
     """For each target: predicted against true, residuals against predicted, and how the residuals are spread.
-
-    Args:
-        predictions: (N, T), in the units of the targets.
-        targets: (N, T).
 
     A random 5,000 points are drawn of more; the histogram holds all of them. The first 6 targets are shown.
     """
-    names = list(target_names)[:MAX_TARGET_ROWS]
+    names = report.target_names[:MAX_TARGET_ROWS]
     figure = new_figure(11.5, 3.5 * len(names) + 0.4)
-    more = f" (the first {len(names)} of {len(target_names)} targets)" if len(names) < len(target_names) else ""
-    add_heading(figure, f"{title}, {len(targets):,} samples{more}")
+    total = len(report.target_names)
+    more = f" (the first {len(names)} of {total} targets)" if len(names) < total else ""
+    add_heading(figure, f"{title}, {report.num_samples:,} samples{more}")
     grid = figure.subplots(len(names), 3, squeeze=False)
-    picks = _picks(len(targets), MAX_POINTS)
+    picks = _picks(report.num_samples, MAX_POINTS)
     for column, (name, (left, middle, right)) in enumerate(zip(names, grid, strict=True)):
-        predicted, true, shown = predictions[:, column], targets[:, column], short_name(name, 30)
+        predicted, true, shown = report.predictions[:, column], report.targets[:, column], short_name(name, 30)
         _draw_predicted(left, predicted, true, picks, shown)
         _draw_residuals(middle, predicted, predicted - true, picks, shown)
         _draw_spread(right, predicted - true, scale=float(abs(true).max()))

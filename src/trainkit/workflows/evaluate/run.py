@@ -187,22 +187,12 @@ def _draw(result: EvalResult, folder: Path) -> list[Path]:
     report = result.report
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
     if isinstance(report, RegressionReport):
-        return [
-            plot_residuals(
-                folder / "residuals.png",
-                report.predictions,
-                report.targets,
-                report.target_names,
-                title=f"Residuals on {where}",
-            )
-        ]
+        return [plot_residuals(folder / "residuals.png", report, title=f"Residuals on {where}")]
     drawn = [
         plot_confusion(folder / "confusion.png", report.confusion, report.class_names, title=f"Confusion on {where}"),
         plot_reliability(
             folder / "reliability.png",
-            report.reliability.confidence,
-            report.reliability.accuracy,
-            report.reliability.counts,
+            report.reliability,
             error=report.metrics["expected_calibration_error"],
             title=f"Reliability on {where}",
         ),
