@@ -2,10 +2,16 @@
 
 from trainkit.reports.comparison import Compared, Comparison, build_comparison_page, metric_rows, pick_metric
 from trainkit.reports.curves import BLOCKS, PLAIN, draw_learning_curves, draw_overlay, sparkline
-from trainkit.reports.evaluation_plots import draw_predictions, plot_confusion, plot_reliability, plot_residuals
 from trainkit.reports.figures import Chart, Drawing, save_figure
-from trainkit.reports.image_grids import plot_preview, plot_wrong_samples
 from trainkit.reports.page_data import Evaluated, PageData
+from trainkit.reports.plots import (
+    draw_predictions,
+    plot_confusion,
+    plot_preview,
+    plot_reliability,
+    plot_residuals,
+    plot_wrong_samples,
+)
 from trainkit.reports.run_page import build_run_page, section_type
 
 __all__ = [

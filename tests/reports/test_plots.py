@@ -5,18 +5,16 @@ import pytest
 from PIL import Image
 
 from trainkit.evaluation import Mistake, RegressionReport, Reliability
-from trainkit.reports import evaluation_plots, image_grids
-from trainkit.reports.evaluation_plots import plot_confusion, plot_reliability, plot_residuals
-from trainkit.reports.image_grids import plot_wrong_samples
+from trainkit.reports import plots
+from trainkit.reports.plots import plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
-    save = evaluation_plots.save_figure
-    for module in (evaluation_plots, image_grids):
-        monkeypatch.setattr(module, "save_figure", lambda fig, path: figures.append(fig) or save(fig, path))
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure) or save(figure, path))
     return figures
 
 
