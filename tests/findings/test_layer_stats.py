@@ -1,4 +1,4 @@
-"""Sick models are planted, one sickness at a time; a healthy one gets no flag."""
+"""Models with one planted fault each get its flag; a healthy one gets none."""
 
 from pathlib import Path
 

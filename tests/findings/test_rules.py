@@ -165,12 +165,12 @@ def test_waiting_for_data_names_what_costs_the_time():
     assert found[0].changes[0].override == "--set training.num_workers=2"
 
 
-def test_the_steps_that_are_there_stay_in_front_of_a_new_one():
+def test_a_new_transform_comes_after_those_of_the_config():
     facts = {**FACTS, "input_shape": [3, 8, 8], "input_scale": {**FACTS["input_scale"], "largest_rms": 100.0}}
     transforms = [{"type": "grayscale", "num_output_channels": 1}, {"type": "random_vertical_flip"}]
     found = find(replace(evidence(HEALTHY), facts=facts, config={**CONFIG, "transforms": transforms}))
-    wanted = "transforms=[{type: grayscale, num_output_channels: 1}, random_vertical_flip, normalize]"
-    assert found[0].changes[0].override == f"--set '{wanted}'"
+    expected = "transforms=[{type: grayscale, num_output_channels: 1}, random_vertical_flip, normalize]"
+    assert found[0].changes[0].override == f"--set '{expected}'"
 
 
 def test_a_cause_hides_its_consequences():

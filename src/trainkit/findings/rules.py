@@ -16,8 +16,13 @@ from trainkit.findings.data import (
     validation_too_small,
 )
 from trainkit.findings.evidence import Evidence, Finding, Rule
-from trainkit.findings.model import dead_units, overfitting
-from trainkit.findings.optimization import learning_rate_too_high, learning_rate_too_low, loss_spikes
+from trainkit.findings.training import (
+    dead_units,
+    learning_rate_too_high,
+    learning_rate_too_low,
+    loss_spikes,
+    overfitting,
+)
 
 CAUSES: tuple[Rule, ...] = (
     inputs_out_of_scale,
