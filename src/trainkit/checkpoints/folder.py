@@ -95,10 +95,8 @@ class CheckpointFolder:
 
     def recover(self) -> list[str]:
         """Bring the folder in order after a crash; returns what was done, in words. Deletes temporary files only."""
-        try:
+        with durable.writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise durable.WriteError(self.path, error) from error
         notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale(self.path)]
         known = read_journal(self.path)
         journal, changes = with_uncommitted(self.path, known)

@@ -68,13 +68,11 @@ def write_bundle(
         Interrupted: ``should_stop`` returned True; nothing is left behind.
     """
     check_target(target)
-    try:
+    with durable.writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         durable.clear_stale(target.parent)
         folder = durable.temporary(target)
         folder.mkdir()
-    except OSError as error:
-        raise durable.WriteError(target, error) from error
     try:
         for name, data in files.items():
             durable.write_bytes(folder / name, data)
@@ -94,10 +92,8 @@ def write_bundle(
 
 def _publish(folder: Path, target: Path) -> None:
     check_target(target)  # renaming onto an empty folder would succeed
-    try:
+    with durable.writing(target):
         os.rename(folder, target)
-    except OSError as error:
-        raise durable.WriteError(target, error) from error
     durable.fsync_folder(target.parent)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trainkit.engine import Recorder
 
 
+_INTACT = "the lines before are intact"
 _ENCODER = json.JSONEncoder(separators=(", ", ": "), ensure_ascii=False, allow_nan=False)
 
 
@@ -30,21 +31,17 @@ class JsonLines:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._descriptor: int | None = None
-        try:
+        with durable.writing(path), contextlib.ExitStack() as on_error:
             is_new = not self.path.exists()
             self._descriptor = durable.ops.open(str(self.path), os.O_CREAT | os.O_APPEND | os.O_RDWR)
+            on_error.callback(self.close)
             data = self.path.read_bytes()
             whole = data.rfind(b"\n") + 1
             if whole < len(data):
                 durable.ops.truncate(self._descriptor, whole)
             if is_new:
                 durable.ops.fsync_folder(str(self.path.parent))
-        except OSError as error:
-            self.close()
-            raise durable.WriteError(path, error) from error
-        except BaseException:
-            self.close()
-            raise
+            on_error.pop_all()
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Add one record; a number that is not finite becomes null."""
@@ -53,19 +50,18 @@ class JsonLines:
             line = _ENCODER.encode(record)
         except ValueError:
             line = _ENCODER.encode(durable.finite_or_none(record))
-        try:
+        with durable.writing(self.path, intact=_INTACT):
             durable.append_whole(self._descriptor, line.encode() + b"\n")
-        except OSError as error:
-            raise durable.WriteError(self.path, error, intact="the lines before are intact") from error
 
     def sync(self) -> None:
         """Make every line written so far durable."""
         assert self._descriptor is not None, "synced after close()"
-        try:
-            durable.ops.fsync(self._descriptor)
-        except OSError as error:
-            self.close()  # the system may have dropped the lines: a second fsync would say that all is well
-            raise durable.WriteError(self.path, error, intact="the lines before are intact") from error
+        with durable.writing(self.path, intact=_INTACT):
+            try:
+                durable.ops.fsync(self._descriptor)
+            except OSError:
+                self.close()  # the system may have dropped the lines, and a second fsync would report success
+                raise
 
     def truncate_after(self, step: int, *, epochs: int | None = None) -> int:
         """Keep the records whose ``"step"`` is at most ``step`` (and those without one); returns how many went.

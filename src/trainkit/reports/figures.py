@@ -114,10 +114,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
         WriteError: the disk is full or not writable.
     """
-    try:
+    with durable.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise durable.WriteError(path, error) from error
     buffer = io.BytesIO()
     # Without its version in the file, the same numbers give the same bytes.
     figure.savefig(buffer, format="png", metadata={"Software": None})
