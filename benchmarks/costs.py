@@ -50,7 +50,7 @@ def run(text: str) -> dict[str, float]:
     after_torch = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     from trainkit.cli.train import terminal
     from trainkit.config import load_config
-    from trainkit.recorders.fanout import Fanout
+    from trainkit.recorders import Fanout
     from trainkit.workflows.train.run import train
 
     logged: list[float] = []

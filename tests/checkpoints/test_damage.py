@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainkit.checkpoints.archive import DamagedFile, open_archive, open_regular
 from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 
 
 def build_checkpoint(folder: Path) -> Path:

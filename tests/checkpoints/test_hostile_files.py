@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from trainkit.checkpoints.archive import DamagedFile
-from trainkit.checkpoints.serialization import load_checkpoint
-from trainkit.checkpoints.weights import load_weights_file
+from trainkit.checkpoints.loading import load_checkpoint, load_weights_file
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 JUDGE = Path(hostile_files.__file__).with_name("judge_files.py")
@@ -92,7 +91,7 @@ def test_nothing_was_run(judged):
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_the_reason_is_said(judged, name):
+def test_the_reason_is_in_the_message(judged, name):
     assert WORDS[name] in judged[0][name][0]["outcome"]
 
 

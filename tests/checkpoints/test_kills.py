@@ -27,12 +27,12 @@ class Loop:
         )
 
     def run(self, folder: Path, **order) -> list[str]:
-        """Save until killed; what the child had said until then."""
+        """Save until killed; the marks of the child until then."""
         self.process.stdin.write(json.dumps({"folder": str(folder), "first": 0, "kind": "trainkit", **order}) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
         assert answer["killed"], f"{order} was never reached"
-        return Path(f"{folder}.said").read_text().splitlines()
+        return Path(f"{folder}.marks").read_text().splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def loop() -> Iterator[Loop]:
     assert one.process.wait(timeout=30) == 0
 
 
-def problems_of(folder: Path, said: list[str]) -> list[str]:
-    problems = problems_after_crash(folder, said)
+def problems_of(folder: Path, marks: list[str]) -> list[str]:
+    problems = problems_after_crash(folder, marks)
     problems += [f"{path.name} was not cleared" for path in folder.glob(".*.tmp")]
     return problems + [str(verdict) for verdict in verify(folder) if verdict.word != "OK"]
 
@@ -53,8 +53,8 @@ def problems_of(folder: Path, said: list[str]) -> list[str]:
 @pytest.mark.parametrize("point", file_layers.CRASH_POINTS)
 def test_killed_at_a_named_point(loop, tmp_path, point, number):
     folder = tmp_path / "checkpoints"
-    said = loop.run(folder, crash=f"{point}#{number}")
-    assert problems_of(folder, said) == []
+    marks = loop.run(folder, crash=f"{point}#{number}")
+    assert problems_of(folder, marks) == []
 
 
 def test_killed_again_and_again(loop, tmp_path):
@@ -64,11 +64,11 @@ def test_killed_again_and_again(loop, tmp_path):
     first = 0
     for number in range(25):
         if number % 2:
-            said = loop.run(folder, first=first, crash=f"{rng.choice(file_layers.CRASH_POINTS)}#{rng.randint(1, 5)}")
+            marks = loop.run(folder, first=first, crash=f"{rng.choice(file_layers.CRASH_POINTS)}#{rng.randint(1, 5)}")
         else:
-            said = loop.run(folder, first=first, seconds=rng.uniform(0.0, 0.1))
-        assert problems_of(folder, said) == []
-        first = 1 + max((int(line.split()[1]) for line in said), default=0)
+            marks = loop.run(folder, first=first, seconds=rng.uniform(0.0, 0.1))
+        assert problems_of(folder, marks) == []
+        first = 1 + max((int(line.split()[1]) for line in marks), default=0)
     assert first > 25
 
 
@@ -78,6 +78,6 @@ def test_a_naive_writer_is_caught(loop, tmp_path):
         if not point.startswith(("before-open", "during-write", "after-write")):
             continue
         folder = tmp_path / point
-        said = loop.run(folder, crash=f"{point}#3", kind="naive")
-        found += problems_of(folder, said)
+        marks = loop.run(folder, crash=f"{point}#3", kind="naive")
+        found += problems_of(folder, marks)
     assert any("lost" in problem or "was saved, and" in problem or "found" in problem for problem in found)

@@ -15,7 +15,7 @@ from torch import nn
 from trainkit.checkpoints.archive import DamagedFile
 from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
 from trainkit.checkpoints.journal import JOURNAL_NAME
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.checkpoints.state_dicts import check_fits, plain_state
 from trainkit.errors import CheckpointError
 

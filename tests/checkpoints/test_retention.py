@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.errors import TrainkitError
 
 KEEP = 2

@@ -12,7 +12,7 @@ from file_layers import REAL, SYNC_FREE, Failing, Watched, installed
 
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.journal import read_journal
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.errors import TrainkitError
 from trainkit.system import durable
 
@@ -69,8 +69,8 @@ def test_an_error_at_every_call_of_an_operation(prepared, tmp_path, operation, f
                 save(folder, 4, best=True)
             except TrainkitError as error:
                 message = str(error)
-        said_saved = not message
-        assert said_saved or ("I/O error" in message and "intact" in message and "\n" not in message)
+        reported_saved = not message
+        assert reported_saved or ("I/O error" in message and "intact" in message and "\n" not in message)
         assert layer.failed, f"{operation} {at} did not fail"
         where = f"{layer.failed} (call {at})"
         left = {name for name in names(work) if name.endswith(".tmp")}
@@ -80,7 +80,7 @@ def test_an_error_at_every_call_of_an_operation(prepared, tmp_path, operation, f
             committed = {entry.name for entry in read_journal(work).entries}
             assert names(work) <= before | (committed & {"net_step4.pth"}), f"{where}: litter"
         marks = ["saving 1 best", "saved 1 best", "saving 2", "saved 2", "saving 3", "saved 3", "saving 4 best"]
-        assert problems_after_crash(work, [*marks, *(["saved 4 best"] if said_saved else [])]) == [], where
+        assert problems_after_crash(work, [*marks, *(["saved 4 best"] if reported_saved else [])]) == [], where
         # The disk works again: the same object goes on.
         with installed(SYNC_FREE):
             save(folder, 5, keep_last=1)
@@ -99,7 +99,7 @@ def test_an_error_at_every_call_of_an_operation(prepared, tmp_path, operation, f
         (errno.EIO, "the device reported an I/O error"),
     ],
 )
-def test_the_message_says_path_reason_and_bytes(prepared, code, words):
+def test_the_message_names_path_reason_and_bytes(prepared, code, words):
     with installed(Failing("write", 30, code=code, real=SYNC_FREE)), pytest.raises(durable.WriteError) as caught:
         save(CheckpointFolder(prepared), 4)
     message = str(caught.value)

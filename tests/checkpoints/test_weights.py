@@ -11,7 +11,8 @@ from torch import nn
 
 from trainkit.checkpoints.archive import DamagedFile
 from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.weights import load_weights_file, match_weights
+from trainkit.checkpoints.loading import load_weights_file
+from trainkit.checkpoints.state_dicts import match_weights
 
 
 def build() -> nn.Module:

@@ -9,7 +9,7 @@ from engine_runs import CNN, STEPS, StopAt, differences, frontend, load
 
 from trainkit.engine.nonfinite import NonFiniteError
 from trainkit.errors import TrainkitError
-from trainkit.recorders.jsonl import read_json_lines
+from trainkit.recorders.logs import read_json_lines
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import newest_run
 from trainkit.workflows.train.run import resume, train

@@ -1,4 +1,4 @@
-"""Everything an evaluation says equals scikit-learn's word for it."""
+"""The report of an evaluation equals scikit-learn's metrics."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A bundle is whole or absent, proves itself, and notices every change."""
+"""A bundle is whole or absent, and every change of it is found."""
 
 import dataclasses
 import hashlib
@@ -78,7 +78,7 @@ def copied(written, tmp_path):
 
 
 def rewrite_sums(folder):
-    """As someone would who changes a file and wants that nobody notices."""
+    """Make the checksums fit changed files."""
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
         for path in sorted(folder.iterdir())
@@ -181,8 +181,8 @@ def test_a_flipped_weight_and_a_wrong_mean_are_noticed_by_the_answers(source, sa
     rewrite_sums(tmp_path)
     with pytest.raises(ExportError) as caught:
         verify_bundle(tmp_path)
-    told = [line.removeprefix(f"{tmp_path}: ").split(":")[0] for line in str(caught.value).splitlines()]
-    assert told == [f"{name} does not answer as the model does" for name in ("flipped.pt", "wrong_mean.pt")]
+    messages = [line.removeprefix(f"{tmp_path}: ").split(":")[0] for line in str(caught.value).splitlines()]
+    assert messages == [f"{name} does not answer as the model does" for name in ("flipped.pt", "wrong_mean.pt")]
 
 
 def test_a_program_that_answers_otherwise_is_not_published(files, source, samples, tmp_path):
@@ -194,13 +194,13 @@ def test_a_program_that_answers_otherwise_is_not_published(files, source, sample
 
 
 def test_a_stop_between_two_formats(source, samples):
-    asked = []
+    calls = []
     with pytest.raises(Interrupted, match="stopped before the model was exported as safetensors"):
         make_files(
             source,
             ExportRequest(("torchscript", "safetensors")),
             samples,
-            should_stop=lambda: asked.append(None) or len(asked) == 2,
+            should_stop=lambda: calls.append(None) or len(calls) == 2,
         )
 
 

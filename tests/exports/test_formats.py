@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainkit.checkpoints.weights import load_weights_file
+from trainkit.checkpoints.loading import load_weights_file
 from trainkit.errors import UserError
 from trainkit.exports import formats
 from trainkit.exports.formats import ExportError, onnx_bytes, pt2_bytes, safetensors_bytes, torchscript_bytes

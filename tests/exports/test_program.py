@@ -101,7 +101,7 @@ def test_logits_on_request():
     probabilities, logits = build_program(model, IMAGES, loss="cross_entropy", logits=True)(rows)
     assert torch.equal(probabilities, logits.softmax(dim=1))
     assert describe_program(IMAGES, loss="cross_entropy", logits=True).output_names == ("probabilities", "logits")
-    with pytest.raises(UserError, match="a model trained with mse puts out its answer itself; leave --logits out"):
+    with pytest.raises(UserError, match="a model trained with mse has no logits; leave --logits out"):
         build_program(model, IMAGES, loss="mse", logits=True)
 
 

@@ -1,4 +1,4 @@
-"""Sick models are planted, one sickness at a time; a healthy one gets no flag."""
+"""Models with one planted fault each get its flag; a healthy one gets none."""
 
 from pathlib import Path
 
@@ -45,11 +45,11 @@ def test_a_healthy_model_gets_no_flag() -> None:
     assert planted(small_model()).flags == ()
 
 
-def test_inputs_that_are_not_normalised() -> None:
+def test_inputs_that_are_not_normalized() -> None:
     assert kinds("breast_cancer_mlp", "transforms=[]") == [("inputs", "transforms")]
 
 
-def test_images_far_off_centre() -> None:
+def test_images_far_off_center() -> None:
     assert kinds("digits_cnn", "transforms=[{type: normalize, mean: [0.9], std: [0.1]}]") == [("inputs", "transforms")]
 
 

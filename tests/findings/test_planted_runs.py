@@ -129,7 +129,7 @@ def test_a_large_regression_model_on_noise(tmp_path):
     assert names_of(tmp_path, CONFIGS / "synthetic_regression.yaml", *tiny) == ["overfitting"]
 
 
-def test_inputs_that_are_not_normalised(tmp_path):
+def test_inputs_that_are_not_normalized(tmp_path):
     assert names_of(tmp_path, CONFIGS / "breast_cancer_mlp.yaml", "transforms=[]") == ["inputs-not-normalised"]
 
 
@@ -145,7 +145,7 @@ def test_shuffled_labels(tmp_path, regression):
     assert [(change.key, change.was) for change in finding.changes] == [("dataset.target", "label")]
 
 
-def test_the_learning_rate_leaps_when_all_is_learnt(tmp_path):
+def test_the_learning_rate_leaps_when_all_is_learned(tmp_path):
     leap = "scheduler={type: multi_step, milestones: [26], gamma: 20}"
     [finding] = run_of(tmp_path, CONFIGS / "digits_mlp.yaml", leap)
     assert finding.name == "loss-spikes"
@@ -174,7 +174,7 @@ def test_weights_that_make_one_class_the_answer_to_everything(tmp_path):
 
 
 def test_long_first_steps_kill_most_units(tmp_path):
-    """The learning rate falls fast enough for the loss to settle: nothing but the units tells of it."""
+    """The learning rate falls fast enough for the loss to settle: only the units show it."""
     long = ["optimizer={type: adam, lr: 0.06}", "scheduler={type: exponential, gamma: 0.7}", "model.dropout=0"]
     [finding] = run_of(tmp_path, CONFIGS / "digits_mlp.yaml", *long, "training.epochs=12")
     assert finding.name == "dead-units"
@@ -195,14 +195,14 @@ training: {epochs: 30, batch_size: 32}
 
 
 def test_images_that_must_be_decoded_in_every_epoch(tmp_path, monkeypatch):
-    """Neither the cache nor the memory has room for them. So short a run would not be worth a word otherwise."""
+    """Neither the cache nor the memory has room for them. The limit on seconds is off, since the run is short."""
     leave_no_room_for_images(monkeypatch)
     monkeypatch.setattr("trainkit.findings.data.MIN_SECONDS", 0.0)
     rng = np.random.default_rng(0)
-    for name, grey in (("dark", 40), ("light", 200)):
+    for name, gray in (("dark", 40), ("light", 200)):
         (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(60):
-            noise = np.clip(grey + rng.normal(0, 20, (256, 256)), 0, 255).astype(np.uint8)
+            noise = np.clip(gray + rng.normal(0, 20, (256, 256)), 0, 255).astype(np.uint8)
             Image.fromarray(noise).save(tmp_path / "images" / name / f"{index}.png")
     config = f"""
 dataset: {{type: image_folder, root: {tmp_path}/images}}

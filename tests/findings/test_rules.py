@@ -144,7 +144,7 @@ def test_a_jumping_validation_score_of_few_samples():
     assert find(replace(small, monitor="val_loss")) == [], "the best epoch is not chosen by that score"
 
 
-def test_a_finding_that_another_accounts_for_is_not_said():
+def test_a_finding_that_another_accounts_for_is_left_out():
     facts = {**FACTS, "num_samples": {"train": 1000, "val": 30}}
     spiked = evidence([*HEALTHY[:8], 1.5, 0.2, 0.1, 0.08], val_accuracy=JUMPING)
     dead = (DeadUnits("1", "model.activation", 20, 32, seen=700),)
@@ -165,12 +165,12 @@ def test_waiting_for_data_names_what_costs_the_time():
     assert found[0].changes[0].override == "--set training.num_workers=2"
 
 
-def test_the_steps_that_are_there_stay_in_front_of_a_new_one():
+def test_a_new_transform_comes_after_those_of_the_config():
     facts = {**FACTS, "input_shape": [3, 8, 8], "input_scale": {**FACTS["input_scale"], "largest_rms": 100.0}}
     transforms = [{"type": "grayscale", "num_output_channels": 1}, {"type": "random_vertical_flip"}]
     found = find(replace(evidence(HEALTHY), facts=facts, config={**CONFIG, "transforms": transforms}))
-    wanted = "transforms=[{type: grayscale, num_output_channels: 1}, random_vertical_flip, normalize]"
-    assert found[0].changes[0].override == f"--set '{wanted}'"
+    expected = "transforms=[{type: grayscale, num_output_channels: 1}, random_vertical_flip, normalize]"
+    assert found[0].changes[0].override == f"--set '{expected}'"
 
 
 def test_a_cause_hides_its_consequences():

@@ -4,9 +4,8 @@ import pytest
 from PIL import Image
 
 from trainkit.recorders.history import history_of
-from trainkit.reports.curves import draw_learning_curves, draw_overlay
+from trainkit.reports.curves import draw_learning_curves, draw_overlay, sparkline
 from trainkit.reports.figures import save_figure
-from trainkit.reports.sparkline import sparkline
 
 
 def record(epoch, **values):

@@ -1,4 +1,4 @@
-"""The page as a file: whole, closed to the network, sensible without eyes or colours; then in a real browser."""
+"""The page as a file: whole, without requests, readable without eyes or colors; then in a real browser."""
 
 import html
 import json
@@ -119,11 +119,11 @@ def test_a_report_without_its_data_or_checkpoint_goes_without_scores(tiny_run, t
     shutil.copytree(tiny_run.run.path, folder)
     for path in (folder / "checkpoints").glob("*.pth"):
         path.write_bytes(path.read_bytes()[:1000])
-    said = []
-    text = make_report(folder, frontend=Frontend(say=said.append)).path.read_text()
+    messages = []
+    text = make_report(folder, frontend=Frontend(say=messages.append)).path.read_text()
     assert "could not be scored" in text
     assert "Learning curves" in text
-    assert "cannot be scored" in said[0]
+    assert "cannot be scored" in messages[0]
 
 
 def test_a_value_that_a_template_lacks_is_an_error():

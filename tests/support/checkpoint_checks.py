@@ -5,17 +5,17 @@ from pathlib import Path
 import torch
 
 from trainkit.checkpoints.archive import DamagedFile
-from trainkit.checkpoints.folder import CheckpointFolder
+from trainkit.checkpoints.folder import CheckpointFolder, write_state
 from trainkit.checkpoints.inspection import inspect_checkpoint
-from trainkit.checkpoints.journal import POINTERS, Entry, Journal, commit, follow_pointer, new_journal, read_journal
-from trainkit.checkpoints.serialization import load_checkpoint, write_state
+from trainkit.checkpoints.journal import POINTERS, Entry, Journal, commit, follow_pointer, read_journal
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.checkpoints.state_dicts import plain_state
 from trainkit.errors import TrainkitError
 from trainkit.system import durable
 
 
 def tiny_state(step: int) -> dict:
-    """A state whose every tensor says which step it is."""
+    """A state whose every tensor holds the step."""
     weights = {"layer.weight": torch.full((2, 3), float(step)), "layer.bias": torch.full((2,), float(step))}
     return {
         "model": weights,
@@ -41,7 +41,7 @@ class NaiveFolder(CheckpointFolder):
     """What most trainers do: delete the old one, write to the final name, no fsync, write the journal in place."""
 
     def save(self, state, *, name, step, epoch, score, best, keep_last, protect=()) -> Path:
-        journal = read_journal(self.path) or new_journal()
+        journal = read_journal(self.path) or Journal("0123456789abcdef")
         path = self.path / name
         for entry in journal.entries[: max(0, len(journal.entries) + 1 - keep_last)]:
             if entry.name != journal.best:
@@ -90,7 +90,7 @@ def problems_after_crash(folder: Path, marks: list[str]) -> list[str]:
     """What is wrong in a folder where a crash happened after ``marks`` (``saving 3``, ``saved 3 best``, ...).
 
     First as it is found: each file with a final name is whole, and journal and pointers name files that are there.
-    Then after the repair that the next start makes: nothing that was said to be saved is lost.
+    Then after the repair that the next start makes: nothing whose save returned is lost.
     """
     problems = []
     for path in sorted(folder.glob("*.pth")):

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from trainkit.checkpoints.archive import DamagedFile
-from trainkit.checkpoints.serialization import load_checkpoint
-from trainkit.checkpoints.weights import load_weights_file
+from trainkit.checkpoints.loading import load_checkpoint, load_weights_file
 
 
 def megabytes(field: str) -> float:

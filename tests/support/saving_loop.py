@@ -24,13 +24,13 @@ def child(order: dict) -> None:
     os.environ["TRAINKIT_TEST_CRASH"] = order.get("crash", "")
     file_layers.install_crashes()
     folder = {"trainkit": CheckpointFolder, "naive": NaiveFolder}[order["kind"]](Path(order["folder"]))
-    with open(f"{order['folder']}.said", "a") as said:
+    with open(f"{order['folder']}.marks", "a") as marks:
         folder.recover()
         for step in range(order["first"], order["first"] + 8 if order.get("crash") else 10**6):
             best = step % 3 == 0
-            os.write(said.fileno(), f"saving {step}{' best' if best else ''}\n".encode())
+            os.write(marks.fileno(), f"saving {step}{' best' if best else ''}\n".encode())
             save(folder, step, best=best, keep_last=1 + step % 2)
-            os.write(said.fileno(), f"saved {step}{' best' if best else ''}\n".encode())
+            os.write(marks.fileno(), f"saved {step}{' best' if best else ''}\n".encode())
 
 
 for line in sys.stdin:

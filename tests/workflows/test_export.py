@@ -15,7 +15,7 @@ from PIL import Image
 
 from trainkit.builders.data import load_data
 from trainkit.builders.trained import open_trained
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.errors import UserError
 from trainkit.exports.assemble import ExportRequest
 from trainkit.exports.formats import ExportError

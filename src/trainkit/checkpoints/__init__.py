@@ -4,11 +4,10 @@ from trainkit.checkpoints.archive import DamagedFile
 from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
 from trainkit.checkpoints.inspection import CheckpointSpec, inspect_checkpoint
 from trainkit.checkpoints.journal import follow_pointer, known_sha256, read_journal, with_uncommitted
+from trainkit.checkpoints.loading import load_checkpoint, load_weights_file
 from trainkit.checkpoints.safe_pickle import TensorSpec
-from trainkit.checkpoints.serialization import load_checkpoint
-from trainkit.checkpoints.state_dicts import check_fits
+from trainkit.checkpoints.state_dicts import check_fits, match_weights
 from trainkit.checkpoints.verification import checkpoint_folder, verify
-from trainkit.checkpoints.weights import load_weights_file, match_weights
 
 __all__ = [
     "CheckpointFolder",

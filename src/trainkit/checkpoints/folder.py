@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import stat
@@ -10,17 +11,23 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from trainkit.checkpoints.archive import DamagedFile, open_regular
-from trainkit.checkpoints.inspection import FORMAT, KIND, check_format, inspect_checkpoint, read_archive
-from trainkit.checkpoints.journal import Entry, Journal, commit, in_order, read_journal, retain, with_uncommitted
-from trainkit.checkpoints.serialization import write_state
-from trainkit.checkpoints.state_dicts import plain_state, refuse_non_finite, tensor_bytes
+from trainkit.checkpoints.archive import DamagedFile
+from trainkit.checkpoints.inspection import FORMAT, KIND, inspect_checkpoint
+from trainkit.checkpoints.journal import (
+    INTACT,
+    Entry,
+    Journal,
+    commit,
+    in_order,
+    read_journal,
+    retain,
+    with_uncommitted,
+)
+from trainkit.checkpoints.state_dicts import named_tensors, plain_state, refuse_non_finite
 from trainkit.errors import TrainkitError
 from trainkit.system import durable
-
-_INTACT = "earlier checkpoints are intact"
 
 
 def checkpoint_name(
@@ -88,16 +95,16 @@ class CheckpointFolder:
 
     def recover(self) -> list[str]:
         """Bring the folder in order after a crash; returns what was done, in words. Deletes temporary files only."""
-        try:
+        with durable.writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise durable.WriteError(self.path, error) from error
         notes = [f"{path.name}: removed, a save did not finish" for path in durable.clear_stale(self.path)]
         known = read_journal(self.path)
         journal, changes = with_uncommitted(self.path, known)
         # An empty journal is written too: it names the folder, so that no file copied here is taken for its own.
         if journal != known or not in_order(self.path, journal):
-            self._commit_found(journal)
+            if journal.entries:  # their names first, then the journal that relies on them
+                durable.fsync_folder(self.path, intact=INTACT)
+            commit(self.path, journal)
         self._journal = journal
         return notes + changes
 
@@ -142,16 +149,16 @@ class CheckpointFolder:
     def _publish(self, state: dict[str, Any], entry: Entry) -> tuple[Path, Entry]:
         """Write, check and name the file; it is durable but not yet committed."""
         assert self._journal is not None
-        needed = tensor_bytes(state) + (1 << 16)
+        needed = sum(tensor.untyped_storage().nbytes() for _, tensor in named_tensors(state)) + (1 << 16)
         stem = entry.name.removesuffix(".pth")
         for number in range(1, 10_000):
             path = self.path / (f"{stem}.pth" if number == 1 else f"{stem}_{number}.pth")
             if os.path.lexists(path):
                 continue
-            durable.require_space(path, needed, intact=_INTACT)
+            durable.require_space(path, needed, intact=INTACT)
             entry = replace(entry, name=path.name)
             state["saved"] = {"folder": self._journal.folder, **entry.description()}
-            with durable.Draft(path, needed=needed, intact=_INTACT) as draft:
+            with durable.Draft(path, needed=needed, intact=INTACT) as draft:
                 write_state(state, draft)
                 draft.finish(meanwhile=partial(_check_written, draft))
                 try:
@@ -159,17 +166,12 @@ class CheckpointFolder:
                 except FileExistsError:  # somebody else's file, made in this moment
                     continue
             try:
-                durable.fsync_folder(self.path, intact=_INTACT)
+                durable.fsync_folder(self.path, intact=INTACT)
             except BaseException:
                 _remove(path)
                 raise
             return path, replace(entry, sha256=draft.sha256, size=draft.size)
         raise TrainkitError(f"{self.path / entry.name}: ten thousand files have this name already")
-
-    def _commit_found(self, journal: Journal) -> None:
-        if journal.entries:  # their names first, then the journal that relies on them
-            durable.fsync_folder(self.path, intact=_INTACT)
-        commit(self.path, journal)
 
     def _commit(self, journal: Journal, path: Path) -> None:
         try:
@@ -201,22 +203,34 @@ class CheckpointFolder:
         return journal if journal is not None else with_uncommitted(self.path, None)[0]
 
 
-def _remove(path: Path) -> None:
+def write_state(state: Mapping[str, Any], draft: durable.Draft) -> None:
+    """``torch.save`` into a draft.
+
+    Raises:
+        durable.WriteError: the system refused; ``torch.save`` would report an unexpected position.
+    """
+    import torch
+
     try:
+        torch.save(state, cast(IO[bytes], draft))
+    except Exception:
+        if draft.failure is not None:
+            raise draft.failure from None
+        raise
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
         durable.ops.unlink(str(path))
-    except OSError:
-        return
 
 
 def _check_written(draft: durable.Draft) -> None:
     """Open the file again and check it as a load does."""
     try:
-        with open_regular(draft.temporary) as file:
-            outline = read_archive(file, draft.temporary)
-        check_format(outline)
+        inspect_checkpoint(draft.temporary, hashed=False)
     except (DamagedFile, OSError) as error:
         reason = error.reason if isinstance(error, DamagedFile) else str(error)
         raise TrainkitError(
-            f"cannot save {draft.path}: what was written does not read back whole ({reason}); {_INTACT}, "
+            f"cannot save {draft.path}: what was written does not read back whole ({reason}); {INTACT}, "
             "but the disk or the memory of this machine may be failing"
         ) from None

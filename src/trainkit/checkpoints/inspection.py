@@ -1,4 +1,4 @@
-"""What can be known about a checkpoint file without torch: is it whole, harmless, trainkit's, and what does it say?
+"""Checks of a checkpoint file without torch: whether it is whole, harmless and trainkit's; and its values.
 
 Nothing of the file is run, and no tensor is made.
 """
@@ -31,20 +31,16 @@ class CheckpointSpec:
     """The saved value with a ``TensorSpec`` in place of each tensor."""
     size: int
     sha256: str | None
-    """None unless it was asked for."""
-
-    @property
-    def is_trainkits(self) -> bool:
-        return isinstance(self.value, dict) and self.value.get("kind") == KIND
+    """None where the checks ran without hashing."""
 
 
 def read_archive(
     file: BufferedReader, path: str | Path, *, hashed: bool = False, expected_sha256: str | None = None
 ) -> CheckpointSpec:
-    """Check an open file and read its outline; any save of plain values and tensors passes.
+    """Check an open file and read its values; any save of plain values and tensors passes.
 
     Raises:
-        DamagedFile: says why.
+        DamagedFile: the file is damaged, or holds code.
     """
     archive = open_archive(file, path)
     archive.check()
@@ -59,27 +55,27 @@ def read_archive(
     return CheckpointSpec(Path(path), value, file.seek(0, os.SEEK_END), sha256)
 
 
-def check_format(outline: CheckpointSpec) -> None:
-    """Refuse what is not a checkpoint of this trainkit, in words that say what it is.
+def check_format(spec: CheckpointSpec) -> None:
+    """Refuse a file that is not a checkpoint of this trainkit, with a message on what it is.
 
     Raises:
         DamagedFile: another program's file, or a newer format.
     """
-    path, value = outline.path, outline.value
+    path, value = spec.path, spec.value
     hint = f"to start from its weights: trainkit train CONFIG --init-from {path}"
     if isinstance(value, TensorSpec):
         raise DamagedFile(path, "not a trainkit checkpoint: it holds a single tensor")
     if not isinstance(value, dict):
         raise DamagedFile(path, f"not a trainkit checkpoint: it holds a {type(value).__name__}")
-    if not outline.is_trainkits:
+    if value.get("kind") != KIND:
         if value and all(isinstance(item, TensorSpec) for item in value.values()):
             raise DamagedFile(path, f"a plain state_dict ({len(value)} tensors), not a trainkit checkpoint; {hint}")
         raise DamagedFile(path, f"a file of PyTorch, but not a trainkit checkpoint; {hint}")
     if type(value.get("format")) is not int or value["format"] < 1:
         raise DamagedFile(path, f"damaged: a checkpoint of format {value.get('format')!r}")
     if value["format"] > FORMAT:
-        wanted = f"format {value['format']}, and this trainkit reads formats up to {FORMAT}; update trainkit"
-        raise DamagedFile(path, f"saved by a newer trainkit: {wanted}")
+        text = f"format {value['format']}, and this trainkit reads formats up to {FORMAT}; update trainkit"
+        raise DamagedFile(path, f"saved by a newer trainkit: {text}")
     model = value.get("model")
     if not isinstance(model, dict) or not all(
         isinstance(name, str) and isinstance(item, TensorSpec) for name, item in model.items()
@@ -87,16 +83,16 @@ def check_format(outline: CheckpointSpec) -> None:
         raise DamagedFile(path, "damaged: the checkpoint has no model, or its model holds more than named tensors")
 
 
-def inspect_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> CheckpointSpec:
-    """Every check that needs no torch, on the whole file; ``sha256`` is filled in.
+def inspect_checkpoint(path: str | Path, *, hashed: bool = True, expected_sha256: str | None = None) -> CheckpointSpec:
+    """Every check that needs no torch, on the whole file.
 
     Raises:
-        DamagedFile: says why.
+        DamagedFile: the file is damaged, or no checkpoint of this trainkit.
     """
     with open_regular(path) as file:
-        outline = read_archive(file, path, hashed=True, expected_sha256=expected_sha256)
-    check_format(outline)
-    return outline
+        spec = read_archive(file, path, hashed=hashed, expected_sha256=expected_sha256)
+    check_format(spec)
+    return spec
 
 
 def _check_plain(value: Any, path: str | Path) -> None:

@@ -1,6 +1,6 @@
 """The journal of a checkpoint folder: what is committed, in the order of the saves, and which is best and last.
 
-A checkpoint is saved once ``checkpoints.json`` names it. The journal says nothing that is not in the files too, so it
+A checkpoint is saved once ``checkpoints.json`` names it. All that the journal holds is in the files too, so it
 can be rebuilt from them. ``best`` and ``last`` are small text files with the name of a checkpoint: unlike links, they
 survive Windows, zip files and copies.
 """
@@ -25,7 +25,7 @@ POINTERS = ("best", "last")
 JOURNAL_FORMAT = 1
 _SELF_HASH = "sha256_of_the_rest"
 _MAX_JOURNAL_BYTES = 64 << 20
-_INTACT = "earlier checkpoints are intact"
+INTACT = "earlier checkpoints are intact"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Entry:
     size: int = 0
 
     def description(self) -> dict[str, Any]:
-        """What the file itself holds of this."""
+        """The part that the file itself holds."""
         return {key: value for key, value in asdict(self).items() if key not in ("sha256", "size")}
 
 
@@ -76,10 +76,6 @@ class Journal:
         return {pointer: name for pointer, name in names.items() if name is not None}
 
 
-def new_journal() -> Journal:
-    return Journal(folder=secrets.token_hex(8))
-
-
 def read_journal(folder: str | Path) -> Journal | None:
     """The journal of a folder; None where there is none or it is damaged."""
     try:
@@ -94,7 +90,7 @@ def read_journal(folder: str | Path) -> Journal | None:
 
 
 def commit(folder: str | Path, journal: Journal) -> None:
-    """Replace the journal and let ``best`` and ``last`` name what it says: committed when this returns.
+    """Replace the journal and update ``best`` and ``last``: the entries are committed when this returns.
 
     The files that the journal names must be durable, names included. One flush of the folder serves all three: in
     whatever order a loss of power keeps them, each is the old or the new one, and names files that are there.
@@ -108,11 +104,11 @@ def commit(folder: str | Path, journal: Journal) -> None:
         if read_pointer(folder / pointer) != folder / name:
             _replace(folder / pointer, name)
     if journal.entries:  # an empty one names the folder only: where it is lost, the next start names it again
-        durable.fsync_folder(folder, intact=_INTACT)
+        durable.fsync_folder(folder, intact=INTACT)
 
 
 def _replace(path: Path, text: str) -> None:
-    with durable.Draft(path, intact=_INTACT) as draft:
+    with durable.Draft(path, intact=INTACT) as draft:
         draft.write(f"{text}\n".encode())
         draft.finish()
         draft.publish(overwrite=True)
@@ -129,16 +125,16 @@ def known_sha256(path: Path) -> str | None:
     return entry.sha256 if entry else None
 
 
-def entry_of(outline: CheckpointSpec) -> tuple[str, Entry] | None:
-    """The folder and the entry that a file names for itself; None where it says nothing or lies under another name."""
-    saved = outline.value.get("saved")
+def entry_of(spec: CheckpointSpec) -> tuple[str, Entry] | None:
+    """The folder and the entry that a file holds; None where it holds none or has another name than the entry."""
+    saved = spec.value.get("saved")
     expected = {"folder": str, "name": str, "step": int, "epoch": int, "best": bool, "sequence": int, "time": str}
     if not isinstance(saved, dict) or any(type(saved.get(key)) is not kind for key, kind in expected.items()):
         return None
-    if saved["name"] != outline.path.name or type(saved.get("score", "")) not in (float, type(None)):
+    if saved["name"] != spec.path.name or type(saved.get("score", "")) not in (float, type(None)):
         return None
     known = {key: saved[key] for key in (*expected, "score") if key != "folder"}
-    return saved["folder"], Entry(**known, sha256=outline.sha256 or "", size=outline.size)
+    return saved["folder"], Entry(**known, sha256=spec.sha256 or "", size=spec.size)
 
 
 def with_uncommitted(folder: str | Path, journal: Journal | None) -> tuple[Journal, list[str]]:
@@ -166,7 +162,7 @@ def with_uncommitted(folder: str | Path, journal: Journal | None) -> tuple[Journ
         identity = _own(folder, found)
         notes.append(f"{JOURNAL_NAME} was missing or damaged: rebuilt from {len(found[identity])} files")
     else:
-        identity = new_journal().folder
+        identity = secrets.token_hex(8)
     for entry in found.get(identity, ()):
         entries[entry.name] = entry
         if journal is not None:
@@ -207,7 +203,7 @@ def retain(
 
 
 def in_order(folder: str | Path, journal: Journal) -> bool:
-    """Whether ``best`` and ``last`` name what the journal says."""
+    """Whether ``best`` and ``last`` name the checkpoints of the journal."""
     pointed = journal.pointed()
     return all(read_pointer(Path(folder) / pointer) == Path(folder) / name for pointer, name in pointed.items())
 

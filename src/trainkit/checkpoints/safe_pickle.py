@@ -1,7 +1,7 @@
-"""What a checkpoint's pickle says, without torch and without running anything: plain values and outlines of tensors.
+"""Read a checkpoint's pickle without torch and without running anything: plain values, a spec for each tensor.
 
 ``torch.load(weights_only=True)`` refuses code, but it believes the sizes in the file: a tensor that claims more
-elements than its storage has gets uninitialised memory (seen on torch 2.15). ``pickletools`` reads the opcodes here,
+elements than its storage has gets uninitialized memory (seen on torch 2.15). ``pickletools`` reads the opcodes here,
 and this reader does what those say that ``torch.save`` writes for plain containers and tensors. It calls nothing, and
 refuses every other opcode, name and number before memory is spent on it.
 

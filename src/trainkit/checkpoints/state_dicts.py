@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -65,18 +66,19 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: convert(item, name) for name, item in state.items()}
 
 
-def tensor_bytes(value: Any) -> int:
-    """Bytes of the tensors in a nested state, shared ones counted each time."""
+def named_tensors(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in a nested state with their keys, such as ``optimizer.state.0.step``; shared ones each time."""
     from torch import Tensor
 
     match value:
         case Tensor():
-            return value.untyped_storage().nbytes()
+            yield key, value
         case dict():
-            return sum(map(tensor_bytes, value.values()))
+            for name, item in value.items():
+                yield from named_tensors(item, f"{key}.{name}")
         case list() | tuple():
-            return sum(map(tensor_bytes, value))
-    return 0
+            for index, item in enumerate(value):
+                yield from named_tensors(item, f"{key}[{index}]")
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -95,48 +97,63 @@ def is_finite(tensor: Tensor) -> bool:
 
 def refuse_non_finite(state: Mapping[str, Any]) -> None:
     """Raise TrainkitError where weights, averaged weights or the optimizer hold NaN or infinity."""
-    from torch import Tensor
-
-    found: list[str] = []
-
-    def walk(value: Any, key: str) -> None:
-        match value:
-            case Tensor():
-                if not is_finite(value):
-                    found.append(key)
-            case dict():
-                for name, item in value.items():
-                    walk(item, f"{key}.{name}")
-            case list() | tuple():
-                for index, item in enumerate(value):
-                    walk(item, f"{key}[{index}]")
-
-    for part in _FINITE_PARTS:
-        walk(state.get(part), part)
+    tensors = (pair for part in _FINITE_PARTS for pair in named_tensors(state.get(part), part))
+    found = [key for key, tensor in tensors if not is_finite(tensor)]
     if found:
         raise TrainkitError(f"not saved: NaN or infinity in {_some(found)}; earlier checkpoints are intact")
 
 
-def check_fits(weights: Mapping[str, Tensor], model: nn.Module, *, what: str = "the checkpoint") -> None:
+@dataclass(frozen=True)
+class WeightsReport:
+    """How foreign weights fit a model; names in the order of the model, others in that of the file."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    """In the model only: they keep their initial values."""
+    unexpected: tuple[str, ...]
+    """In the file only: they are not used."""
+    wrong_shape: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    """Name, shape in the file, shape in the model: not used either."""
+
+
+def match_weights(weights: Mapping[str, Tensor], model: nn.Module) -> WeightsReport:
+    """Compare weights with a model by name and shape; nothing is changed."""
+    own = model.state_dict()
+    shared = [name for name in own if name in weights]
+    return WeightsReport(
+        matched=tuple(name for name in shared if weights[name].shape == own[name].shape),
+        missing=tuple(name for name in own if name not in weights),
+        unexpected=tuple(name for name in weights if name not in own),
+        wrong_shape=tuple(
+            (name, tuple(weights[name].shape), tuple(own[name].shape))
+            for name in shared
+            if weights[name].shape != own[name].shape
+        ),
+    )
+
+
+def check_fits(weights: Mapping[str, Tensor], model: nn.Module) -> None:
     """Compare a state_dict with a model before the model is touched.
 
     Raises:
         CheckpointError: missing, extra, wrong shape, wrong dtype, not finite: the first five names of each.
     """
-    own = model.state_dict()
+    own, report = model.state_dict(), match_weights(weights, model)
     shared = [name for name in own if name in weights]
 
-    def differing(attribute: Callable[[Tensor], Any]) -> list[str]:
-        pairs = [(name, attribute(weights[name]), attribute(own[name])) for name in shared]
-        return [f"{name} ({theirs} in {what}, {ours} in the model)" for name, theirs, ours in pairs if theirs != ours]
+    def differing(values: Iterable[tuple[str, Any, Any]]) -> list[str]:
+        return [f"{name} ({a} in the checkpoint, {b} in the model)" for name, a, b in values if a != b]
+
+    def dtype(tensor: Tensor) -> str:
+        return str(tensor.dtype).removeprefix("torch.")
 
     problems = {
-        "missing": [name for name in own if name not in weights],
-        "not in the model": [name for name in weights if name not in own],
-        "of another shape": differing(lambda tensor: list(tensor.shape)),
-        "of another dtype": differing(lambda tensor: str(tensor.dtype).removeprefix("torch.")),
+        "missing": report.missing,
+        "not in the model": report.unexpected,
+        "of another shape": differing((name, list(theirs), list(ours)) for name, theirs, ours in report.wrong_shape),
+        "of another dtype": differing((name, dtype(weights[name]), dtype(own[name])) for name in shared),
         "with NaN or infinity": [name for name in shared if not is_finite(weights[name])],
     }
-    said = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
-    if said:
-        raise CheckpointError(f"{what} does not fit the model, which was left as it was; {'; '.join(said)}")
+    texts = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
+    if texts:
+        raise CheckpointError(f"the checkpoint does not fit the model, which was left as it was; {'; '.join(texts)}")

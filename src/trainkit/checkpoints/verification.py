@@ -76,14 +76,14 @@ def _verify_journal(folder: Path) -> Verdict:
 def _verify_file(path: Path, journal: Journal | None) -> Verdict:
     entry = journal.find(path.name) if journal else None
     try:
-        outline = inspect_checkpoint(path, expected_sha256=entry.sha256 if entry else None)
+        spec = inspect_checkpoint(path, expected_sha256=entry.sha256 if entry else None)
     except DamagedFile as error:
         reason = f"in {JOURNAL_NAME}, but {error.reason}" if entry and not path.exists() else error.reason
         return Verdict(path, "BAD", reason)
-    owner, said = entry_of(outline) or ("", None)
-    known = (said.step, said.epoch, said.score) if said else (None, None, None)
+    owner, saved = entry_of(spec) or ("", None)
+    known = (saved.step, saved.epoch, saved.score) if saved else (None, None, None)
     if journal is None or entry is not None:
         return Verdict(path, "OK", "", *known)
-    if said is not None and owner == journal.folder:
+    if saved is not None and owner == journal.folder:
         return Verdict(path, "UNCOMMITTED", f"whole, but not yet in {JOURNAL_NAME}", *known)
     return Verdict(path, "OK", "from another folder", *known)

@@ -1,13 +1,22 @@
 """The report on a model's outputs: metrics with intervals, classes, confusion, calibration, mistakes."""
 
 from trainkit.evaluation.intervals import CONFIDENCE, Interval, wilson_interval
-from trainkit.evaluation.report import ClassificationReport, RegressionReport, Report, build_report
+from trainkit.evaluation.report import (
+    ClassificationReport,
+    Mistake,
+    RegressionReport,
+    Reliability,
+    Report,
+    build_report,
+)
 
 __all__ = [
     "CONFIDENCE",
     "ClassificationReport",
     "Interval",
+    "Mistake",
     "RegressionReport",
+    "Reliability",
     "Report",
     "build_report",
     "wilson_interval",

@@ -1,4 +1,4 @@
-"""How sure the metrics of an evaluation are: each with the interval in which it lies with 95 % confidence."""
+"""95 % confidence intervals of an evaluation's metrics."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from trainkit.runtime import derive_seed
 
 CONFIDENCE = 0.95
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""Standard deviations to either side that hold this share of a normal distribution: 1.96."""
 NUM_RESAMPLES = 1000
 Floats = NDArray[np.float64]
 
@@ -45,7 +47,7 @@ def classification_intervals(
         metrics: the accuracies among them, by name.
         confusion: (K, K), rows are the true classes.
         losses: the loss of each sample (N,); the loss is their sum over that of ``weights`` (N,).
-        check: called now and then; raises to stop the work.
+        check: called between resamples; raises to stop the work.
     """
     num_samples = len(losses)
     intervals = {
@@ -88,7 +90,7 @@ def regression_intervals(predictions: Floats, targets: Floats, *, losses: Floats
     return intervals
 
 
-def wilson_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """The interval of a rate such as accuracy (Wilson, 1927): stays within [0, 1] and is not empty at 0 or 1.
 
     Raises:
@@ -96,17 +98,16 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = CONFIDEN
     """
     if trials <= 0 or not 0 <= successes <= trials:
         raise ValueError(f"no rate of {successes} successes in {trials} trials")
-    z = _deviations(confidence)
     rate = successes / trials
-    center = rate + z * z / (2 * trials)
-    reach = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
+    center = rate + _Z * _Z / (2 * trials)
+    reach = _Z * math.sqrt(rate * (1 - rate) / trials + _Z * _Z / (4 * trials * trials))
+    scale = 1 + _Z * _Z / trials
     low = 0.0 if successes == 0 else (center - reach) / scale
     high = 1.0 if successes == trials else (center + reach) / scale
     return low, high
 
 
-def normal_reach(moved: Floats, *, confidence: float = CONFIDENCE) -> float:
+def normal_reach(moved: Floats) -> float:
     """Half the normal interval of a mean, or of a smooth function of means; NaN for one sample.
 
     Args:
@@ -114,7 +115,7 @@ def normal_reach(moved: Floats, *, confidence: float = CONFIDENCE) -> float:
     """
     if len(moved) < 2:
         return math.nan
-    return _deviations(confidence) * float(moved.std(ddof=1)) / math.sqrt(len(moved))
+    return _Z * float(moved.std(ddof=1)) / math.sqrt(len(moved))
 
 
 def macro_intervals(
@@ -152,8 +153,3 @@ def _around(values: Mapping[str, tuple[float, float]]) -> dict[str, Interval]:
         for name, (value, reach) in values.items()
         if math.isfinite(value + reach)
     }
-
-
-def _deviations(confidence: float) -> float:
-    """How many standard deviations to either side hold so much of a normal distribution: 1.96 for 95 %."""
-    return NormalDist().inv_cdf((1 + confidence) / 2)

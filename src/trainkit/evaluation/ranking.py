@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from trainkit.evaluation.intervals import Floats
 
 
 def roc_auc(scores: ArrayLike, targets: ArrayLike) -> float:

@@ -1,6 +1,6 @@
-"""What an evaluation says, as plain data: metrics with their intervals, classes, confusion, calibration, mistakes.
+"""The report on a model's outputs as plain data: metrics with intervals, classes, confusion, calibration, mistakes.
 
-Made from the model's outputs on a split, so the same numbers come out however the samples were batched.
+It is made from the outputs for a whole split, so the size of the batches does not change the numbers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainkit.engine import ClassificationMetrics, Loss, RegressionMetrics
-from trainkit.evaluation.intervals import CONFIDENCE, Interval, classification_intervals, regression_intervals
+from trainkit.evaluation.intervals import CONFIDENCE, Floats, Interval, classification_intervals, regression_intervals
 from trainkit.evaluation.ranking import average_precision, confidence_bins, expected_calibration_error, roc_auc
-
-Floats = NDArray[np.float64]
 
 TOP_K = (2, 3, 5)
 NUM_BINS = 15
@@ -65,7 +63,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ClassificationReport:
-    """Everything that is known of a classifier on a split."""
+    """A classifier on a split."""
 
     num_samples: int
     metrics: dict[str, float]
@@ -90,11 +88,7 @@ class ClassificationReport:
     def as_json(self) -> dict[str, Any]:
         bins = zip(self.reliability.confidence, self.reliability.accuracy, self.reliability.counts, strict=True)
         return {
-            "task": "classification",
-            "num_samples": self.num_samples,
-            "metrics": self.metrics,
-            "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
-            "confidence": CONFIDENCE,
+            **_head("classification", self),
             "class_names": list(self.class_names),
             "per_class": [asdict(row) for row in self.per_class],
             "confusion": self.confusion.tolist(),
@@ -128,7 +122,7 @@ class TargetScores:
 
 @dataclass(frozen=True)
 class RegressionReport:
-    """Everything that is known of a regression model on a split."""
+    """A regression model on a split."""
 
     num_samples: int
     metrics: dict[str, float]
@@ -157,11 +151,7 @@ class RegressionReport:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "task": "regression",
-            "num_samples": self.num_samples,
-            "metrics": self.metrics,
-            "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
-            "confidence": CONFIDENCE,
+            **_head("regression", self),
             "target_names": list(self.target_names),
             "per_target": [asdict(row) for row in self.per_target],
             "largest_errors": self.worst(),
@@ -169,6 +159,16 @@ class RegressionReport:
 
 
 Report = ClassificationReport | RegressionReport
+
+
+def _head(task: str, report: Report) -> dict[str, Any]:
+    return {
+        "task": task,
+        "num_samples": report.num_samples,
+        "metrics": report.metrics,
+        "intervals": {name: asdict(interval) for name, interval in report.intervals.items()},
+        "confidence": CONFIDENCE,
+    }
 
 
 def classification_report(
@@ -181,12 +181,12 @@ def classification_report(
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> ClassificationReport:
-    """Everything about a classifier.
+    """The report on a classifier.
 
     Args:
         outputs: the model's own, float32 (N, K), or (N, 1) for bce and bce_with_logits; on the CPU, as the loss is.
         targets: int64 (N,).
-        metrics: what the loop has counted, loss first; taken over as they are.
+        metrics: those of the evaluation loop, loss first; the report keeps them as they are.
         seed: of the bootstrap.
         check: called now and then; raises to stop the work.
     """
@@ -197,8 +197,8 @@ def classification_report(
     confusion = counts.confusion.numpy()
     predicted, labels = scores.argmax(dim=1).numpy(), targets.numpy()
     chances = probabilities.numpy().astype(np.float64)
-    # exp() of a log-probability may come out a bit above 1.
-    sure = np.minimum(chances[np.arange(len(labels)), predicted], 1.0)
+    # exp() of a log-probability may be a bit above 1.
+    confidence = np.minimum(chances[np.arange(len(labels)), predicted], 1.0)
     check()
     areas = {
         "roc_auc": roc_auc(chances, labels),
@@ -222,10 +222,10 @@ def classification_report(
         class_names=tuple(class_names),
         per_class=_per_class(counts, chances, labels, class_names, check),
         confusion=confusion,
-        reliability=_reliability(sure, predicted == labels),
+        reliability=_reliability(confidence, predicted == labels),
         mistakes=[
-            Mistake(int(at), class_names[labels[at]], class_names[predicted[at]], float(sure[at]))
-            for at in wrong[np.argsort(-sure[wrong], kind="stable")][:MAX_MISTAKES]
+            Mistake(int(at), class_names[labels[at]], class_names[predicted[at]], float(confidence[at]))
+            for at in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
         ],
         num_mistakes=len(wrong),
     )
@@ -248,18 +248,9 @@ def _per_class(
     for row in counts.per_class():
         check()
         scores, is_this = probabilities[:, row.index], (labels == row.index).astype(np.int64)
-        rows.append(
-            ClassScores(
-                name=class_names[row.index],
-                precision=row.precision,
-                recall=row.recall,
-                f1=row.f1,
-                support=row.support,
-                predicted=row.predicted,
-                roc_auc=roc_auc(scores, is_this),
-                average_precision=average_precision(scores, is_this),
-            )
-        )
+        values = asdict(row)
+        values |= {"roc_auc": roc_auc(scores, is_this), "average_precision": average_precision(scores, is_this)}
+        rows.append(ClassScores(class_names[values.pop("index")], **values))
     return rows
 
 
@@ -279,7 +270,7 @@ def regression_report(
     target_names: Sequence[str],
     metrics: Mapping[str, float],
 ) -> RegressionReport:
-    """Everything about a regression model; outputs and targets float32 (N, T) on the CPU, the rest as above."""
+    """The report on a regression model; outputs and targets float32 (N, T) on the CPU, the rest as above."""
     counts = RegressionMetrics(len(target_names))
     counts.update(outputs, targets)
     values, true = outputs.double().numpy(), targets.double().numpy()

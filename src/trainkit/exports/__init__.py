@@ -1,11 +1,10 @@
-"""Programs that run without trainkit, each with its preprocessing, its labels and a proof that it answers the same."""
+"""Programs that run without trainkit, each with its preprocessing, its labels and golden outputs."""
 
 from trainkit.exports.assemble import ExportRequest, Samples, Source, make_files
 from trainkit.exports.bundle import check_target, free_name, verify_bundle, write_bundle
-from trainkit.exports.formats import TORCHSCRIPT_NOTE, Format, Method, check_packages
+from trainkit.exports.formats import TORCHSCRIPT_NOTE, Format, Method, Quantization, check_packages
 from trainkit.exports.measure import benchmark_formats, measure_shrunk
 from trainkit.exports.program import InputDtype, has_static_transforms
-from trainkit.exports.quantize import Quantization
 from trainkit.exports.standalone_runner import Run, load, prepare
 
 __all__ = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from trainkit.exports.formats import (
     FILE_NAMES,
     Format,
     Method,
+    Quantization,
     onnx_bytes,
     pt2_bytes,
+    quantize_onnx,
     safetensors_bytes,
     torchscript_bytes,
 )
@@ -37,14 +40,15 @@ from trainkit.exports.program import (
     describe_program,
     has_static_transforms,
 )
-from trainkit.exports.quantize import Quantization, quantize_onnx
+from trainkit.exports.standalone_runner import load, run_in_batches, run_of_module
 
 TEMPLATES = Path(__file__).with_name("templates")
+_PRECISION_SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A trained model and what its checkpoint says of it."""
+    """A trained model and what its checkpoint records about it."""
 
     name: str
     model: nn.Module
@@ -70,12 +74,12 @@ class Samples:
     images: NDArray[Any] | None = None
     """uint8 (N, C, H', W') before the static transforms, where there are any."""
     image_targets: NDArray[Any] | None = None
-    """Those of ``images``, which need not be the same samples."""
+    """Of ``images``, which need not be the same samples as ``inputs``."""
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the user asked for."""
+    """The options of an export."""
 
     formats: tuple[Format, ...]
     method: Method = "script"
@@ -117,13 +121,13 @@ def make_files(
     """Everything that ``write_bundle`` needs.
 
     Args:
-        calibration: gives training samples as ``Samples.inputs``; for a static quantisation.
-        should_stop: asked before each format.
+        calibration: gives training samples as ``Samples.inputs``; for a static quantization.
+        should_stop: called before each format.
 
     Raises:
         ExportError: a format cannot hold the model.
         UserError: logits of a model that has none.
-        Interrupted: ``should_stop`` said so.
+        Interrupted: ``should_stop`` returned True.
     """
     files: dict[str, bytes] = {}
     programs: dict[str, Any] = {}
@@ -184,22 +188,18 @@ def _program(
     golden: dict[str, NDArray[Any]],
     calibration: Callable[[], NDArray[Any]] | None,
 ) -> tuple[str, bytes, dict[str, Any]]:
-    """A program's file name, its bytes, its entry in signature.json; adds inputs and answers to ``golden``."""
+    """A program's file name, its bytes, its entry in signature.json; adds inputs and outputs to ``golden``."""
     free = takes_any_size(format, request, source.preprocessing)
     spec = _spec(source, request, format, free=free)
-    if request.raw:
-        program = eager = build_program(source.model, source.preprocessing, loss=source.loss).model
-    else:
-        build = {"loss": source.loss, "with_static_transforms": free, "logits": request.logits}
-        eager = build_program(source.model, source.preprocessing, **build)  # type: ignore[arg-type]
-        program = eager
-        if request.half:
-            program = build_program(source.model, source.preprocessing, half=True, **build)  # type: ignore[arg-type]
+    build = functools.partial(
+        build_program, source.model, source.preprocessing, loss=source.loss, with_static_transforms=free
+    )
+    eager: nn.Module = build().model if request.raw else build(logits=request.logits)
     inputs_key = _add_inputs(golden, samples, spec, free=free, raw=request.raw)
-    given = golden[inputs_key]
-    prepared = given if not request.raw else build_prepare(source.preprocessing)(torch.from_numpy(given)).numpy()
+    inputs = golden[inputs_key]
+    prepared = build_prepare(source.preprocessing)(torch.from_numpy(inputs)).numpy() if request.raw else inputs
     prefix = "images_" if free else ""
-    outputs = _add_outputs(golden, spec, prefix, lambda: answer(eager, prepared))
+    outputs = _add_outputs(golden, spec, prefix, lambda: run_in_batches(run_of_module(eager), prepared))
     example = torch.from_numpy(prepared[:2].copy())
     input_name = "inputs" if request.raw else "rows" if source.preprocessing["kind"] == "table" else "images"
 
@@ -212,13 +212,14 @@ def _program(
             case _:
                 return onnx_bytes(module, example, input_name=input_name, output_names=spec.output_names)
 
-    data = write(program)
-    full_bytes = len(write(eager)) if request.half else len(data)
+    data = write(eager)
+    full_bytes = len(data)
+    if request.half:
+        data = write(build(logits=request.logits, half=True))
     if request.quantize:
-        sample = calibration() if calibration is not None else given
-        sample = _as_dtype(sample, spec.input_dtypes[0])
+        sample = to_program_dtype(calibration() if calibration is not None else inputs, spec.input_dtypes)
         data = quantize_onnx(data, kind=request.quantize, input_name=input_name, calibration=sample)
-        outputs = _add_outputs(golden, spec, "int8_", lambda: answer_onnx(data, given))
+        outputs = _add_outputs(golden, spec, "int8_", lambda: run_in_batches(load(data, "onnx"), inputs))
     entry = {
         "format": format,
         "method": request.method if format == "torchscript" else None,
@@ -239,7 +240,7 @@ def _program(
 
 def _file_name(format: Format, precision: str) -> str:
     stem, suffix = FILE_NAMES[format].split(".")
-    return f"{stem}{ {'float16': '.fp16', 'int8': '.int8'}.get(precision, '') }.{suffix}".replace(" ", "")
+    return f"{stem}{_PRECISION_SUFFIXES[precision]}.{suffix}"
 
 
 def _spec(source: Source, request: ExportRequest, format: Format, *, free: bool) -> ProgramSpec:
@@ -254,17 +255,17 @@ def _spec(source: Source, request: ExportRequest, format: Format, *, free: bool)
 
 def _add_inputs(golden: dict[str, NDArray[Any]], samples: Samples, spec: ProgramSpec, *, free: bool, raw: bool) -> str:
     inputs = samples.images if free and samples.images is not None else samples.inputs
-    dtype = str(inputs.dtype) if raw or str(inputs.dtype) in spec.input_dtypes else spec.input_dtypes[0]
-    key = ("images" if free else "inputs") + ("_float32" if dtype != str(inputs.dtype) else "")
+    converted = inputs if raw else to_program_dtype(inputs, spec.input_dtypes)
+    key = ("images" if free else "inputs") + ("_float32" if converted is not inputs else "")
     targets = samples.image_targets if free and samples.image_targets is not None else samples.targets
     golden["images_targets" if free else "targets"] = targets
-    golden[key] = _as_dtype(inputs, dtype)
+    golden[key] = converted
     return key
 
 
-def _as_dtype(inputs: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Bytes as floats in [0, 1] where a program takes those."""
-    return inputs.astype(np.float32) / np.float32(255) if str(inputs.dtype) != dtype else inputs
+def to_program_dtype(inputs: NDArray[Any], dtypes: Sequence[str]) -> NDArray[Any]:
+    """The inputs in a dtype that a program takes: bytes as floats in [0, 1] where it takes no bytes."""
+    return inputs if str(inputs.dtype) in dtypes else inputs.astype(np.float32) / np.float32(255)
 
 
 def _add_outputs(
@@ -276,35 +277,9 @@ def _add_outputs(
     return keys
 
 
-def answer(program: nn.Module, inputs: NDArray[Any], *, batch_size: int = 64) -> list[NDArray[Any]]:
-    """The outputs of a program in this process, joined over batches."""
-    answers = []
-    with torch.no_grad():
-        for start in range(0, len(inputs), batch_size):
-            outputs = program(torch.from_numpy(np.ascontiguousarray(inputs[start : start + batch_size])))
-            answers.append(outputs if isinstance(outputs, tuple) else (outputs,))
-    return [torch.cat(parts).numpy() for parts in zip(*answers, strict=True)]
-
-
-def answer_onnx(program: bytes, inputs: NDArray[Any], *, batch_size: int = 64) -> list[NDArray[Any]]:
-    """The outputs of an ONNX program in this process, joined over batches."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    answers = [
-        session.run(None, {name: inputs[start : start + batch_size]}) for start in range(0, len(inputs), batch_size)
-    ]
-    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
-
-
 def _describe_input(name: str, spec: ProgramSpec, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
-    shape: list[str | int] = [
-        "batch",
-        *(size or axis for size, axis in zip(spec.input_shape, _axes(spec), strict=True)),
-    ]
+    axes = ("channels", "height", "width")
+    shape: list[str | int] = ["batch", *(size or axis for size, axis in zip(spec.input_shape, axes, strict=False))]
     described: dict[str, Any] = {"name": name, "dtypes": list(spec.input_dtypes), "shape": shape}
     if name == "images":
         ranges = {"uint8": [0, 255], "float32": [0.0, 1.0]}
@@ -319,17 +294,13 @@ def _describe_input(name: str, spec: ProgramSpec, preprocessing: Mapping[str, An
     return described
 
 
-def _axes(spec: ProgramSpec) -> tuple[str, ...]:
-    return ("channels", "height", "width")[: len(spec.input_shape)]
-
-
 def _describe_output(name: str, values: NDArray[Any]) -> dict[str, Any]:
     described = {"name": name, "dtypes": ["float32"], "shape": ["batch", *values.shape[1:]]}
     return {**described, "range": {"float32": [0.0, 1.0]}} if name == "probabilities" else described
 
 
 def _outside(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
-    """What a bare network needs done to its inputs first."""
+    """How to scale the inputs of a bare network, which holds no preprocessing."""
     if preprocessing["kind"] == "table":
         return {"scale": 1, "standardize": preprocessing["standardize"]}
     return {"scale": preprocessing["scale"], "normalize": preprocessing["normalize"]}

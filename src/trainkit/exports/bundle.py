@@ -1,4 +1,4 @@
-"""The folder that an export leaves: programs, what they take and give, golden answers, sums. Whole or absent.
+"""The folder that an export writes: programs, their inputs and outputs, golden samples, checksums. Whole or absent.
 
 It is filled under a temporary name, checked, flushed to the device and renamed: a kill at any point leaves a folder
 whose name starts with a dot and ends in ``.tmp``, which is never taken for a bundle and which the next export removes.
@@ -53,28 +53,26 @@ def write_bundle(
     measure: Callable[[Path], Mapping[str, Any]] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Publish a bundle at ``target``, after its programs have answered in a fresh process as they should.
+    """Publish a bundle at ``target``, after its programs have passed the comparison in a fresh process.
 
     Args:
         files: contents by name; ``signature.json``, ``golden.npz`` and the programs among them.
-        measure: given the folder before it is published, what else ``parity.json`` is to say; may raise ExportError.
+        measure: called with the folder before it is published; returns more entries for ``parity.json``.
 
     Returns:
         What ``parity.json`` holds.
 
     Raises:
-        ExportError: a program fails or answers otherwise; nothing is left behind.
+        ExportError: a program fails, or its outputs differ, or ``measure`` raised it; nothing is left behind.
         UserError: the name is taken.
-        Interrupted: ``should_stop`` said so; nothing is left behind.
+        Interrupted: ``should_stop`` returned True; nothing is left behind.
     """
     check_target(target)
-    try:
+    with durable.writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         durable.clear_stale(target.parent)
         folder = durable.temporary(target)
         folder.mkdir()
-    except OSError as error:
-        raise durable.WriteError(target, error) from error
     try:
         for name, data in files.items():
             durable.write_bytes(folder / name, data)
@@ -94,10 +92,8 @@ def write_bundle(
 
 def _publish(folder: Path, target: Path) -> None:
     check_target(target)  # renaming onto an empty folder would succeed
-    try:
+    with durable.writing(target):
         os.rename(folder, target)
-    except OSError as error:
-        raise durable.WriteError(target, error) from error
     durable.fsync_folder(target.parent)
 
 
@@ -121,7 +117,7 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
 
     Raises:
         UserError: this is not a bundle.
-        ExportError: a file differs, or a program does not answer as it did.
+        ExportError: a file differs, or the outputs of a program do.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a bundle")
@@ -175,8 +171,8 @@ def _readme(signature: Mapping[str, Any], report: Mapping[str, Any]) -> str:
             shape = " x ".join(str(size) for size in value["shape"])
             span = "".join(f", {key} in {bounds}" for key, bounds in value.get("range", {}).items())
             lines.append(f"- {file} {value['name']}: {' or '.join(value['dtypes'])}, {shape}{span}")
-        for step in program["front_outside"]:
-            lines.append(f"  - before it: {json.dumps(step)} (predict.py does it)")
+        for transform in program["front_outside"]:
+            lines.append(f"  - before it: {json.dumps(transform)} (predict.py does it)")
     lines += [
         "",
         "- signature.json: names, shapes, dtypes, ranges, preprocessing. labels.json: the classes, in order.",

@@ -1,17 +1,22 @@
-"""Write a program in the formats that other runtimes load. Each gives the bytes of a file; nothing is written here."""
+"""A program in the formats that other runtimes load: each function returns the bytes of a file."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainkit.errors import TrainkitError, UserError
@@ -19,6 +24,7 @@ from trainkit.models import config_key
 
 Format = Literal["torchscript", "pt2", "onnx", "safetensors"]
 Method = Literal["script", "trace"]
+Quantization = Literal["dynamic", "static"]
 
 FILE_NAMES: dict[Format, str] = {
     "torchscript": "model.pt",
@@ -26,22 +32,22 @@ FILE_NAMES: dict[Format, str] = {
     "onnx": "model.onnx",
     "safetensors": "model.safetensors",
 }
-TITLES: dict[Format, str] = {
-    "torchscript": "TorchScript",
-    "pt2": "torch.export",
-    "onnx": "ONNX",
-    "safetensors": "safetensors",
-}
 TORCHSCRIPT_NOTE = (
     f"note: PyTorch has deprecated TorchScript (it still loads, here and in libtorch {torch.__version__}); "
     "--pt2 writes its successor, --onnx runs without PyTorch"
 )
+QUANTIZED_LAYERS = ("Conv", "Gemm", "MatMul")
+"""The ONNX operators that become int8: preprocessing and the output's activation stay in float."""
+_INT8_OPERATORS = {"ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear", "QLinearConv"}
+_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+Inputs = tuple[Any, ...]
+"""The arguments of a module's call."""
 OPSET = 18
 """The ONNX operator set: what torch's exporter writes best, and any ONNX Runtime since 1.14 loads."""
 
 
 class ExportError(TrainkitError):
-    """A program cannot be written in a format, or does not answer as the model does."""
+    """A program cannot be written in a format, or its outputs differ from the model's."""
 
 
 def check_packages(formats: Sequence[Format]) -> None:
@@ -62,26 +68,18 @@ def torchscript_bytes(program: nn.Module, example: Tensor, *, method: Method) ->
     Raises:
         ExportError: a layer cannot be compiled or traced; names it.
     """
-
-    def attempt(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-        return _script(module) if method == "script" else _trace(module, inputs)
-
+    attempt = _trace if method == "trace" else lambda module, inputs: torch.jit.script(module)
     compiled = _attempt(attempt, program, example, what=f"TorchScript ({method})")
     buffer = io.BytesIO()
-    with _quiet():
+    with quiet():
         torch.jit.save(compiled, buffer)
     return buffer.getvalue()
 
 
-def _script(module: nn.Module) -> Any:
-    with _quiet():
-        return torch.jit.script(module)
-
-
-def _trace(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    with _quiet() as caught:
+def _trace(module: nn.Module, inputs: Inputs) -> Any:
+    with quiet() as caught:
         traced = torch.jit.trace(module, inputs, check_trace=False)
-    # A branch on values is recorded as it went for the example: a program that is silently wrong for others.
+    # A trace records the branch that the example took: the program would be silently wrong for other inputs.
     for warning in caught:
         if warning.category.__name__ == "TracerWarning":
             raise RuntimeError(str(warning.message))
@@ -89,29 +87,26 @@ def _trace(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
 
 
 def pt2_bytes(program: nn.Module, example: Tensor, *, free_size: bool) -> bytes:
-    """A ``torch.export`` archive, for ``torch.export.load``. The batch is dynamic; so are height and width if asked.
+    """A ``torch.export`` archive, for ``torch.export.load``. The batch is dynamic.
+
+    Args:
+        free_size: height and width are dynamic too.
 
     Raises:
         ExportError: a layer cannot be exported; names it.
     """
-    exported = _attempt(
-        lambda module, inputs: _export(module, inputs, free_size=free_size and module is program),
-        program,
-        example,
-        what="torch.export",
-    )
+    batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
+
+    def attempt(module: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
+        axes = {0: batch, 2: height, 3: width} if free_size and module is program else {0: batch}
+        with torch.no_grad():
+            return torch.export.export(module, inputs, dynamic_shapes=tuple(axes for _ in inputs))
+
+    exported = _attempt(attempt, program, example, what="torch.export")
     buffer = io.BytesIO()
-    with _quiet():
+    with quiet(*_LOGGERS):
         torch.export.save(exported, buffer)
     return buffer.getvalue()
-
-
-def _export(module: nn.Module, inputs: tuple[Any, ...], *, free_size: bool = False) -> torch.export.ExportedProgram:
-    axes = {0: torch.export.Dim("batch", min=1)}
-    if free_size:
-        axes |= {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
-    with _quiet(), torch.no_grad():
-        return torch.export.export(module, inputs, dynamic_shapes=tuple(axes for _ in inputs))
 
 
 def onnx_bytes(program: nn.Module, example: Tensor, *, input_name: str, output_names: Sequence[str]) -> bytes:
@@ -121,53 +116,123 @@ def onnx_bytes(program: nn.Module, example: Tensor, *, input_name: str, output_n
         ExportError: a layer cannot be exported; names it.
     """
 
-    def attempt(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-        whole = module is program
-        with _quiet(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+    def attempt(module: nn.Module, inputs: Inputs) -> Any:
+        names: dict[str, Any] = (
+            {"input_names": [input_name], "output_names": list(output_names)} if module is program else {}
+        )
+        axes = {0: torch.export.Dim("batch", min=1)}
+        with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
             return torch.onnx.export(
                 module,
                 inputs,
                 dynamo=True,
-                dynamic_shapes=tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs),
-                input_names=[input_name] if whole else None,
-                output_names=list(output_names) if whole else None,
+                dynamic_shapes=tuple(axes for _ in inputs),
                 opset_version=OPSET,
                 verbose=False,
+                **names,
             )
 
-    exported = _attempt(attempt, program, example, what="ONNX")
-    model = exported.model_proto
+    model = _attempt(attempt, program, example, what="ONNX").model_proto
+    graph = model.graph
     # Stack traces with the paths of this machine, as large as the weights of a small model.
-    for node in model.graph.node:
-        node.ClearField("metadata_props")
+    for node in graph.node:
         node.ClearField("doc_string")
+    inner = [node for function in model.functions for node in function.node]
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *inner):
+        part.ClearField("metadata_props")
     # Shapes of inner values: runtimes infer them, and those of weights go stale when a tool transposes these.
-    del model.graph.value_info[:]
-    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-        value.ClearField("metadata_props")
-    for function in model.functions:
-        for node in function.node:
-            node.ClearField("metadata_props")
-    model.ClearField("metadata_props")
-    model.graph.ClearField("metadata_props")
+    del graph.value_info[:]
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def _attempt(
-    attempt: Callable[[nn.Module, tuple[Any, ...]], Any], program: nn.Module, example: Tensor, *, what: str
-) -> Any:
-    try:
-        return attempt(program, (example,))
-    except Exception as error:  # the exporters raise whatever they like
-        name, reason = _find_culprit(attempt, program, example)
-        raise ExportError(f"{what} cannot hold {_layer_name(program, name)}: {reason or _reason(error)}") from error
+def quantize_onnx(
+    program: bytes, *, kind: Quantization, input_name: str, calibration: NDArray[Any], batch_size: int = 64
+) -> bytes:
+    """An ONNX program with int8 weights, one scale for each output channel, by ONNX Runtime's own tools.
+
+    torchao's ``quantize_`` (0.18) takes linear layers only, and a program exported from it does not load without
+    torchao; its PT2E flow for convolutions becomes int8 only where torch.compile lowers it. ONNX Runtime does both
+    kinds of layers, and its files run wherever it does.
+
+    Args:
+        program: an ONNX model in float32.
+        kind: ``static``: inner values are int8 too, with ranges measured on ``calibration``; ``dynamic``: ranges are
+            measured at each call.
+        calibration: training samples as the program takes them.
+
+    Raises:
+        ExportError: ONNX Runtime cannot quantize it, or there is nothing to quantize.
+    """
+    import onnx
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory() as folder, quiet(""):  # the tools use the root logger
+        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(program)
+        common = {"op_types_to_quantize": list(QUANTIZED_LAYERS), "per_channel": True}
+        try:
+            if kind == "dynamic":
+                quantization.quantize_dynamic(source, target, weight_type=quantization.QuantType.QInt8, **common)
+            else:
+                batches = (
+                    {input_name: np.ascontiguousarray(calibration[i : i + batch_size])}
+                    for i in range(0, len(calibration), batch_size)
+                )
+
+                class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+                    def get_next(self) -> dict[str, NDArray[Any]] | None:
+                        return next(batches, None)
+
+                quantization.quantize_static(
+                    source,
+                    target,
+                    Reader(),
+                    quant_format=quantization.QuantFormat.QDQ,
+                    activation_type=quantization.QuantType.QUInt8,
+                    weight_type=quantization.QuantType.QInt8,
+                    **common,
+                )
+        except Exception as error:  # the tools raise whatever they like
+            raise ExportError(f"ONNX Runtime cannot quantize this model ({kind}): {error}") from error
+        model = onnx.load(target)
+    if not any(node.op_type in _INT8_OPERATORS for node in model.graph.node):
+        raise ExportError(f"there is nothing to quantize: the model has no {', '.join(QUANTIZED_LAYERS)}")
+    _shorten_names(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
-def _find_culprit(
-    attempt: Callable[[nn.Module, tuple[Any, ...]], Any], program: nn.Module, example: Tensor
-) -> tuple[str, str]:
-    """The name of the innermost module that fails alone, and why; "" where only the whole does."""
+def _shorten_names(model: Any) -> None:
+    """Number the inner values: ``blocks.0.conv.weight_quantized_scale`` weighs as much as a small layer."""
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    short: dict[str, str] = {"": ""}
+
+    def rename(name: str) -> str:
+        return name if name in kept else short.setdefault(name, str(len(short)))
+
+    for tensor in graph.initializer:
+        tensor.name = rename(tensor.name)
+    for node in graph.node:
+        node.ClearField("name")
+        node.ClearField("doc_string")
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+    del graph.value_info[:]
+
+
+def _attempt(attempt: Callable[[nn.Module, Inputs], Any], program: nn.Module, example: Tensor, *, what: str) -> Any:
+    with quiet(*_LOGGERS):
+        try:
+            return attempt(program, (example,))
+        except Exception as error:  # the exporters raise whatever they like
+            name, reason = _find_culprit(attempt, program, example)
+            raise ExportError(f"{what} cannot hold {_layer_name(program, name)}: {reason or _reason(error)}") from error
+
+
+def _find_culprit(attempt: Callable[[nn.Module, Inputs], Any], program: nn.Module, example: Tensor) -> tuple[str, str]:
+    """The name of the innermost module that fails alone, and why; "" where only the whole program fails."""
     calls = _record_inputs(program, example)
     name, reason = "", ""
     module = program
@@ -178,27 +243,24 @@ def _find_culprit(
                 continue
             try:
                 attempt(child, calls[full_name])
-            except Exception as error:  # noqa: BLE001  (a tracker may fail in any way, and training goes on)
+            except Exception as error:  # noqa: BLE001  (the exporters raise whatever they like)
                 name, module, reason = full_name, child, _reason(error)
                 break
         else:
             return name, reason
 
 
-def _record_inputs(program: nn.Module, example: Tensor) -> dict[str, tuple[Any, ...]]:
-    """What each module inside is called with, for one run of the example."""
-    calls: dict[str, tuple[Any, ...]] = {}
-    handles = []
-    for name, module in program.named_modules():
-        if name:
-            hook = lambda _, inputs, name=name: calls.setdefault(name, inputs)  # noqa: E731
-            handles.append(module.register_forward_pre_hook(lambda m, i, hook=hook: hook(m, i) and None))
-    try:
-        with torch.no_grad(), contextlib.suppress(Exception):
-            program(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+def _record_inputs(program: nn.Module, example: Tensor) -> dict[str, Inputs]:
+    """The inputs of each module inside, in one run of the example."""
+    calls: dict[str, Inputs] = {}
+
+    def record(name: str, _: nn.Module, inputs: Inputs) -> None:
+        calls.setdefault(name, inputs)
+
+    with contextlib.ExitStack() as hooks, torch.no_grad(), contextlib.suppress(Exception):
+        for name, module in program.named_modules():
+            hooks.callback(module.register_forward_pre_hook(functools.partial(record, name)).remove)
+        program(example)
     return calls
 
 
@@ -214,24 +276,23 @@ def _layer_name(program: nn.Module, name: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an exporter's message that says something."""
+    """The first line of an exporter's message that holds text."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if len(line) > 3), type(error).__name__)[:300]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Keep the exporters' warnings and log lines from the user; those worth knowing become one line of our own."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
+def quiet(*loggers: str) -> Iterator[list[warnings.WarningMessage]]:
+    """Keep warnings, and log lines below errors, from the user; those worth knowing become one line of our own."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in loggers}
+    for logger in levels:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield caught
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
 
 

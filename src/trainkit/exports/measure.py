@@ -1,7 +1,8 @@
-"""What programs cost: bytes, load time, latency, throughput, memory; and what smaller ones lose."""
+"""The cost of programs: bytes, load time, latency, throughput, memory; and the score that smaller ones lose."""
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -9,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from trainkit.errors import TrainkitError
-from trainkit.exports.assemble import ExportRequest, Samples, Source, answer, make_files
+from trainkit.exports.assemble import ExportRequest, Samples, Source, make_files, to_program_dtype
 from trainkit.exports.formats import ExportError, check_packages
 from trainkit.exports.parity import run_apart, score
 from trainkit.exports.program import build_program
-from trainkit.exports.standalone_runner import load, time_calls
+from trainkit.exports.standalone_runner import load, run_in_batches, run_of_module, time_calls
 
 SECONDS = 0.5
 """How long each batch size is timed for."""
@@ -45,24 +45,20 @@ def measure_shrunk(
     Raises:
         ExportError: a program loses more.
     """
-    eager = build_program(source.model, source.preprocessing, loss=source.loss)
-    expected = score(answer(eager, scored.inputs, batch_size=256)[0], scored.targets)
+    eager = run_of_module(build_program(source.model, source.preprocessing, loss=source.loss))
+    expected = score(run_in_batches(eager, scored.inputs, batch_size=256)[0], scored.targets)
     rows: dict[str, Any] = {"PyTorch": {**time_eager(source, scored), "score": expected, "drop": 0.0}}
     problems = []
     for name, program in json.loads((folder / "signature.json").read_text())["programs"].items():
         if program["format"] == "safetensors":
             continue
         run = load(folder / name, program["format"])
-        found = score(_answer(run, scored.inputs, program["input"]["dtypes"]), scored.targets)
+        inputs = to_program_dtype(scored.inputs, program["input"]["dtypes"])
+        found = score(run_in_batches(run, inputs)[0], scored.targets)
         drop = expected - found if scored.targets.ndim == 1 else (found - expected) / max(expected, 1e-12)
-        size = (folder / name).stat().st_size
-        times = json.loads(run_apart("measure", folder, name, str(SECONDS)))
-        sizes = {
-            "bytes": size,
-            "float32_bytes": program["float32_bytes"],
-            "size_ratio": size / program["float32_bytes"],
-        }
-        rows[name] = {**sizes, **times, "score": found, "drop": drop}
+        size, full_size = (folder / name).stat().st_size, program["float32_bytes"]
+        sizes = {"bytes": size, "float32_bytes": full_size, "size_ratio": size / full_size}
+        rows[name] = {**sizes, **_measure_apart(folder, name), "score": found, "drop": drop}
         if not drop <= max_drop:
             what = "accuracy" if scored.targets.ndim == 1 else "RMSE"
             problems.append(
@@ -74,10 +70,9 @@ def measure_shrunk(
     return {"shrunk": rows, "scored_on": split, "max_drop": max_drop}
 
 
-def _answer(run: Callable[[NDArray[Any]], list[NDArray[Any]]], inputs: NDArray[Any], dtypes: list[str]) -> NDArray[Any]:
-    if str(inputs.dtype) not in dtypes:
-        inputs = inputs.astype(np.float32) / np.float32(255)
-    return np.concatenate([run(inputs[start : start + 64])[0] for start in range(0, len(inputs), 64)])
+def _measure_apart(folder: Path, program: str) -> dict[str, float]:
+    result: dict[str, float] = json.loads(run_apart("measure", folder, program, str(SECONDS)))
+    return result
 
 
 def time_eager(source: Source, samples: Samples) -> dict[str, float]:
@@ -85,13 +80,9 @@ def time_eager(source: Source, samples: Samples) -> dict[str, float]:
     program = build_program(source.model, source.preprocessing, loss=source.loss)
     result: dict[str, float] = {"bytes": sum(t.numel() * t.element_size() for t in program.state_dict().values())}
     for size in (1, 64):
-        batch = torch.from_numpy(np.resize(samples.inputs, (size, *samples.inputs.shape[1:])))
-
-        def call(batch: torch.Tensor = batch) -> None:
-            with torch.no_grad():
-                program(batch)
-
-        result |= {f"{key}_{size}": value for key, value in time_calls(call, SECONDS).items()}
+        batch = np.resize(samples.inputs, (size, *samples.inputs.shape[1:]))
+        times = time_calls(functools.partial(run_of_module(program), batch), SECONDS)
+        result |= {f"{key}_{size}": value for key, value in times.items()}
     result["throughput"] = 64e3 / result["p50_ms_64"]
     return result
 
@@ -103,7 +94,7 @@ def benchmark_formats(
     calibration: Callable[[], NDArray[Any]],
     say: Callable[[str], None] = lambda message: None,
 ) -> list[dict[str, Any]]:
-    """A row for the model in PyTorch and for each format, each in a process of its own; ``skipped`` says why not."""
+    """A row for the model in PyTorch and for each format, each in its own process; ``skipped`` is why one failed."""
     rows: list[dict[str, Any]] = [{"format": "eager", **time_eager(source, samples)}]
     for title, request in BENCHMARKED.items():
         say(f"measuring {title}")
@@ -115,7 +106,7 @@ def benchmark_formats(
                 for name, data in files.items():
                     (folder / name).write_bytes(data)
                 program = next(iter(json.loads(files["signature.json"])["programs"]))
-                times = json.loads(run_apart("measure", folder, program, str(SECONDS)))
+                times = _measure_apart(folder, program)
         except TrainkitError as error:
             rows.append({"format": title, "skipped": str(error)})
             continue

@@ -1,4 +1,4 @@
-"""Compare the programs of a bundle with the answers that the model gave: in a fresh process, at several batch sizes."""
+"""Compare the programs of a bundle with the model: in a fresh process, at several batch sizes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ TIMEOUT_SECONDS = 600
 TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "int8": 5e-2}
 """The largest error of a program, by the precision it computes in: absolute below 1, relative above.
 
-An int8 program is compared with its own answers when it was made: how processors round its sums differs.
+An int8 program is compared with its own outputs from when it was made: how processors round its sums differs.
 """
 
 
 def run_apart(*arguments: str | Path, should_stop: Callable[[], bool] | None = None) -> str:
-    """Run ``runner.py`` in a fresh interpreter; what it printed.
+    """Run ``standalone_runner.py`` in a fresh interpreter; returns its standard output.
 
     Raises:
-        ExportError: it failed; the last line of what it said.
-        Interrupted: ``should_stop`` said so.
+        ExportError: it failed; with the last line of its standard error.
+        Interrupted: ``should_stop`` returned True.
     """
     # -P: the folder of the runner, which is inside trainkit, stays off the path.
     command = [sys.executable, "-P", str(RUNNER), *map(str, arguments)]
@@ -55,7 +55,7 @@ def check_programs(folder: Path, *, should_stop: Callable[[], bool] | None = Non
 
     Raises:
         ExportError: a program cannot be run.
-        Interrupted: ``should_stop`` said so.
+        Interrupted: ``should_stop`` returned True.
     """
     programs = json.loads((folder / "signature.json").read_text())["programs"]
     with np.load(folder / "golden.npz") as file:
@@ -79,8 +79,8 @@ def _check(
 ) -> dict[str, Any]:
     if program["format"] == "safetensors":
         found = json.loads(str(answers[f"{name}/hashes"]))
-        request = program["tensors"]
-        wrong = sorted(key for key in found.keys() | request.keys() if found.get(key) != request.get(key))
+        hashes = program["tensors"]
+        wrong = sorted(key for key in found.keys() | hashes.keys() if found.get(key) != hashes.get(key))
         return {"passed": not wrong, "tensors": len(found), "differing_tensors": wrong}
     expected = [golden[key] for key in program["golden"]["outputs"]]
     batches = {
@@ -104,8 +104,8 @@ def compare(answers: list[NDArray[Any]], expected: list[NDArray[Any]]) -> dict[s
     Fewer answers than expected rows are compared with the first rows. Anything not finite counts as infinitely wrong.
     """
     result = {"max_absolute": 0.0, "max_relative": 0.0, "error": 0.0}
-    for found, request in zip(answers, expected, strict=True):
-        rows = request[: len(found)].astype(np.float64)
+    for found, values in zip(answers, expected, strict=True):
+        rows = values[: len(found)].astype(np.float64)
         if found.shape != rows.shape:
             return dict.fromkeys(result, float("inf"))
         with np.errstate(invalid="ignore"):
@@ -114,9 +114,8 @@ def compare(answers: list[NDArray[Any]], expected: list[NDArray[Any]]) -> dict[s
             return dict.fromkeys(result, float("inf"))
         size = np.abs(rows)
         relative = np.divide(absolute, size, out=np.zeros_like(absolute), where=size > 1e-6)
-        result["max_absolute"] = max(result["max_absolute"], float(absolute.max(initial=0)))
-        result["max_relative"] = max(result["max_relative"], float(relative.max(initial=0)))
-        result["error"] = max(result["error"], float((absolute / np.maximum(1, size)).max(initial=0)))
+        for name, errors in zip(result, (absolute, relative, absolute / np.maximum(1, size)), strict=True):
+            result[name] = max(result[name], float(errors.max(initial=0)))
     if expected[0].shape[-1] > 1:
         rows = expected[0][: len(answers[0])]
         result["class_agreement"] = float((answers[0].argmax(axis=1) == rows.argmax(axis=1)).mean())

@@ -1,6 +1,6 @@
-"""One module from raw samples to answers: preprocessing, model, output activation.
+"""One module from raw samples to probabilities or values: preprocessing, model, output activation.
 
-What is exported, what predicts and what an export is compared with are this one module.
+Exports, their predictions and the comparison with the model all use this module.
 
 - Images come as uint8 (N, C, H, W), 0 to 255, or as floats in [0, 1] in RGB order (one channel: gray).
 - Tables come as float32 (N, F): the columns as in the file, categories one-hot, nothing standardized.
@@ -23,62 +23,34 @@ from trainkit.errors import UserError
 InputDtype = Literal["uint8", "float32"]
 
 
-class ScaleImages(nn.Module):
-    """Pixels to what the model takes: float32, divided by 255 where they are bytes, then ``(x - mean) / std``."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: list[float], std: list[float], *, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """uint8 or float (N, C, H, W) to float32 (N, C, H, W)."""
-        floats = images.to(torch.float32)
-        if images.dtype == torch.uint8:
-            floats = floats / self.scale
-        return (floats - self.mean) / self.std
-
-
-class UnitImages(nn.Module):
-    """Pixels to float32 in [0, 1], for a model that was trained without normalize."""
+class ToFloat(nn.Module):
+    """float32; bytes are divided by ``scale``, so that pixels lie in [0, 1]."""
 
     def __init__(self, *, scale: float) -> None:
         super().__init__()
         self.scale = scale
 
-    def forward(self, images: Tensor) -> Tensor:
-        """uint8 or float (N, C, H, W) to float32 (N, C, H, W)."""
-        floats = images.to(torch.float32)
-        if images.dtype == torch.uint8:
+    def forward(self, inputs: Tensor) -> Tensor:
+        """uint8 or float (N, ...) to float32 (N, ...)."""
+        floats = inputs.to(torch.float32)
+        if inputs.dtype == torch.uint8:
             floats = floats / self.scale
         return floats
 
 
-class ScaleColumns(nn.Module):
-    """``(x - mean) / std`` by column."""
+class Normalize(nn.Module):
+    """``(x - mean) / std`` for each channel of images (N, C, H, W), or each column of rows (N, C)."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: list[float], std: list[float]) -> None:
+    def __init__(self, mean: list[float], std: list[float], *, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """(N, F) to float32 (N, F)."""
-        return (rows.to(torch.float32) - self.mean) / self.std
-
-
-class ToFloat(nn.Module):
-    """float32, nothing else."""
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(shape))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(shape))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.to(torch.float32)
+        return (inputs - self.mean) / self.std
 
 
 class Exp(nn.Module):
@@ -121,16 +93,10 @@ class Program(nn.Module):
         return self.activation(self.model(self.prepare(inputs)))  # type: ignore[no-any-return]
 
 
-class ProgramWithLogits(nn.Module):
-    """prepare -> model -> activation, with what the model itself puts out as a second output."""
+class ProgramWithLogits(Program):
+    """prepare -> model -> activation, with the model's own outputs as a second output."""
 
-    def __init__(self, prepare: nn.Module, model: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        self.prepare = prepare
-        self.model = model
-        self.activation = activation
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Raw samples (N, ...) to probabilities (N, K) and logits (N, K); (N, 1) where one stands for two."""
         logits: Tensor = self.model(self.prepare(inputs))
         return self.activation(logits), logits
@@ -154,15 +120,15 @@ def build_program(
     with_static_transforms: bool = False,
     logits: bool = False,
     half: bool = False,
-) -> Program | ProgramWithLogits:
+) -> Program:
     """A program around a copy of ``model``: on the CPU, float32, in eval mode, without gradients.
 
     Args:
         preprocessing: as in a checkpoint.
-        loss: what the model was trained with (``checkpoint["choices"]["loss"]["value"]``): says what its outputs mean.
+        loss: of the training (``checkpoint["choices"]["loss"]["value"]``): decides what the model's outputs mean.
         with_static_transforms: apply them inside the program, so that it takes decoded images of any size. Otherwise
             images have to come as ``preprocessing["input_shape"]``.
-        logits: also put out what the model itself does.
+        logits: return the model's own outputs too.
         half: run the model in float16.
 
     Raises:
@@ -174,38 +140,28 @@ def build_program(
     activation = build_activation(loss)
     if half:
         model = HalfModel(model)
-    program: Program | ProgramWithLogits
-    if logits:
-        if logits_name(loss) is None:
-            raise UserError(f"a model trained with {loss} puts out its answer itself; leave --logits out")
-        program = ProgramWithLogits(prepare, model, activation)
-    else:
-        program = Program(prepare, model, activation)
+    if logits and logits_name(loss) is None:
+        raise UserError(f"a model trained with {loss} has no logits; leave --logits out")
+    program = (ProgramWithLogits if logits else Program)(prepare, model, activation)
     return program.eval().requires_grad_(False)
 
 
 def logits_name(loss: LossName) -> str | None:
-    """What the model's own outputs are called; None where they are the answer already."""
+    """The name of the model's own outputs; None where they are probabilities or values."""
     return {"logits": "logits", "log_probabilities": "log_probabilities"}.get(EXPECTS[loss])
 
 
 def build_prepare(preprocessing: Mapping[str, Any], *, with_static_transforms: bool = False) -> nn.Module:
     """Raw samples to model inputs."""
-    match preprocessing:
-        case {"kind": "table", "standardize": None}:
-            return ToFloat()
-        case {"kind": "table", "standardize": {"mean": mean, "std": std}}:
-            return ScaleColumns(mean, std)
-        case {"kind": "image", "scale": scale, "normalize": None}:
-            scaling: nn.Module = UnitImages(scale=float(scale))
-        case {"kind": "image", "scale": scale, "normalize": {"mean": mean, "std": std}}:
-            scaling = ScaleImages(mean, std, scale=float(scale))
-        case _:
-            raise AssertionError(f"unknown preprocessing {preprocessing}")
-    if not with_static_transforms or not preprocessing["front"]:
-        return scaling
-    static_transforms = nn.Sequential(*static_transforms_from_json(preprocessing["front"]))
-    return nn.Sequential(static_transforms, scaling)
+    is_image = preprocessing["kind"] == "image"
+    statistics = preprocessing["normalize" if is_image else "standardize"]
+    modules: list[nn.Module] = []
+    if with_static_transforms:
+        modules += static_transforms_from_json(preprocessing["front"])
+    modules.append(ToFloat(scale=float(preprocessing["scale"]) if is_image else 1.0))
+    if statistics:
+        modules.append(Normalize(statistics["mean"], statistics["std"], shape=(-1, 1, 1) if is_image else (-1,)))
+    return nn.Sequential(*modules)
 
 
 def build_activation(loss: LossName) -> nn.Module:

@@ -1,7 +1,7 @@
 """Runs the programs of a bundle in a process of its own, in which trainkit cannot be imported. It stands alone.
 
-python -P runner.py answers BUNDLE OUT.npz    what each program answers to the golden inputs, by batch size
-python -P runner.py measure BUNDLE PROGRAM SECONDS    load time, latency, throughput and memory, as JSON
+python -P standalone_runner.py answers BUNDLE OUT.npz    the outputs for the golden inputs, by batch size
+python -P standalone_runner.py measure BUNDLE PROGRAM SECONDS    load time, latency, throughput and memory, as JSON
 """
 
 from __future__ import annotations
@@ -28,24 +28,29 @@ BATCH_SIZES = (1, 2, 7, 64)
 WARM_UP = 5
 
 
-def load(path: Path, format: str) -> Run:
-    """The program as a function from an array to the list of its outputs."""
+def load(program: Path | bytes, format: str) -> Run:
+    """A program (bytes: of ONNX only) as a function from an array to the list of its outputs."""
     if format == "onnx":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source = program if isinstance(program, bytes) else str(program)
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda inputs: list(session.run(None, {name: inputs}))
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated: said once, when it is written
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; the export has warned of it
         if format == "torchscript":
-            program = torch.jit.load(str(path), map_location="cpu")
-        else:
-            program = torch.export.load(str(path)).module()
+            return run_of_module(torch.jit.load(str(program), map_location="cpu"))
+        return run_of_module(torch.export.load(str(program)).module())
+
+
+def run_of_module(program: Callable[..., Any]) -> Run:
+    """A function from an array to the list of a PyTorch module's outputs."""
+    import torch
 
     def run(inputs: np.ndarray) -> list[np.ndarray]:
         with torch.no_grad():
@@ -55,8 +60,15 @@ def load(path: Path, format: str) -> Run:
     return run
 
 
+def run_in_batches(run: Run, inputs: np.ndarray, *, batch_size: int = 64) -> list[np.ndarray]:
+    """The outputs of a program, each joined over batches."""
+    starts = range(0, len(inputs), batch_size)
+    batches = [run(np.ascontiguousarray(inputs[start : start + batch_size])) for start in starts]
+    return [np.concatenate(outputs) for outputs in zip(*batches, strict=True)]
+
+
 def prepare(inputs: np.ndarray, outside: dict[str, Any] | None) -> np.ndarray:
-    """What a bare network needs done to raw samples, by the numbers in signature.json; nothing for other programs."""
+    """Scale raw samples as a bare network needs it, by the numbers in signature.json; other programs do it inside."""
     if outside is None:
         return inputs
     floats = inputs.astype(np.float32)
@@ -94,10 +106,8 @@ def answers(bundle: Path, out: Path) -> None:
         inputs = golden[program["golden"]["inputs"]]
         for size in BATCH_SIZES:
             rows = inputs if size == max(BATCH_SIZES) else inputs[: 8 * size]
-            batches = [prepare(rows[i : i + size], program.get("outside")) for i in range(0, len(rows), size)]
-            outputs = [run(batch) for batch in batches]
-            for k, joined in enumerate(zip(*outputs, strict=True)):
-                found[f"{name}/{size}/{k}"] = np.concatenate(joined)
+            for k, output in enumerate(run_in_batches(run, prepare(rows, program.get("outside")), batch_size=size)):
+                found[f"{name}/{size}/{k}"] = output
     assert "trainkit" not in {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
     with open(out, "wb") as file:
         np.savez(file, **found)  # type: ignore[arg-type]

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import math
 
-from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean
+from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, mean_of_last_third
 from trainkit.recorders import number
 from trainkit.wording import listed
 
 INPUT_SCALE = (0.02, 10.0)
 """Root mean square of an input column within which optimizers and first weights are at home."""
 NO_BETTER_R2 = (0.02, 0.1)
-"""R² over the last epochs, and in the best one, of a model that has learnt nothing about new samples."""
+"""R² over the last epochs, and in the best one, of a model that has learned nothing about new samples."""
 SMALL_SUPPORT = 10
-"""Of fewer samples of a class, none may be predicted by chance."""
+"""Samples of a class: of fewer, a good model may predict none by chance."""
 COARSE_REACH = 0.1
-"""Chance moves the validation accuracy by so much or more."""
+"""Validation sets are small where chance moves the accuracy by this much or more."""
 DATA_BOUND_SHARE = 0.5
 MIN_SECONDS = 20.0
-"""Below this it is not worth saving time."""
+"""Of training: a shorter run has little to save."""
 
 
 def inputs_out_of_scale(evidence: Evidence) -> Finding | None:
@@ -30,18 +30,18 @@ def inputs_out_of_scale(evidence: Evidence) -> Finding | None:
         return None
     low, high = INPUT_SCALE
     smallest, largest = number(scale["smallest_rms"]), number(scale["largest_rms"])
-    if smallest != smallest or (largest <= high and largest >= low):
+    if math.isnan(smallest) or low <= largest <= high:
         return None
     image = len(evidence.facts.get("input_shape", ())) == 3
-    step = "normalize" if image else "standardize"
+    transform = "normalize" if image else "standardize"
     size = "large" if largest > high else "small"
     return Finding(
         "inputs-not-normalised",
         "The inputs are not normalized",
-        f"What the model is given is {size}: {scale['largest']} has a root mean square of {largest:.4g} over the "
+        f"The inputs of the model are {size}: {scale['largest']} has a root mean square of {largest:.4g} over the "
         f"training samples, {scale['smallest']} of {smallest:.4g}; networks are made for values around 1.",
-        f"Let transforms end with {step}: it takes mean and standard deviation from the training split.",
-        (Change("transforms", evidence.transforms(add=step)),),
+        f"Let transforms end with {transform}: it takes mean and standard deviation from the training split.",
+        (Change("transforms", evidence.transforms(add=transform)),),
     )
 
 
@@ -69,54 +69,52 @@ def _accuracy_of_chance(evidence: Evidence) -> str | None:
     history = evidence.history
     val, scores = history.values("val_loss"), history.values("val_accuracy")
     chance = number(evidence.facts.get("majority_share"))
-    samples, of = evidence.num_samples("val"), evidence.num_samples("train")
-    if not samples or not of or not val[-1] > val[0]:
+    num_val, num_train = evidence.num_samples("val"), evidence.num_samples("train")
+    if not num_val or not num_train or not val[-1] > val[0]:
         return None
-    score, learnt = mean(scores[-max(1, len(scores) // 3) :]), history.values("train_accuracy")[-1]
-    if score > chance + chance_reach(chance, samples) or learnt < chance + chance_reach(chance, of):
+    score, train_score = mean_of_last_third(scores), history.values("train_accuracy")[-1]
+    if score > chance + chance_reach(chance, num_val) or train_score < chance + chance_reach(chance, num_train):
         return None
     return (
-        f"Validation accuracy is {score:.1%} over the last epochs, no better than always naming the most frequent "
-        f"class ({chance:.1%}), while training accuracy went up to {learnt:.1%}"
+        f"Validation accuracy is {score:.1%} over the last epochs, no better than always predicting the most frequent "
+        f"class ({chance:.1%}), while training accuracy went up to {train_score:.1%}"
     )
 
 
 def _r2_of_chance(evidence: Evidence) -> str | None:
-    """The loss itself tells little: it may start above that of the mean, and fall to it without learning anything."""
+    """By R², since the loss may start above that of the mean, and fall to it without learning anything."""
     history = evidence.history
     scores = history.values("val_r2")
-    score = mean(scores[-max(1, len(scores) // 3) :])
+    score = mean_of_last_third(scores)
     constant = number(evidence.facts.get("constant_loss"))
-    learnt = history.values("train_loss")[-1] < 0.8 * constant
-    if not learnt or not score <= NO_BETTER_R2[0] or not max(scores) <= NO_BETTER_R2[1]:
+    learned = history.values("train_loss")[-1] < 0.8 * constant
+    if not learned or not score <= NO_BETTER_R2[0] or not max(scores) <= NO_BETTER_R2[1]:
         return None
-    return f"R² on the validation split is {score:.3f} over the last epochs, no better than always saying the mean"
+    return f"R² on the validation split is {score:.3f} over the last epochs, no better than always predicting the mean"
 
 
 def _source_of_labels(evidence: Evidence) -> Change:
-    """Where the config says which labels belong to which samples."""
-    for key in ("dataset.target", "dataset.root", "dataset.problem.type", "dataset.type"):
-        value = evidence.value(key)
-        if value is not None:
-            return Change(key, "...", str(value))
-    return Change("dataset", "...")
+    """The key of the config that decides which labels belong to which samples."""
+    keys = ("dataset.target", "dataset.root", "dataset.problem.type", "dataset.type")
+    key = next((key for key in keys if evidence.value(key) is not None), None)
+    return Change("dataset", "...") if key is None else evidence.change(key, "...")
 
 
 def class_collapse(evidence: Evidence) -> Finding | None:
     if evidence.confusion is None:
         return None
     support = [sum(row) for row in evidence.confusion]
-    said = [sum(column) for column in zip(*evidence.confusion, strict=True)]
+    predicted = [sum(column) for column in zip(*evidence.confusion, strict=True)]
     total = sum(support)
-    never = [k for k in range(len(said)) if said[k] == 0 and support[k] >= SMALL_SUPPORT]
-    favorite = max(range(len(said)), key=said.__getitem__)
-    one = said[favorite] > 0.9 * total and support[favorite] < 0.75 * total
+    never = [k for k, count in enumerate(predicted) if count == 0 and support[k] >= SMALL_SUPPORT]
+    favorite = max(range(len(predicted)), key=predicted.__getitem__)
+    one = predicted[favorite] > 0.9 * total and support[favorite] < 0.75 * total
     if not never and not one:
         return None
     names, split = evidence.class_names, evidence.split
     missing = listed([names[k] for k in never], limit=5, quoted=False)
     text = (
-        f"{said[favorite] / total:.0%} of the {split} samples are called {names[favorite]}, which "
+        f"{predicted[favorite] / total:.0%} of the {split} samples are predicted as {names[favorite]}, which "
         f"{support[favorite] / total:.0%} of them are."
         if one
         else f"The model never answers {missing}, although the {split} split has {sum(support[k] for k in never)} such "
@@ -139,10 +137,9 @@ def _for_rare_classes(evidence: Evidence) -> tuple[Change, ...]:
         return loss, Change("model.output", "none", "sigmoid")
     if evidence.value("loss.type") != evidence.loss:
         return (Change("loss", f"{{type: {evidence.loss}, {knob}: balanced}}", str(evidence.value("loss.type"))),)
-    was = evidence.value(f"loss.{knob}")
-    if was == "balanced":
+    if evidence.value(f"loss.{knob}") == "balanced":
         return (evidence.scaled("training.epochs", 2.0),)
-    return (Change(f"loss.{knob}", "balanced", None if was is None else str(was)),)
+    return (evidence.change(f"loss.{knob}", "balanced"),)
 
 
 def validation_too_small(evidence: Evidence) -> Finding | None:
@@ -180,7 +177,7 @@ def data_bound(evidence: Evidence) -> Finding | None:
     seconds, waiting = history.lasting("train_seconds"), history.lasting("data_seconds")
     if seconds < MIN_SECONDS or waiting < DATA_BOUND_SHARE * seconds:
         return None
-    told = f"{waiting:.0f} of {seconds:.0f} s of training ({waiting / seconds:.0%}) went by waiting for batches"
+    text = f"{waiting:.0f} of {seconds:.0f} s of training ({waiting / seconds:.0%}) went by waiting for batches"
     changes: tuple[Change, ...] = ()
     if evidence.facts.get("decoded_while_training"):
         workers = evidence.value("training.num_workers") or 0
@@ -194,4 +191,4 @@ def data_bound(evidence: Evidence) -> Finding | None:
         suggestion = "Do fixed transforms first (they are done once and cached), and drop costly random ones."
         if used:
             changes = (Change("transforms", evidence.transforms(without=used)),)
-    return Finding("data-bound", "Training waits for its data", f"{told}{why}.", suggestion, changes)
+    return Finding("data-bound", "Training waits for its data", f"{text}{why}.", suggestion, changes)

@@ -1,4 +1,4 @@
-"""What is known about a run, and what a finding about it is made of."""
+"""The evidence about a run, and the findings that rules make of it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,8 @@ class Change:
 
     @property
     def override(self) -> str:
-        return (
-            f"--set '{self.key}={self.value}'"
-            if set(self.key + self.value) & set(" {}[]")
-            else f"--set {self.key}={self.value}"
-        )
+        setting = f"{self.key}={self.value}"
+        return f"--set '{setting}'" if set(setting) & set(" {}[]") else f"--set {setting}"
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,15 @@ class Evidence:
     config: Mapping[str, Any]
     """Every value, as plain data."""
     facts: Mapping[str, Any]
-    """What was measured before the first step (``facts.facts_before_training``); {} where it is not known."""
+    """Measured before the first step (``probes.facts_before_training``); {} where it is not known."""
     costly_transforms: Sequence[str] = ()
     """The names of all transforms that training may wait for, used or not."""
     monitor: str = ""
-    """The metric that says which epoch is the best, such as ``val_accuracy``."""
+    """The metric by which the best epoch is chosen, such as ``val_accuracy``."""
     loss: str = ""
-    """The loss's name, also where the config leaves it to trainkit."""
+    """The loss's name, also where trainkit chose it."""
     split: str = ""
-    """Where the trained model was looked at."""
+    """Of ``confusion`` and ``dead_units``."""
     class_names: Sequence[str] = ()
     confusion: Sequence[Sequence[int]] | None = None
     """Rows are the true classes, columns the predicted ones."""
@@ -69,7 +66,7 @@ class Evidence:
 
     @property
     def reference_loss(self) -> float:
-        """The loss of a network that knows nothing: the higher of saying 0 and of saying the same for every sample."""
+        """The loss of a network that knows nothing: the higher of the outputs 0 and of the best constant outputs."""
         known = [number(self.facts.get(name)) for name in ("constant_loss", "zero_loss")]
         return max((value for value in known if not math.isnan(value)), default=math.nan)
 
@@ -83,11 +80,15 @@ class Evidence:
     def num_samples(self, split: str) -> int:
         return int(self.facts.get("num_samples", {}).get(split, 0))
 
+    def change(self, key: str, new: str) -> Change:
+        """Another value for a key of the config."""
+        old = self.value(key)
+        return Change(key, new, None if old is None else f"{old:g}" if isinstance(old, int | float) else str(old))
+
     def scaled(self, key: str, factor: float) -> Change:
         """A number of the config times a factor."""
         old = self.value(key)
-        new = f"{float(old) * factor:.3g}" if isinstance(old, int | float) else "..."
-        return Change(key, new, None if old is None else f"{old:g}")
+        return self.change(key, f"{float(old) * factor:.3g}" if isinstance(old, int | float) else "...")
 
     def transforms(self, *, add: str | None = None, without: Sequence[str] = ()) -> str:
         """The list of transforms with one more at the end, or without some, as YAML in one line."""
@@ -98,8 +99,8 @@ class Evidence:
 def _flow(item: Mapping[str, Any]) -> str:
     if len(item) == 1:
         return str(item["type"])
-    told = {key: value if isinstance(value, str) else json.dumps(value) for key, value in item.items()}
-    return "{" + ", ".join(f"{key}: {value}" for key, value in told.items()) + "}"
+    texts = (f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in item.items())
+    return "{" + ", ".join(texts) + "}"
 
 
 Rule = Callable[[Evidence], Finding | None]
@@ -108,7 +109,7 @@ Rule = Callable[[Evidence], Finding | None]
 def evidence_from_records(
     info: Mapping[str, Any], history: History, *, status: str, costly_transforms: Sequence[str]
 ) -> Evidence:
-    """What the files of a run tell, without its model: ``run.json`` and the log."""
+    """The evidence in the files of a run, ``run.json`` and the log, without its model."""
     return Evidence(
         history,
         config=info.get("config", {}),
@@ -127,7 +128,7 @@ def rises(means: Sequence[float], *, by: float, at_least: float) -> list[int]:
     for epoch, value in enumerate(means, start=1):
         if value > by * lowest and value - lowest > at_least:
             found.append(epoch)
-        lowest = min(lowest, value) if value == value else lowest
+        lowest = lowest if math.isnan(value) else min(lowest, value)
     return found
 
 
@@ -140,6 +141,10 @@ def chance_reach(rate: float, samples: int) -> float:
     """Half the 95 % interval of a rate (Agresti and Coull, 1998), wide enough at 0 and 1."""
     center = (rate * samples + 2) / (samples + 4)
     return 1.96 * math.sqrt(center * (1 - center) / (samples + 4))
+
+
+def mean_of_last_third(values: Sequence[float]) -> float:
+    return mean(values[-max(1, len(values) // 3) :])
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,11 +1,11 @@
-"""What one batch does inside a model, layer by layer, and what of it looks wrong."""
+"""Statistics of one batch inside a model, layer by layer, and flags for values that look wrong."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,13 @@ from torch.nn.modules.conv import _ConvNd
 
 from trainkit.engine import Loss
 from trainkit.findings.data import INPUT_SCALE
-from trainkit.findings.model import DEAD_SHARE, MIN_UNITS
-from trainkit.findings.probes import DeadUnits, count_silent_units, watch_calls
+from trainkit.findings.probes import DeadUnits, all_but_channels, count_silent_units, watch_calls
 from trainkit.models import LayerRow, call_name, own_parameters
 
 VANISHING = 1e-3
 """The gradient of a layer's weights, relative to the weights, as a share of that of the layer with the largest."""
 EXPLODING = 100.0
-"""The gradient of a layer's weights, relative to the weights: a step of learning rate 0.01 would replace them."""
+"""The gradient of a layer's weights, relative to the weights: with a learning rate of 0.01, a step replaces them."""
 OFF_CENTER = {"image": 1.0, "table": 10.0}
 """Mean of an input channel or column over its deviation; rare categories of a table are far off by nature."""
 
@@ -33,9 +32,9 @@ class Activity:
     std: float
     zeros: float
     """Share of the outputs that are exactly 0."""
-    grad_norm: float | None
+    grad_norm: float | None = None
     """L2 norm; None for layers without parameters."""
-    weight_norm: float | None
+    weight_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Diagnosis:
     loss: float
     activities: dict[str, Activity]
     """By the name of the row in the layer table."""
-    flags: tuple[Flag, ...] = field(default=())
+    flags: tuple[Flag, ...]
 
 
 def diagnose(
@@ -80,17 +79,17 @@ def diagnose(
     """
     model.train()
     model.zero_grad(set_to_none=True)
-    with record_outputs(model) as outputs, count_silent_units(model) as dead_units:
+    with record_activities(model) as recorded, count_silent_units(model) as dead_units:
         predictions = model(inputs).float()
         units = dead_units()
     value = loss.mean(predictions, targets)
     value.backward()
-    layers = {name: seen.layer for name, seen in outputs.items()}
+    layers = {name: layer for name, (layer, _) in recorded.items()}
     called = set(layers.values())
     activities = {
-        row.name: _activity(outputs[row.name], list(own_parameters(layers[row.name], called)))
+        row.name: _with_gradients(recorded[row.name][1], list(own_parameters(layers[row.name], called)))
         for row in rows
-        if row.name in outputs
+        if row.name in recorded
     }
     model.zero_grad(set_to_none=True)
     keys = {row.name: row.key for row in rows}
@@ -100,36 +99,25 @@ def diagnose(
     return Diagnosis(len(targets), value.item(), activities, tuple(flags))
 
 
-@dataclass(frozen=True)
-class Output:
-    """One output of a layer, reduced to statistics in the moment in which it was made: scalar tensors."""
-
-    layer: nn.Module
-    mean: Tensor
-    std: Tensor
-    zeros: Tensor
-
-
 @contextmanager
-def record_outputs(model: nn.Module) -> Iterator[dict[str, Output]]:
-    """The outputs of all modules while the block runs the model once, by the names of the layer table's rows."""
-    outputs: dict[str, Output] = {}
+def record_activities(model: nn.Module) -> Iterator[dict[str, tuple[nn.Module, Activity]]]:
+    """All modules and their outputs while the block runs the model once, by the names of the layer table's rows."""
+    recorded: dict[str, tuple[nn.Module, Activity]] = {}
 
     def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
         values = output.double()
-        zeros = (values == 0).double()
-        outputs[call_name(name, call)] = Output(layer, values.mean(), values.std(correction=0), zeros.mean())
+        zeros = (values == 0).double().mean()
+        activity = Activity(values.mean().item(), values.std(correction=0).item(), zeros.item())
+        recorded[call_name(name, call)] = layer, activity
 
     with watch_calls(model, dict(model.named_modules()), look):
-        yield outputs
+        yield recorded
 
 
-def _activity(output: Output, parameters: Sequence[nn.Parameter]) -> Activity:
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return Activity(
-        mean=output.mean.item(),
-        std=output.std.item(),
-        zeros=output.zeros.item(),
+def _with_gradients(activity: Activity, parameters: Sequence[nn.Parameter]) -> Activity:
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return replace(
+        activity,
         grad_norm=torch.nn.utils.get_total_norm(grads).item() if grads else None,
         weight_norm=torch.nn.utils.get_total_norm(parameters).item() if parameters else None,
     )
@@ -137,7 +125,7 @@ def _activity(output: Output, parameters: Sequence[nn.Parameter]) -> Activity:
 
 def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list[Flag]:
     """Channels or columns that are far from mean 0 and deviation 1; constant ones have no scale."""
-    across = [dim for dim in range(inputs.dim()) if dim != 1]
+    across = all_but_channels(inputs)
     values = inputs.double()
     mean, std = values.mean(dim=across), values.std(dim=across, correction=0)
     rms = values.square().mean(dim=across).sqrt()
@@ -147,10 +135,10 @@ def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list
         return []
     worst = int((off * (rms + mean.abs() / std.clamp(min=1e-12))).argmax())
     name = column_names[worst] if column_names else f"channel {worst}"
-    what, step = ("channels", "normalize") if kind == "image" else ("columns", "standardize")
+    what, transform = ("channels", "normalize") if kind == "image" else ("columns", "standardize")
     message = (
-        f"inputs are not normalised: {int(off.sum())} of {len(off)} {what}, such as {name} with mean "
-        f"{mean[worst].item():.3g} and spread {std[worst].item():.3g}; add {step} to the transforms"
+        f"inputs are not normalized: {int(off.sum())} of {len(off)} {what}, such as {name} with mean "
+        f"{mean[worst].item():.3g} and spread {std[worst].item():.3g}; add {transform} to the transforms"
     )
     return [Flag("inputs", "transforms", message)]
 
@@ -164,7 +152,7 @@ def _flag_dead(units: Sequence[DeadUnits]) -> list[Flag]:
             "lower the learning rate, choose another init, or leaky_relu",
         )
         for layer in units
-        if layer.total >= MIN_UNITS and layer.dead > DEAD_SHARE * layer.total
+        if layer.is_mostly_dead
     ]
 
 

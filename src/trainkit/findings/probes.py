@@ -1,4 +1,4 @@
-"""What findings need beyond the log: the scale of the data before training, the units of the layers after it."""
+"""Measurements beyond the log: the scale of the data before training, dead units after it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ from trainkit.models import call_name, config_key
 _SAMPLE = 1024
 """Training samples whose scale is measured."""
 _ROWS_BYTES = 2 << 20
+DEAD_SHARE = 0.5
+"""Of a layer's units. Small healthy networks have up to 40 % of dead units."""
+MIN_UNITS = 8
+"""Of fewer units in a ReLU layer, many may be off by chance."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class DeadUnits:
     seen: int = 0
     """Samples looked at."""
 
+    @property
+    def is_mostly_dead(self) -> bool:
+        return self.total >= MIN_UNITS and self.dead > DEAD_SHARE * self.total
+
 
 def facts_before_training(
     batches: Iterable[Batch],
@@ -45,7 +53,7 @@ def facts_before_training(
     feature_names: Sequence[str],
     decoded_while_training: bool = False,
 ) -> dict[str, Any]:
-    """What can be measured without training, as plain values: the scale of the inputs, the loss of knowing nothing.
+    """Measure the scale of the inputs and the losses of constant outputs, as plain values.
 
     Args:
         batches: of the training split, without the random transforms.
@@ -60,7 +68,7 @@ def facts_before_training(
         values += inputs.numel() // inputs.shape[1]
         # Some rows at a time: of large images, the sample in float64 would be gigabytes.
         for rows in inputs.split(max(1, _ROWS_BYTES // inputs[:1].nbytes)):
-            squares = squares + rows.double().square_().sum(dim=_across(rows))
+            squares = squares + rows.double().square_().sum(dim=all_but_channels(rows))
         if seen >= _SAMPLE:
             break
     facts: dict[str, Any] = {
@@ -76,7 +84,7 @@ def facts_before_training(
     return facts
 
 
-def _across(sample: Tensor) -> list[int]:
+def all_but_channels(sample: Tensor) -> list[int]:
     """All but the columns of a table (N, F), or the channels of images (N, C, H, W)."""
     return [dim for dim in range(sample.dim()) if dim != 1]
 
@@ -97,7 +105,7 @@ def _input_scale(rms: Tensor, feature_names: Sequence[str]) -> dict[str, Any]:
 
 @torch.no_grad()
 def _losses_of_knowing_nothing(loss: Loss, targets: Tensor, num_classes: int) -> dict[str, float]:
-    """The loss of the best constant answer, and of the answer 0 (of equal scores for all classes)."""
+    """The loss of the best constant outputs, and of outputs 0 (of equal scores for all classes)."""
     if loss.is_classification:
         share = torch.bincount(targets, minlength=num_classes).double() / len(targets)
         share = share.clamp(min=1e-6).float()
@@ -110,7 +118,7 @@ def _losses_of_knowing_nothing(loss: Loss, targets: Tensor, num_classes: int) ->
 
 
 def _outputs_for(loss: Loss, rates: Tensor) -> Tensor:
-    """The outputs (K,) or (1,) with which the model says these probabilities (K,)."""
+    """The outputs (K,) or (1,) that stand for these probabilities (K,)."""
     match loss.expects:
         case "probabilities":
             return rates[1:2] if loss.is_binary else rates
@@ -127,7 +135,7 @@ def watch_calls(
     """Call ``look(name, call, layer, output)`` after each call of these layers while the block runs the model.
 
     ``call`` counts a layer's calls within one forward pass of the model, from 1; of several outputs the first is shown.
-    What ``look`` wants to keep of it, it must compute or copy at once: a later layer may write into it in place.
+    ``look`` must compute or copy at once: a later layer may write into the output in place.
     """
     calls: Counter[str] = Counter()
 
@@ -149,7 +157,7 @@ def watch_calls(
 
 @contextmanager
 def count_silent_units(model: nn.Module) -> Iterator[Callable[[], tuple[DeadUnits, ...]]]:
-    """Watch the ReLU layers while the block runs samples through the model; call what it yields after that.
+    """Watch the ReLU layers while the block runs samples through the model; it yields a function for the result.
 
     A layer that is called several times in a forward pass has other units each time.
     """
@@ -160,7 +168,7 @@ def count_silent_units(model: nn.Module) -> Iterator[Callable[[], tuple[DeadUnit
 
     def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
         units = (name, call, output.shape[1])
-        above = (output > 0).sum(dim=_across(output)) > 0
+        above = (output > 0).sum(dim=all_but_channels(output)) > 0
         fired[units] = above | fired[units] if units in fired else above
         seen[units] += len(output)
 

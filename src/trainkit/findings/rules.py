@@ -1,6 +1,6 @@
 """The order of the rules, which are pure functions from the evidence about a run to a finding.
 
-A finding says what is the matter, the numbers that show it, and which lines of the config to change. A cause hides its
+A finding has a title, the numbers that show it, and which lines of the config to change. A cause hides its
 consequences: where the inputs are out of scale, the loss spikes that follow from it are no finding.
 """
 
@@ -16,8 +16,13 @@ from trainkit.findings.data import (
     validation_too_small,
 )
 from trainkit.findings.evidence import Evidence, Finding, Rule
-from trainkit.findings.model import dead_units, overfitting
-from trainkit.findings.optimization import learning_rate_too_high, learning_rate_too_low, loss_spikes
+from trainkit.findings.training import (
+    dead_units,
+    learning_rate_too_high,
+    learning_rate_too_low,
+    loss_spikes,
+    overfitting,
+)
 
 CAUSES: tuple[Rule, ...] = (
     inputs_out_of_scale,
@@ -34,7 +39,7 @@ CONSEQUENCES: tuple[Rule, ...] = (
 )
 INDEPENDENT: tuple[Rule, ...] = (data_bound,)
 EXPLAINS: Mapping[str, tuple[str, ...]] = {
-    # Few samples wake few units of a large model, and are few for validation too.
+    # Few samples activate few units of a large model, and are few for validation too.
     "overfitting": ("dead-units", "validation-set-too-small"),
     # A large step of the weights leaves units that no sample activates, and makes scores jump.
     "loss-spikes": ("dead-units", "class-collapse", "validation-set-too-small"),

@@ -1,4 +1,4 @@
-"""A run's log as series over epochs: what curves, findings and pages are made of."""
+"""A run's log as series over epochs, for curves, findings and pages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class History:
         return _finite((float(record["step"]) / size, number(record.get(name))) for record in self.steps)
 
     def metric_names(self) -> list[str]:
-        """What was measured on a split in each epoch: ``train_loss``, ``val_accuracy``, ..."""
+        """The metrics of a split in each epoch: ``train_loss``, ``val_accuracy``, ..."""
         names = dict.fromkeys(name for record in self.epochs for name in record)
         aside = ("train_seconds", "train_loss_max")
         return [name for name in names if name.startswith(("train_", "val_")) and name not in aside]
@@ -67,7 +67,7 @@ class History:
 
 
 def history_of(records: Sequence[Mapping[str, Any]]) -> History:
-    """The history that the records of a log tell; lines that are something else are left out."""
+    """The history in the records of a log; other lines are left out."""
     whole = [record for record in records if isinstance(record.get("step"), int)]
     epochs = [record for record in whole if record.get("type") == "epoch" and isinstance(record.get("epoch"), int)]
     return History(tuple(epochs), tuple(record for record in whole if record.get("type") == "step"))
@@ -86,7 +86,7 @@ def is_rate(metric: str) -> bool:
 
 
 def main_metric(names: Sequence[str]) -> str | None:
-    """The metric, without its split, that says most to people: accuracy, else R2, else RMSE."""
+    """The metric, without its split, that people know best: accuracy, else R2, else RMSE."""
     for metric in ("accuracy", "r2", "rmse", "mae"):
         if any(name.endswith(f"_{metric}") for name in names):
             return metric

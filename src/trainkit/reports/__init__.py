@@ -1,13 +1,18 @@
 """Figures and pages. Nothing here imports torch, numpy, matplotlib or jinja2 before it is used."""
 
 from trainkit.reports.comparison import Compared, Comparison, build_comparison_page, metric_rows, pick_metric
-from trainkit.reports.curves import draw_learning_curves, draw_overlay
-from trainkit.reports.evaluation_plots import draw_predictions, plot_confusion, plot_reliability, plot_residuals
+from trainkit.reports.curves import BLOCKS, PLAIN, draw_learning_curves, draw_overlay, sparkline
 from trainkit.reports.figures import Chart, Drawing, save_figure
-from trainkit.reports.image_grids import WrongSample, plot_preview, plot_wrong_samples
 from trainkit.reports.page_data import Evaluated, PageData
+from trainkit.reports.plots import (
+    draw_predictions,
+    plot_confusion,
+    plot_preview,
+    plot_reliability,
+    plot_residuals,
+    plot_wrong_samples,
+)
 from trainkit.reports.run_page import build_run_page, section_type
-from trainkit.reports.sparkline import BLOCKS, PLAIN, sparkline
 
 __all__ = [
     "BLOCKS",
@@ -18,7 +23,6 @@ __all__ = [
     "Drawing",
     "Evaluated",
     "PageData",
-    "WrongSample",
     "build_comparison_page",
     "build_run_page",
     "draw_learning_curves",

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs, who is better, how fast, and whether chance could have done it."""
+"""Runs side by side: what differs, which is best and fastest, and whether chance explains it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several runs have in common and what not."""
+    """Several runs, and the keys in which they differ."""
 
     runs: Sequence[Compared]
     differences: Mapping[str, Sequence[Any]]
     """By config key, the value of each run."""
     metric: str
-    """What they are compared by: a metric of the epochs, such as ``val_accuracy``."""
+    """The metric of the epochs by which they are compared, such as ``val_accuracy``."""
 
     @property
     def labels(self) -> list[str]:
@@ -48,64 +48,62 @@ class Comparison:
         keys = list(self.differences)[:2]
         names = []
         for index, label in enumerate(self.labels):
-            told = [_short(key, self.differences[key][index]) for key in keys]
-            apart = ", ".join(text for text in told if text) or self.runs[index].folder.rpartition("/")[2]
+            texts = [_short(key, self.differences[key][index]) for key in keys]
+            apart = ", ".join(text for text in texts if text) or self.runs[index].folder.rpartition("/")[2]
             names.append(f"{label} ({apart})")
         return names
 
     @property
+    def sign(self) -> int:
+        """1 where a higher value of the metric is better, else -1."""
+        return 1 if better(self.metric) == "max" else -1
+
+    @property
     def target(self) -> float:
-        """What every run has reached at some epoch: the best of the worst."""
+        """The value that every run has reached at some epoch: the worst of their best values."""
         bests = [value for value in map(self.best, range(len(self.runs))) if not math.isnan(value)]
-        if not bests:
-            return math.nan
-        return min(bests) if better(self.metric) == "max" else max(bests)
+        return min(bests, key=lambda value: self.sign * value, default=math.nan)
 
     def best(self, index: int) -> float:
         """The best value of the metric over the epochs of a run."""
         values = [value for _, value in self.runs[index].history.series(self.metric)]
-        if not values:
-            return math.nan
-        return max(values) if better(self.metric) == "max" else min(values)
+        return max(values, key=lambda value: self.sign * value, default=math.nan)
 
     def reached(self, index: int) -> tuple[int, float] | None:
         """The epoch at which a run reached the target, and its seconds of training and validation until then."""
-        sign = 1 if better(self.metric) == "max" else -1
         for record in self.runs[index].history.epochs:
             value = number(record.get(self.metric))
-            if not math.isnan(value) and sign * value >= sign * self.target:
+            if not math.isnan(value) and self.sign * value >= self.sign * self.target:
                 spent = (number(record.get(f"{part}_seconds")) for part in ("train", "validation"))
-                return int(record["epoch"]), sum(seconds for seconds in spent if seconds == seconds)
+                return int(record["epoch"]), sum(seconds for seconds in spent if not math.isnan(seconds))
         return None
 
     def order(self) -> list[int]:
         """The runs from the best to the worst by the metric, the sooner first among equals."""
-        sign = -1 if better(self.metric) == "max" else 1
 
         def rank(index: int) -> tuple[bool, float, int]:
             best, reached = self.best(index), self.reached(index)
-            return (math.isnan(best), sign * best if best == best else 0.0, reached[0] if reached else 10**9)
+            return (math.isnan(best), 0.0 if math.isnan(best) else -self.sign * best, reached[0] if reached else 10**9)
 
         return sorted(range(len(self.runs)), key=rank)
 
     def verdict(self) -> list[str]:
-        """Who is best, who is fastest, and how sure that is: a sentence each."""
+        """A sentence each on the best run, the fastest run, and whether the difference may be chance."""
         order = self.order()
         if not order or math.isnan(self.best(order[0])):
             return ["None of the runs has a value of " + self.metric + "."]
         first = order[0]
         title = f"{SPLITS.get(self.metric.split('_')[0], '')} {title_of(self.metric)}".strip()
-        said = [f"Best {title}: {self.names[first]} with {metric_text(self.metric, self.best(first))}."]
+        sentences = [f"Best {title}: {self.names[first]} with {metric_text(self.metric, self.best(first))}."]
         times = {index: self.reached(index) for index in order}
         fast = [(found[0], index) for index, found in times.items() if found is not None]
         if len(fast) > 1:
             soonest = min(fast)[0]
             fastest = " and ".join(self.names[index] for epoch, index in fast if epoch == soonest)
-            said.append(
+            sentences.append(
                 f"First at {metric_text(self.metric, self.target)}, which all reached: {fastest}, in epoch {soonest}."
             )
-        said += self._doubt(order)
-        return said
+        return sentences + self._doubt(order)
 
     def _doubt(self, order: Sequence[int]) -> list[str]:
         if len(order) < 2 or not self.metric.endswith("accuracy"):
@@ -131,7 +129,7 @@ def _short(key: str, value: Any) -> str:
 
 
 def pick_metric(runs: Sequence[Compared]) -> str:
-    """The metric of the epochs that all runs have and that says most."""
+    """The main metric of the epochs among those that all runs have."""
     shared = [name for name in runs[0].history.metric_names() if all(run.history.series(name) for run in runs)]
     for names in ([name for name in shared if name.startswith("val_")], shared):
         metric = main_metric(names)

@@ -1,9 +1,11 @@
-"""Learning curves: loss, metric and learning rate over the epochs, of one run or of several over each other."""
+"""Learning curves: figures of one run or of several over each other, and one line of text for the terminal."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainkit.recorders import History, Points, is_rate, main_metric, metric_text, title_of
 from trainkit.reports.figures import (
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 _DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 LOG_FROM_RATIO = 30.0
+BLOCKS = "▁▂▃▄▅▆▇█"
+PLAIN = "_.-=+*#@"
+"""For a terminal without Unicode."""
 
 
 def draw_learning_curves(history: History, *, title: str, loss: str = "loss") -> Drawing | None:
-    """The loss, the metric that says most, and the learning rate of a run; None where it has no epoch.
+    """The loss, the main metric and the learning rate of a run; None where it has no epoch.
 
     Args:
         title: stands above the figure, such as the name of the run.
@@ -43,18 +48,18 @@ def draw_learning_curves(history: History, *, title: str, loss: str = "loss") ->
     figure, panels = new_panels(len(names), title=title)
     for axes, name in zip(panels, names, strict=True):
         if name == "lr":
-            _draw_learning_rate(axes, history)
+            _line(axes, _learning_rates(history), style=0, marker="")
+            axes.set_ylim(bottom=0)
         else:
             _draw_splits(axes, history, name)
         _finish(axes, name, num_epochs=len(history))
-        _mark_best(axes, history.best_epoch)
+        if history.best_epoch is not None:
+            axes.axvline(history.best_epoch, color=INK, linewidth=0.9, linestyle=(0, (2, 3)), zorder=2)
+            axes.set_xlabel(f"epoch (dotted: the best, {history.best_epoch})")
     titles = {"loss": f"Loss ({loss}, mean over samples)", "accuracy": "Accuracy (share of samples)"}
     charts = [
         chart_of(
-            figure,
-            axes,
-            title=titles.get(name, _capitalized(title_of(name))),
-            description=_described(history, name),
+            figure, axes, title=titles.get(name) or _capitalized(title_of(name)), description=_describe(history, name)
         )
         for axes, name in zip(panels, names, strict=True)
     ]
@@ -63,8 +68,8 @@ def draw_learning_curves(history: History, *, title: str, loss: str = "loss") ->
 
 def draw_overlay(histories: Mapping[str, History], *, metric: str) -> Drawing | None:
     """One metric and the losses of several runs, by label, over each other; None where no run has any."""
-    wanted = dict.fromkeys((metric, "val_loss", "train_loss"))
-    names = [name for name in wanted if any(history.series(name) for history in histories.values())]
+    names = list(dict.fromkeys((metric, "val_loss", "train_loss")))
+    names = [name for name in names if any(history.series(name) for history in histories.values())]
     if not names:
         return None
     figure, panels = new_panels(len(names))
@@ -94,10 +99,8 @@ def _draw_splits(axes: Axes, history: History, name: str) -> None:
     _star(axes, history.series(f"val_{name}"), history.best_epoch, style=1, label=f"best epoch: {best}")
 
 
-def _draw_learning_rate(axes: Axes, history: History) -> None:
-    points = sorted([*history.step_series("lr"), *history.series("lr")])
-    _line(axes, points, style=0, marker="")
-    axes.set_ylim(bottom=0)
+def _learning_rates(history: History) -> Points:
+    return sorted([*history.step_series("lr"), *history.series("lr")])
 
 
 def _line(axes: Axes, points: Points, *, style: int, label: str = "", marker: str | None = None) -> None:
@@ -120,30 +123,18 @@ def _line(axes: Axes, points: Points, *, style: int, label: str = "", marker: st
 
 def _star(axes: Axes, points: Points, epoch: int | None, *, style: int, label: str = "") -> None:
     """Mark the value of an epoch."""
-    color = SERIES[style % len(SERIES)]
-    look: dict[str, Any] = {
-        "linestyle": "none",
-        "marker": "*",
-        "markersize": 13,
-        "color": color,
-        "markeredgecolor": INK,
-    }
     for x, y in points:
         if x == epoch:
-            axes.plot(x, y, label=label, zorder=5, **look)
-
-
-def _mark_best(axes: Axes, epoch: int | None) -> None:
-    if epoch is not None:
-        axes.axvline(epoch, color=INK, linewidth=0.9, linestyle=(0, (2, 3)), zorder=2)
-        axes.set_xlabel(f"epoch (dotted: the best, {epoch})")
+            color = SERIES[style % len(SERIES)]
+            axes.plot(x, y, "*", markersize=13, color=color, markeredgecolor=INK, label=label, zorder=5)
 
 
 def _finish(axes: Axes, name: str, *, num_epochs: int, title: str = "") -> None:
     """Scales, ticks and labels of a panel."""
+    import numpy as np
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    values = [value for line in axes.get_lines() for value in _known(line.get_ydata())]
+    values: list[float] = [y for line in axes.get_lines() for y in np.asarray(line.get_ydata()) if not math.isnan(y)]
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
     if "loss" in name and values and min(values) > 0 and max(values) / min(values) > LOG_FROM_RATIO:
         axes.set_yscale("log")
@@ -163,24 +154,44 @@ def _finish(axes: Axes, name: str, *, num_epochs: int, title: str = "") -> None:
         add_legend(axes, ncols=1 if len(axes.get_lines()) <= 8 else 3)
 
 
-def _known(values: Any) -> Sequence[float]:
-    return [value for value in values if value == value]
-
-
-def _described(history: History, name: str) -> str:
+def _describe(history: History, name: str) -> str:
     if name == "lr":
-        rates = [rate for _, rate in sorted([*history.step_series("lr"), *history.series("lr")])]
+        rates = [rate for _, rate in _learning_rates(history)]
         return f"From {rates[0]:.3g} to {rates[-1]:.3g}; at most {max(rates):.3g}." if rates else ""
-    told = []
+    texts = []
     for split in ("train", "val"):
         points = history.series(f"{split}_{name}")
         if points:
             first, last = metric_text(name, points[0][1]), metric_text(name, points[-1][1])
-            told.append(f"{SPLITS[split]}: {first} after the first epoch, {last} after the last")
+            texts.append(f"{SPLITS[split]}: {first} after the first epoch, {last} after the last")
     best = history.best_epoch
-    return "; ".join(told) + (f"; best epoch {best}." if best is not None else ".")
+    return "; ".join(texts) + (f"; best epoch {best}." if best is not None else ".")
 
 
 def _capitalized(text: str) -> str:
     """``ROC AUC`` stays as it is."""
     return text[:1].upper() + text[1:]
+
+
+def sparkline(values: Sequence[float], *, width: int = 32, blocks: str = BLOCKS) -> str:
+    """The values as a row of bars, the lowest value the lowest bar; at most ``width`` wide, by means of neighbors.
+
+    A value that is not finite is a blank.
+    """
+    shown = _squeezed(values, width)
+    finite = [value for value in shown if math.isfinite(value)]
+    if not finite:
+        return ""
+    low, high = min(finite), max(finite)
+    step = (high - low) / (len(blocks) - 1) or math.inf
+    return "".join(blocks[round((value - low) / step)] if math.isfinite(value) else " " for value in shown)
+
+
+def _squeezed(values: Sequence[float], width: int) -> list[float]:
+    if len(values) <= width:
+        return list(values)
+    edges = [len(values) * index // width for index in range(width + 1)]
+    groups = [
+        [value for value in values[start:end] if math.isfinite(value)] for start, end in itertools.pairwise(edges)
+    ]
+    return [sum(group) / len(group) if group else math.nan for group in groups]

@@ -98,6 +98,11 @@ def style_axes(axes: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "
         axes.set_axisbelow(True)
 
 
+def add_heading(figure: Figure, text: str) -> None:
+    """A title above all axes of a figure."""
+    figure.suptitle(plain(text), fontsize=11, color=INK, x=0.02, ha="left")
+
+
 def add_legend(axes: Axes, **where: Any) -> None:
     """Names of the lines, in the ink of the figure."""
     axes.legend(frameon=False, fontsize=_SIZE - 1, labelcolor=INK, **where)
@@ -109,10 +114,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
         WriteError: the disk is full or not writable.
     """
-    try:
+    with durable.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise durable.WriteError(path, error) from error
     buffer = io.BytesIO()
     # Without its version in the file, the same numbers give the same bytes.
     figure.savefig(buffer, format="png", metadata={"Software": None})

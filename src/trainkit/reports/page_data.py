@@ -1,4 +1,4 @@
-"""What the report page of a run shows, as plain data."""
+"""The data of a run's report page."""
 
 from __future__ import annotations
 

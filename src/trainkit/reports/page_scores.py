@@ -87,58 +87,45 @@ def classes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
         ],
         "names": list(report.class_names),
         "matrix": matrix,
-        "confused": [[f"{true} taken for {said}", f"{count:,}"] for true, said, count in report.most_confused(10)],
+        "confused": [[f"{true} taken for {other}", f"{count:,}"] for true, other, count in report.most_confused()],
     }
 
 
 def mistakes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
-    """The samples that the model was surest of and wrong; of a regression, the largest errors."""
+    """The most confident mistakes; of a regression, the largest errors."""
     if evaluated is None:
         return None
     from trainkit.evaluation import ClassificationReport
 
     report, where, names = evaluated.report, SPLITS[evaluated.split], evaluated.sample_names
-    shown: dict[str, Any] = {"text": "", "images": [], "caption": "", "header": [], "rows": []}
+    section: dict[str, Any] = {"text": "", "images": [], "caption": "", "header": [], "rows": []}
     if not isinstance(report, ClassificationReport):
-        return shown | {
+        return section | {
             "caption": f"Largest errors on the {where} split",
             "header": ["sample", "target", "true", "predicted", "error"],
             "rows": [
-                [
-                    name,
-                    row["target"],
-                    *(f"{row[key]:.5g}" for key in ("true", "predicted")),
-                    f"{row['predicted'] - row['true']:+.4g}",
-                ]
+                [name, row["target"], f"{true:.5g}", f"{predicted:.5g}", f"{predicted - true:+.4g}"]
                 for name, row in zip(names, report.worst(), strict=False)
+                for true, predicted in [(row["true"], row["predicted"])]
             ],
         }
     if not report.num_mistakes:
-        return shown | {"text": f"None: all {report.num_samples:,} samples of the {where} split are right."}
-    shown["text"] = (
+        return section | {"text": f"None: all {report.num_samples:,} samples of the {where} split are right."}
+    section["text"] = (
         f"{report.num_mistakes:,} of {report.num_samples:,} samples of the {where} split are wrong. "
         f"These are the {len(report.mistakes)} that the model was surest of."
     )
-    if not evaluated.images:
-        return shown | {
-            "caption": "Most confidently wrong",
-            "header": ["sample", "true", "predicted", "probability"],
-            "rows": [
-                [name, mistake.true, mistake.predicted, percent(mistake.probability)]
-                for name, mistake in zip(names, report.mistakes, strict=False)
-            ],
-        }
-    return shown | {
-        "images": [
-            {
-                "name": name,
-                "true": mistake.true,
-                "predicted": mistake.predicted,
-                "probability": percent(mistake.probability),
-                "url": data_url(image),
-            }
-            for name, mistake, image in zip(names, report.mistakes, evaluated.images, strict=False)
-        ]
+    samples = [
+        {"name": name, "true": one.true, "predicted": one.predicted, "probability": percent(one.probability)}
+        for name, one in zip(names, report.mistakes, strict=False)
+    ]
+    if evaluated.images:
+        pairs = zip(samples, evaluated.images, strict=False)
+        return section | {"images": [{**sample, "url": data_url(image)} for sample, image in pairs]}
+    return section | {
+        "caption": "Most confidently wrong",
+        "header": ["sample", "true", "predicted", "probability"],
+        "rows": [list(sample.values()) for sample in samples],
     }
 
 

@@ -1,7 +1,6 @@
-"""``report.html``: all about a run in one file that needs nothing from outside, not even a script.
+"""``report.html``: a run in one file that loads nothing and runs no script.
 
-The templates hold the HTML. What they show is made here from the records of a run and its evaluation: plain values,
-numbers as text.
+The templates hold the HTML; this file makes their values from the records of a run and its evaluation, numbers as text.
 """
 
 from __future__ import annotations
@@ -40,10 +39,7 @@ def build_run_page(data: PageData) -> str:
         "environment": _environment(data.info),
     }
     regression = data.info.get("task") == "regression"
-    titles = {
-        "curves": "Learning curves",
-        "mistakes": "Largest errors" if regression else "Mistakes",
-    }
+    titles = {"curves": "Learning curves", "mistakes": "Largest errors" if regression else "Mistakes"}
     always = ("findings", "scores")
     return render(
         "run.html.j2",
@@ -61,11 +57,11 @@ def build_run_page(data: PageData) -> str:
 
 def render(template: str, **values: Any) -> str:
     """A page by its template; values are escaped, and a value that is missing is an error."""
-    return _environment_of_templates().get_template(template).render(values)
+    return _jinja_environment().get_template(template).render(values)
 
 
 @functools.cache
-def _environment_of_templates() -> jinja2.Environment:
+def _jinja_environment() -> jinja2.Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -189,7 +185,7 @@ def _time(data: PageData) -> dict[str, Any] | None:
     seen, seconds = number(history.epochs[-1].get("samples_seen")), history.lasting("train_seconds")
     return {
         "total": duration(total),
-        "told": ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in parts),
+        "summary": ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in parts),
         "parts": [
             {
                 "name": name,
@@ -219,14 +215,15 @@ def _network(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def _config(info: Mapping[str, Any]) -> dict[str, Any] | None:
     """Every value with its origin: those that the user wrote apart from the defaults."""
     origins = info.get("origins", {})
-    written: list[list[str]] = []
-    rest: list[list[str]] = []
+    rows: list[list[str]] = []
     for key, value in by_key(info.get("config", {})).items():
         origin = origins.get(key) or "default"
         text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        (rest if origin == "default" else written).append([key, text, origin])
-    if not written and not rest:
+        rows.append([key, text, origin])
+    if not rows:
         return None
+    written = [row for row in rows if row[2] != "default"]
+    rest = [row for row in rows if row[2] == "default"]
     caption = f"{len(rest)} values left at their default" if written else f"All {len(rest)} values"
     return {"written": written, "rest": rest, "caption": caption}
 

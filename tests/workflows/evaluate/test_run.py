@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.config import load_config
 from trainkit.errors import CheckpointError, DataError, Interrupted, TrainkitError, UserError
 from trainkit.system import durable

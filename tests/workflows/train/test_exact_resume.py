@@ -6,7 +6,7 @@ import pytest
 from engine_runs import CNN, MLP, STEPS, Said, differences, load, train_with_stops
 from no_room import leave_no_room_for_images
 
-from trainkit.recorders.jsonl import read_json_lines
+from trainkit.recorders.logs import read_json_lines
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import newest_run
 from trainkit.workflows.train.run import train

@@ -15,9 +15,9 @@ import torch
 from engine_runs import CNN, MLP, STEPS, Said, differences, frontend, load, train_with_stops
 
 from trainkit.checkpoints.folder import CheckpointFolder
-from trainkit.checkpoints.serialization import load_checkpoint
+from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
-from trainkit.recorders.jsonl import read_json_lines
+from trainkit.recorders.logs import read_json_lines
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, RunLocked, list_runs, newest_run
 from trainkit.workflows.train.run import resume, train

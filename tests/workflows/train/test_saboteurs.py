@@ -60,12 +60,12 @@ SABOTEURS = [
         "best not restored", "engine/state.py", "            self.best = saved_best\n", "            pass\n", STATE
     ),
     Saboteur(
-        "metrics opened with w", "recorders/jsonl.py", "os.O_CREAT | os.O_APPEND", "os.O_CREAT | os.O_TRUNC", EXACT
+        "metrics opened with w", "recorders/logs.py", "os.O_CREAT | os.O_APPEND", "os.O_CREAT | os.O_TRUNC", EXACT
     ),
     Saboteur(
         "what a killed run had logged stays",
-        "recorders/jsonl.py",
-        "        self.lines.truncate_after(step, epochs=epochs)\n",
+        "workflows/train/recording.py",
+        "    lines.truncate_after(progress.steps_completed, epochs=progress.epochs_completed)\n",
         "",
         f"{COMMAND} -k killed_before_its_first_checkpoint",
     ),

@@ -10,7 +10,7 @@ from engine_runs import CNN, differences
 from PIL import Image
 from real_processes import ForkServer
 
-from trainkit.recorders.jsonl import read_json_lines
+from trainkit.recorders.logs import read_json_lines
 from trainkit.system.run_folder import newest_run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs fork and SIGUSR1")

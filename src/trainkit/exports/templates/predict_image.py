@@ -41,7 +41,7 @@ def load(name):
 
 
 def read_image(path, entry):
-    """A file as (1, C, H, W) in the program's dtype, upright, grey or RGB; resized and cropped where that is left."""
+    """A file as (1, C, H, W) in the program's dtype, upright, gray or RGB; resized and cropped if needed."""
     channels = SIGNATURE["preprocessing"]["channels"]
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):  # 16 bits: the high byte

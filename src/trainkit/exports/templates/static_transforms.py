@@ -1,20 +1,22 @@
 # mypy: ignore-errors
-"""Resize, crop and make gray with numpy alone, to the same bytes as in training: torch's arithmetic on uint8 images."""
+"""Static transforms with numpy alone, to the same bytes as in training: torch's arithmetic on uint8 images."""
 
 import numpy as np
 
 
-def apply_front(image, steps):
-    """uint8 (H, W, C) through the steps of signature.json to uint8 (H', W', C')."""
-    for step in steps:
-        if step["type"] == "resize":
-            image = resize(image, step["size"], step.get("interpolation", "bilinear"))
-        elif step["type"] == "center_crop":
-            image = center_crop(image, *step["size"])
-        elif step["type"] == "grayscale":
-            image = grayscale(image, step.get("num_output_channels", 1))
+def apply_front(image, transforms):
+    """uint8 (H, W, C) through the static transforms in signature.json to uint8 (H', W', C')."""
+    for transform in transforms:
+        if transform["type"] == "resize":
+            image = resize(image, transform["size"], transform.get("interpolation", "bilinear"))
+        elif transform["type"] == "center_crop":
+            image = center_crop(image, *transform["size"])
+        elif transform["type"] == "grayscale":
+            image = grayscale(image, transform.get("num_output_channels", 1))
         else:
-            raise SystemExit(f"{step['type']} is not written in numpy here; use a TorchScript program, which does it")
+            raise SystemExit(
+                f"{transform['type']} is not written in numpy here; use a TorchScript program, which does it"
+            )
     return image
 
 

@@ -16,7 +16,7 @@ from trainkit.checkpoints import follow_pointer
 from trainkit.data.dataset import Dataset, describe_changes
 from trainkit.errors import TrainkitError, UserError
 from trainkit.evaluation import ClassificationReport, RegressionReport, Report
-from trainkit.reports import WrongSample, plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples
+from trainkit.reports import plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples
 from trainkit.system import Frontend, durable
 from trainkit.workflows.evaluate.other_data import align_classes, load_other_data
 from trainkit.workflows.find import find_checkpoint
@@ -184,30 +184,19 @@ def _draw(result: EvalResult, folder: Path) -> list[Path]:
     report = result.report
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
     if isinstance(report, RegressionReport):
-        return [
-            plot_residuals(
-                folder / "residuals.png",
-                report.predictions,
-                report.targets,
-                report.target_names,
-                title=f"Residuals on {where}",
-            )
-        ]
+        return [plot_residuals(folder / "residuals.png", report, title=f"Residuals on {where}")]
     drawn = [
         plot_confusion(folder / "confusion.png", report.confusion, report.class_names, title=f"Confusion on {where}"),
         plot_reliability(
             folder / "reliability.png",
-            report.reliability.confidence,
-            report.reliability.accuracy,
-            report.reliability.counts,
+            report.reliability,
             error=report.metrics["expected_calibration_error"],
             title=f"Reliability on {where}",
         ),
     ]
     if result.wrong_images:
-        samples = [
-            WrongSample(image, mistake.true, mistake.predicted, mistake.probability, Path(name).name)
-            for image, mistake, name in zip(result.wrong_images, report.mistakes, result.sample_names, strict=True)
-        ]
-        drawn.append(plot_wrong_samples(folder / "wrong_samples.png", samples, num_wrong=report.num_mistakes))
+        path, names = folder / "wrong_samples.png", [Path(name).name for name in result.sample_names]
+        drawn.append(
+            plot_wrong_samples(path, report.mistakes, result.wrong_images, names, num_wrong=report.num_mistakes)
+        )
     return drawn

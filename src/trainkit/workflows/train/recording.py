@@ -21,7 +21,7 @@ from trainkit.checkpoints import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
 from trainkit.config.text import to_yaml
 from trainkit.engine import Batches, Progress, Recorder
-from trainkit.recorders import Fanout, JsonlRecorder, TensorBoardRecorder, TextLog, add_graph, add_samples
+from trainkit.recorders import Fanout, JsonLines, TensorBoardRecorder, TextLog, add_graph, add_samples
 from trainkit.system import Frontend, RunDir, durable
 from trainkit.wording import by_key
 
@@ -109,7 +109,8 @@ def open_recorder(
     Args:
         progress: the position that the run starts from; later lines of the log are removed.
     """
-    lines = JsonlRecorder(run.metrics, step=progress.steps_completed, epochs=progress.epochs_completed)
+    lines = JsonLines(run.metrics)
+    lines.truncate_after(progress.steps_completed, epochs=progress.epochs_completed)
     display = [] if frontend.make_display is None else [frontend.make_display(setup, batches.batches_per_epoch)]
     trackers = build_trackers(run, setup, batches, step=progress.steps_completed, frontend=frontend)
     return Fanout(lines, [log, *display, *trackers], warn=frontend.say)

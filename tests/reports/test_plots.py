@@ -4,18 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainkit.reports import evaluation_plots, image_grids
-from trainkit.reports.evaluation_plots import plot_confusion, plot_reliability, plot_residuals
-from trainkit.reports.image_grids import WrongSample, plot_wrong_samples
+from trainkit.evaluation import Mistake, RegressionReport, Reliability
+from trainkit.reports import plots
+from trainkit.reports.plots import plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
-    save = evaluation_plots.save_figure
-    for module in (evaluation_plots, image_grids):
-        monkeypatch.setattr(module, "save_figure", lambda fig, path: figures.append(fig) or save(fig, path))
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure) or save(figure, path))
     return figures
 
 
@@ -56,7 +55,7 @@ def test_reliability_with_empty_bins(tmp_path, drawn):
     counts = np.array([0, 1, 0, 4000, 900])
     confidence = np.array([np.nan, 0.3, np.nan, 0.75, 0.95])
     accuracy = np.array([np.nan, 1.0, np.nan, 0.6, 0.9])
-    check_picture(plot_reliability(tmp_path / "r.png", confidence, accuracy, counts, error=0.1234))
+    check_picture(plot_reliability(tmp_path / "r.png", Reliability(confidence, accuracy, counts), error=0.1234))
     words = texts(drawn[0])
     assert "Reliability\nexpected calibration error 12.34%" in words
     assert {"probability of the predicted class", "share that is right", "samples (log)"} <= set(words)
@@ -65,15 +64,16 @@ def test_reliability_with_empty_bins(tmp_path, drawn):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 40), (3, 200, 200)])
 def test_wrong_samples_name_both_classes(tmp_path, drawn, shape):
     image = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-    samples = [WrongSample(image, "cat", "dog", 0.99999, f"test[{index}]") for index in range(30)]
-    check_picture(plot_wrong_samples(tmp_path / "w.png", samples, num_wrong=1234))
+    mistakes = [Mistake(index, "cat", "dog", 0.99999) for index in range(30)]
+    names = [f"test[{index}]" for index in range(30)]
+    check_picture(plot_wrong_samples(tmp_path / "w.png", mistakes, [image] * 30, names, num_wrong=1234))
     words = texts(drawn[0])
     assert "Most confidently wrong: 25 of 1,234 mistakes" in words
     assert "true: cat\ntaken for: dog\n> 99.9 % sure, test[0]" in words
 
 
 def test_no_mistakes_at_all(tmp_path, drawn):
-    check_picture(plot_wrong_samples(tmp_path / "w.png", []))
+    check_picture(plot_wrong_samples(tmp_path / "w.png", [], [], [], num_wrong=0))
     assert "Most confidently wrong: no mistakes" in texts(drawn[0])
 
 
@@ -81,8 +81,9 @@ def test_no_mistakes_at_all(tmp_path, drawn):
 def test_residuals(tmp_path, drawn, num_samples, num_targets):
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(num_samples, num_targets))
-    names = [f"y{k}" for k in range(num_targets)]
-    check_picture(plot_residuals(tmp_path / "r.png", targets + 0.5, targets, names))
+    names = tuple(f"y{k}" for k in range(num_targets))
+    report = RegressionReport(num_samples, {}, {}, names, [], targets + 0.5, targets)
+    check_picture(plot_residuals(tmp_path / "r.png", report))
     words = texts(drawn[0])
     assert {"true y0", "predicted y0", "predicted - true", "mean 0.5"} <= set(words)
     assert ("y7" in " ".join(words)) is False

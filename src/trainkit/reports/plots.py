@@ -1,11 +1,11 @@
-"""Figures of an evaluation: confusion, calibration, residuals."""
+"""Figures for the disk: confusion, calibration, residuals, wrong samples, and a preview of the random transforms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainkit.reports.figures import (
     BLUE,
@@ -14,6 +14,7 @@ from trainkit.reports.figures import (
     ORANGE,
     RED,
     Chart,
+    add_heading,
     add_legend,
     chart_of,
     new_figure,
@@ -23,13 +24,14 @@ from trainkit.reports.figures import (
     short_name,
     style_axes,
 )
+from trainkit.wording import percent
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from trainkit.evaluation import RegressionReport
+    from trainkit.evaluation import Mistake, RegressionReport, Reliability
 
     Floats = NDArray[np.float64]
 
@@ -38,6 +40,8 @@ MAX_CLASS_TICKS = 40
 MAX_POINTS = 5000
 MAX_POINTS_ON_PAGE = 1000
 MAX_TARGET_ROWS = 6
+MAX_PICTURES = 25
+PREVIEW_COLUMNS = 8
 
 
 def plot_confusion(
@@ -96,26 +100,16 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.floa
         axes.text(column, row, f"{count}", ha="center", va="center", fontsize=size, color=color, weight=weight)
 
 
-def plot_reliability(
-    path: Path,
-    confidence: NDArray[np.float64],
-    accuracy: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    *,
-    error: float,
-    title: str = "Reliability",
-) -> Path:
-    """How often the model is right where it says that it is so sure.
+def plot_reliability(path: Path, reliability: Reliability, *, error: float, title: str = "Reliability") -> Path:
+    """The share of right predictions against the probability of the predicted class.
 
     Args:
-        confidence: mean probability of the predicted class by bin, (B,); NaN for an empty bin.
-        accuracy: share of right predictions by bin, (B,).
-        counts: samples by bin, (B,). The bins are of equal width over [0, 1].
         error: the expected calibration error.
     """
     import numpy as np
     from matplotlib.ticker import PercentFormatter
 
+    confidence, accuracy, counts = reliability.confidence, reliability.accuracy, reliability.counts
     num_bins = len(counts)
     edges = np.linspace(0, 1, num_bins + 1)
     filled = counts > 0
@@ -157,30 +151,20 @@ def plot_reliability(
     return save_figure(figure, path)
 
 
-def plot_residuals(
-    path: Path,
-    predictions: Floats,
-    targets: Floats,
-    target_names: Sequence[str],
-    *,
-    title: str = "Residuals",
-) -> Path:
+def plot_residuals(path: Path, report: RegressionReport, *, title: str = "Residuals") -> Path:
     """For each target: predicted against true, residuals against predicted, and how the residuals are spread.
-
-    Args:
-        predictions: (N, T), in the units of the targets.
-        targets: (N, T).
 
     A random 5,000 points are drawn of more; the histogram holds all of them. The first 6 targets are shown.
     """
-    names = list(target_names)[:MAX_TARGET_ROWS]
+    names = report.target_names[:MAX_TARGET_ROWS]
     figure = new_figure(11.5, 3.5 * len(names) + 0.4)
-    more = f" (the first {len(names)} of {len(target_names)} targets)" if len(names) < len(target_names) else ""
-    figure.suptitle(f"{plain(title)}, {len(targets):,} samples{more}", fontsize=11, color=INK, x=0.02, ha="left")
+    total = len(report.target_names)
+    more = f" (the first {len(names)} of {total} targets)" if len(names) < total else ""
+    add_heading(figure, f"{title}, {report.num_samples:,} samples{more}")
     grid = figure.subplots(len(names), 3, squeeze=False)
-    picks = _picks(len(targets), MAX_POINTS)
+    picks = _picks(report.num_samples, MAX_POINTS)
     for column, (name, (left, middle, right)) in enumerate(zip(names, grid, strict=True)):
-        predicted, true, shown = predictions[:, column], targets[:, column], short_name(name, 30)
+        predicted, true, shown = report.predictions[:, column], report.targets[:, column], short_name(name, 30)
         _draw_predicted(left, predicted, true, picks, shown)
         _draw_residuals(middle, predicted, predicted - true, picks, shown)
         _draw_spread(right, predicted - true, scale=float(abs(true).max()))
@@ -247,3 +231,87 @@ def _draw_spread(axes: Axes, residuals: Floats, *, scale: float) -> None:
     add_legend(axes)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     style_axes(axes, title="Spread of the residuals", xlabel="predicted - true", ylabel="samples", grid="y")
+
+
+def plot_wrong_samples(
+    path: Path,
+    mistakes: Sequence[Mistake],
+    images: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
+    *,
+    num_wrong: int,
+) -> Path:
+    """A grid of at most 25 pictures, each with its true class, the predicted one and its probability.
+
+    Args:
+        mistakes: the most confident ones first.
+        images: by mistake, uint8 (C, H, W), before normalization.
+        names: by mistake, the sample's name in the data.
+        num_wrong: how many samples were wrong in all.
+    """
+    shown = list(zip(mistakes, images, names, strict=True))[:MAX_PICTURES]
+    columns = max(1, min(5, len(shown)))
+    rows = max(1, math.ceil(len(shown) / columns))
+    figure = new_figure(max(4.0, 1.9 * columns), 2.35 * rows + 0.5)
+    text = f"{len(shown)} of {num_wrong:,} mistakes" if shown else "no mistakes"
+    add_heading(figure, f"Most confidently wrong: {text}")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (mistake, image, name) in zip(grid.flat, shown, strict=False):
+        _show_image(axes, image, white=255)
+        axes.set_title(
+            f"true: {short_name(mistake.true)}\ntaken for: {short_name(mistake.predicted)}\n"
+            f"{percent(mistake.probability)} sure, {short_name(name, 15)}",
+            fontsize=8,
+            color=INK,
+            loc="left",
+        )
+    return save_figure(figure, path)
+
+
+def plot_preview(
+    path: Path,
+    originals: NDArray[np.float32],
+    augmented: Sequence[NDArray[np.float32]],
+    names: Sequence[str],
+    *,
+    title: str,
+) -> Path:
+    """A PNG with a column for each image: the original on top, below it one row for each drawing of the augmentation.
+
+    Args:
+        originals: (N, C, H, W) in [0, 1].
+        augmented: for each epoch (N, C, H', W') in [0, 1].
+        names: the class of each image.
+    """
+    rows_each = 1 + len(augmented)
+    columns = min(PREVIEW_COLUMNS, len(originals))
+    blocks = math.ceil(len(originals) / columns)
+    figure = new_figure(1.25 * columns + 1.0, 1.32 * blocks * rows_each + 0.6)
+    add_heading(figure, title)
+    grid = figure.subplots(blocks * rows_each, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    for index, name in enumerate(names):
+        block, column = divmod(index, columns)
+        for row, images in enumerate((originals, *augmented)):
+            axes = grid[block * rows_each + row, column]
+            _show_image(axes, images[index], white=1)
+            if row == 0:
+                axes.set_title(short_name(name, 14), fontsize=9, color=INK)
+    for block in range(blocks):
+        for row in range(rows_each):
+            label = "original" if row == 0 else f"epoch {row}"
+            grid[block * rows_each + row, 0].set_ylabel(label, fontsize=9, color=INK)
+    return save_figure(figure, path)
+
+
+def _show_image(axes: Axes, image: NDArray[Any], *, white: float) -> None:
+    """An image (C, H, W) of values from 0 to ``white``."""
+    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+    nearest = max(pixels.shape[:2]) < 128
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=white, interpolation="nearest" if nearest else "antialiased")

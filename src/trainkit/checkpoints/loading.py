@@ -1,46 +1,68 @@
-"""Weights from elsewhere: read from ``.pth`` or ``.safetensors`` files, and matched with a model by name and shape."""
+"""Files read after every check: whole checkpoints, and the weights in ``.pth`` and ``.safetensors`` files of others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.checkpoints.archive import DamagedFile, open_regular
-from trainkit.checkpoints.inspection import KIND, read_archive
-from trainkit.checkpoints.journal import follow_pointer
-from trainkit.checkpoints.serialization import load_plain
+from trainkit.checkpoints.inspection import KIND, check_format, read_archive
+from trainkit.checkpoints.journal import follow_pointer, known_sha256
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 # Where programs keep the state_dict in a larger checkpoint, and what wrappers put before each name.
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "weights", "net")
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
-@dataclass(frozen=True)
-class WeightsReport:
-    """How foreign weights fit a model; names in the order of the model, others in that of the file."""
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint after every check of its file; tensors are on the CPU, and nothing in the file is ever run.
 
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    """In the model only: they keep their initial values."""
-    unexpected: tuple[str, ...]
-    """In the file only: they are not used."""
-    wrong_shape: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-    """Name, shape in the file, shape in the model: not used either."""
+    ``best`` and ``last`` stand for the checkpoints that they name. Where the journal beside the file knows its SHA-256,
+    that is compared too.
+
+    Raises:
+        DamagedFile: the file is damaged, or of another kind; the message then names what to do with it.
+    """
+    path = follow_pointer(path)
+    with open_regular(path) as file:
+        check_format(read_archive(file, path, expected_sha256=known_sha256(path)))
+        state = load_plain(file, path)
+    assert isinstance(state, dict)
+    return state
+
+
+def load_plain(file: BufferedReader, path: str | Path) -> Any:
+    """``torch.load`` of an open file that ``read_archive`` has passed.
+
+    The names in it are known to be those of tensors and containers, so neither an allow-list that a plugin has extended
+    nor an environment variable makes a difference; ``weights_only`` is the second lock.
+    """
+    import torch
+
+    file.seek(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  (torch raises whatever it likes)
+        raise DamagedFile(path, f"PyTorch cannot read it: {str(error).splitlines()[0][:200]}") from None
 
 
 def load_weights_file(path: str | Path) -> dict[str, Tensor]:
     """The named tensors of a trainkit checkpoint (averaged ones first), a state_dict, or a safetensors file.
 
-    A checkpoint of another program is searched for its state_dict; ``module.`` and ``_orig_mod.``, which wrappers put
-    before every name, are taken off. Files are checked as checkpoints are, and code in them is refused.
+    A checkpoint of another program is searched for its state_dict, and the prefixes of wrappers, ``module.`` and
+    ``_orig_mod.``, are removed from every name. Files are checked as checkpoints are, and code in them is refused.
 
     Raises:
-        DamagedFile: says what is wrong with the file.
+        DamagedFile: the file is damaged, holds code, or holds no weights.
     """
     path = follow_pointer(path)
     if path.suffix == ".safetensors":
@@ -65,29 +87,10 @@ def _find_weights(value: Any, path: Path) -> dict[str, Tensor]:
             averaged = ema.get("model", ema) if isinstance(ema, dict) else None
             candidates = [averaged, value.get("model")]
         for candidate in candidates:
-            if (
-                isinstance(candidate, dict)
-                and candidate
-                and all(isinstance(item, Tensor) for item in candidate.values())
-            ):
+            values = candidate.values() if isinstance(candidate, dict) else ()
+            if values and all(isinstance(item, Tensor) for item in values):
                 return {str(name): tensor for name, tensor in candidate.items()}
     raise DamagedFile(path, f"holds no state_dict, neither itself nor under {', '.join(_WEIGHT_KEYS)}")
-
-
-def match_weights(weights: Mapping[str, Tensor], model: nn.Module) -> WeightsReport:
-    """Compare weights with a model by name and shape; nothing is changed."""
-    own = model.state_dict()
-    shared = [name for name in own if name in weights]
-    return WeightsReport(
-        matched=tuple(name for name in shared if weights[name].shape == own[name].shape),
-        missing=tuple(name for name in own if name not in weights),
-        unexpected=tuple(name for name in weights if name not in own),
-        wrong_shape=tuple(
-            (name, tuple(weights[name].shape), tuple(own[name].shape))
-            for name in shared
-            if weights[name].shape != own[name].shape
-        ),
-    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

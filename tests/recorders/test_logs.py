@@ -9,7 +9,7 @@ from file_layers import SYNC_FREE, Failing, Recording, crash_states, installed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainkit.recorders.jsonl import JsonLines, read_json_lines
+from trainkit.recorders.logs import JsonLines, read_json_lines
 from trainkit.system import durable
 
 
@@ -17,11 +17,11 @@ def steps(path: Path) -> list[int]:
     return [record["step"] for record in read_json_lines(path)]
 
 
-def test_append_and_read(tmp_path):
+def test_log_and_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with JsonLines(path) as log:
-        log.append({"step": 1, "loss": 0.5, "name": "ä"})
-        log.append({"step": 2, "loss": float("nan")})
+        log.log({"step": 1, "loss": 0.5, "name": "ä"})
+        log.log({"step": 2, "loss": float("nan")})
     assert read_json_lines(path) == [{"step": 1, "loss": 0.5, "name": "ä"}, {"step": 2, "loss": None}]
     assert read_json_lines(tmp_path / "none.jsonl") == []
 
@@ -32,7 +32,7 @@ def test_a_torn_last_line_is_taken_off(tmp_path, tail):
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + tail)
     assert steps(path) == [1, 2]
     with JsonLines(path) as log:
-        log.append({"step": 3})
+        log.log({"step": 3})
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
 
 
@@ -40,11 +40,11 @@ def test_truncate_after(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with JsonLines(path) as log:
         for step in range(1, 8):
-            log.append({"type": "step", "step": step})
-        log.append({"type": "note"})
+            log.log({"type": "step", "step": step})
+        log.log({"type": "note"})
         assert log.truncate_after(4) == 3
         assert log.truncate_after(4) == 0
-        log.append({"type": "step", "step": 5})
+        log.log({"type": "step", "step": 5})
     assert [record.get("step") for record in read_json_lines(path)] == [1, 2, 3, 4, None, 5]
 
 
@@ -67,18 +67,18 @@ def test_each_step_once_after_any_crashes(tmp_path_factory, resumes):
             log.truncate_after(step)
             for _ in range(3):
                 step += 1
-                log.append({"step": step})
+                log.log({"step": step})
     assert steps(path) == list(range(1, step + 1))
 
 
 def test_an_error_leaves_whole_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = JsonLines(path)
-    log.append({"step": 1})
+    log.log({"step": 1})
     with installed(Failing("write", 0)), pytest.raises(durable.WriteError, match="the lines before are intact"):
-        log.append({"step": 2, "text": "long enough to be torn"})
+        log.log({"step": 2, "text": "long enough to be torn"})
     assert path.read_text() == '{"step": 1}\n'
-    log.append({"step": 2})
+    log.log({"step": 2})
     assert steps(path) == [1, 2]
     with installed(Failing("fsync", 0)), pytest.raises(durable.WriteError):
         log.sync()
@@ -94,13 +94,13 @@ def test_losses_of_power(tmp_path, without):
     layer = Recording(folder)
     with installed(layer), JsonLines(folder / "metrics.jsonl") as log:
         for step in range(1, 13):
-            log.append({"step": step})
+            log.log({"step": step})
             if step % 3 == 0:
                 log.sync()
                 layer.mark(str(step))
             if step == 8:
                 log.truncate_after(7)
-                log.append({"step": 8})
+                log.log({"step": 8})
     found, lost = tmp_path / "found", 0
     found.mkdir()
     for marks, files in crash_states(layer.events, seed=0, without=without):
@@ -119,6 +119,6 @@ def test_losses_of_power(tmp_path, without):
 def test_lines_are_plain_json(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with JsonLines(path) as log:
-        log.append({"step": 1, "metrics": {"a": [1.0, float("-inf")]}})
+        log.log({"step": 1, "metrics": {"a": [1.0, float("-inf")]}})
     assert json.loads(path.read_text()) == {"step": 1, "metrics": {"a": [1.0, None]}}
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
