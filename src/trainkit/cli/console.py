@@ -44,7 +44,7 @@ def print_json(value: object) -> None:
 
 
 def print_error(error: TrainkitError) -> None:
-    """The message of an error on stderr, in colour on a terminal; no rich, so that a wrong config answers fast."""
+    """The message of an error on stderr, in color on a terminal; no rich, so that a wrong config answers fast."""
     if isinstance(error, ProblemsError):
         from trainkit.config.help import render
 

@@ -46,9 +46,9 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[KeyPat
         path = _path_of(error["loc"], data)
         value = _value_at(path, data)
         if error["type"].startswith("union_tag") and isinstance(value, dict):
-            misspelt = _misspelt_type(annotation_at(path, data), value)
-            path = (*path, misspelt or "type")
-            error = {**error, "type": "misspelt_type"} if misspelt else error
+            misspelled = _misspelled_type(annotation_at(path, data), value)
+            path = (*path, misspelled or "type")
+            error = {**error, "type": "misspelled_type"} if misspelled else error
         groups.setdefault(path, []).append(error)
     renamed = {
         (*path[:-1], near)
@@ -58,10 +58,10 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[KeyPat
     found = []
     for path, group in groups.items():
         if path in renamed and group[0]["type"] == "missing":
-            continue  # the misspelt key is told, with this one as the suggestion
+            continue  # the misspelled key is told, with this one as the suggestion
         if any(len(other) > len(path) and other[: len(path)] == path for other in groups) and _is_union(path, data):
             continue  # the value chose another alternative: that one's mistake is told
-        is_key = group[0]["type"] in ("extra_forbidden", "missing", "misspelt_type")
+        is_key = group[0]["type"] in ("extra_forbidden", "missing", "misspelled_type")
         found.append((path, is_key, _message(path, group, data)))
     return found
 
@@ -103,7 +103,7 @@ def _message(path: KeyPath, group: list[Mapping[str, Any]], data: Any) -> str:
     parent = _value_at(path[:-1], data)
     if kind == "extra_forbidden":
         return _unknown_key(path, parent, data)
-    if kind == "misspelt_type":
+    if kind == "misspelled_type":
         return f"unknown key in {format_path(path[:-1])}; did you mean type?"
     if kind == "missing":
         return _missing(path, data)
@@ -224,7 +224,7 @@ def _bad_choice(annotation: Any, value: Any) -> str:
     return f"unknown type: expected one of {', '.join(choices)}, got {shown(name)}" + _choice_hint(name, near)
 
 
-def _misspelt_type(annotation: Any, value: dict[str, Any]) -> str | None:
+def _misspelled_type(annotation: Any, value: dict[str, Any]) -> str | None:
     """The key that was probably meant to be ``type``, where that is missing."""
     if "type" in value:
         return None

@@ -84,7 +84,7 @@ def _share(fraction: float, count: int) -> int:
 
 
 class Digits(ValTestSplit):
-    """1797 handwritten digits, 8 x 8 grey, 10 classes; bundled with scikit-learn (UCI Optical Recognition)."""
+    """1797 handwritten digits, 8 x 8 gray, 10 classes; bundled with scikit-learn (UCI Optical Recognition)."""
 
     unsplit: ClassVar[DatasetInfo] = DatasetInfo(
         "image", "classification", num_classes=10, image_shape=(1, 8, 8), num_train=1797
@@ -114,7 +114,7 @@ class Wine(ValTestSplit):
 
 
 class BreastCancer(ValTestSplit):
-    """569 tumours, 30 features, 2 classes; bundled with scikit-learn (UCI Wisconsin Diagnostic)."""
+    """569 tumors, 30 features, 2 classes; bundled with scikit-learn (UCI Wisconsin Diagnostic)."""
 
     unsplit: ClassVar[DatasetInfo] = DatasetInfo(
         "table", "classification", num_classes=2, num_features=30, num_train=569
@@ -149,7 +149,7 @@ _CIFAR = DatasetInfo(
 
 
 class Mnist(Downloaded):
-    """70,000 handwritten digits, 28 x 28 grey, 10 classes."""
+    """70,000 handwritten digits, 28 x 28 gray, 10 classes."""
 
     unsplit: ClassVar[DatasetInfo] = _MNIST
 
@@ -157,7 +157,7 @@ class Mnist(Downloaded):
 
 
 class FashionMnist(Downloaded):
-    """70,000 pictures of clothing, 28 x 28 grey, 10 classes."""
+    """70,000 pictures of clothing, 28 x 28 gray, 10 classes."""
 
     unsplit: ClassVar[DatasetInfo] = _MNIST
 
@@ -165,7 +165,7 @@ class FashionMnist(Downloaded):
 
 
 class Kmnist(Downloaded):
-    """70,000 cursive Japanese characters, 28 x 28 grey, 10 classes."""
+    """70,000 cursive Japanese characters, 28 x 28 gray, 10 classes."""
 
     unsplit: ClassVar[DatasetInfo] = _MNIST
 
@@ -248,7 +248,7 @@ class Blobs(Section):
     type: Literal["blobs"]
     num_features: Count = Field(2, description="Number of input features.")
     num_classes: int = Field(3, ge=2, description="Number of clusters.")
-    spread: NonNegative = Field(1.0, description="Standard deviation of each cluster; the centres lie in [-5, 5].")
+    spread: NonNegative = Field(1.0, description="Standard deviation of each cluster; the centers lie in [-5, 5].")
 
 
 class Moons(Section):

@@ -12,7 +12,7 @@ OutputActivation = Literal["none", "sigmoid", "softmax", "log_softmax"]
 
 
 class DefaultInit(Section):
-    """PyTorch's own initialisation of each layer."""
+    """PyTorch's own initialization of each layer."""
 
     type: Literal["default"]
 
@@ -71,7 +71,7 @@ class Mlp(Section):
     type: Literal["mlp"]
     hidden_sizes: list[Count] = Field([128], description="Width of each hidden layer; [] for a linear model.")
     activation: Activation = Field("relu", description="Activation after each hidden layer.")
-    norm: Norm = Field("none", description="Normalisation before each activation.")
+    norm: Norm = Field("none", description="Normalization before each activation.")
     dropout: Probability = Field(0.0, description="Share of activations dropped after each hidden layer.")
     output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
     init: Init = Field(
@@ -104,7 +104,7 @@ class Cnn(Section):
 
     type: Literal["cnn"]
     blocks: list[Block] = Field(min_length=1, description="The convolution blocks, input first.")
-    norm: Literal["none", "batch"] = Field("none", description="Normalisation after each convolution.")
+    norm: Literal["none", "batch"] = Field("none", description="Normalization after each convolution.")
     activation: Activation = Field("relu", description="Activation in blocks and head.")
     dropout: Probability = Field(0.0, description="Share of channels dropped after each block.")
     global_pool: Literal["none", "avg", "max"] = Field(

@@ -167,7 +167,7 @@ class RmsProp(_Optimizer):
     eps: NonNegative = Field(1e-8, description="Added to the denominator.")
     weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
     momentum: NonNegative = Field(0.0, description="Momentum factor.")
-    centered: bool = Field(False, description="Normalise by the variance instead of the square.")
+    centered: bool = Field(False, description="Normalize by the variance instead of the square.")
 
     @property
     def states_per_weight(self) -> int:

@@ -66,7 +66,7 @@ class Resize(TransformSection):
 
 
 class CenterCrop(TransformSection):
-    """Cut out the centre; smaller images are padded with zeros."""
+    """Cut out the center; smaller images are padded with zeros."""
 
     stage = "static"
     works_on = "image"
@@ -163,7 +163,7 @@ class RandomVerticalFlip(TransformSection):
 
 
 class RandomRotation(TransformSection):
-    """Rotate around the centre by a uniform angle."""
+    """Rotate around the center by a uniform angle."""
 
     stage = "random"
     works_on = "image"
@@ -177,7 +177,7 @@ class RandomRotation(TransformSection):
 
 
 class RandomAffine(TransformSection):
-    """Rotate, shift, scale and shear, keeping the centre."""
+    """Rotate, shift, scale and shear, keeping the center."""
 
     stage = "random"
     works_on = "image"

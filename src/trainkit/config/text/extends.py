@@ -70,7 +70,7 @@ def _base_of(node: Node, files: list[Path]) -> Path | None:
         raise ConfigError([Problem(what, "extends", entry.place)])
     path = files[-1].parent / entry.value
     if is_missing(path):
-        near = closest(path.name, _neighbours(path))
+        near = closest(path.name, _neighbors(path))
         hint = f"did you mean {near}?" if near else f"it is looked for in {path.parent}"
         raise ConfigError([Problem(f"there is no such file, got {entry.value!r}; {hint}", "extends", entry.place)])
     if any(_same(path, file) for file in files):
@@ -89,7 +89,7 @@ def _same(left: Path, right: Path) -> bool:
         return False  # reading it says why
 
 
-def _neighbours(path: Path) -> list[str]:
+def _neighbors(path: Path) -> list[str]:
     try:
         return [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
     except OSError:
