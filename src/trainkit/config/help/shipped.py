@@ -9,6 +9,7 @@ from pathlib import Path
 from trainkit.config.help.introspect import variants
 from trainkit.config.schema.base import safe_name
 from trainkit.config.schema.optimization import Optimizer
+from trainkit.config.text.reader import closest_file
 from trainkit.errors import UserError
 from trainkit.system import durable
 from trainkit.wording import closest
@@ -102,12 +103,9 @@ def hint_for_missing(path: Path) -> str:
     exact = find(path.name)
     if exact is not None:
         return f"{exact.name} is a shipped config: give its path, {_shown(exact.path)}"
-    try:
-        near = closest(path.name, (item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml")))
-    except OSError:
-        near = None
+    near = closest_file(path)
     if near is not None:
-        return f"did you mean {path.parent / near}?"
+        return f"did you mean {near}?"
     similar = closest(path.stem, (config.name for config in list_shipped()))
     if similar is not None:
         return f"did you mean the shipped {_shown(folder() / f'{similar}.yaml')}?"

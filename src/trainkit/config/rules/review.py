@@ -1,4 +1,4 @@
-"""A config under review: what the rules look at, and what they find."""
+"""The input of the rules and the violations that they add."""
 
 from __future__ import annotations
 

@@ -59,6 +59,13 @@ class Node:
     def key_place(self) -> Place:
         return self.place if self.key_line < 0 else self.source.place(self.key_line, self.key_column)
 
+    @property
+    def kind(self) -> str:
+        """The kind of value, for messages."""
+        if isinstance(self.value, dict):
+            return "a mapping"
+        return "a list" if isinstance(self.value, list) else "a single value"
+
     def plain(self) -> Any:
         """Plain dicts, lists and scalars."""
         if isinstance(self.value, dict):
