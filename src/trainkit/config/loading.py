@@ -17,8 +17,7 @@ from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section, safe_name
 from trainkit.config.text.extends import read_with_bases
-from trainkit.config.text.key_paths import KeyPath, PathError, format_path, parse_path
-from trainkit.config.text.nodes import Node
+from trainkit.config.text.nodes import KeyPath, Node, PathError, format_path, parse_path
 from trainkit.config.text.overrides import apply_overrides
 from trainkit.config.text.reader import is_missing
 from trainkit.errors import ConfigError, Place, Problem

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import NAME_PATTERN, Section, check_duration, check_interval
-from trainkit.config.text.key_paths import KeyPath
+from trainkit.config.text.nodes import KeyPath
 
 
 @dataclass(frozen=True)

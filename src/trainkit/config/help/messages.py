@@ -28,8 +28,7 @@ from trainkit.config.help.introspect import (
     variants,
 )
 from trainkit.config.schema import Config
-from trainkit.config.text.key_paths import KeyPath, format_path
-from trainkit.config.text.nodes import read_scalar
+from trainkit.config.text.nodes import KeyPath, format_path, read_scalar
 from trainkit.config.text.writer import flow, scalar
 from trainkit.errors import Place, ProblemsError
 from trainkit.wording import closest, enumerated

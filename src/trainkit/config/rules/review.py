@@ -9,7 +9,7 @@ from typing import Any
 from trainkit.config.help.messages import shown
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo
-from trainkit.config.text.key_paths import parse_path
+from trainkit.config.text.nodes import parse_path
 
 
 @dataclass(frozen=True)

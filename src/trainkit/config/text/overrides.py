@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from trainkit.config.help.introspect import annotation_at, chosen, default_at, variants
-from trainkit.config.text.key_paths import KeyPath, PathError, format_path, parse_path
-from trainkit.config.text.nodes import Node, Source
+from trainkit.config.text.nodes import KeyPath, Node, PathError, Source, format_path, parse_path
 from trainkit.config.text.reader import read_text
 from trainkit.errors import ConfigError, Problem
 from trainkit.wording import closest

@@ -18,8 +18,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from trainkit.config.text.key_paths import KeyPath, format_path
-from trainkit.config.text.nodes import Node, Source, read_scalar
+from trainkit.config.text.nodes import KeyPath, Node, Source, format_path, read_scalar
 from trainkit.errors import ConfigError, Place, Problem
 from trainkit.wording import closest
 
