@@ -48,7 +48,7 @@ def run(text: str) -> dict[str, float]:
     import torch
 
     after_torch = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    from trainkit.cli.train import terminal
+    from trainkit.cli.train import make_frontend
     from trainkit.config import load_config
     from trainkit.recorders import Fanout
     from trainkit.workflows.train.run import train
@@ -62,7 +62,7 @@ def run(text: str) -> dict[str, float]:
         logged.append(time.perf_counter() - started)
 
     Fanout.log = timed_log  # type: ignore[method-assign]
-    with tempfile.TemporaryDirectory() as folder, terminal(quiet=False) as frontend:
+    with tempfile.TemporaryDirectory() as folder, make_frontend(quiet=False) as frontend:
         path = Path(folder) / "config.yaml"
         path.write_text(text)
         result = train(load_config(path), runs_dir=Path(folder) / "runs", frontend=frontend)

@@ -11,8 +11,7 @@ from PIL import Image
 
 from trainkit.config import load_config
 from trainkit.errors import Interrupted
-from trainkit.system.frontend import Frontend
-from trainkit.system.signals import StopRequest
+from trainkit.system.frontend import Frontend, StopRequest
 from trainkit.workflows.train.run import train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

@@ -79,7 +79,7 @@ def by_key(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def edit_distance(left: str, right: str) -> int:
-    """Insertions, deletions, substitutions and swaps of neighbours that turn one into the other."""
+    """Insertions, deletions, substitutions and swaps of neighbors that turn one into the other."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):

@@ -19,6 +19,6 @@ def test_columns_stand_below_each_other(capsys):
     assert capsys.readouterr().out == "  metric        val\n  loss      12.5000\n  accuracy   0.2500\n\n"
 
 
-def test_rows_without_a_header_and_a_name_with_a_line_break(capsys):
-    console.table(None, [], [["two\nlines", "b"], ["c"]])
-    assert capsys.readouterr().out == "  two lines  b\n  c\n\n"
+def test_a_name_with_a_line_break_stays_one_row(capsys):
+    console.table(None, ["file", "x"], [["two\nlines", "b"], ["c"]])
+    assert capsys.readouterr().out == "  file       x\n  two lines  b\n  c\n\n"

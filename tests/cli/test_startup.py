@@ -95,7 +95,7 @@ def test_keys_complete_after_set_and_unset(tmp_path: Path) -> None:
     assert complete("trainkit check c.yaml --unset training.batch", cwd=tmp_path) == ["training.batch_size"]
 
 
-def test_a_misspelt_command_is_found_without_imports(tmp_path: Path) -> None:
+def test_a_misspelled_command_is_found_without_imports(tmp_path: Path) -> None:
     done, code, imported = run("trian", "c.yaml", cwd=tmp_path)
     assert code == 2
     assert not imported - {"pydantic"}

@@ -62,7 +62,7 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"), [("trian", "train"), ("chek", "check"), ("inspct", "inspect"), ("predct", "predict")]
 )
-def test_a_misspelt_command_suggests(typed: str, meant: str) -> None:
+def test_a_misspelled_command_suggests(typed: str, meant: str) -> None:
     done = CliRunner().invoke(app, [typed, "x.yaml"])
     assert done.exit_code == 2
     assert f"'{typed}'" in done.stderr
@@ -70,7 +70,7 @@ def test_a_misspelt_command_suggests(typed: str, meant: str) -> None:
     assert done.stdout == ""
 
 
-def test_a_misspelt_option_suggests() -> None:
+def test_a_misspelled_option_suggests() -> None:
     done = CliRunner().invoke(app, ["train", "x.yaml", "--dry-rnu"])
     assert done.exit_code == 2
     assert "--dry-run" in done.stderr

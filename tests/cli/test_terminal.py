@@ -49,12 +49,12 @@ def test_quiet_prints_the_result_only(tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
-    told = json.loads(done.stdout)
-    assert Path(told["report"]).is_file()
-    assert isinstance(told["findings"], list)
+    result = json.loads(done.stdout)
+    assert Path(result["report"]).is_file()
+    assert isinstance(result["findings"], list)
 
 
-def test_the_report_command_tells_findings_again(tiny_run):
+def test_the_report_command_prints_findings_again(tiny_run):
     done = CliRunner().invoke(app, ["report", str(tiny_run.run.path), "--json", "--quiet"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"report": str(tiny_run.run.path / "report.html"), "findings": []}

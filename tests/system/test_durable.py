@@ -1,7 +1,6 @@
 """Files are whole or absent; temporary files of the dead are cleared, those of the living never."""
 
 import errno
-import multiprocessing
 import os
 import re
 import subprocess
@@ -133,25 +132,25 @@ def test_a_folder_without_permission(tmp_path):
         durable.write_text(tmp_path / "a", "x")
 
 
-def leave_a_draft(folder: str, ready, done) -> None:
-    draft = durable.Draft(Path(folder) / "a")
-    draft.write(b"half")
-    ready.set()
-    done.wait()
-    os._exit(9)
+LEAVE_A_DRAFT = """
+import os, sys
+from trainkit.system import durable
+draft = durable.Draft(sys.argv[1])
+draft.write(b"half")
+print("ready", flush=True)
+sys.stdin.read()
+os._exit(9)
+"""
 
 
 def test_temporary_files_of_the_living_stay_and_of_the_dead_go(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=leave_a_draft, args=(str(tmp_path), ready, done))
-    process.start()
+    command = [sys.executable, "-c", LEAVE_A_DRAFT, str(tmp_path / "a")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     mine = durable.Draft(tmp_path / "b")
-    ready.wait()
+    assert process.stdout.readline() == "ready\n"
     (tmp_path / ".somebody.tmp").write_text("no temporary file of trainkit")
     assert durable.clear_stale(tmp_path) == []
-    done.set()
-    process.join()
+    process.communicate()
     (cleared,) = durable.clear_stale(tmp_path)
     assert cleared.name.startswith(".a.")
     mine.discard()

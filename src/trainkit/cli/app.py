@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from trainkit._version import __version__
 from trainkit.cli import ckpt, config, data, runs, selftest
 from trainkit.cli.bench import bench
 from trainkit.cli.check import check
@@ -40,8 +41,6 @@ app.add_typer(selftest.app, name="selftest")
 
 def version(show: bool) -> None:
     if show:
-        from trainkit._version import __version__
-
         typer.echo(f"trainkit {__version__}")
         raise typer.Exit
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
+from trainkit.errors import TrainkitError
 from trainkit.wording import duration
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure how fast a config trains, where the time goes, and what would be faster. Changes no run."""
-    from trainkit.cli import console
     from trainkit.config import load_config
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
@@ -65,8 +66,6 @@ def bench(
 
 def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: bool | None, quiet: bool) -> Comparison:
     """All settings, with a line on stderr for each: what is measured, and what came of it."""
-    from trainkit.cli import console
-    from trainkit.errors import TrainkitError
     from trainkit.workflows.bench import ChildFailed, compare
 
     def write(text: str) -> None:
@@ -80,7 +79,7 @@ def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: boo
     try:
         found = compare(measure, try_compile=try_compile, begin=begin, end=lambda trial: write(f"{outcome(trial)}\n"))
     except ChildFailed as error:
-        if error.exit_code > 0:  # it has said why, on stderr
+        if error.exit_code > 0:  # the child printed why on stderr
             raise typer.Exit(error.exit_code) from None
         raise TrainkitError(f"{loaded.path}: the measurement was {error}") from None
     if found.interrupted:
@@ -106,7 +105,6 @@ def outcome(trial: Trial) -> str:
 
 def show(loaded: LoadedConfig, found: Measurement) -> None:
     """One measurement: speed, memory, and where the time goes."""
-    from trainkit.cli import console
 
     machine = found.machine
     threads = f"{machine['threads']} thread{'' if machine['threads'] == '1' else 's'}"
@@ -137,7 +135,6 @@ def show(loaded: LoadedConfig, found: Measurement) -> None:
 
 def show_comparison(loaded: LoadedConfig, found: Comparison) -> None:
     """All settings side by side, and what to write into the config."""
-    from trainkit.cli import console
 
     show(loaded, found.base)
     header = ["precision", "layout", "compile", "batch", "samples/s", "gain", "MB"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainkit.cli import console
 from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset
+from trainkit.wording import size_text
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
@@ -23,7 +26,6 @@ def check(
 
 def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:
     """Check and print the summary on stdout; also what ``trainkit train --dry-run`` does."""
-    from trainkit.cli import console
     from trainkit.workflows.check import check as run_check
 
     found = run_check(loaded, runs_dir=runs_dir)
@@ -70,14 +72,13 @@ def as_json(found: CheckReport) -> dict[str, Any]:
             "free": memory.free,
         },
         "disk_bytes": {"checkpoint": found.costs.checkpoint_bytes, "free": found.costs.free_disk},
-        "choices": {name: {"value": c.value, "reason": c.reason} for name, c in found.choices.items()},
+        "choices": {name: asdict(choice) for name, choice in found.choices.items()},
         "notes": list(found.notes),
     }
 
 
 def summary(found: CheckReport) -> list[tuple[str, str]]:
     """Name and text of each line."""
-    from trainkit.wording import size_text
     from trainkit.workflows.check import kept_checkpoints
 
     data, memory, pieces, config = found.source, found.costs.memory, found.pieces, found.loaded.config

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Json
+from trainkit.errors import UserError
 
 app = typer.Typer(help="Look at saved checkpoints.", no_args_is_help=True)
 
@@ -20,8 +22,6 @@ def verify(
 ) -> None:
     """Read every byte of each file and say OK, BAD (why) or UNCOMMITTED. Exit code 1 where any is BAD."""
     from trainkit.checkpoints import verify as verdicts_of
-    from trainkit.cli import console
-    from trainkit.errors import UserError
 
     found = []
     for path in paths:
@@ -45,8 +45,6 @@ def list_checkpoints(
 ) -> None:
     """List what is committed, oldest first, with step, epoch and score. Does not read the files themselves."""
     from trainkit.checkpoints import checkpoint_folder, read_journal, with_uncommitted
-    from trainkit.cli import console
-    from trainkit.errors import UserError
 
     folder = checkpoint_folder(path)
     journal = read_journal(folder) or with_uncommitted(folder, None)[0]
@@ -62,7 +60,7 @@ def list_checkpoints(
         return
     header = ["file", "step", "epoch", "score", "bytes", "pointers"]
     columns = ("name", "step", "epoch", "score", "size")
-    rows = [["" if row[key] is None else row[key] for key in columns] for row in described]
-    for row, item in zip(rows, described, strict=True):
-        row.append(" ".join(item["pointers"]))
+    rows = [
+        [*("" if row[key] is None else row[key] for key in columns), " ".join(row["pointers"])] for row in described
+    ]
     console.table(str(folder), header, rows)

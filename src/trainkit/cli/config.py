@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Json, Set, Unset
 
 app = typer.Typer(no_args_is_help=True, help="Show, write and list configs.")
@@ -49,7 +50,6 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Write a commented config to start from; an existing file is never overwritten."""
-    from trainkit.cli import console
     from trainkit.config.help import write_starter
 
     written = write_starter(path, source=source)
@@ -62,7 +62,6 @@ def init(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the shipped configs, one line each."""
-    from trainkit.cli import console
     from trainkit.config.help import list_shipped
 
     configs = list_shipped()

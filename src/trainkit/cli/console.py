@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,50 +14,33 @@ from typing import TYPE_CHECKING, Any
 from trainkit.errors import Interrupted, ProblemsError, TrainkitError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from trainkit.system import Frontend
 
 
-def out() -> Console:
-    """The console of results (stdout). rich obeys NO_COLOR and prints plainly where stdout is no terminal."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-
-
-def err() -> Console:
-    """The console of messages (stderr)."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-
-
 def say(message: str, *, end: str = "\n") -> None:
-    """One line for the user, on stderr. Where nobody reads it any more (``| head``), work goes on in silence."""
+    """Print one line on stderr. A closed stderr is no error: the work goes on without messages."""
     with suppress(BrokenPipeError):
         print(message, end=end, file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    """Print plain data on stdout; NaN and infinity become null."""
+    from trainkit.system import durable
+
+    print(json.dumps(durable.finite_or_none(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def print_error(error: TrainkitError) -> None:
-    """The message of an error on stderr, in colour on a terminal; no rich, so that a wrong config answers fast."""
+    """Print an error on stderr, in color on a terminal; without rich, whose import would delay the message."""
     if isinstance(error, ProblemsError):
         from trainkit.config.help import render
 
-        say(render(error, color=use_color()))
+        plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        say(render(error, color=not plain))
     else:
         say(str(error) if isinstance(error, Interrupted) else f"error: {error}")
-
-
-def use_color() -> bool:
-    import os
-
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -65,35 +49,39 @@ def table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[obje
     Where stdout is no terminal, each row is one line, however wide: it can be searched with grep.
     """
     if not sys.stdout.isatty():
-        plain_table(title, header, rows, left=1 if header else None)
+        plain_table(title, header, rows)
         return
     from rich import box
+    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    console = Console(highlight=False)
     if title:  # rich would fold a table's own title to the table's width
-        out().print(title, style="bold", markup=False, soft_wrap=True)
-    grid = Table(box=box.SIMPLE_HEAD if header else box.SIMPLE, show_header=bool(header))
-    for column in range(max(map(len, rows), default=len(header))):
-        name = header[column] if column < len(header) else ""
-        grid.add_column(name, justify="left" if column == 0 or not header else "right", overflow="fold")
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+    grid = Table(box=box.SIMPLE_HEAD)
+    for index, name in enumerate(header):
+        grid.add_column(name, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(_cell(value) for value in row))
-    out().print(grid)
+        grid.add_row(*(escape(_text(value)) for value in row))
+    console.print(grid)
 
 
-def plain_table(
-    title: str | None, header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int | None = None
-) -> None:
-    """A table without rich, whose rows are never folded.
-
-    Args:
-        left: how many columns are left-aligned, the others are right-aligned; all of them where None.
-    """
+def plain_table(title: str | None, header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
+    """A table without rich, whose rows are never folded; ``left`` is the number of left-aligned columns."""
     if title:
         print(title)
-    for line in aligned([header, *rows] if header else rows, left=left):
+    for line in aligned([header, *rows], left=left):
         print(f"  {line}".rstrip())
     print()
+
+
+def scores_table(title: str | None, corner: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """The metrics of each split side by side, a dash where one is missing; ``corner`` heads the first column."""
+    names = dict.fromkeys(name for metrics in scores.values() for name in metrics)
+    cells = {name: [metrics.get(name) for metrics in scores.values()] for name in names}
+    rows = [[name, *(float(x) if isinstance(x, int | float) else math.nan for x in row)] for name, row in cells.items()]
+    table(title, [corner, *scores], rows)
 
 
 def aligned(rows: Sequence[Sequence[object]], *, left: int | None = None) -> Iterator[str]:
@@ -109,22 +97,16 @@ def aligned(rows: Sequence[Sequence[object]], *, left: int | None = None) -> Ite
         yield "  ".join(cells).rstrip()
 
 
-def _cell(value: object) -> str:
-    from rich.markup import escape
-
-    return escape(_text(value))
-
-
 def _text(value: object) -> str:
-    """A line break in a name would make two rows of one."""
+    """The text of a cell, on one line: a line break in a name would make two rows of one."""
     return " ".join((number(value) if isinstance(value, float) else str(value)).splitlines())
 
 
 def number(value: float) -> str:
     """Six significant digits at most: enough to compare runs, short enough to read."""
-    return (
-        "-" if math.isnan(value) else f"{value:.6g}" if abs(value) >= 1e5 or 0 < abs(value) < 1e-3 else f"{value:.4f}"
-    )
+    if math.isnan(value):
+        return "-"
+    return f"{value:.6g}" if abs(value) >= 1e5 or 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
 class TrainDisplay:
@@ -162,6 +144,7 @@ class TrainDisplay:
             self.bar[0].stop()
 
     def _make_bar(self) -> tuple[Progress, TaskID]:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         bar = Progress(
@@ -170,7 +153,7 @@ class TrainDisplay:
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=err(),
+            console=Console(stderr=True, highlight=False),
             transient=True,
         )
         task = bar.add_task("epoch 1", total=self.epochs * self.batches_per_epoch, numbers="")
@@ -208,7 +191,7 @@ class TrainDisplay:
             "best": "best" if record["best"] else "",
         }
         room = self.bar[0].console.width if self.bar is not None else math.inf
-        for spare in ("lr", "time"):  # a line of its own for a word reads worse than a number less
+        for spare in ("lr", "time"):  # drop these rather than wrap the line
             if sum(len(part) + 2 for part in parts.values() if part) - 2 > room:
                 del parts[spare]
         line = "  ".join(part for part in parts.values() if part)
@@ -246,7 +229,7 @@ def frontend(
     Args:
         task: what the bar counts.
         on_signal: what the first signal does, for a line on stderr.
-        stopped: how a stopped command ends (``stopped by SIGINT: nothing was written``); None leaves that to the work.
+        stopped: the message of a stopped command (``stopped by SIGINT: nothing was written``); None: the workflow's.
     """
     from trainkit.system import Frontend, catch_stop_signals
 
@@ -273,9 +256,10 @@ def task_bar(description: str, *, quiet: bool = False) -> Iterator[Callable[[int
 
     def update(done: int, total: int) -> None:
         if not bars:
+            from rich.console import Console
             from rich.progress import Progress
 
-            bar = Progress(console=err(), transient=True)
+            bar = Progress(console=Console(stderr=True, highlight=False), transient=True)
             bars.append((bar, bar.add_task(description, total=total)))
             bar.start()
         bar, task = bars[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
 from trainkit.errors import UserError
 from trainkit.wording import size_text
@@ -21,7 +22,6 @@ app = typer.Typer(help="Show and free the cached data sets; preview augmentation
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """List the cached arrays, the newest first."""
-    from trainkit.cli import console
     from trainkit.data import cache
 
     folder = cache.cache_root()
@@ -42,7 +42,6 @@ def clear_command(
     as_json: Json = False,
 ) -> None:
     """Remove cached arrays. They are built again when a run needs them."""
-    from trainkit.cli import console
     from trainkit.data import cache
 
     folder = cache.cache_root()
@@ -82,7 +81,6 @@ def preview(
     quiet: Quiet = False,
 ) -> None:
     """Draw an augmented training batch next to the originals into a PNG file."""
-    from trainkit.cli import console
     from trainkit.config import load_config
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
-    from trainkit.cli import console
-    from trainkit.system import durable
     from trainkit.workflows.evaluate import evaluate as run_evaluation
     from trainkit.workflows.evaluate import evaluation_folder, write_evaluation
 
@@ -58,20 +57,18 @@ def evaluate(
         )
     folder = output or evaluation_folder(result)
     if json:
-        described = {**result.as_json(), "folder": None if folder is None else str(folder)}
-        console.print_json(durable.finite_or_none(described))
+        console.print_json({**result.as_json(), "folder": folder})
     else:
         show_result(result)
     if folder is None:
         return
-    # After the result is on the screen: a full disk does not cost the user the numbers.
+    # After the result is printed: a full disk does not lose the numbers.
     files = write_evaluation(result, folder, plots=plots)
     if not json:
         console.lines([("files" if index == 0 else "", str(file)) for index, file in enumerate(files)])
 
 
 def show_result(result: EvalResult) -> None:
-    from trainkit.cli import console
     from trainkit.evaluation import ClassificationReport
 
     report = result.report
@@ -91,8 +88,6 @@ def show_result(result: EvalResult) -> None:
 
 
 def show_classes(report: ClassificationReport) -> None:
-    from trainkit.cli import console
-
     rows = report.per_class
     title = "classes"
     if len(rows) > MAX_CLASS_ROWS:
@@ -106,8 +101,6 @@ def show_classes(report: ClassificationReport) -> None:
 
 
 def show_confusion(report: ClassificationReport) -> None:
-    from trainkit.cli import console
-
     names = report.class_names
     if len(names) <= MAX_CONFUSION_CLASSES:
         console.table(
@@ -120,14 +113,12 @@ def show_confusion(report: ClassificationReport) -> None:
 
 
 def show_mistakes(report: ClassificationReport, names: list[str]) -> None:
-    from trainkit.cli import console
-
     shown = report.mistakes[:MAX_LISTED]
     if not shown:
         return
     names = names[: len(shown)]
     where = os.path.commonpath([os.path.dirname(name) for name in names])
-    if where:  # files: said once, so that the table stays narrow
+    if where:  # files: the folder goes into the title, so that the table stays narrow
         names = [os.path.relpath(name, where) for name in names]
     console.table(
         f"most confidently wrong: {len(shown)} of {report.num_mistakes:,}{where and f', in {where}'}",
@@ -137,8 +128,6 @@ def show_mistakes(report: ClassificationReport, names: list[str]) -> None:
 
 
 def show_targets(report: RegressionReport) -> None:
-    from trainkit.cli import console
-
     if len(report.per_target) > 1:
         console.table(
             "targets",

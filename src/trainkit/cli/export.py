@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
 
 
@@ -40,7 +41,6 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
-    from trainkit.cli import console
     from trainkit.exports import verify_bundle
     from trainkit.workflows import export as workflow
 
@@ -74,8 +74,6 @@ def export(
 
 
 def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Path) -> None:
-    from trainkit.cli import console
-
     if json:
         console.print_json({"bundle": str(path), **report})
         return
@@ -94,8 +92,6 @@ def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Pat
 
 
 def _show_shrunk(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    from trainkit.cli import console
-
     header = ["program", "kB", "of float32", "ms at 1", "ms at 64", "score", "drop"]
     table = [
         [
@@ -117,8 +113,6 @@ def _milliseconds(value: float) -> str:
 
 
 def _show_benchmark(rows: list[dict[str, Any]], *, json: bool) -> None:
-    from trainkit.cli import console
-
     if json:
         console.print_json(rows)
         return

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Json, RunsDir, Set, Unset
+from trainkit.wording import size_text
 
 if TYPE_CHECKING:
     from trainkit.workflows.inspect import Inspection
@@ -31,7 +33,6 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show a model's layers: shapes, parameters, multiply-adds, memory, and where the code is."""
-    from trainkit.cli import console
 
     if path is not None and is_config(path):
         from trainkit.config import load_config
@@ -55,7 +56,7 @@ def inspect(
 
 
 def is_config(path: Path) -> bool:
-    """Whether a file is to be read as a config: by its name, and by what it begins with where that says nothing."""
+    """Whether a file is a config: by its suffix, else by its first bytes (a checkpoint is a zip file)."""
     if path.is_dir() or path.suffix == ".pth":
         return False
     if path.suffix in (".yaml", ".yml"):
@@ -91,9 +92,6 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 
 def show(found: Inspection, *, source: bool) -> None:
-    from trainkit.cli import console
-    from trainkit.wording import size_text
-
     header = ["layer", "type", "input", "output", "parameters", "multiply-adds", "memory"]
     rows: list[list[object]] = []
     for row in found.rows:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Json, Quiet, RunsDir
+from trainkit.errors import TrainkitError, UserError
 from trainkit.wording import percent
 
 if TYPE_CHECKING:
@@ -43,15 +45,11 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Say what a model makes of images, table rows or arrays."""
-    from trainkit.errors import UserError
-
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UserError(f"--output {output}: the name has to end in .csv or .jsonl")
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
 
-    from trainkit.cli import console
-    from trainkit.errors import TrainkitError
     from trainkit.workflows.predict import open_model
     from trainkit.workflows.predict import predict as run_prediction
 
@@ -183,8 +181,6 @@ def _as_table() -> Iterator[Show]:
 
 
 def _print_table(answers: Sequence[Prediction]) -> None:
-    from trainkit.cli import console
-
     if answers[0].label is None:
         console.table(None, ["source", *answers[0].values], [[row.source, *row.values.values()] for row in answers])
         return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Json, Quiet, RunsDir
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write the report page of a run again, with its best checkpoint scored anew."""
-    from trainkit.cli import console
     from trainkit.workflows.report import make_report
 
     with console.frontend(quiet=quiet) as frontend:
@@ -35,19 +37,11 @@ def report(
 
 def as_json(finding: Finding) -> dict[str, object]:
     """A finding as plain values."""
-    return {
-        "name": finding.name,
-        "title": finding.title,
-        "evidence": finding.evidence,
-        "suggestion": finding.suggestion,
-        "changes": {change.key: change.value for change in finding.changes},
-    }
+    return {**asdict(finding), "changes": {change.key: change.value for change in finding.changes}}
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
-    """What stands out, with what to try, on stdout; nothing where nothing does."""
-    import textwrap
-
+    """Print each finding with its evidence and the changes to try."""
     for finding in findings:
         print(f"  finding: {finding.title}")
         for text in (finding.evidence, finding.suggestion):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Json, RunsDir
+from trainkit.errors import UserError
 from trainkit.wording import duration
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ def list_command(
     json: Json = False,
 ) -> None:
     """List runs, the newest last: status, best score, epochs, time."""
-    from trainkit.cli import console
     from trainkit.workflows.runs import list_summaries
 
     for option, day in (("--since", since), ("--until", until)):
@@ -50,7 +52,6 @@ def list_command(
 
 def print_list(summaries: list[RunSummary]) -> None:
     """Aligned columns without rich, which would take longer than reading the runs."""
-    from trainkit.cli import console
 
     header = ("run", "status", "dataset", "best score", "epochs", "time")
     rows = [
@@ -77,7 +78,6 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a run: its state, scores, findings and files."""
-    from trainkit.cli import console
     from trainkit.workflows.find import find_run
     from trainkit.workflows.runs import findings_of, summarize
 
@@ -85,8 +85,8 @@ def show(
     summary, info = summarize(chosen), chosen.read_info()
     findings = findings_of(chosen, info, summary.status)
     if json:
-        told = [{"name": finding.name, "title": finding.title, "evidence": finding.evidence} for finding in findings]
-        console.print_json({**summary.as_json(), "findings": told, "info": info})
+        described = [{key: getattr(finding, key) for key in ("name", "title", "evidence")} for finding in findings]
+        console.print_json({**summary.as_json(), "findings": described, "info": info})
         return
     files = [path for path in ("report.html", "metrics.jsonl", "config.resolved.yaml") if (chosen.path / path).exists()]
     checkpoint = info.get("best_checkpoint")
@@ -106,9 +106,7 @@ def show(
     )
     metrics = info.get("metrics") or {}
     if metrics:
-        names = list(dict.fromkeys(name for scores in metrics.values() for name in scores))
-        rows = [[name, *(number_of(scores.get(name)) for scores in metrics.values())] for name in names]
-        console.table(None, ["metric", *metrics], rows)
+        console.scores_table(None, "metric", metrics)
     for finding in findings:
         print(f"  finding: {finding.title}. {finding.evidence}")
 
@@ -122,7 +120,6 @@ def compare(
     json: Json = False,
 ) -> None:
     """Put runs side by side: config differences, scores, and their curves over each other (HTML and PNG)."""
-    from trainkit.cli import console
     from trainkit.reports import metric_rows
     from trainkit.workflows.runs import compare as compare_runs
     from trainkit.workflows.runs import write_comparison
@@ -138,7 +135,7 @@ def compare(
                     {
                         "run": run.folder,
                         "status": run.status,
-                        "best": finite(comparison.best(index)),
+                        "best": comparison.best(index),
                         "reached": comparison.reached(index),
                         "metrics": run.info.get("metrics"),
                         "seconds": run.info.get("seconds"),
@@ -146,7 +143,7 @@ def compare(
                     for index, run in enumerate(comparison.runs)
                 ],
                 "metric": comparison.metric,
-                "target": finite(comparison.target),
+                "target": comparison.target,
                 "differences": comparison.differences,
                 "order": [comparison.runs[index].folder for index in comparison.order()],
                 "verdict": comparison.verdict(),
@@ -170,10 +167,6 @@ def compare(
 
 
 def check_day(option: str, day: str | None) -> None:
-    from datetime import date
-
-    from trainkit.errors import UserError
-
     if day is None:
         return
     try:
@@ -184,11 +177,3 @@ def check_day(option: str, day: str | None) -> None:
 
 def short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def number_of(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def finite(value: float) -> float | None:
-    return value if value == value else None

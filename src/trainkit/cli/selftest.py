@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.options import Json, Quiet, Set
 
 app = typer.Typer(help="See on this machine that what is promised holds.", no_args_is_help=True)
@@ -35,7 +36,6 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Train twice, once killed at random and resumed each time, and compare every bit of the result."""
-    from trainkit.cli import console
     from trainkit.config import load_config
     from trainkit.config.help import shipped
     from trainkit.workflows.selftest import selftest_resume

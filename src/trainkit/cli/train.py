@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainkit.cli import console
 from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
+from trainkit.wording import better
 
 if TYPE_CHECKING:
     from trainkit.builders import Setup
@@ -71,7 +73,7 @@ def train(
             allow_change=allow_change or (),
             frontend=frontend,
         )
-    show(result, json=json)
+    show_result(result, json=json)
 
 
 def resume(
@@ -96,13 +98,12 @@ def resume(
             frontend=frontend,
         )
     if result is not None:
-        show(result, json=json)
+        show_result(result, json=json)
 
 
 @contextmanager
 def make_frontend(*, quiet: bool) -> Iterator[Frontend]:
     """Progress on stderr, and signals that stop the run after its step."""
-    from trainkit.cli import console
 
     def make_display(setup: Setup, batches_per_epoch: int) -> console.TrainDisplay:
         spec = setup.config.training
@@ -112,15 +113,6 @@ def make_frontend(*, quiet: bool) -> Iterator[Frontend]:
 
     with console.frontend(quiet=quiet, on_signal="finishing the step and saving the state") as frontend:
         yield replace(frontend, make_display=make_display)
-
-
-def show(result: TrainResult, *, json: bool) -> None:
-    if json:
-        from trainkit.cli.console import print_json
-
-        print_json(as_json(result))
-    else:
-        show_result(result)
 
 
 def as_json(result: TrainResult) -> dict[str, object]:
@@ -138,15 +130,14 @@ def as_json(result: TrainResult) -> dict[str, object]:
     }
 
 
-def show_result(result: TrainResult) -> None:
-    from trainkit.cli import console
-
-    names = list(dict.fromkeys(name for scores in result.metrics.values() for name in scores))
-    rows = [[name, *(scores.get(name, float("nan")) for scores in result.metrics.values())] for name in names]
+def show_result(result: TrainResult, *, json: bool) -> None:
+    if json:
+        console.print_json(as_json(result))
+        return
     how = {"finished": "finished", "early stopping": "stopped early"}.get(result.outcome, result.outcome)
     best = "" if result.best_epoch is None else f", best epoch {result.best_epoch}"
     title = f"{how} after {result.epochs_completed} epochs in {result.seconds:.1f} s{best}"
-    console.table(title, ["best checkpoint", *result.metrics], rows)
+    console.scores_table(title, "best checkpoint", result.metrics)
     report = result.report
     if report is not None:
         show_curves(report.history)
@@ -164,11 +155,9 @@ def show_result(result: TrainResult) -> None:
 
 
 def show_curves(history: History) -> None:
-    """The validation's curves as small bars, with where they began, ended and were best; on stdout."""
-    from trainkit.cli import console
+    """Print the validation curves as small bars, with their first, last and best values."""
     from trainkit.recorders import main_metric
     from trainkit.reports import BLOCKS, PLAIN, sparkline
-    from trainkit.wording import better
 
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
     blocks, arrow = (BLOCKS, "→") if encoding.startswith("utf") else (PLAIN, "to")

@@ -1,4 +1,4 @@
-"""From a file and overrides to a checked ``Config`` that knows where each value came from."""
+"""Loading: a file and overrides become a checked ``Config`` with the origin of each value."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section, safe_name
 from trainkit.config.text.extends import read_with_bases
-from trainkit.config.text.key_paths import KeyPath, PathError, format_path, parse_path
-from trainkit.config.text.nodes import Node
+from trainkit.config.text.nodes import KeyPath, Node, PathError, format_path, parse_path
 from trainkit.config.text.overrides import apply_overrides
 from trainkit.config.text.reader import is_missing
 from trainkit.errors import ConfigError, Place, Problem
@@ -40,14 +39,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A config that holds, with the text it came from."""
+    """A valid config, with its text and the origin of each value."""
 
     config: Config
     path: Path
     text: str
     """The file as the user wrote it."""
     overrides: tuple[str, ...]
-    """What ``--set`` and ``--unset`` changed, as typed: ``--set optimizer.lr=0.1``."""
+    """The options as typed: ``--set optimizer.lr=0.1``."""
     origins: Mapping[str, Origin]
     """By key path, one entry for each value of ``resolved()``."""
     files: tuple[str, ...]
@@ -61,8 +60,7 @@ class LoadedConfig:
 
     def resolved(self) -> dict[str, Any]:
         """Every value as plain data, defaults included; loads again to the same config."""
-        plain: dict[str, Any] = to_plain(self.config)
-        return plain
+        return dict(to_plain(self.config))
 
     def locate(self, problem: Problem) -> Problem:
         """The problem with the place of its key, or of the nearest key above it that the user wrote."""
@@ -80,7 +78,7 @@ class LoadedConfig:
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
-    """Read, complete and check a config. Raises ConfigError with every mistake that can be found in it."""
+    """Read a config, apply overrides and defaults, check it. Raises ConfigError with all mistakes in it."""
     file = Path(path)
     if is_missing(file):
         raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
@@ -115,7 +113,7 @@ def _validate(data: Any) -> tuple[Config | None, list[tuple[KeyPath, bool, str]]
 
 
 def _broken_rules(config: Config | None, data: Any, tree: Node, mistaken: list[KeyPath]) -> list[Problem]:
-    """The rules between fields. Where some fields are mistaken, the rules that do not look at them still apply."""
+    """The violated rules between fields. Where some fields are mistaken, rules on the other fields still apply."""
     if config is None:
         config, _ = _validate(_without(data, mistaken))
         if config is None:
@@ -145,7 +143,7 @@ def _without(data: Any, mistaken: list[KeyPath]) -> Any:
 
 
 def _whereabouts(tree: Node, path: KeyPath) -> str:
-    """Where a value was written, for the other place that a message names."""
+    """Where a value was written, for messages about another key."""
     node = tree.find(path)
     if node is None and path[-1] == "type":
         node = tree.find(path[:-1])  # a bare NAME
@@ -166,7 +164,7 @@ def place_of(tree: Node, path: KeyPath, *, key: bool) -> Place | None:
     for end in range(len(path) - 1, 0, -1):
         node = tree.find(path[:end])
         if node is not None:
-            # NAME is short for {type: NAME}: what is missing there is missing at NAME
+            # NAME is short for {type: NAME}: a key that is missing there is missing at NAME
             return node.place if isinstance(node.value, str) else node.key_place
     return None
 
@@ -211,14 +209,10 @@ def _origins(config: Config, tree: Node) -> dict[str, Origin]:
             for index, item in enumerate(value):
                 items = node.value if node is not None and isinstance(node.value, list) else []
                 visit(item, (*path, index), items[index] if index < len(items) else None)
+        elif node is None:
+            origins[format_path(path)] = Origin("default")
         else:
-            if node is None:
-                origins[format_path(path)] = Origin("default")
-            else:
-                origins[format_path(path)] = Origin("override" if node.source.is_override else "file", node.place)
+            origins[format_path(path)] = Origin("override" if node.source.is_override else "file", node.place)
 
     visit(to_plain(config), (), tree)
     return origins
-
-
-__all__ = ["LoadedConfig", "Origin", "config_from_dict", "load_config", "place_of", "safe_name", "to_plain"]

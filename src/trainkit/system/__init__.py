@@ -1,9 +1,8 @@
-"""Durable files, run folders, processes, signals, and who hears what a command says."""
+"""Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
 
-from trainkit.system.frontend import Frontend
+from trainkit.system.frontend import Frontend, StopRequest, catch_stop_signals
 from trainkit.system.processes import run_child
 from trainkit.system.run_folder import RunDir, create_run, list_runs, newest_run
-from trainkit.system.signals import StopRequest, catch_stop_signals
 
 __all__ = [
     "Frontend",

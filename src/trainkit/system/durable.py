@@ -1,8 +1,8 @@
 """Durable files: each is whole or absent, whatever happens while it is written.
 
 A file is written under a temporary name in the folder where it will live, flushed to the device, renamed, and the
-folder is flushed too. Only then is anything deleted that it replaces. After a crash or a loss of power the folder
-holds the old file or the new one, never a part of one.
+folder is flushed too. Only then is the old file deleted. After a crash or a loss of power the folder holds the old
+file or the new one, never a part of one.
 
 Every call to the operating system goes through ``ops``, so that tests can record, fail or stop at each of them.
 """
@@ -50,7 +50,7 @@ _REASONS = {
 }
 # A file system without hard links (FAT, some network shares) answers with one of these.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-# A temporary file of another machine cannot be checked for life; untouched for this long, nobody writes it.
+# A process of another machine cannot be looked up; after this long without a change its temporary file is stale.
 _FOREIGN_TEMP_SECONDS = 24 * 3600.0
 _TEMP_NAME = re.compile(r"\..+\.(?P<owner>[0-9a-f]{8}-[0-9a-f]{8}-\d+-\w+)-\d+\.tmp")
 _temp_numbers = itertools.count()
@@ -97,7 +97,7 @@ ops = FileOps()
 
 
 class WriteError(TrainkitError):
-    """A file could not be written. What was there before is as it was, and no part of the new file is left."""
+    """A file could not be written. The old file is unchanged, and no part of the new one is left."""
 
     def __init__(
         self, path: str | Path, error: OSError, *, needed: int | None = None, intact: str | None = None
@@ -122,7 +122,7 @@ def writing(path: str | Path, *, needed: int | None = None, intact: str | None =
 
 
 def free_bytes(folder: str | Path) -> int | None:
-    """Bytes that this user may still write in ``folder``; None where the system does not say."""
+    """Bytes that this user may still write in ``folder``; None: unknown."""
     for place in (Path(folder), *Path(folder).parents):
         with contextlib.suppress(OSError):
             return shutil.disk_usage(place).free
@@ -137,7 +137,7 @@ def require_space(path: str | Path, needed: int, *, intact: str | None = None) -
 
 
 def temporary(path: str | Path) -> Path:
-    """A name beside ``path`` for a file or folder that will be renamed to it; it says which process is at work."""
+    """A name beside ``path`` for a file or folder that will be renamed to it; it holds the token of this process."""
     path = Path(path)
     return path.with_name(f".{path.name}.{this_process().token}-{next(_temp_numbers)}.tmp")
 
@@ -197,7 +197,7 @@ class Draft:
         return self._hash.hexdigest()
 
     def write(self, data: Buffer) -> int:
-        """Append ``data``, all of it. After a failure every further call fails alike and writes nothing."""
+        """Append all of ``data``. After a failure every further call raises the same error and writes nothing."""
         if self.failure is not None:
             raise self.failure
         assert self._descriptor is not None, "written after finish()"
@@ -214,9 +214,9 @@ class Draft:
         """Nothing is buffered here; part of the protocol of binary files."""
 
     def finish(self, *, meanwhile: Callable[[], None] | None = None) -> None:
-        """Bring the bytes to the device and close. A failed fsync may have dropped them: it is never tried again.
+        """Flush the bytes to the device and close. A failed fsync may have dropped them: it is never repeated.
 
-        ``meanwhile`` runs while the device works; what it raises is raised once that is done.
+        ``meanwhile`` runs during the fsync; its exceptions are raised after that.
         """
         if self.failure is not None:
             raise self.failure
@@ -276,7 +276,7 @@ class Draft:
             raise
 
     def _failed(self, error: OSError, more_bytes: int = 0) -> WriteError:
-        self.discard()  # before the free bytes are counted, so that the message tells what can be used
+        self.discard()  # before the free bytes are counted for the message
         needed = max(self._needed or 0, self.size + more_bytes)
         self.failure = WriteError(self.path, error, needed=needed or None, intact=self._intact)
         return self.failure
@@ -294,7 +294,7 @@ def _rename_without_overwriting(source: str, target: str) -> None:
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        # Claim the name, then replace the claim: after a crash in between, an empty file that nobody takes for whole.
+        # Create an empty file, then replace it: readers reject the empty one that a crash in between leaves.
         ops.close(ops.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         try:
             ops.replace(source, target)
@@ -304,7 +304,7 @@ def _rename_without_overwriting(source: str, target: str) -> None:
             raise
         return
     with contextlib.suppress(OSError):
-        ops.unlink(source)  # a second name of the published file: no harm where it stays, the next start clears it
+        ops.unlink(source)  # a second name of the published file; the next start removes it where this fails
 
 
 def fsync_folder(folder: str | Path, *, intact: str | None = None) -> None:
@@ -316,41 +316,38 @@ def fsync_folder(folder: str | Path, *, intact: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def open_for_replace(
-    path: str | Path, *, overwrite: bool = True, needed: int | None = None, intact: str | None = None
-) -> Iterator[Draft]:
-    """A binary file that takes the place of ``path`` when the block ends without an error, and is gone otherwise.
+def open_for_replace(path: str | Path, *, overwrite: bool = True, needed: int | None = None) -> Iterator[Draft]:
+    """A binary file that replaces ``path`` when the block ends without an error, and is removed otherwise.
 
     Raises:
         WriteError: the system refused (disk full, read-only, I/O error, ...).
         FileExistsError: the name is taken and ``overwrite`` is false.
     """
-    with Draft(path, needed=needed, intact=intact) as draft:
+    with Draft(path, needed=needed) as draft:
         yield draft
         draft.finish()
         draft.publish(overwrite=overwrite)
-    fsync_folder(Path(path).parent, intact=intact)
+    fsync_folder(Path(path).parent)
 
 
-def write_bytes(path: str | Path, data: Buffer, *, overwrite: bool = True, intact: str | None = None) -> None:
+def write_bytes(path: str | Path, data: Buffer, *, overwrite: bool = True) -> None:
     """Write ``data`` to ``path``, durable when this returns."""
-    with open_for_replace(path, overwrite=overwrite, needed=len(data), intact=intact) as draft:
+    with open_for_replace(path, overwrite=overwrite, needed=len(data)) as draft:
         draft.write(data)
 
 
-def write_text(path: str | Path, text: str, *, overwrite: bool = True, intact: str | None = None) -> None:
+def write_text(path: str | Path, text: str, *, overwrite: bool = True) -> None:
     """Write ``text`` as UTF-8 to ``path``, durable when this returns."""
-    write_bytes(path, text.encode(), overwrite=overwrite, intact=intact)
+    write_bytes(path, text.encode(), overwrite=overwrite)
 
 
-def write_json(path: str | Path, value: Any, *, overwrite: bool = True, intact: str | None = None) -> None:
+def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON to ``path``, durable when this returns; NaN and infinity become null."""
-    text = json.dumps(finite_or_none(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n", overwrite=overwrite, intact=intact)
+    write_text(path, json.dumps(finite_or_none(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def finite_or_none(value: Any) -> Any:
-    """``value`` with None in place of NaN and infinity, for which JSON has no word."""
+    """``value`` with None in place of NaN and infinity, which JSON does not have."""
     match value:
         case float() if not math.isfinite(value):
             return None

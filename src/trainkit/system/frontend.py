@@ -1,28 +1,91 @@
-"""Who hears how it goes, and who may ask for a stop: the same few things for every command."""
+"""The connection of a workflow to its caller: messages, progress, and requests to stop.
+
+SIGINT, SIGTERM and SIGUSR1 set a flag that long work polls at safe points.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
-from trainkit.system.signals import StopRequest
+from trainkit.errors import Interrupted
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class StopRequest:
+    """The signal that requested a stop, if any. A call returns whether one did: pass it on as ``should_stop``."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signum is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells count: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + (self.signum or 0)
+
+    def error(self, message: str) -> Interrupted:
+        name = signal.Signals(self.signum).name if self.signum else "a request"
+        return Interrupted(f"stopped by {name}: {message}", self.exit_code)
 
 
 @dataclass(frozen=True)
 class Frontend:
-    """What a command line, a notebook or a test gives to a workflow; the default says nothing and never stops."""
+    """Callbacks of a command line, a notebook or a test; the default prints nothing and never stops."""
 
     say: Callable[[str], None] = lambda message: None
-    """Gets a line for the user now and then."""
+    """Called with each message for the user."""
     progress: Callable[[int, int], None] | None = None
-    """Gets (done, total) while images are decoded, or samples are predicted."""
+    """Called with (done, total) while images are decoded or samples are predicted."""
     make_display: Callable[[Any, int], Any] | None = None
     """For training: given the setup and the batches of an epoch, a recorder that shows the run while it goes on."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Polled after every step; a run saves its state before it ends."""
 
     def check(self, what: str) -> None:
-        """Raises Interrupted where a stop was asked for; ``what`` says what that means."""
+        """Raise Interrupted where a stop was requested; ``what`` is the message."""
         if self.stop():
             raise self.stop.error(what)
+
+
+@contextmanager
+def catch_stop_signals(on_first: Callable[[str], None] | None = None) -> Iterator[StopRequest]:
+    """Turn the first stop signal into a flag; a second SIGINT ends the process at once.
+
+    Ending at once does no harm: every file is whole or absent at any instant (``durable``). Outside the main thread,
+    where Python allows no handlers, nothing is caught. An Interrupted that deep code raises without knowing the signal
+    gets the exit code of the signal here.
+    """
+    request = StopRequest()
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if request.signum is not None:
+            if signum == signal.SIGINT:
+                os._exit(130)
+            return
+        request.signum = signum
+        if on_first is not None:
+            on_first(signal.Signals(signum).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {signum: signal.signal(signum, handle) for signum in STOP_SIGNALS}
+    try:
+        yield request
+    except Interrupted as error:
+        if request():
+            error.exit_code = request.exit_code
+        raise
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

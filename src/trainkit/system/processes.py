@@ -1,8 +1,7 @@
-"""Processes: whether the one that left a name behind is still alive, and running a child that can be stopped."""
+"""Processes: a name for each, whether it is alive, and children that can be stopped."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -22,7 +21,7 @@ _TOKEN = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-(\d+)-(\w+)")
 
 @dataclass(frozen=True)
 class Process:
-    """A process of some machine. ``started`` is the start time as that system counts it, "x" where it does not say."""
+    """A process of some machine. ``started`` is the start time as that system counts it, "x" where it is unknown."""
 
     machine: str
     boot: str
@@ -54,14 +53,14 @@ def _process(pid: int) -> Process:
 def _machine() -> str:
     """Host and process-number namespace: within one, a pid means one process."""
     namespace = ""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
     return _digest(f"{socket.gethostname()} {namespace}")
 
 
 @functools.cache
 def _boot() -> str:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         return _digest(Path("/proc/sys/kernel/random/boot_id").read_text())
     return "0" * 8
 
@@ -71,7 +70,7 @@ def _digest(text: str) -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Start time of a living process (a zombie is dead); None where there is none or the system does not say."""
+    """Start time of a living process (a zombie is dead); None where there is none or the time is unknown."""
     if sys.platform == "linux":
         try:
             # proc(5): the name may hold spaces and brackets; after it come the state (field 3) and the start (22).
@@ -80,7 +79,7 @@ def _started(pid: int) -> str | None:
             return None
         return None if fields[0] in "ZX" else fields[19]
     if os.name == "posix":
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             listing = subprocess.run(
                 ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
             )
@@ -102,7 +101,7 @@ def is_alive(process: Process) -> bool | None:
 
 
 GRACE_SECONDS = 3.0
-"""How long a child may take to end by itself when it is told to."""
+"""Time between SIGTERM and SIGKILL."""
 _POLL_SECONDS = 0.1
 
 
@@ -113,15 +112,15 @@ def run_child(
     timeout_seconds: float | None = None,
     show_stderr: bool = False,
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run a command to its end; None where ``should_stop`` said so before, and then it has ended too.
+    """Run a command to its end and return its output; None where ``should_stop`` became true, after ending the child.
 
-    The child gets no input and a session of its own, so that Ctrl-C reaches this process alone, which decides.
+    The child has no input and a session of its own, so that Ctrl-C reaches only this process.
 
     Args:
-        show_stderr: the child's stderr is this process's; else it is kept, as stdout is.
+        show_stderr: the child writes to the stderr of this process; else its stderr is returned.
 
     Raises:
-        subprocess.TimeoutExpired: it took longer than ``timeout_seconds``; it has ended.
+        subprocess.TimeoutExpired: it took longer than ``timeout_seconds``, and was ended.
     """
     started = time.monotonic()
     child = subprocess.Popen(
@@ -146,7 +145,7 @@ def run_child(
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """First politely, then for certain; the processes that it has started go with it."""
+    """End a child with SIGTERM, then kill its whole session."""
     if child.poll() is None:
         child.terminate()
         with suppress(subprocess.TimeoutExpired):

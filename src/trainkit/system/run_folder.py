@@ -40,7 +40,7 @@ class RunLocked(UserError):
 
 @dataclass(frozen=True, order=True)
 class RunDir:
-    """The files of a run. Nothing is read or made before it is asked for."""
+    """The files of a run; the constructor reads and creates nothing."""
 
     path: Path
 
@@ -114,7 +114,7 @@ class RunDir:
         return status
 
     def lock_owner(self) -> dict[str, Any] | None:
-        """Who works in this run now: pid, host, since. None where nobody does. Looks without touching the lock."""
+        """pid, host and start time of the process that works in this run; None: none does. Leaves the lock alone."""
         owner = _read_owner(self.lock_file)
         process = Process.from_token(str(owner.get("process", "")))
         if process is None or is_alive(process) is False:
@@ -126,7 +126,7 @@ class RunDir:
         """Hold the run for this process.
 
         Raises:
-            RunLocked: a living process holds it; says which and where.
+            RunLocked: a living process holds it.
         """
         descriptor = _take_lock(self)
         try:
@@ -147,8 +147,8 @@ def _take_lock(run: RunDir) -> int:
     try:
         locked = _flock(descriptor)
         owner = run.lock_owner()
-        # Where the system has such locks, they end with their process and reach other containers and machines, so a
-        # free one is free whatever the file says. Elsewhere the process named inside decides.
+        # System locks end with their process and work across containers and machines: where they exist, the content of
+        # the file does not matter. Elsewhere the process in the file decides.
         if locked is False or (locked is None and owner is not None):
             raise RunLocked(run.path, owner or _read_owner(path))
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
@@ -166,7 +166,7 @@ def _take_lock(run: RunDir) -> int:
 
 
 def _flock(descriptor: int) -> bool | None:
-    """True: taken. False: somebody else has it. None: there is no such lock here."""
+    """Take the lock. True: taken. False: another process has it. None: the system has no such locks."""
     if fcntl is None:
         return None
     try:
@@ -223,7 +223,7 @@ def create_run(root: str | Path, name: str, *, now: datetime) -> RunDir:
 
 
 def list_runs(root: str | Path) -> list[RunDir]:
-    """The runs under ``root``, oldest first: by the time they were made, then by number. Other folders are left out."""
+    """The runs under ``root``, oldest first: by time, then by number. Other folders are left out."""
     with contextlib.suppress(OSError):
         found = [(_order(path.name), RunDir(path)) for path in Path(root).iterdir() if path.is_dir()]
         return [run for order, run in sorted((order, run) for order, run in found if order)]
@@ -236,7 +236,7 @@ def _order(folder_name: str) -> tuple[str, str, int] | None:
 
 
 def newest_run(root: str | Path, *, unfinished: bool = False, config_hash: str | None = None) -> RunDir | None:
-    """The run made last, of those that are not finished, or of one config, where that is asked for."""
+    """The newest run; with ``unfinished`` or ``config_hash`` only of unfinished runs, or runs of that config."""
     for run in reversed(list_runs(root)):
         info = run.read_info()
         if unfinished and (not info or info.get("status") == "finished"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainkit.config.help.completion import complete_set
+from trainkit.config.help.introspect import complete_set
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,10 @@ def test_ten_errors_and_then_their_number(tmp_path: Path) -> None:
     assert text.splitlines()[-1] == "and 3 more"
 
 
-def test_colour_only_where_asked(tmp_path: Path) -> None:
+def test_color_only_where_asked(tmp_path: Path) -> None:
     assert "\x1b" not in rendered(tmp_path, "dataset: digits\nmodel: mlp\nseed: x\n")
-    coloured = rendered(tmp_path, "dataset: digits\nmodel: mlp\nseed: x\n", color=True)
-    assert coloured.startswith("\x1b[1;31merror:\x1b[0m run.yaml:3:7: seed: ")
+    colored = rendered(tmp_path, "dataset: digits\nmodel: mlp\nseed: x\n", color=True)
+    assert colored.startswith("\x1b[1;31merror:\x1b[0m run.yaml:3:7: seed: ")
 
 
 def test_no_control_characters_reach_the_terminal() -> None:

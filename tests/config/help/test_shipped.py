@@ -1,4 +1,4 @@
-"""The configs that come with trainkit: found, described, valid; and each misspelt key in them is corrected."""
+"""The configs that come with trainkit: found, described, valid; and each misspelled key in them is corrected."""
 
 from pathlib import Path
 
@@ -75,23 +75,23 @@ def test_a_key_with_a_letter_dropped_is_corrected(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     wrong = []
     tried = 0
-    for name, key, line, column, misspelt in mutations():
-        if not misspelt:
+    for name, key, line, column, misspelled in mutations():
+        if not misspelled:
             continue
         tried += 1
         lines = (folder() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
         row = lines[line]
         assert row.startswith(key, column)
-        lines[line] = row[:column] + misspelt + row[column + len(key) :]
+        lines[line] = row[:column] + misspelled + row[column + len(key) :]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         try:
             load_config(path)
         except ConfigError as error:
             told = [p for p in error.problems if p.place is not None and p.place.line == line + 1]
             if not any(f"did you mean {key}?" in problem.message for problem in told):
-                wrong.append((name, key, misspelt, [str(p) for p in error.problems]))
+                wrong.append((name, key, misspelled, [str(p) for p in error.problems]))
         else:
-            wrong.append((name, key, misspelt, ["no error"]))
+            wrong.append((name, key, misspelled, ["no error"]))
     assert tried > 1000
     share = 1 - len(wrong) / tried
     assert share >= 0.98, f"{share:.3f}: {wrong[:20]}"

@@ -1,21 +1,17 @@
-"""Every transform states what rules, builders and findings must know about it."""
+"""The properties of transforms that rules, builders and findings use."""
 
 from typing import Any
 
 import pytest
 
-from trainkit.config.schema.base import variants_of
-from trainkit.config.schema.transforms import COSTLY, CenterCrop, RandomCrop, Resize, Transform
-
-TRANSFORMS = variants_of(Transform)
+from trainkit.config.schema.transforms import COSTLY, CenterCrop, RandomCrop, Resize, TransformSection
 
 
-@pytest.mark.parametrize("section", TRANSFORMS.values(), ids=TRANSFORMS)
-def test_all_of_it_is_stated_by_each_class(section: Any) -> None:
-    assert section.stage in ("static", "random", "scaling")
-    assert section.works_on in ("image", "table", "any")
-    assert {type(section.needs_pixel_values), type(section.costly)} == {bool}
-    assert {"stage", "works_on", "needs_pixel_values", "costly"} <= vars(section).keys(), "by itself, not inherited"
+def test_a_transform_that_leaves_one_out_cannot_be_defined() -> None:
+    with pytest.raises(TypeError, match="costly"):
+
+        class Blur(TransformSection, stage="random", works_on="image", needs_pixel_values=True):
+            pass
 
 
 def test_costly_ones_are_listed() -> None:

@@ -13,8 +13,7 @@ from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.config import load_config
 from trainkit.errors import CheckpointError, DataError, Interrupted, TrainkitError, UserError
 from trainkit.system import durable
-from trainkit.system.frontend import Frontend
-from trainkit.system.signals import StopRequest
+from trainkit.system.frontend import Frontend, StopRequest
 from trainkit.workflows.evaluate.run import evaluate, evaluation_folder, write_evaluation
 from trainkit.workflows.train.run import train
 

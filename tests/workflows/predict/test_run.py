@@ -15,8 +15,7 @@ from trainkit.cli import predict as command
 from trainkit.config import load_config
 from trainkit.data.sources.builtin import load_bundled
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
-from trainkit.system.frontend import Frontend
-from trainkit.system.signals import StopRequest
+from trainkit.system.frontend import Frontend, StopRequest
 from trainkit.workflows.evaluate.run import setup_on_data
 from trainkit.workflows.predict.run import open_model, predict
 from trainkit.workflows.scoring import score_and_keep

@@ -71,7 +71,7 @@ SABOTEURS = [
     ),
     Saboteur(
         "exit 0 on SIGTERM",
-        "system/signals.py",
+        "system/frontend.py",
         "        return 128 + (self.signum or 0)",
         "        return 0",
         "tests/workflows/train/test_signals_in_phases.py -k test_a_signal_in_each_phase[training-4-15]",

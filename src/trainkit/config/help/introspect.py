@@ -1,7 +1,8 @@
-"""What the schema allows at a place: its keys, the variants of a closed choice, the expected value in words."""
+"""What the schema allows at a key path: keys, variants of a choice, completions, the expected value in words."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import NAME_PATTERN, Section, check_duration, check_interval
-from trainkit.config.text.key_paths import KeyPath
+from trainkit.config.text.nodes import KeyPath
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ def child_value(value: Any, piece: str | int) -> Any:
     return value.get(piece) if isinstance(value, dict) else None
 
 
+def value_at(path: KeyPath, data: Any) -> Any:
+    """The plain value at a path of a plain config, or None."""
+    for piece in path:
+        data = child_value(data, piece)
+    return data
+
+
 def annotation_at(path: KeyPath, data: Any) -> Any:
     """The annotation at a path of a config, given the plain config (its ``type`` values choose the variants)."""
     annotation: Any = Config
@@ -105,17 +113,16 @@ def annotation_at(path: KeyPath, data: Any) -> Any:
     return annotation
 
 
+def section_at(path: KeyPath, data: Any) -> type[Section] | None:
+    """The section at a path of a config, given the plain config."""
+    return chosen(annotation_at(path, data), value_at(path, data))
+
+
 def field_at(path: KeyPath, data: Any) -> FieldInfo | None:
     """The field that the last key of a path names."""
     if not path or isinstance(path[-1], int):
         return None
-    parent: Any = Config
-    for piece in path[:-1]:
-        parent = child_annotation(parent, data, piece)
-        if parent is None:
-            return None
-        data = child_value(data, piece)
-    section = chosen(parent, data)
+    section = section_at(path[:-1], data)
     return section.model_fields.get(path[-1]) if section is not None else None
 
 
@@ -130,18 +137,14 @@ def default_at(path: KeyPath, data: Any) -> Any:
     return default
 
 
-def homes_of(key: str) -> list[tuple[str, str | None]]:
-    """Where a key belongs: ``("training", None)``, or ``("optimizer", "sgd")`` for the knob of a variant."""
-    return _all_homes().get(key, [])
-
-
 @cache
-def _all_homes() -> dict[str, list[tuple[str, str | None]]]:
-    homes: dict[str, list[tuple[str, str | None]]] = {name: [("", None)] for name in Config.model_fields}
+def homes() -> dict[str, list[tuple[str, str | None]]]:
+    """By key, where it belongs: ``("training", None)``, or ``("optimizer", "sgd")`` for the knob of a variant."""
+    found: dict[str, list[tuple[str, str | None]]] = {name: [("", None)] for name in Config.model_fields}
     for name, field in Config.model_fields.items():
         for key, where, variant in _homes(name, annotation_of(field), depth=0):
-            homes.setdefault(key, []).append((where, variant))
-    return homes
+            found.setdefault(key, []).append((where, variant))
+    return found
 
 
 def _homes(where: str, annotation: Any, depth: int) -> Iterator[tuple[str, str, str | None]]:
@@ -156,6 +159,41 @@ def _homes(where: str, annotation: Any, depth: int) -> Iterator[tuple[str, str, 
                 yield from _homes(f"{where}.{name}", annotation_of(field), depth + 1)
 
 
+def complete_set(incomplete: str) -> list[str]:
+    """The continuations of a ``--set`` argument by one more key, or by the names of a choice after ``=``.
+
+    ``optim`` gives ``optimizer.`` and ``optimizer=``; ``optimizer.l`` gives ``optimizer.lr=``; ``optimizer=a`` gives
+    ``optimizer=adam`` and others. Where the variant is not known, the keys of all of them are offered.
+    """
+    left, equals, value = incomplete.partition("=")
+    *parents, last = left.split(".")
+    annotations: list[Any] = [Config]
+    for key in parents:
+        annotations = [child for annotation in annotations for child in _children(annotation, key.split("[")[0])]
+    if equals:
+        names = dict.fromkeys(
+            name for annotation in annotations for child in _children(annotation, last) for name in variants(child)
+        )
+        return [f"{left}={name}" for name in names if name.startswith(value)]
+    prefix = "".join(f"{key}." for key in parents)
+    found: dict[str, None] = {}
+    for section in (section for annotation in annotations for section in sections(annotation)):
+        for key, field in section.model_fields.items():
+            if key.startswith(last):
+                child = annotation_of(field)
+                if sections(child):
+                    found[f"{prefix}{key}."] = None
+                if not sections(child) or variants(child):
+                    found[f"{prefix}{key}="] = None
+    return list(found)
+
+
+def _children(annotation: Any, key: str) -> list[Any]:
+    """The annotations under a key, over all sections that an annotation allows; for a list, those of its items."""
+    found = [annotation_of(s.model_fields[key]) for s in sections(annotation) if key in s.model_fields]
+    return [child if item_annotation(child) is None else item_annotation(child) for child in found]
+
+
 # --- the expected value in words ---------------------------------------------------------------------------------
 
 _DURATIONS = {
@@ -167,6 +205,7 @@ _PATTERNS = {
     r"^cuda:\d{1,3}$": "cuda:N",
 }
 _WORDS = {2: "two", 3: "three", 4: "four"}
+_BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
 
 
 def expected(annotation: Any) -> str:
@@ -178,7 +217,7 @@ def expected(annotation: Any) -> str:
     names: list[str] = []
     for member in members(annotation):
         if get_origin(member.type) is Literal:
-            names += [_shown(value) for value in get_args(member.type)]
+            names += [str(value).lower() if isinstance(value, bool) else str(value) for value in get_args(member.type)]
         elif (pattern := _pattern(member)) in _PATTERNS and names:
             names.append(_PATTERNS[str(pattern)])
         elif member.type is not NoneType:
@@ -190,10 +229,6 @@ def expected(annotation: Any) -> str:
     elif names:
         phrases.insert(0, names[0])
     return " or ".join(phrases)
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _pattern(member: Member) -> str | None:
@@ -229,41 +264,21 @@ def _list_phrase(member: Member) -> str:
     one = "mapping" if sections(item) else expected(item)
     for article in ("a ", "one "):
         one = one.removeprefix(article)
-    many = (
-        one.replace("whole number", "whole numbers", 1)
-        if one.startswith("whole")
-        else (
-            one.replace("number", "numbers", 1) if one.startswith("number") else "texts" if one == "text" else f"{one}s"
-        )
-    )
+    many, replaced = re.subn(r"^(whole )?number", r"\g<0>s", one)
+    many = many if replaced else f"{one}s"
     if low and low == high:
         return f"a list of {_WORDS.get(low, low)} {many}"
     return f"a list of {many}" if not low else f"a list of at least {low} {one}"
 
 
 def _range(metadata: tuple[Any, ...]) -> str:
-    low: tuple[float, str] | None = None
-    high: tuple[float, str] | None = None
-    for item in metadata:
-        if isinstance(item, Ge):
-            low = (item.ge, "at least")  # type: ignore[assignment]
-        elif isinstance(item, Gt):
-            low = (item.gt, "above")  # type: ignore[assignment]
-        elif isinstance(item, Le):
-            high = (item.le, "at most")  # type: ignore[assignment]
-        elif isinstance(item, Lt):
-            high = (item.lt, "below")  # type: ignore[assignment]
-    if low is not None and high is not None and low[1] == "at least" and high[1] == "at most":
-        return f" from {_number(low[0])} to {_number(high[0])}"
-    parts = (
-        [f"{word} {_number(bound)}" for bound, word in (low, high) if bound is not None]
-        if low and high
-        else [f"{side[1]} {_number(side[0])}" for side in (low, high) if side is not None]
-    )
-    if not parts:
-        return ""
-    return (" of " if parts[0].startswith("at") else " ") + " and ".join(parts)
-
-
-def _number(value: float) -> str:
-    return "2^63" if value == 2**63 else f"{value:g}"
+    bounds = {
+        word: "2^63" if bound == 2**63 else f"{bound:g}"
+        for kind, name, word in _BOUNDS
+        for item in metadata
+        if isinstance(item, kind) and (bound := getattr(item, name)) is not None
+    }
+    if bounds.keys() == {"at least", "at most"}:
+        return f" from {bounds['at least']} to {bounds['at most']}"
+    text = " and ".join(f"{word} {bound}" for word, bound in bounds.items())
+    return f" of {text}" if text.startswith("at") else f" {text}" if text else ""

@@ -1,4 +1,4 @@
-"""From pydantic's errors to sentences with a place; and the text that a terminal shows."""
+"""Messages about mistakes in a config: pydantic's errors as sentences, and the text that a terminal shows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from trainkit.config.help.introspect import (
     child_annotation,
     child_value,
     chosen,
+    default_at,
     expected,
     field_at,
-    homes_of,
+    homes,
     item_annotation,
     members,
+    section_at,
     sections,
     type_name,
+    value_at,
     variants,
 )
 from trainkit.config.schema import Config
-from trainkit.config.schema.base import Section
-from trainkit.config.text.key_paths import KeyPath, format_path
-from trainkit.config.text.nodes import read_scalar
-from trainkit.config.text.writer import flow
+from trainkit.config.text.nodes import KeyPath, format_path, read_scalar
+from trainkit.config.text.writer import flow, scalar
 from trainkit.errors import Place, ProblemsError
 from trainkit.wording import closest, enumerated
 
@@ -36,7 +37,7 @@ _IMPORTS = ("_target_", "class_path", "_component_")
 _NO_IMPORTS = "a config cannot name code to import; choose a `type`; code of your own can call trainkit from Python"
 
 MAX_SHOWN = 10
-"""Problems printed; the rest is counted."""
+"""Problems printed; a last line counts the rest."""
 
 
 def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[KeyPath, bool, str]]:
@@ -44,11 +45,11 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[KeyPat
     groups: dict[KeyPath, list[Mapping[str, Any]]] = {}
     for error in errors:
         path = _path_of(error["loc"], data)
-        value = _value_at(path, data)
+        value = value_at(path, data)
         if error["type"].startswith("union_tag") and isinstance(value, dict):
-            misspelt = _misspelt_type(annotation_at(path, data), value)
-            path = (*path, misspelt or "type")
-            error = {**error, "type": "misspelt_type"} if misspelt else error
+            misspelled = _misspelled_type(annotation_at(path, data), value)
+            path = (*path, misspelled or "type")
+            error = {**error, "type": "misspelled_type"} if misspelled else error
         groups.setdefault(path, []).append(error)
     renamed = {
         (*path[:-1], near)
@@ -58,10 +59,11 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[KeyPat
     found = []
     for path, group in groups.items():
         if path in renamed and group[0]["type"] == "missing":
-            continue  # the misspelt key is told, with this one as the suggestion
-        if any(len(other) > len(path) and other[: len(path)] == path for other in groups) and _is_union(path, data):
-            continue  # the value chose another alternative: that one's mistake is told
-        is_key = group[0]["type"] in ("extra_forbidden", "missing", "misspelt_type")
+            continue  # the message about the misspelled key suggests this one
+        inner = any(len(other) > len(path) and other[: len(path)] == path for other in groups)
+        if inner and len(members(annotation_at(path, data))) > 1:
+            continue  # the value chose another alternative of a union, which has a message of its own
+        is_key = group[0]["type"] in ("extra_forbidden", "missing", "misspelled_type")
         found.append((path, is_key, _message(path, group, data)))
     return found
 
@@ -93,58 +95,43 @@ def _path_of(loc: Sequence[str | int], data: Any) -> KeyPath:
     return tuple(path)
 
 
-def _is_union(path: KeyPath, data: Any) -> bool:
-    annotation = annotation_at(path, data)
-    return annotation is not None and len(members(annotation)) > 1
-
-
 def _message(path: KeyPath, group: list[Mapping[str, Any]], data: Any) -> str:
     kind = group[0]["type"]
-    parent = _value_at(path[:-1], data)
     if kind == "extra_forbidden":
-        return _unknown_key(path, parent, data)
-    if kind == "misspelt_type":
+        return _unknown_key(path, data)
+    if kind == "misspelled_type":
         return f"unknown key in {format_path(path[:-1])}; did you mean type?"
     if kind == "missing":
         return _missing(path, data)
-    value = _value_at(path, data)
-    annotation = annotation_at(path, data)
     if kind.startswith("union_tag"):
-        choice = isinstance(parent, dict) and path[-1] == "type"
-        return _bad_choice(annotation_at(path[:-1], data) if choice else annotation, parent if choice else value)
-    return bad_value(annotation, value, field_default(path, data))
+        if path[-1] == "type" and isinstance(value_at(path[:-1], data), dict):
+            path = path[:-1]
+        return _bad_choice(annotation_at(path, data), value_at(path, data))
+    return _bad_value(annotation_at(path, data), value_at(path, data), _default_text(path, data))
 
 
-def _value_at(path: KeyPath, data: Any) -> Any:
-    for piece in path:
-        data = child_value(data, piece)
-    return data
-
-
-def field_default(path: KeyPath, data: Any) -> str | None:
+def _default_text(path: KeyPath, data: Any) -> str | None:
     """The default of the field at a path as YAML; "" where it may be left out; None where it has none worth naming."""
     field = field_at(path, data)
     if field is None or field.is_required():
         return None
-    default = field.get_default(call_default_factory=True)
-    if isinstance(default, Section):
-        return type_name(type(default)) or ""
-    if default is None or default == []:
-        return ""
-    return flow(default)
+    default = default_at(path, data)
+    if isinstance(default, dict):
+        return str(default.get("type", ""))
+    return "" if default is None or default == [] else flow(default)
 
 
 # --- keys --------------------------------------------------------------------------------------------------------
 
 
-def _unknown_key(path: KeyPath, parent: Any, data: Any) -> str:
+def _unknown_key(path: KeyPath, data: Any) -> str:
     key = str(path[-1])
-    annotation = annotation_at(path[:-1], data)
-    section = chosen(annotation, parent)
+    choices = variants(annotation_at(path[:-1], data))
+    section = section_at(path[:-1], data)
     assert section is not None
     name = type_name(section)
     here = f"{format_path(path[:-1])} of type {name}" if name else format_path(path[:-1])
-    owners = [other for other, model in variants(annotation).items() if key in model.model_fields]
+    owners = [other for other, model in choices.items() if key in model.model_fields]
     if name and owners:
         return f"{name} has no such knob; {enumerated(owners)} {'has' if len(owners) == 1 else 'have'} it"
     if key in _IMPORTS:
@@ -154,9 +141,8 @@ def _unknown_key(path: KeyPath, parent: Any, data: Any) -> str:
     where = f"unknown key in {here}" if here else "unknown section"
     if near:
         return f"{where}; did you mean {near}?" + (f" ({key} itself belongs {exact})" if exact else "")
-    knobs = {field: other for other, model in variants(annotation).items() for field in model.model_fields}
-    if sibling := closest(key, knobs):
-        owners = [other for other, model in variants(annotation).items() if sibling in model.model_fields]
+    if sibling := closest(key, dict.fromkeys(field for model in choices.values() for field in model.model_fields)):
+        owners = [other for other, model in choices.items() if sibling in model.model_fields]
         return f"{where}; {sibling} is a knob of {enumerated(owners)}"
     if exact:
         return f"{where}; it belongs {exact}"
@@ -167,9 +153,8 @@ def _unknown_key(path: KeyPath, parent: Any, data: Any) -> str:
 
 
 def _near_key(path: KeyPath, data: Any) -> str | None:
-    """The key that an unknown one was probably meant to be; better one that is not written yet."""
-    parent = _value_at(path[:-1], data)
-    section = chosen(annotation_at(path[:-1], data), parent)
+    """The key that an unknown one was probably meant to be; one that is not written yet comes first."""
+    parent, section = value_at(path[:-1], data), section_at(path[:-1], data)
     if section is None or not isinstance(parent, dict):
         return None
     key = str(path[-1])
@@ -179,17 +164,17 @@ def _near_key(path: KeyPath, data: Any) -> str | None:
 
 
 def _home(key: str, here: str) -> str | None:
-    """Where a key belongs: the nearest to the top, and rather a plain section than a variant of a choice."""
-    homes = sorted(
-        (home for home in homes_of(key) if home[0] != here),
+    """Where a key belongs: the place nearest to the top; a plain section comes before a variant of a choice."""
+    places = sorted(
+        (home for home in homes().get(key, []) if home[0] != here),
         key=lambda home: (home[0].count(".") + home[0].count("["), home[1] is not None),
     )
-    if not homes:
+    if not places:
         return None
-    where = homes[0][0]
+    where = places[0][0]
     if not where:
         return "at the top level"
-    names = [variant for place, variant in homes if place == where and variant is not None]
+    names = [variant for place, variant in places if place == where and variant is not None]
     return f"in {where}" + (f" (of {enumerated(names)})" if 0 < len(names) < 5 else "")
 
 
@@ -197,34 +182,31 @@ def _missing(path: KeyPath, data: Any) -> str:
     field = field_at(path, data)
     annotation = annotation_at(path, data)
     what = expected(annotation) if annotation is not None else "a value"
-    says = re.sub(r" \(.*?\)", "", field.description).rstrip(".") if field is not None and field.description else ""
-    return f"missing: expected {what}; write `{path[-1]}: ...`" + (f" ({says})" if says else "")
+    meaning = re.sub(r" \(.*?\)", "", (field and field.description) or "").rstrip(".")
+    return f"missing: expected {what}; write `{path[-1]}: ...`" + (f" ({meaning})" if meaning else "")
 
 
 # --- values ------------------------------------------------------------------------------------------------------
 
 
 def _bad_choice(annotation: Any, value: Any) -> str:
-    choices = list(variants(annotation))
-    if isinstance(value, str):
-        value = {"type": value}
-    if not isinstance(value, dict):
-        return f"expected {expected(annotation)}, got {shown(value)}"
-    if "type" not in value:
-        keys = set(value)
-        fitting = [name for name, model in variants(annotation).items() if keys <= set(model.model_fields)]
-        hint = f"; with these keys it could be {' or '.join(fitting)}" if keys and 0 < len(fitting) < 5 else ""
+    choices, what = variants(annotation), f"expected {expected(annotation)}"
+    if isinstance(value, dict) and "type" not in value:
+        possible = [name for name, model in choices.items() if value.keys() <= set(model.model_fields)]
+        hint = f"; with these keys it could be {' or '.join(possible)}" if value and 0 < len(possible) < 5 else ""
         if foreign := [key for key in value if key in _IMPORTS]:
             hint = f"; {foreign[0]} is not followed: {_NO_IMPORTS}"
-        return f"missing: expected one of {', '.join(choices)}{hint}"
-    name = value["type"]
+        return f"missing: {what}{hint}"
+    name = value["type"] if isinstance(value, dict) else value
     if not isinstance(name, str):
-        return f"expected one of {', '.join(choices)}, got {shown(name)}"
-    near = closest(name, choices)
-    return f"unknown type: expected one of {', '.join(choices)}, got {shown(name)}" + _choice_hint(name, near)
+        return f"{what}, got {shown(name)}"
+    hint = f"; {_NO_IMPORTS}" if re.search(r"\w[.:]\w", name) else ""
+    if near := closest(name, choices):
+        hint = f"; did you mean {near}?"
+    return f"unknown type: {what}, got {shown(name)}{hint}"
 
 
-def _misspelt_type(annotation: Any, value: dict[str, Any]) -> str | None:
+def _misspelled_type(annotation: Any, value: dict[str, Any]) -> str | None:
     """The key that was probably meant to be ``type``, where that is missing."""
     if "type" in value:
         return None
@@ -232,16 +214,8 @@ def _misspelt_type(annotation: Any, value: dict[str, Any]) -> str | None:
     return next((key for key in value if key not in known and closest(key, ["type"])), None)
 
 
-def _choice_hint(name: str, near: str | None) -> str:
-    if near:
-        return f"; did you mean {near}?"
-    if re.search(r"\w[.:]\w", name):
-        return f"; {_NO_IMPORTS}"
-    return ""
-
-
-def bad_value(annotation: Any, value: Any, default: str | None) -> str:
-    """What a value should have been, what it is, and what to do."""
+def _bad_value(annotation: Any, value: Any, default: str | None) -> str:
+    """The expected value, the given one, and what to do."""
     text = f"expected {expected(annotation)}, got {shown(value)}"
     if isinstance(value, float) and not math.isfinite(value):
         text = text.replace("a number", "a finite number", 1)
@@ -267,9 +241,9 @@ def _value_hint(annotation: Any, value: Any) -> str | None:
         return f"write {int(value)}"
     if kinds == {list}:
         item = item_annotation(annotation)
-        wanted = str | dict if sections(item) else (int | float) if expected(item).endswith("number") else str
+        types = str | dict if sections(item) else (int | float) if expected(item).endswith("number") else str
         fixed = any(isinstance(extra, MinLen) and extra.min_length > 1 for part in parts for extra in part.metadata)
-        if isinstance(value, wanted) and not isinstance(value, bool) and not fixed:
+        if isinstance(value, types) and not isinstance(value, bool) and not fixed:
             return f"write [{flow(value)}]"
     if kinds == {str} | (kinds & {NoneType}) and isinstance(value, int | float) and not isinstance(value, bool):
         return f'put it in quotes: "{shown(value)}"'
@@ -289,15 +263,12 @@ def _number_hint(text: str) -> str | None:
 
 def shown(value: Any) -> str:
     """A value as YAML would write it, on one line and not too long."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}.get(repr(value), repr(value))
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    if value is None or isinstance(value, bool | float):
+        return scalar(value)
     if isinstance(value, int):
-        text = str(value) if abs(value) < 10**40 else f"a number of {len(str(value))} digits"
-        return text
+        return str(value) if abs(value) < 10**40 else f"a number of {len(str(value))} digits"
     if isinstance(value, str):
         return repr(value) if len(value) <= 60 else f"{value[:57]!r}... ({len(value)} characters)"
     text = flow(_shortened(value))

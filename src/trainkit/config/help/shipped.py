@@ -1,4 +1,4 @@
-"""The configs that come with trainkit: from a source checkout and from an installed wheel alike."""
+"""The configs that come with trainkit, in a source checkout and in an installed wheel; and the starter."""
 
 from __future__ import annotations
 
@@ -6,10 +6,61 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainkit.config.help.introspect import variants
+from trainkit.config.schema.base import safe_name
+from trainkit.config.schema.optimization import Optimizer
+from trainkit.config.text.reader import closest_file
+from trainkit.errors import UserError
+from trainkit.system import durable
 from trainkit.wording import closest
 
 SCHEMA_NAME = "trainkit.schema.json"
 SCHEMA_LINE = "# yaml-language-server: $schema="
+
+STARTER = """\
+# A starter: scikit-learn's 8 x 8 digits with a small network. Nothing to download.
+#
+#   trainkit check {path}       everything that can be known before training
+#   trainkit train {path}
+#   trainkit config list        configs for other data and models
+
+name: {name}                    # of run folders and checkpoints
+seed: 0                         # weights, data order, augmentation, dropout and splits follow from it
+device: auto                    # cuda where there is one, then mps, then cpu
+
+dataset:                        # digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, kmnist,
+  type: digits                  # cifar10, cifar100, image_folder (your pictures), csv (your table), synthetic
+  val_fraction: 0.1             # held out to choose the best checkpoint
+  test_fraction: 0.2            # held out for `trainkit eval`
+
+transforms:                     # in order; random ones act on training data only
+  - {{type: random_crop, padding: 1}}
+  - normalize                   # (x - mean) / std, of the training split
+
+model:                          # mlp, cnn, or sequential (torch.nn layers one by one); sizes come from the data
+  type: mlp
+  hidden_sizes: [64, 64]
+  activation: relu              # relu, leaky_relu, gelu, silu, tanh, sigmoid, elu
+  dropout: 0.1
+
+loss: cross_entropy             # nll, bce, bce_with_logits; mse, l1, smooth_l1, huber for values
+optimizer:                      # {optimizers}, with PyTorch's own argument names
+  type: adamw
+  lr: 0.003
+scheduler: one_cycle            # constant, step, multi_step, exponential, cosine, reduce_on_plateau
+
+training:
+  epochs: 20
+  batch_size: 64
+  # early_stopping: {{patience: 5}}
+  # clip_grad_norm: 1.0
+
+checkpoint:
+  monitor: val_accuracy         # which checkpoint is the best
+  keep_last: 2
+
+export: {{torchscript: true}}
+"""
 
 
 @dataclass(frozen=True)
@@ -30,10 +81,7 @@ def folder() -> Path:
 
 def list_shipped() -> list[ShippedConfig]:
     """All shipped configs by name. The description is the first comment below the line for the editor."""
-    found = []
-    for path in sorted(folder().glob("*.yaml")):
-        found.append(ShippedConfig(path.stem, path, _description(path)))
-    return found
+    return [ShippedConfig(path.stem, path, _description(path)) for path in sorted(folder().glob("*.yaml"))]
 
 
 def find(name: str) -> ShippedConfig | None:
@@ -55,20 +103,49 @@ def hint_for_missing(path: Path) -> str:
     exact = find(path.name)
     if exact is not None:
         return f"{exact.name} is a shipped config: give its path, {_shown(exact.path)}"
-    try:
-        near = closest(path.name, (item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml")))
-    except OSError:
-        near = None
+    near = closest_file(path)
     if near is not None:
-        return f"did you mean {path.parent / near}?"
+        return f"did you mean {near}?"
     similar = closest(path.stem, (config.name for config in list_shipped()))
     if similar is not None:
-        found = find(similar)
-        assert found is not None
-        return f"did you mean the shipped {_shown(found.path)}?"
+        return f"did you mean the shipped {_shown(folder() / f'{similar}.yaml')}?"
     return "`trainkit config list` shows the shipped ones, `trainkit config init` writes one to start from"
 
 
 def _shown(path: Path) -> str:
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def write_starter(path: Path | None, *, source: str | None = None) -> Path:
+    """Write the starter, or a copy of the shipped config named ``source``, and return its path.
+
+    Raises:
+        UserError: no such shipped config, the file is there already, or its folder is not.
+    """
+    original = None
+    if source is not None:
+        original = find(source)
+        if original is None:
+            names = [config.name for config in list_shipped()]
+            near = closest(source, names)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}"
+            raise UserError(f"--from: no shipped config has this name, got {source!r}; {hint}")
+    path = path or Path()
+    if path.is_dir():
+        path = path / f"{original.name if original else 'config'}.yaml"
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path}: there is a file of this name, which is left as it is; give another name")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    if original is None:
+        text = f"{SCHEMA_LINE}{SCHEMA_NAME}\n" + STARTER.format(
+            name=safe_name(path.stem), path=path, optimizers=", ".join(variants(Optimizer))
+        )
+    else:
+        text = original.path.read_text(encoding="utf-8").replace(f"configs/{original.path.name}", str(path))
+    here = path.parent.resolve() == folder()
+    schema = SCHEMA_NAME if here else (folder() / SCHEMA_NAME).as_posix()
+    text = text.replace(f"{SCHEMA_LINE}{SCHEMA_NAME}", f"{SCHEMA_LINE}{schema}")
+    durable.write_text(path, text, overwrite=False)
+    return path

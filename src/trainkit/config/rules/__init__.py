@@ -1,6 +1,7 @@
-"""The rules about a config, one module for each topic: functions of the config and what is known of its data.
+"""The rules about a config, one module for each topic: functions of the config and the ``DatasetInfo``.
 
-They run twice: when the config is loaded, on what it says itself, and when the data are open, on what these say."""
+They run twice: on the config alone when it is loaded, and again with the properties of the opened data.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def check(
 
     Args:
         where: turns a key into the place where it was written, or ``default``; None: messages show the value alone.
-        dataset: what is known of the data; None: what the config alone says.
+        dataset: the properties of the data; None: those that the config alone implies.
     """
     review = Review(config, config.dataset.known_info() if dataset is None else dataset, where)
     training.check(review)

@@ -14,8 +14,8 @@ def check(review: Review) -> None:
         _csv(review, review.config.dataset)
     _order(review)
     _images(review)
-    for index, step in enumerate(review.config.transforms):
-        _bounds(review, f"transforms[{index}]", step)
+    for index, transform in enumerate(review.config.transforms):
+        _bounds(review, f"transforms[{index}]", transform)
 
 
 def _csv(review: Review, spec: data.Csv) -> None:
@@ -45,37 +45,37 @@ def _csv(review: Review, spec: data.Csv) -> None:
 
 
 def _order(review: Review) -> None:
-    """What the data takes, and what must come before what."""
+    """The transforms fit the kind of data and stand in a possible order."""
     normalize: int | None = None
     first_random: int | None = None
-    for index, step in enumerate(review.config.transforms):
+    for index, transform in enumerate(review.config.transforms):
         key = f"transforms[{index}]"
-        name = step.type
-        if review.dataset.kind == "table" and step.works_on == "image":
+        name = transform.type
+        if review.dataset.kind == "table" and transform.works_on == "image":
             hint = "use standardize" if name == "normalize" else "remove it"
             review.add(f"{key}.type", f"{name} works on images, and {{0}} is a table; {hint}", "dataset.type")
             continue
-        if review.dataset.kind == "image" and step.works_on == "table":
+        if review.dataset.kind == "image" and transform.works_on == "table":
             hint = "use normalize" if name == "standardize" else "remove it"
             review.add(f"{key}.type", f"{name} works on tables, and {{0}} has images; {hint}", "dataset.type")
             continue
-        if normalize is not None and step.stage == "scaling":
+        if normalize is not None and transform.stage == "scaling":
             review.add(f"{key}.type", f"{name} comes twice, first in {{0}}; keep one", f"transforms[{normalize}].type")
-        elif normalize is not None and step.needs_pixel_values:
+        elif normalize is not None and transform.needs_pixel_values:
             review.add(
                 f"{key}.type",
                 f"{name} works on pixel values in [0, 1], and {{0}} has changed them; move normalize below",
                 f"transforms[{normalize}].type",
             )
-        elif first_random is not None and step.stage == "static":
+        elif first_random is not None and transform.stage == "static":
             review.add(
                 f"{key}.type",
                 f"{name} is done once and kept, before anything random, and {{0}} stands above; move {name} up",
                 f"transforms[{first_random}].type",
             )
-        if step.stage == "scaling" and normalize is None:
+        if transform.stage == "scaling" and normalize is None:
             normalize = index
-        elif step.stage == "random" and first_random is None:
+        elif transform.stage == "random" and first_random is None:
             first_random = index
 
 
@@ -86,21 +86,23 @@ def _images(review: Review) -> None:
     channels, height, width = review.dataset.image_shape
     channels_from = review.dataset.key("channels")
     opened = review.dataset.static_shape
-    for index, step in enumerate(review.config.transforms):
-        if opened is not None and step.stage != "static":  # the static transforms end here
+    for index, transform in enumerate(review.config.transforms):
+        if opened is not None and transform.stage != "static":  # the static transforms end here
             (_, height, width), opened = opened, None
         key = f"transforms[{index}]"
-        if isinstance(step, transforms.Grayscale):
-            channels, channels_from = step.num_output_channels, f"{key}.num_output_channels"
-        elif isinstance(step, transforms.Normalize):
-            _normalize(review, key, step, channels, channels_from)
-        elif isinstance(step, transforms.RandomCrop):
-            _random_crop(review, key, step, height, width)
-        height, width = step.output_size(height, width)
+        if isinstance(transform, transforms.Grayscale):
+            channels, channels_from = transform.num_output_channels, f"{key}.num_output_channels"
+        elif isinstance(transform, transforms.Normalize):
+            _normalize(review, key, transform, channels, channels_from)
+        elif isinstance(transform, transforms.RandomCrop):
+            _random_crop(review, key, transform, height, width)
+        height, width = transform.output_size(height, width)
 
 
-def _normalize(review: Review, key: str, step: transforms.Normalize, channels: int | None, channels_from: str) -> None:
-    counts = {name: len(value) for name in ("mean", "std") if isinstance(value := getattr(step, name), list)}
+def _normalize(
+    review: Review, key: str, transform: transforms.Normalize, channels: int | None, channels_from: str
+) -> None:
+    counts = {name: len(value) for name in ("mean", "std") if isinstance(value := getattr(transform, name), list)}
     if len(counts) == 2 and counts["mean"] != counts["std"]:
         review.add(
             f"{key}.std",
@@ -119,40 +121,40 @@ def _normalize(review: Review, key: str, step: transforms.Normalize, channels: i
             return
 
 
-def _random_crop(review: Review, key: str, step: transforms.RandomCrop, height: int | None, width: int | None) -> None:
-    if step.size is None and step.padding == 0:
+def _random_crop(review: Review, key: str, crop: transforms.RandomCrop, height: int | None, width: int | None) -> None:
+    if crop.size is None and crop.padding == 0:
         review.add(
             f"{key}.padding", "a crop of the image's own size needs padding to move in, got 0; set size or padding"
         )
     if height is None or width is None:
         return
-    if step.padding_mode == "reflect" and step.padding >= min(height, width):
+    if crop.padding_mode == "reflect" and crop.padding >= min(height, width):
         review.add(
             f"{key}.padding",
-            f"reflection needs padding below the image's {height} x {width}, got {step.padding} with {{0}}; lower it",
+            f"reflection needs padding below the image's {height} x {width}, got {crop.padding} with {{0}}; lower it",
             f"{key}.padding_mode",
         )
-    for wanted, have in zip(step.output_size(height, width), (height, width), strict=True):
-        if wanted is not None and wanted > have + 2 * step.padding:
-            review.add(
-                f"{key}.size",
-                f"the crop is larger than the padded image of {height + 2 * step.padding} x "
-                f"{width + 2 * step.padding}, got {shown(step.size)} with {{0}}; lower it, or pad more",
-                f"{key}.padding",
-            )
-            break
+    padded_height, padded_width = height + 2 * crop.padding, width + 2 * crop.padding
+    crop_height, crop_width = crop.output_size(height, width)
+    if (crop_height or 0) > padded_height or (crop_width or 0) > padded_width:
+        review.add(
+            f"{key}.size",
+            f"the crop is larger than the padded image of {padded_height} x {padded_width}, "
+            f"got {shown(crop.size)} with {{0}}; lower it, or pad more",
+            f"{key}.padding",
+        )
 
 
-def _bounds(review: Review, key: str, step: Any) -> None:
+def _bounds(review: Review, key: str, transform: Any) -> None:
     """[low, high] pairs are in order and in their range."""
     for name in ("degrees", "scale", "shear", "ratio"):
-        value = getattr(step, name, None)
+        value = getattr(transform, name, None)
         if isinstance(value, list):
             if value[0] > value[1]:
                 review.add(f"{key}.{name}", f"expected [low, high], got {shown(value)}; swap the two")
             elif name in ("scale", "ratio") and value[0] <= 0:
                 review.add(f"{key}.{name}", f"expected numbers above 0, got {shown(value)}; raise the lower one")
-    if isinstance(step, transforms.RandomErasing) and step.scale[1] > 1:
+    if isinstance(transform, transforms.RandomErasing) and transform.scale[1] > 1:
         review.add(
-            f"{key}.scale", f"expected shares of the area, at most 1, got {shown(step.scale)}; lower the upper one"
+            f"{key}.scale", f"expected shares of the area, at most 1, got {shown(transform.scale)}; lower the upper one"
         )

@@ -11,7 +11,7 @@ from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as opt
 
 _CLASSIFICATION = ("cross_entropy", "nll", "bce", "bce_with_logits")
-_WANTS = {  # loss: the output activation that it needs
+_NEEDS = {  # loss: the output activation that it needs
     "cross_entropy": "none",
     "bce_with_logits": "none",
     "nll": "log_softmax",
@@ -39,7 +39,7 @@ def check(review: Review) -> None:
 
 
 def _loss_name(review: Review) -> str | None:
-    """The loss that is meant; None where only the data can say."""
+    """The loss, with ``auto`` resolved; None where that takes the data."""
     name = review.config.loss.type
     if name != "auto":
         return name
@@ -72,11 +72,7 @@ def _loss_fits_classes(review: Review) -> None:
         return
     dataset = review.dataset.key("num_classes")
     if isinstance(loss, opt.Bce | opt.BceWithLogits) and classes != 2:
-        review.add(
-            "loss.type",
-            f"{loss.type} is for two classes, and {{0}} has {classes}; use cross_entropy",
-            dataset,
-        )
+        review.add("loss.type", f"{loss.type} is for two classes, and {{0}} has {classes}; use cross_entropy", dataset)
     if weight is not None and len(weight) != classes:
         review.add(
             "loss.weight",
@@ -86,7 +82,7 @@ def _loss_fits_classes(review: Review) -> None:
 
 
 def _output_of(model: Any) -> tuple[str, str, str]:
-    """The activation of the output, the key that says so, and how the config writes it."""
+    """The activation of the output, its key, and how the config writes it."""
     if not isinstance(model, schema.Sequential):
         return model.output, "model.output", f"output: {model.output}"
     for index in range(len(model.layers) - 1, -1, -1):
@@ -103,23 +99,23 @@ def _output_fits_loss(review: Review) -> None:
     if loss is None:
         return
     output, key, written = _output_of(review.config.model)
-    if loss not in _WANTS:
+    if loss not in _NEEDS:
         if output in ("softmax", "log_softmax"):
             review.add(key, f"{output} makes class scores, and {{0}} compares values; remove it", "loss.type")
         return
-    wanted = _WANTS[loss]
-    if output == wanted:
+    needed = _NEEDS[loss]
+    if output == needed:
         return
     sequential = isinstance(review.config.model, schema.Sequential)
-    layer = {"log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}.get(wanted, "")
+    layer = {"log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}.get(needed, "")
     raw = {"nll": "cross_entropy", "bce": "bce_with_logits"}.get(loss)
-    if wanted == "none":
+    if needed == "none":
         fix = "remove the layer" if sequential else "set output: none"
         other = {"log_softmax": "nll", "sigmoid": "bce"}.get(output)
         fix += f", or use loss: {other}" if other and not (other == "bce" and review.dataset.num_classes != 2) else ""
         review.add(key, f"{_WHY[loss]}: got {written} before {{0}}; {fix}", "loss.type")
         return
-    fix = f"add a {layer} layer at the end" if sequential else f"set output: {wanted}"
+    fix = f"add a {layer} layer at the end" if sequential else f"set output: {needed}"
     if output != "none":
         fix = f"make it {layer}" if sequential else fix
     review.add(key, f"{_WHY[loss]}: got {written} before {{0}}; {fix}, or use loss: {raw}", "loss.type")
@@ -194,7 +190,7 @@ def _features(review: Review, layers: list[Any]) -> None:
 
 
 def _last_linear(review: Review, layers: list[Any]) -> None:
-    """What the last linear layer gives, where data and loss say what is needed."""
+    """The outputs of the last linear layer match the data and the loss."""
     loss, info = _loss_name(review), review.dataset
     index = len(layers) - 1
     while index >= 0 and layers[index].type in _KEEPS_SHAPE:

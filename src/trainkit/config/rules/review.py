@@ -1,4 +1,4 @@
-"""A config under review: what the rules look at, and what they find."""
+"""The input of the rules and the violations that they add."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from trainkit.config.help.messages import shown
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo
-from trainkit.config.text.key_paths import parse_path
+from trainkit.config.text.nodes import parse_path
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from trainkit.config.help.messages import shown
-from trainkit.config.rules import metric_names
 from trainkit.config.rules.review import Review
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as opt
 from trainkit.config.schema.base import parse_duration
 from trainkit.wording import better, closest
+
+_TRAIN_CLASSIFICATION = ("train_loss", "train_accuracy")
+_TRAIN_REGRESSION = ("train_loss",)
+_VAL_CLASSIFICATION = (
+    "val_loss",
+    "val_accuracy",
+    "val_top5_accuracy",
+    "val_precision_macro",
+    "val_recall_macro",
+    "val_f1_macro",
+)
+_VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2")
 
 
 @dataclass(frozen=True)
@@ -200,6 +212,23 @@ def _training(review: Review) -> None:
         review.add("training.precision", f"{why}, got {{0}}; use bf16, fp32 or auto", "device")
 
 
+def metric_names(
+    task: Literal["classification", "regression"] | None = None,
+    *,
+    num_classes: int | None = None,
+    validation: bool = True,
+) -> tuple[str, ...]:
+    """The metrics of a run, for ``monitor``; all possible ones where the task or the number of classes is unknown."""
+    names: list[str] = []
+    if task != "regression":
+        names += (_VAL_CLASSIFICATION if validation else ()) + _TRAIN_CLASSIFICATION
+    if task != "classification":
+        names += (_VAL_REGRESSION if validation else ()) + _TRAIN_REGRESSION
+    if num_classes is not None and num_classes <= 5:
+        names = [name for name in names if name != "val_top5_accuracy"]
+    return tuple(dict.fromkeys(names))
+
+
 def _monitors(review: Review) -> None:
     config = review.config
     if config.checkpoint.monitor != "auto":
@@ -215,10 +244,10 @@ def _monitors(review: Review) -> None:
 def _monitor(review: Review, key: str, name: str) -> None:
     info = review.dataset
     without_val = info.num_val == 0
-    known = metric_names.names(info.task, num_classes=info.num_classes, validation=not without_val)
+    known = metric_names(info.task, num_classes=info.num_classes, validation=not without_val)
     if name in known:
         return
-    with_val = metric_names.names(info.task, num_classes=info.num_classes, validation=True)
+    with_val = metric_names(info.task, num_classes=info.num_classes)
     if name in with_val:
         review.add(
             key,
@@ -227,14 +256,13 @@ def _monitor(review: Review, key: str, name: str) -> None:
             "dataset.val_fraction",
         )
         return
-    everything = metric_names.names(None, num_classes=None, validation=True)
-    if name in everything and info.task is not None:
+    if name in metric_names() and info.task is not None:
         top5 = name == "val_top5_accuracy" and info.task == "classification"
         why = f"a run of {info.num_classes} classes" if top5 else f"a {info.task} run"
-        said_by = info.key("num_classes" if top5 else "task")
-        review.add(key, f"{why} has no such metric, got {name} with {{0}}; it has {', '.join(known)}", said_by)
+        other = info.key("num_classes" if top5 else "task")
+        review.add(key, f"{why} has no such metric, got {name} with {{0}}; it has {', '.join(known)}", other)
         return
-    near = closest(name, known) or next((other for other in known if other.endswith(f"_{name}")), None)
+    near = closest(name, known) or next((full for full in known if full.endswith(f"_{name}")), None)
     if near is None and without_val and (far := closest(name, with_val)):
         near = f"{far}, which needs a val_fraction above 0"
     hint = f"did you mean {near}?" if near else "every name starts with val_ or train_"
@@ -243,13 +271,11 @@ def _monitor(review: Review, key: str, name: str) -> None:
 
 def _mode(review: Review) -> None:
     checkpoint = review.config.checkpoint
-    everything = metric_names.names(None, num_classes=None, validation=True)
-    if checkpoint.mode != "auto" and checkpoint.monitor in everything:
-        right = better(checkpoint.monitor)
-        if checkpoint.mode != right:
-            high = "higher" if right == "max" else "lower"
-            review.add(
-                "checkpoint.mode",
-                f"{checkpoint.monitor} is better when it is {high}, got {checkpoint.mode} with {{0}}; leave mode out",
-                "checkpoint.monitor",
-            )
+    right = better(checkpoint.monitor)
+    if checkpoint.monitor in metric_names() and checkpoint.mode not in ("auto", right):
+        high = "higher" if right == "max" else "lower"
+        review.add(
+            "checkpoint.mode",
+            f"{checkpoint.monitor} is better when it is {high}, got {checkpoint.mode} with {{0}}; leave mode out",
+            "checkpoint.monitor",
+        )

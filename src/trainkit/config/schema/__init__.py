@@ -28,7 +28,7 @@ class Config(Section):
     )
     model: Model = Field(description="The network.")
     loss: Loss = Field(
-        default_factory=lambda: AutoLoss.model_construct(type="auto"), description="What training minimises."
+        default_factory=lambda: AutoLoss.model_construct(type="auto"), description="What training minimizes."
     )
     optimizer: Optimizer = Field(
         default_factory=lambda: Adam.model_construct(type="adam"), description="How the weights move."

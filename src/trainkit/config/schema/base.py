@@ -1,6 +1,7 @@
-"""What every section of the schema shares: strict types, closed choices, names and durations."""
+"""Shared by all sections of the schema: strict types, closed choices, names and durations."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -10,12 +11,12 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 
 
 def safe_name(text: str) -> str:
-    """The text as a name of runs: what a name cannot hold becomes ``_``."""
+    """The text as the name of a run: characters that a name cannot have become ``_``."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-_")[:64] or "config"
 
 
 class Section(BaseModel):
-    """A mapping of the config: unknown keys are errors, and nothing is coerced behind the author's back."""
+    """A mapping of the config: unknown keys are errors, and values are never coerced."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
@@ -61,24 +62,19 @@ def parse_duration(value: int | str) -> Duration:
 
 
 def check_duration(value: int | str) -> int | str:
-    """Accepts what can be counted in optimizer steps. Raises ValueError."""
-    try:
-        duration = parse_duration(value)
-    except ValueError:
-        raise ValueError("expected a number of epochs or a string with a unit: 10ep, 500st") from None
-    if duration.value < 1 or duration.unit == "minutes":
-        raise ValueError("expected at least one epoch or one step: 10ep, 500st")
-    return value
+    """Accepts a number of epochs or optimizer steps. Raises ValueError."""
+    return _check(value, ("epochs", "steps"))
 
 
 def check_interval(value: int | str) -> int | str:
     """Accepts any duration. Raises ValueError."""
-    try:
-        duration = parse_duration(value)
-    except ValueError:
-        raise ValueError("expected a number of epochs or a string with a unit: 1ep, 200st, 10min") from None
-    if duration.value < 1:
-        raise ValueError("expected at least 1: 1ep, 200st, 10min")
+    return _check(value, ("epochs", "steps", "minutes"))
+
+
+def _check(value: int | str, units: Sequence[str]) -> int | str:
+    duration = parse_duration(value)
+    if duration.value < 1 or duration.unit not in units:
+        raise ValueError(value)
     return value
 
 

@@ -12,7 +12,7 @@ from trainkit.config.schema.base import Count, Fraction, NonNegative, Section, S
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set, from its config alone or from the opened data; None where it is not known."""
+    """Properties of a data set, from its config alone or from the opened data; None: unknown."""
 
     kind: Literal["image", "table"]
     task: Literal["classification", "regression"] | None = None
@@ -30,21 +30,21 @@ class DatasetInfo:
     num_val: int | None = None
     """0: there is no validation split."""
     num_test: int | None = None
-    said_by: Mapping[str, str] = field(default_factory=dict)
-    """``{"task": "target"}``: the key of ``dataset:`` that a fact comes from, where that is not its ``type``."""
+    key_of: Mapping[str, str] = field(default_factory=dict)
+    """``{"task": "target"}``: the key of ``dataset:`` that a property comes from, where that is not its ``type``."""
 
-    def key(self, fact: str) -> str:
-        """The key path of the config that a fact comes from, for messages about it."""
-        return f"dataset.{self.said_by.get(fact, 'type')}"
+    def key(self, name: str) -> str:
+        """The key path of the config that a property comes from, for messages about it."""
+        return f"dataset.{self.key_of.get(name, 'type')}"
 
 
 class ValSplit(Section):
     """Sources with an official test set: validation samples are taken from the training set."""
 
     unsplit: ClassVar[DatasetInfo]
-    """What is known of the samples before any are held out; ``num_train`` counts all that are not a test set."""
+    """The properties before samples are held out; ``num_train`` counts all samples but an official test set."""
     location_keys: ClassVar[tuple[str, ...]] = ()
-    """Keys that say where the files lie, and not what is in them: they may change when a run goes on."""
+    """Keys with the location of the files, which do not change the data: they may differ when a run is resumed."""
 
     val_fraction: Fraction = Field(
         0.1,
@@ -52,7 +52,7 @@ class ValSplit(Section):
     )
 
     def known_info(self) -> DatasetInfo:
-        """What the config alone says of the data."""
+        """The properties that the config alone implies."""
         return self.after_split(self.unsplit)
 
     def after_split(self, info: DatasetInfo) -> DatasetInfo:
@@ -84,7 +84,7 @@ def _share(fraction: float, count: int) -> int:
 
 
 class Digits(ValTestSplit):
-    """1797 handwritten digits, 8 x 8 grey, 10 classes; bundled with scikit-learn (UCI Optical Recognition)."""
+    """1797 handwritten digits, 8 x 8 gray, 10 classes; bundled with scikit-learn (UCI Optical Recognition)."""
 
     unsplit: ClassVar[DatasetInfo] = DatasetInfo(
         "image", "classification", num_classes=10, image_shape=(1, 8, 8), num_train=1797
@@ -114,7 +114,7 @@ class Wine(ValTestSplit):
 
 
 class BreastCancer(ValTestSplit):
-    """569 tumours, 30 features, 2 classes; bundled with scikit-learn (UCI Wisconsin Diagnostic)."""
+    """569 tumors, 30 features, 2 classes; bundled with scikit-learn (UCI Wisconsin Diagnostic)."""
 
     unsplit: ClassVar[DatasetInfo] = DatasetInfo(
         "table", "classification", num_classes=2, num_features=30, num_train=569
@@ -149,7 +149,7 @@ _CIFAR = DatasetInfo(
 
 
 class Mnist(Downloaded):
-    """70,000 handwritten digits, 28 x 28 grey, 10 classes."""
+    """70,000 handwritten digits, 28 x 28 gray, 10 classes."""
 
     unsplit: ClassVar[DatasetInfo] = _MNIST
 
@@ -157,7 +157,7 @@ class Mnist(Downloaded):
 
 
 class FashionMnist(Downloaded):
-    """70,000 pictures of clothing, 28 x 28 grey, 10 classes."""
+    """70,000 pictures of clothing, 28 x 28 gray, 10 classes."""
 
     unsplit: ClassVar[DatasetInfo] = _MNIST
 
@@ -165,7 +165,7 @@ class FashionMnist(Downloaded):
 
 
 class Kmnist(Downloaded):
-    """70,000 cursive Japanese characters, 28 x 28 grey, 10 classes."""
+    """70,000 cursive Japanese characters, 28 x 28 gray, 10 classes."""
 
     unsplit: ClassVar[DatasetInfo] = _MNIST
 
@@ -203,10 +203,10 @@ class ImageFolder(ValTestSplit):
     )
 
     def known_info(self) -> DatasetInfo:
-        """What the config alone says of the data; the folder may bring a validation split of its own."""
+        """The properties that the config alone implies; the folder may have a validation split of its own."""
         channels = {"rgb": 3, "gray": 1}.get(self.color)
-        said_by = {"channels": "root" if channels is None else "color", "num_classes": "root"}
-        return DatasetInfo("image", "classification", image_shape=(channels, None, None), said_by=said_by)
+        key_of = {"channels": "root" if channels is None else "color", "num_classes": "root"}
+        return DatasetInfo("image", "classification", image_shape=(channels, None, None), key_of=key_of)
 
 
 class Csv(ValTestSplit):
@@ -230,16 +230,16 @@ class Csv(ValTestSplit):
     delimiter: str = Field(",", min_length=1, max_length=1, description="The character between two cells.")
 
     def known_info(self) -> DatasetInfo:
-        """What the config alone says of the data."""
+        """The properties that the config alone implies."""
         task = None if self.task == "auto" else self.task
-        said_by = {
+        key_of = {
             "task": "task" if task else "target",
             "num_classes": "target",
             "num_targets": "target",
             "num_features": "path",
         }
         num_targets = None if task == "classification" else 1
-        return self.after_split(DatasetInfo("table", task, num_targets=num_targets, said_by=said_by))
+        return self.after_split(DatasetInfo("table", task, num_targets=num_targets, key_of=key_of))
 
 
 class Blobs(Section):
@@ -248,7 +248,7 @@ class Blobs(Section):
     type: Literal["blobs"]
     num_features: Count = Field(2, description="Number of input features.")
     num_classes: int = Field(3, ge=2, description="Number of clusters.")
-    spread: NonNegative = Field(1.0, description="Standard deviation of each cluster; the centres lie in [-5, 5].")
+    spread: NonNegative = Field(1.0, description="Standard deviation of each cluster; the centers lie in [-5, 5].")
 
 
 class Moons(Section):
@@ -294,13 +294,13 @@ class Synthetic(ValTestSplit):
     data_seed: int = Field(0, ge=0, description="Seed of the samples, apart from the seed of the run.")
 
     def known_info(self) -> DatasetInfo:
-        """What the config alone says of the data."""
+        """The properties that the config alone implies."""
         chosen = self.problem.model_dump(include={"num_features", "num_classes", "num_targets"})
         regression = "num_targets" in chosen
         sizes = {"num_features": 2} | ({} if regression else {"num_classes": 2}) | chosen
-        said_by = {fact: f"problem.{fact if fact in chosen else 'type'}" for fact in (*sizes, "task")}
+        key_of = {name: f"problem.{name if name in chosen else 'type'}" for name in (*sizes, "task")}
         task: Literal["classification", "regression"] = "regression" if regression else "classification"
-        return self.after_split(DatasetInfo("table", task, num_train=self.num_samples, **sizes, said_by=said_by))
+        return self.after_split(DatasetInfo("table", task, num_train=self.num_samples, **sizes, key_of=key_of))
 
 
 Dataset = Annotated[

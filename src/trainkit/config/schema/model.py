@@ -1,6 +1,6 @@
 """``model:`` the network. Its input and output sizes are inferred from the data."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -8,11 +8,12 @@ from trainkit.config.schema.base import Count, NonNegative, Probability, Section
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
 Norm = Literal["none", "batch", "layer"]
+Nonlinearity = Literal["relu", "leaky_relu", "tanh", "linear"]
 OutputActivation = Literal["none", "sigmoid", "softmax", "log_softmax"]
 
 
 class DefaultInit(Section):
-    """PyTorch's own initialisation of each layer."""
+    """PyTorch's own initialization of each layer."""
 
     type: Literal["default"]
 
@@ -36,9 +37,7 @@ class KaimingUniform(Section):
 
     type: Literal["kaiming_uniform"]
     mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Whose variance is kept: forward or backward.")
-    nonlinearity: Literal["relu", "leaky_relu", "tanh", "linear"] = Field(
-        "relu", description="The activation that follows the layers."
-    )
+    nonlinearity: Nonlinearity = Field("relu", description="The activation that follows the layers.")
 
 
 class KaimingNormal(Section):
@@ -46,9 +45,7 @@ class KaimingNormal(Section):
 
     type: Literal["kaiming_normal"]
     mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Whose variance is kept: forward or backward.")
-    nonlinearity: Literal["relu", "leaky_relu", "tanh", "linear"] = Field(
-        "relu", description="The activation that follows the layers."
-    )
+    nonlinearity: Nonlinearity = Field("relu", description="The activation that follows the layers.")
 
 
 class Orthogonal(Section):
@@ -63,6 +60,9 @@ Init = Annotated[
     Field(discriminator="type"),
     ShortForm,
 ]
+_INIT: Any = Field(
+    default_factory=lambda: DefaultInit.model_construct(type="default"), description="How the weights start."
+)
 
 
 class Mlp(Section):
@@ -71,12 +71,10 @@ class Mlp(Section):
     type: Literal["mlp"]
     hidden_sizes: list[Count] = Field([128], description="Width of each hidden layer; [] for a linear model.")
     activation: Activation = Field("relu", description="Activation after each hidden layer.")
-    norm: Norm = Field("none", description="Normalisation before each activation.")
+    norm: Norm = Field("none", description="Normalization before each activation.")
     dropout: Probability = Field(0.0, description="Share of activations dropped after each hidden layer.")
-    output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
-    init: Init = Field(
-        default_factory=lambda: DefaultInit.model_construct(type="default"), description="How the weights start."
-    )
+    output: OutputActivation = Field("none", description="Activation of the output; it must fit the loss.")
+    init: Init = _INIT
 
 
 class Block(Section):
@@ -104,7 +102,7 @@ class Cnn(Section):
 
     type: Literal["cnn"]
     blocks: list[Block] = Field(min_length=1, description="The convolution blocks, input first.")
-    norm: Literal["none", "batch"] = Field("none", description="Normalisation after each convolution.")
+    norm: Literal["none", "batch"] = Field("none", description="Normalization after each convolution.")
     activation: Activation = Field("relu", description="Activation in blocks and head.")
     dropout: Probability = Field(0.0, description="Share of channels dropped after each block.")
     global_pool: Literal["none", "avg", "max"] = Field(
@@ -114,10 +112,8 @@ class Cnn(Section):
         default_factory=list, description="Widths of hidden layers between blocks and output."
     )
     head_dropout: Probability = Field(0.0, description="Share of activations dropped before each layer of the head.")
-    output: OutputActivation = Field("none", description="Activation of the output; the loss says which one it wants.")
-    init: Init = Field(
-        default_factory=lambda: DefaultInit.model_construct(type="default"), description="How the weights start."
-    )
+    output: OutputActivation = Field("none", description="Activation of the output; it must fit the loss.")
+    init: Init = _INIT
 
 
 class LinearLayer(Section):
@@ -302,9 +298,7 @@ class Sequential(Section):
 
     type: Literal["sequential"]
     layers: list[Layer] = Field(min_length=1, description="The layers, input first.")
-    init: Init = Field(
-        default_factory=lambda: DefaultInit.model_construct(type="default"), description="How the weights start."
-    )
+    init: Init = _INIT
 
 
 Model = Annotated[Mlp | Cnn | Sequential, Field(discriminator="type"), ShortForm]

@@ -1,6 +1,6 @@
 """``loss:``, ``optimizer:`` and ``scheduler:``, with PyTorch's own argument names and defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -8,6 +8,9 @@ from trainkit.config.schema.base import Count, Fraction, NonNegative, Positive, 
 
 ClassWeights = list[NonNegative] | Literal["balanced"] | None
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+_CLASS_WEIGHTS: Any = Field(
+    None, description="One weight a class, in the order of the class names; balanced: n / (classes x count)."
+)
 
 
 class AutoLoss(Section):
@@ -21,18 +24,14 @@ class CrossEntropy(Section):
 
     type: Literal["cross_entropy"]
     label_smoothing: Fraction = Field(0.0, description="Share of the target spread evenly over all classes.")
-    weight: ClassWeights = Field(
-        None, description="One weight a class, in the order of the class names; balanced: n / (classes x count)."
-    )
+    weight: ClassWeights = _CLASS_WEIGHTS
 
 
 class Nll(Section):
     """``torch.nn.NLLLoss``: takes log-probabilities (log_softmax), one a class."""
 
     type: Literal["nll"]
-    weight: ClassWeights = Field(
-        None, description="One weight a class, in the order of the class names; balanced: n / (classes x count)."
-    )
+    weight: ClassWeights = _CLASS_WEIGHTS
 
 
 class Bce(Section):
@@ -84,7 +83,7 @@ Loss = Annotated[
 
 
 class _Optimizer(Section):
-    """What is asked of every optimizer. Each also has ``states_per_weight``: how many numbers it keeps for a weight."""
+    """Properties of every optimizer. Each also has ``states_per_weight``, the numbers that it keeps for a weight."""
 
     @property
     def has_momentum(self) -> bool:
@@ -93,7 +92,7 @@ class _Optimizer(Section):
 
     @property
     def moves_momentum(self) -> bool:
-        """Whether one_cycle moves it: a momentum of 0 that the user chose stays 0."""
+        """Whether one_cycle moves the momentum: one that the user set to 0 stays 0."""
         return self.has_momentum and getattr(self, "momentum", 1.0) > 0
 
 
@@ -167,7 +166,7 @@ class RmsProp(_Optimizer):
     eps: NonNegative = Field(1e-8, description="Added to the denominator.")
     weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
     momentum: NonNegative = Field(0.0, description="Momentum factor.")
-    centered: bool = Field(False, description="Normalise by the variance instead of the square.")
+    centered: bool = Field(False, description="Normalize by the variance instead of the square.")
 
     @property
     def states_per_weight(self) -> int:

@@ -78,7 +78,7 @@ class Checkpoint(Section):
 
     monitor: str | Literal["auto"] = Field(
         "auto",
-        description="Metric that says which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ...",
+        description="Metric that decides which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ...",
     )
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether lower or higher is better; auto knows.")
     every: Interval = Field(1, description="How often the state is saved (1ep, 200st, 10min).")

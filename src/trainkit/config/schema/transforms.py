@@ -1,6 +1,6 @@
-"""``transforms:`` what happens to a sample before the model sees it. Random ones act on training data only."""
+"""``transforms:`` applied to a sample before the model sees it. Random ones act on training data only."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ from trainkit.config.schema.base import (
     variants_of,
 )
 
+Stage = Literal["static", "random", "scaling"]
+Kind = Literal["image", "table", "any"]
 Interpolation = Literal["nearest", "bilinear"]
 Spread = Range | NonNegative
 Translate = Annotated[list[Probability], Field(min_length=2, max_length=2)]
@@ -23,17 +25,23 @@ Length = int | None
 
 
 class TransformSection(Section):
-    """What rules, builders and findings must know about a transform, beside its keys. Each one states all of it."""
+    """A transform. The arguments of its class statement hold what rules, builders and findings need to know."""
 
-    stage: ClassVar[Literal["static", "random", "scaling"]]
+    stage: ClassVar[Stage]
     """static: deterministic, applied once into the cache, so it stands before the first random transform.
     random: drawn for each sample and epoch, on batches of training data. scaling: ``(x - mean) / std`` of batches."""
-    works_on: ClassVar[Literal["image", "table", "any"]]
+    works_on: ClassVar[Kind]
     """The kind of data set that it fits."""
     needs_pixel_values: ClassVar[bool]
-    """Whether it works on pixel values in [0, 1] alone, so that it must stand before normalize."""
+    """Whether it needs pixel values in [0, 1], so that it must stand before normalize."""
     costly: ClassVar[bool]
     """Whether training may wait for it: it takes much longer than copying the batch."""
+
+    def __init_subclass__(
+        cls, *, stage: Stage, works_on: Kind, needs_pixel_values: bool, costly: bool, **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.stage, cls.works_on, cls.needs_pixel_values, cls.costly = stage, works_on, needs_pixel_values, costly
 
     def output_size(self, height: Length, width: Length) -> tuple[Length, Length]:
         """Height and width of the result. A transform that changes or fixes the size overrides this."""
@@ -45,13 +53,8 @@ def height_and_width(size: list[int] | int) -> tuple[int, int]:
     return (size[0], size[1]) if isinstance(size, list) else (size, size)
 
 
-class Resize(TransformSection):
+class Resize(TransformSection, stage="static", works_on="image", needs_pixel_values=True, costly=False):
     """Resize images; one number is the length of the shorter side, as in torchvision."""
-
-    stage = "static"
-    works_on = "image"
-    needs_pixel_values = True
-    costly = False
 
     type: Literal["resize"]
     size: Size = Field(description="[H, W], or the length of the shorter side (the aspect ratio is kept).")
@@ -65,13 +68,8 @@ class Resize(TransformSection):
         return (self.size, self.size) if height == width and height is not None else (None, None)
 
 
-class CenterCrop(TransformSection):
-    """Cut out the centre; smaller images are padded with zeros."""
-
-    stage = "static"
-    works_on = "image"
-    needs_pixel_values = True
-    costly = False
+class CenterCrop(TransformSection, stage="static", works_on="image", needs_pixel_values=True, costly=False):
+    """Cut out the center; smaller images are padded with zeros."""
 
     type: Literal["center_crop"]
     size: Size = Field(description="[H, W] of the crop, or one number for a square.")
@@ -80,25 +78,15 @@ class CenterCrop(TransformSection):
         return height_and_width(self.size)
 
 
-class Grayscale(TransformSection):
+class Grayscale(TransformSection, stage="static", works_on="image", needs_pixel_values=True, costly=False):
     """Luma of RGB images (ITU-R 601-2, as in torchvision)."""
-
-    stage = "static"
-    works_on = "image"
-    needs_pixel_values = True
-    costly = False
 
     type: Literal["grayscale"]
     num_output_channels: Literal[1, 3] = Field(1, description="1, or 3 equal channels.")
 
 
-class Normalize(TransformSection):
+class Normalize(TransformSection, stage="scaling", works_on="image", needs_pixel_values=False, costly=False):
     """``(x - mean) / std`` by channel, on pixel values scaled to [0, 1]."""
-
-    stage = "scaling"
-    works_on = "image"
-    needs_pixel_values = False
-    costly = False
 
     type: Literal["normalize"]
     mean: list[float] | Literal["auto"] = Field("auto", description="One value a channel; auto: of the training split.")
@@ -107,24 +95,14 @@ class Normalize(TransformSection):
     )
 
 
-class Standardize(TransformSection):
+class Standardize(TransformSection, stage="scaling", works_on="table", needs_pixel_values=False, costly=False):
     """``(x - mean) / std`` by column of a table, with the training split's statistics; constant columns become 0."""
-
-    stage = "scaling"
-    works_on = "table"
-    needs_pixel_values = False
-    costly = False
 
     type: Literal["standardize"]
 
 
-class RandomCrop(TransformSection):
+class RandomCrop(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=False):
     """Pad, then cut out a random window."""
-
-    stage = "random"
-    works_on = "image"
-    needs_pixel_values = False
-    costly = False
 
     type: Literal["random_crop"]
     size: Size | None = Field(
@@ -138,37 +116,22 @@ class RandomCrop(TransformSection):
         return (height, width) if self.size is None else height_and_width(self.size)
 
 
-class RandomHorizontalFlip(TransformSection):
+class RandomHorizontalFlip(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=False):
     """Mirror left and right."""
-
-    stage = "random"
-    works_on = "image"
-    needs_pixel_values = False
-    costly = False
 
     type: Literal["random_horizontal_flip"]
     p: Probability = Field(0.5, description="Probability of a flip.")
 
 
-class RandomVerticalFlip(TransformSection):
+class RandomVerticalFlip(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=False):
     """Mirror top and bottom."""
-
-    stage = "random"
-    works_on = "image"
-    needs_pixel_values = False
-    costly = False
 
     type: Literal["random_vertical_flip"]
     p: Probability = Field(0.5, description="Probability of a flip.")
 
 
-class RandomRotation(TransformSection):
-    """Rotate around the centre by a uniform angle."""
-
-    stage = "random"
-    works_on = "image"
-    needs_pixel_values = True
-    costly = True
+class RandomRotation(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """Rotate around the center by a uniform angle."""
 
     type: Literal["random_rotation"]
     degrees: Spread = Field(description="[low, high] in degrees counter-clockwise, or d for [-d, d].")
@@ -176,13 +139,8 @@ class RandomRotation(TransformSection):
     fill: Probability = Field(0.0, description="Value outside the image, on the [0, 1] scale.")
 
 
-class RandomAffine(TransformSection):
-    """Rotate, shift, scale and shear, keeping the centre."""
-
-    stage = "random"
-    works_on = "image"
-    needs_pixel_values = True
-    costly = True
+class RandomAffine(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """Rotate, shift, scale and shear, keeping the center."""
 
     type: Literal["random_affine"]
     degrees: Spread = Field(description="[low, high] in degrees, or d for [-d, d]; 0 for no rotation.")
@@ -193,13 +151,8 @@ class RandomAffine(TransformSection):
     fill: Probability = Field(0.0, description="Value outside the image, on the [0, 1] scale.")
 
 
-class ColorJitter(TransformSection):
+class ColorJitter(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
     """Change brightness, contrast, saturation and hue, in this order."""
-
-    stage = "random"
-    works_on = "image"
-    needs_pixel_values = True
-    costly = True
 
     type: Literal["color_jitter"]
     brightness: NonNegative = Field(0.0, description="Factor drawn from [max(0, 1 - b), 1 + b].")
@@ -208,13 +161,8 @@ class ColorJitter(TransformSection):
     hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="Shift drawn from [-h, h]; 0.5 is half a turn.")
 
 
-class RandomErasing(TransformSection):
+class RandomErasing(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=True):
     """Set a random rectangle to one value (Zhong et al., 2017)."""
-
-    stage = "random"
-    works_on = "image"
-    needs_pixel_values = False
-    costly = True
 
     type: Literal["random_erasing"]
     p: Probability = Field(0.5, description="Probability of erasing.")

@@ -1,6 +1,6 @@
 """The text of configs: reading, writing, overrides."""
 
-from trainkit.config.text.key_paths import parse_path
+from trainkit.config.text.nodes import parse_path
 from trainkit.config.text.writer import flow, to_yaml
 
 __all__ = [

@@ -1,14 +1,13 @@
-"""``extends: base.yaml``: a config that says only what differs from another one."""
+"""``extends: base.yaml``: a config that holds only its differences from another one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from trainkit.config.text.nodes import Node
-from trainkit.config.text.reader import is_missing, read_file
+from trainkit.config.text.reader import closest_file, is_missing, read_file
 from trainkit.config.text.writer import flow
 from trainkit.errors import ConfigError, Problem
-from trainkit.wording import closest
 
 MAX_BASES = 16
 
@@ -36,7 +35,7 @@ def read_with_bases(path: Path) -> tuple[Node, str, list[Problem], tuple[str, ..
 
 
 def merge(base: Node, child: Node) -> Node:
-    """Mappings are merged key by key; anything else, and a choice of another ``type``, replaces what the base says."""
+    """Merge mappings key by key; any other value, and a choice of another ``type``, replaces that of the base."""
     if not isinstance(child.value, dict):
         return child
     if isinstance(base.value, str):  # a bare NAME is short for {type: NAME}
@@ -70,8 +69,8 @@ def _base_of(node: Node, files: list[Path]) -> Path | None:
         raise ConfigError([Problem(what, "extends", entry.place)])
     path = files[-1].parent / entry.value
     if is_missing(path):
-        near = closest(path.name, _neighbours(path))
-        hint = f"did you mean {near}?" if near else f"it is looked for in {path.parent}"
+        near = closest_file(path)
+        hint = f"did you mean {near.name}?" if near else f"it is looked for in {path.parent}"
         raise ConfigError([Problem(f"there is no such file, got {entry.value!r}; {hint}", "extends", entry.place)])
     if any(_same(path, file) for file in files):
         route = " -> ".join(file.name for file in [*files, path])
@@ -86,11 +85,4 @@ def _same(left: Path, right: Path) -> bool:
     try:
         return left.samefile(right)
     except OSError:
-        return False  # reading it says why
-
-
-def _neighbours(path: Path) -> list[str]:
-    try:
-        return [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
-    except OSError:
-        return []
+        return False  # reading the file gives the message

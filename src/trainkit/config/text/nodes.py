@@ -1,4 +1,4 @@
-"""Values of a config with their places, and what a plain scalar stands for in YAML 1.2."""
+"""Values of a config with their places, the key paths to them, and plain scalars of YAML 1.2."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from trainkit.config.text.key_paths import KeyPath
 from trainkit.errors import Place
 
+KeyPath = tuple[str | int, ...]
+"""A path such as ``model.layers[3].in_features``, as keys and indices."""
 Scalar = str | int | float | bool | None
 
 _NULL = re.compile(r"(?:~|null|Null|NULL)?")
@@ -21,6 +22,9 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _INF = re.compile(r"([-+]?)\.(?:inf|Inf|INF)")
 _NAN = re.compile(r"\.(?:nan|NaN|NAN)")
 _MAX_DIGITS = 400
+
+_PLAIN_KEY = re.compile(r"[^\s.\[\]=+'\"]+")
+_PIECE = re.compile(r"\.?([^.\[\]=]+)|\[(-?\d+)\]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +62,13 @@ class Node:
     @property
     def key_place(self) -> Place:
         return self.place if self.key_line < 0 else self.source.place(self.key_line, self.key_column)
+
+    @property
+    def kind(self) -> str:
+        """The kind of value, for messages."""
+        if isinstance(self.value, dict):
+            return "a mapping"
+        return "a list" if isinstance(self.value, list) else "a single value"
 
     def plain(self) -> Any:
         """Plain dicts, lists and scalars."""
@@ -104,3 +115,48 @@ def read_scalar(text: str) -> Scalar:
     if _NAN.fullmatch(text):
         return float("nan")
     return text
+
+
+class PathError(ValueError):
+    """A key path that cannot be read; ``column`` counts from 0."""
+
+    def __init__(self, message: str, column: int) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+def format_path(path: KeyPath) -> str:
+    """``("layers", 3, "bias")`` is written ``layers[3].bias``; odd keys are quoted, so that a path stays one line."""
+    text = ""
+    for piece in path:
+        if isinstance(piece, int):
+            text += f"[{piece}]"
+        else:
+            shown = piece if _PLAIN_KEY.fullmatch(piece) and piece.isprintable() else repr(piece[:64])
+            text += f".{shown}" if text else shown
+    return text
+
+
+def parse_path(text: str) -> KeyPath:
+    """The reverse of ``format_path`` for keys without odd characters. Raises PathError."""
+    path: list[str | int] = []
+    position = 0
+    while position < len(text):
+        match = _PIECE.match(text, position)
+        if match is None or (match[1] is not None and bool(path) != text.startswith(".", position)):
+            raise PathError("expected a key path such as optimizer.lr or model.layers[0].bias", position)
+        if match[2] is not None:
+            if not path:
+                raise PathError("a key path starts with a key, not with an index", position)
+            if int(match[2]) < 0:
+                raise PathError("an index counts from 0", position)
+            path.append(int(match[2]))
+        else:
+            key = match[1].strip()
+            if not key:
+                raise PathError("a key path has an empty key", position)
+            path.append(key)
+        position = match.end()
+    if not path:
+        raise PathError("the key is missing", 0)
+    return tuple(path)

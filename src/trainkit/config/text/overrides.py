@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from trainkit.config.help.introspect import annotation_at, chosen, default_at, variants
-from trainkit.config.text.key_paths import KeyPath, PathError, format_path, parse_path
-from trainkit.config.text.nodes import Node, Source
+from trainkit.config.text.nodes import KeyPath, Node, PathError, Source, format_path, parse_path
 from trainkit.config.text.reader import read_text
 from trainkit.errors import ConfigError, Problem
 from trainkit.wording import closest
 
 Change = Callable[[Node | None], Node | None]
-"""From what stands at a path (None for nothing) to what will (None removes it)."""
+"""Maps the node at a path (None: there is none) to the new one (None removes it)."""
 
 
 class _RefusedError(Exception):
@@ -31,9 +30,9 @@ class _RefusedError(Exception):
 def apply_overrides(
     tree: Node, overrides: Sequence[str], unset: Sequence[str]
 ) -> tuple[Node, list[Problem], dict[KeyPath, Node]]:
-    """The config with first every ``--unset`` and then every ``--set`` applied, in the order in which they were given.
+    """Apply every ``--unset``, then every ``--set``, each in the given order.
 
-    Also returns the mistakes, and a node for each key that was unset, to point at where it turns out to be needed.
+    Returns the new config, the mistakes, and a node for each unset key, for messages about keys that are needed.
     """
     problems: list[Problem] = []
     removed: dict[KeyPath, Node] = {}
@@ -59,12 +58,6 @@ def _source(option: str, text: str) -> Source:
     line = f"{option} {text}"
     shown = line if line.isprintable() else line.encode("unicode_escape").decode()
     return Source(shown if len(shown) <= 120 else shown[:117] + "...", (line,), is_override=True)
-
-
-def _kind(node: Node) -> str:
-    if isinstance(node.value, dict):
-        return "a mapping"
-    return "a list" if isinstance(node.value, list) else "a single value"
 
 
 @dataclass(frozen=True)
@@ -102,17 +95,17 @@ class _Edit:
         return self.changed(tree, path, lambda old: value), problems
 
     def appended(self, old: Node | None, path: KeyPath, item: Node) -> Node:
-        """The list with an item more; a list that the config leaves out starts as its default."""
+        """The list with one more item; a list that the config leaves out starts as its default."""
         if old is None:
             default = default_at(path, self.data)
             items = [self.node(value) for value in default] if isinstance(default, list) else []
             return self.node([*items, item])
         if not isinstance(old.value, list):
-            self.refuse(f"`+=` adds an item to a list, and this is {_kind(old)}; set it with `=`", path)
+            self.refuse(f"`+=` adds an item to a list, and this is {old.kind}; set it with `=`", path)
         return replace(old, value=[*old.value, item])
 
     def remove(self, tree: Node, path: KeyPath) -> Node:
-        """The tree without a key. Nothing happens to a key that the schema knows and the config leaves out."""
+        """The tree without a key. A key that the schema has and the config leaves out is no mistake."""
         if tree.find(path) is not None:
             return self.changed(tree, path, lambda old: None)
         known = annotation_at(path, self.data) is not None
@@ -137,7 +130,7 @@ class _Edit:
         return result
 
     def change(self, node: Node | None, path: KeyPath, depth: int, new: Change) -> Node | None:
-        """The node with what stands at ``path`` replaced (None removes it). Nodes are copied: aliases share them."""
+        """The node with the value at ``path`` changed. Nodes are copied: aliases share them."""
         if depth == len(path):
             return new(node)
         piece = path[depth]
@@ -160,7 +153,7 @@ class _Edit:
         if node is None:
             self.refuse(f"the config writes no list here to take an item of; set all of it: --set {here}=[...]", path)
         if not isinstance(node.value, list):
-            self.refuse(f"an index needs a list, and {here} is {_kind(node)}; leave out the [{index}]", path)
+            self.refuse(f"an index needs a list, and {here} is {node.kind}; leave out the [{index}]", path)
         count = len(node.value)
         if index >= count:
             have = f"the items are [0] to [{count - 1}]" if count else "the list is empty"
@@ -176,6 +169,6 @@ class _Edit:
         if isinstance(node.value, str) and variants(annotation_at(path, self.data)):
             return replace(node, value={"type": replace(node, key_line=-1, key_column=-1)})
         if not isinstance(node.value, dict):
-            inside = "a list: name an item with an index, such as [0]" if isinstance(node.value, list) else _kind(node)
+            inside = "a list: name an item with an index, such as [0]" if isinstance(node.value, list) else node.kind
             self.refuse(f"there is no key {key!r} here: {format_path(path)} is {inside}", (*path, key))
         return node

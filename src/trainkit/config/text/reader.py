@@ -18,26 +18,24 @@ from typing import Any, NoReturn
 
 import yaml
 
-from trainkit.config.text.key_paths import KeyPath, format_path
-from trainkit.config.text.nodes import Node, Source, read_scalar
+from trainkit.config.text.nodes import KeyPath, Node, Source, format_path, read_scalar
 from trainkit.errors import ConfigError, Place, Problem
+from trainkit.wording import closest
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
 """Number of values once every alias is expanded."""
 
-_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
-
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read_file(path: Path, *, shown_as: str | None = None) -> tuple[Node, str, list[Problem]]:
+def read_file(path: Path) -> tuple[Node, str, list[Problem]]:
     """The top-level mapping of a config file, its text, and the mistakes that do not stop the reading.
 
     Raises ConfigError for what does: a file that cannot be opened, is too large, is not UTF-8 or not YAML.
     """
-    name = shown_as or str(path)
+    name = str(path)
     data = _read_bytes(path, name)
     try:
         text = data.decode("utf-8-sig")
@@ -53,7 +51,7 @@ def read_file(path: Path, *, shown_as: str | None = None) -> tuple[Node, str, li
         _stop(f"the file is {what}; `trainkit config init` writes a config to start from", Place(name))
     if not isinstance(node.value, dict):
         _stop(
-            f"expected sections such as `model:` and `dataset:` at the top level, got {_kind(node)}; "
+            f"expected sections such as `model:` and `dataset:` at the top level, got {node.kind}; "
             "`trainkit config init` writes a config to start from",
             node.place,
         )
@@ -67,8 +65,17 @@ def is_missing(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):
-        return False
+        pass
     return False
+
+
+def closest_file(path: Path) -> Path | None:
+    """The YAML file in the folder of ``path`` whose name is closest to its name, if any is close."""
+    try:
+        near = closest(path.name, [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")])
+    except OSError:
+        return None
+    return None if near is None else path.parent / near
 
 
 def read_text(text: str, source: Source, *, at: KeyPath = ()) -> tuple[Node | None, list[Problem]]:
@@ -115,10 +122,6 @@ def _read_bytes(path: Path, name: str) -> bytes:
 
 def _stop(message: str, place: Place | None, path: KeyPath = ()) -> NoReturn:
     raise ConfigError([Problem(message, format_path(path) or None, place)])
-
-
-def _kind(node: Node) -> str:
-    return "a list" if isinstance(node.value, list) else "a single value"
 
 
 class _Composer:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trainkit.config.text.key_paths import KeyPath, format_path
-from trainkit.config.text.nodes import read_scalar
+from trainkit.config.text.nodes import KeyPath, format_path, read_scalar
 
 _SAFE = re.compile(r"[A-Za-z_./][A-Za-z0-9_./ -]*")
 _YAML_1_1 = {"y", "n", "yes", "no", "on", "off"}

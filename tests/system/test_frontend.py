@@ -1,4 +1,4 @@
-"""Stop signals become a flag, with the exit code that shells give them; the handlers of before come back."""
+"""Stop signals set a flag with the exit code that shells use; the old handlers are restored."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from trainkit.errors import Interrupted
-from trainkit.system.signals import StopRequest, catch_stop_signals
+from trainkit.system.frontend import StopRequest, catch_stop_signals
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
 
@@ -17,19 +17,19 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SI
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
 def test_a_signal_is_a_flag(name, code):
     before = signal.getsignal(getattr(signal, name))
-    told = []
-    with catch_stop_signals(told.append) as stop:
+    names = []
+    with catch_stop_signals(names.append) as stop:
         assert not stop()
         os.kill(os.getpid(), getattr(signal, name))
         assert stop()
         os.kill(os.getpid(), signal.SIGTERM)  # the first one counts
         error = stop.error("the state is saved")
-    assert told == [name]
+    assert names == [name]
     assert (str(error), error.exit_code) == (f"stopped by {name}: the state is saved", code)
     assert signal.getsignal(getattr(signal, name)) is before
 
 
-def test_deep_code_that_only_asks_gets_the_right_code():
+def test_an_interrupt_from_deep_code_gets_the_exit_code_of_the_signal():
     def work():
         os.kill(os.getpid(), signal.SIGTERM)
         raise Interrupted("stopped while the images were being prepared", 130)
@@ -58,7 +58,7 @@ def test_other_threads_are_left_alone():
 def test_a_second_sigint_ends_at_once(first):
     code = f"""
 import os, signal
-from trainkit.system.signals import catch_stop_signals
+from trainkit.system.frontend import catch_stop_signals
 with catch_stop_signals():
     os.kill(os.getpid(), signal.{first})
     os.kill(os.getpid(), signal.SIGTERM)
@@ -70,5 +70,5 @@ with catch_stop_signals():
     assert (done.returncode, done.stdout) == (130, "still here\n")
 
 
-def test_a_request_of_a_program():
+def test_a_request_without_a_signal():
     assert str(StopRequest().error("why")) == "stopped by a request: why"

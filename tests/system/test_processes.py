@@ -1,4 +1,4 @@
-"""Child processes: their answers, and their end when a stop is asked for."""
+"""Child processes: their output, and their end when a stop is requested."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from trainkit.system.processes import run_child
 PYTHON = [sys.executable, "-S", "-c"]
 
 
-def test_what_a_child_says():
+def test_output_and_exit_code():
     done = run_child([*PYTHON, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"])
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
@@ -52,7 +52,7 @@ def test_a_stop_ends_a_child_and_its_children(program, tmp_path, monkeypatch):
 
 
 def ended(pid: int) -> bool:
-    """A process that nobody has waited for yet is dead all the same."""
+    """Whether a process is dead; a zombie is."""
     try:
         os.kill(pid, 0)
         state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
