@@ -85,17 +85,17 @@ def test_scores_that_are_nan_are_not_right(top_k):
 
 @settings(deadline=None, max_examples=50)
 @given(seeds, cuts, st.randoms())
-def test_classification_is_the_same_in_any_batches_in_any_order(seed, cuts, random):
+def test_classification_is_the_same_in_any_batches_merged_in_any_order(seed, cuts, random):
     generator = torch.Generator().manual_seed(seed)
     scores, targets = torch.randn(60, 7, generator=generator), torch.randint(7, (60,), generator=generator)
     whole = classified(scores, targets)
-    batches = list(torch.arange(60).tensor_split(cuts))
-    random.shuffle(batches)
-    in_batches = ClassificationMetrics(7)
-    for batch in batches:
-        in_batches.update(scores[batch], targets[batch])
-    assert in_batches.compute() == whole.compute()
-    assert torch.equal(in_batches.confusion, whole.confusion)
+    parts = [classified(scores[p], targets[p]) for p in torch.arange(60).tensor_split(cuts)]
+    random.shuffle(parts)
+    merged = ClassificationMetrics(7)
+    for part in parts:
+        merged.merge(part)
+    assert merged.compute() == whole.compute()
+    assert torch.equal(merged.confusion, whole.confusion)
 
 
 def test_metrics_of_nothing():
@@ -151,7 +151,7 @@ def test_per_target_rows_equal_scikit_learn():
     assert [row.r2 for row in regressed(outputs, targets).per_target()] == pytest.approx(list(raw), rel=1e-12)
 
 
-def test_a_large_mean_does_not_cancel_the_spread():
+def test_a_large_mean_does_not_eat_the_spread():
     """With plain sums of squares in float64, a mean of 1e9 and a spread of 1 leave no correct digit."""
     noise = torch.randn(1000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     metrics = RegressionMetrics(1)
@@ -163,17 +163,18 @@ def test_a_large_mean_does_not_cancel_the_spread():
 
 @settings(deadline=None, max_examples=50)
 @given(seeds, cuts, st.randoms())
-def test_regression_is_the_same_in_any_batches_in_any_order(seed, cuts, random):
+def test_regression_is_the_same_in_any_batches_merged_in_any_order(seed, cuts, random):
     generator = torch.Generator().manual_seed(seed)
     targets = 50 + torch.randn(60, 2, generator=generator)
     outputs = targets + torch.randn(60, 2, generator=generator)
-    batches = list(torch.arange(60).tensor_split(cuts))
-    random.shuffle(batches)
-    in_batches = RegressionMetrics(2)
-    for batch in batches:
-        in_batches.update(outputs[batch], targets[batch])
-    assert in_batches.num_samples == 60
-    assert in_batches.compute() == pytest.approx(regressed(outputs, targets).compute(), rel=1e-12)
+    parts = [regressed(outputs[p], targets[p]) for p in torch.arange(60).tensor_split(cuts)]
+    parts.append(RegressionMetrics(2))
+    random.shuffle(parts)
+    merged = RegressionMetrics(2)
+    for part in parts:
+        merged.merge(part)
+    assert merged.num_samples == 60
+    assert merged.compute() == pytest.approx(regressed(outputs, targets).compute(), rel=1e-12)
 
 
 def test_an_empty_batch_changes_nothing():

@@ -1,4 +1,4 @@
-"""Metrics as exact sums and counts that batches add to; divided once, in ``compute``.
+"""Metrics as exact sums and counts that batches add to and that can be merged; divided once, in ``compute``.
 
 They equal scikit-learn's on the same predictions (``zero_division=0``).
 """
@@ -55,6 +55,12 @@ class ClassificationMetrics:
         rank = (~(scores <= of_target) | ((scores == of_target) & earlier)).sum(dim=1)
         for i, k in enumerate(self.top_k):
             self._top_k_correct[i] += (rank < k).sum()
+
+    def merge(self, other: ClassificationMetrics) -> None:
+        """Add what another one has counted."""
+        assert (self.num_classes, self.top_k) == (other.num_classes, other.top_k), "metrics of different kinds"
+        self._confusion += other._confusion.to(self._confusion.device)
+        self._top_k_correct += other._top_k_correct.to(self._top_k_correct.device)
 
     @property
     def confusion(self) -> Tensor:
@@ -115,7 +121,7 @@ class TargetRow:
 
 
 class RegressionMetrics:
-    """Sums of errors by target, and the targets' mean and spread, updated as Chan, Golub and LeVeque (1983) do.
+    """Sums of errors by target, and the targets' mean and spread, merged as Chan, Golub and LeVeque (1983) do.
 
     In float64 (float32 on mps, which has nothing wider), so that a large mean does not cancel the spread.
     """
@@ -139,8 +145,19 @@ class RegressionMetrics:
         self._absolute += errors.abs().sum(dim=0)
         self._squared += errors.square().sum(dim=0)
         mean = targets.mean(dim=0)
-        spread = (targets - mean).square().sum(dim=0)
-        count = len(targets)
+        self._add_spread(len(targets), mean, (targets - mean).square().sum(dim=0))
+
+    def merge(self, other: RegressionMetrics) -> None:
+        """Add what another one has summed."""
+        assert self.num_targets == other.num_targets, "metrics of different kinds"
+        if other.num_samples == 0:
+            return
+        device = self._mean.device
+        self._absolute += other._absolute.to(device)
+        self._squared += other._squared.to(device)
+        self._add_spread(other.num_samples, other._mean.to(device), other._spread.to(device))
+
+    def _add_spread(self, count: int, mean: Tensor, spread: Tensor) -> None:
         total = self.num_samples + count
         difference = mean - self._mean
         self._mean += difference * (count / total)
