@@ -70,7 +70,7 @@ def timed(epoch: Callable[[], None], epochs: int) -> list[float]:
 
 
 def hand_written(kind: str, epochs: int, data: Path, *, bf16: bool = False) -> list[float]:
-    """Everything in memory and normalised beforehand, channels-last, the fused optimizer: the fastest plain loop."""
+    """Everything in memory and normalized beforehand, channels-last, the fused optimizer: the fastest plain loop."""
     import torch
     from torch.nn.functional import cross_entropy
 

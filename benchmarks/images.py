@@ -45,7 +45,7 @@ logging: {{plots: false}}
 
 
 def make_pictures(root: Path, count: int) -> None:
-    """Smooth coloured noise, which takes as long to decode as a photograph."""
+    """Smooth colored noise, which takes as long to decode as a photograph."""
     from PIL import Image
 
     generator = np.random.default_rng(0)

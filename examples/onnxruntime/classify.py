@@ -1,6 +1,6 @@
 """Classify images with an ONNX program that trainkit exported, without torch: python classify.py BUNDLE IMAGE...
 
-Needs numpy, Pillow and onnxruntime. The program holds the normalisation and gives probabilities; images have to come
+Needs numpy, Pillow and onnxruntime. The program holds the normalization and gives probabilities; images have to come
 at the size that signature.json names (what resizes others as in training is ``front.py`` in such a bundle).
 """
 

@@ -9,7 +9,7 @@ from torch import nn
 from trainkit.config import load_config
 from trainkit.engine.losses import build_loss
 from trainkit.findings.layer_stats import diagnose
-from trainkit.models.sequential import build_mlp
+from trainkit.models.mlp import build_mlp
 from trainkit.models.summary import layer_table
 from trainkit.workflows.inspect import inspect_config
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.mlp import build_mlp
 from trainkit.models.network import GlobalAvgPool2d, activation_layer, initialize, output_layer
-from trainkit.models.sequential import LayerSpec, build_mlp, build_sequential
+from trainkit.models.sequential import LayerSpec, build_sequential
 
 IMAGE = (3, 12, 12)
 RESIDUAL = [

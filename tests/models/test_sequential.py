@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from trainkit.errors import ProblemsError
-from trainkit.models.sequential import LayerSpec, build_mlp, build_sequential
+from trainkit.models.mlp import build_mlp
+from trainkit.models.sequential import LayerSpec, build_sequential
 
 
 def layers(*specs):

@@ -4,8 +4,9 @@ from torch import nn
 
 from trainkit.errors import ProblemsError
 from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.mlp import build_mlp
 from trainkit.models.network import config_key
-from trainkit.models.sequential import LayerSpec, build_mlp, build_sequential
+from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.models.summary import check_output, check_shapes, layer_table
 
 

@@ -1,8 +1,9 @@
 """Networks built from plain values, made of ``torch.nn`` modules; the layers, shapes and costs of any model."""
 
 from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
-from trainkit.models.sequential import LayerSpec, build_mlp, build_sequential
+from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
 
 __all__ = [
