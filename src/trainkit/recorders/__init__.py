@@ -2,17 +2,13 @@
 
 from trainkit.recorders.history import History, Points, history_of, is_rate, main_metric, metric_text, number, title_of
 from trainkit.recorders.logs import Fanout, JsonLines, TextLog, read_json_lines
-from trainkit.recorders.tensorboard import TensorBoardRecorder, add_graph, add_samples
 
 __all__ = [
     "Fanout",
     "History",
     "JsonLines",
     "Points",
-    "TensorBoardRecorder",
     "TextLog",
-    "add_graph",
-    "add_samples",
     "history_of",
     "is_rate",
     "main_metric",

@@ -156,6 +156,6 @@ def test_json(tmp_path: Path) -> None:
 
 def test_without_tensorboard_the_message_comes_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"logging.tensorboard: TensorBoard files need the tensorboard package"):
+    with pytest.raises(ConfigError, match=r"logging.tensorboard: it needs the tensorboard package"):
         train(load_config(CONFIGS / "digits_cnn.yaml", overrides=["logging.tensorboard=true"]), runs_dir=tmp_path / "r")
     assert not (tmp_path / "r").exists()

@@ -1,6 +1,6 @@
 """``training:``, ``checkpoint:``, ``logging:`` and ``export:``: how a run goes and what it leaves behind."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -91,6 +91,14 @@ class Logging(Section):
     every: Count = Field(50, description="Optimizer steps between two step lines in metrics.jsonl.")
     tensorboard: bool = Field(False, description="Also write TensorBoard event files (extra: tensorboard).")
     plots: bool = Field(True, description="Draw learning curves at the end.")
+
+    tracker_packages: ClassVar[dict[str, str]] = {"tensorboard": "tensorboard"}
+    """By the key that switches a tracker on: the package that it needs."""
+
+    @property
+    def trackers(self) -> list[str]:
+        """The keys of the trackers that are switched on."""
+        return [key for key in self.tracker_packages if getattr(self, key)]
 
 
 class Export(Section):

@@ -28,7 +28,7 @@ from trainkit.config import LoadedConfig
 from trainkit.config.rules import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
-from trainkit.errors import UserError
+from trainkit.errors import Problem, ProblemsError
 from trainkit.models import LayerRow, check_output
 from trainkit.runtime import Choice, claim, resolve_device, set_num_threads
 from trainkit.workflows.check.dry_run import check_export, dry_run
@@ -111,7 +111,7 @@ def run_checks(
     """
     config, problems = loaded.config, ProblemCollector()
     device, choices = choose_hardware(config, problems, stored=stored)
-    problems.catch("logging.tensorboard", lambda: check_installed(config))
+    problems.catch("logging", lambda: check_installed(config))
     source = problems.catch("dataset", load)
     data = source or placeholder_dataset(config)
     if data is None:
@@ -175,11 +175,12 @@ def choose_hardware(
 
 
 def check_installed(config: Config) -> None:
-    """Raises UserError where a package that the config needs is missing."""
-    if config.logging.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "TensorBoard files need the tensorboard package, which is not installed; pip install tensorboard"
-        )
+    """Raises ProblemsError where a package that the config needs is missing."""
+    for key in config.logging.trackers:
+        package = config.logging.tracker_packages[key]
+        if importlib.util.find_spec(package) is None:
+            message = f"it needs the {package} package, which is not installed; pip install {package}"
+            raise ProblemsError([Problem(message, f"logging.{key}")])
 
 
 def _monitor_choice(config: Config, data: Dataset) -> Choice:

@@ -21,7 +21,7 @@ from trainkit.checkpoints import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
 from trainkit.config.text import to_yaml
 from trainkit.engine import Batches, Progress, Recorder
-from trainkit.recorders import Fanout, JsonLines, TensorBoardRecorder, TextLog, add_graph, add_samples
+from trainkit.recorders import Fanout, JsonLines, TextLog, tensorboard
 from trainkit.system import Frontend, RunDir, durable
 from trainkit.wording import by_key
 
@@ -117,21 +117,28 @@ def open_recorder(
 
 
 def build_trackers(run: RunDir, setup: Setup, batches: Batches, *, step: int, frontend: Frontend) -> list[Recorder]:
-    """Recorders that may fail without harm. ``step`` is the position that the run starts from, 0 for a new one."""
-    if not setup.config.logging.tensorboard:
-        return []
-    try:
-        recorder = TensorBoardRecorder(
-            run.tensorboard, step=step, hparams=by_key(setup.config.model_dump(exclude_none=True))
-        )
-        if step == 0:
-            inputs = next(iter(batches.epoch(0))).inputs
-            add_samples(recorder, inputs)
-            add_graph(recorder, setup.model, inputs)
-    except Exception as error:  # noqa: BLE001  (a tracker never stops training)
-        frontend.say(f"warning: TensorBoard is left out: {type(error).__name__}: {error}")
-        return []
-    return [recorder]
+    """The trackers of the config. ``step`` is the position that the run starts from, 0 for a new one."""
+    trackers: list[Recorder] = []
+    for name in setup.config.logging.trackers:
+        try:
+            trackers.append(_open_tracker(name, run, setup, batches, step=step))
+        except Exception as error:  # noqa: BLE001  (a tracker never stops training)
+            frontend.say(f"warning: {name} is left out: {type(error).__name__}: {error}")
+    return trackers
+
+
+def _open_tracker(name: str, run: RunDir, setup: Setup, batches: Batches, *, step: int) -> Recorder:
+    match name:
+        case "tensorboard":
+            hparams = by_key(setup.config.model_dump(exclude_none=True))
+            recorder = tensorboard.TensorBoardRecorder(run.tensorboard, step=step, hparams=hparams)
+            if step == 0:
+                inputs = next(iter(batches.epoch(0))).inputs
+                tensorboard.add_samples(recorder, inputs)
+                tensorboard.add_graph(recorder, setup.model, inputs)
+            return recorder
+        case _:
+            raise AssertionError(f"no tracker {name}")
 
 
 class RunCheckpointer:
