@@ -33,7 +33,7 @@ def poison(model, where: str, value: float, steps: set[int], *, done: int = 0) -
             return None
         step += 1
         if step in steps and where == "data":
-            return (inputs[0].index_fill(0, torch.tensor([0]), value),)
+            return (inputs[0].index_fill(0, torch.tensor([0], device=inputs[0].device), value),)
         if step in steps and where == "buffer":
             next(b for b in module.buffers() if b.is_floating_point())[0] = value
         return None

@@ -65,7 +65,8 @@ def test_fused_steps_are_close(type, torch_class, knobs):
 @pytest.mark.parametrize("type", ["sgd", "adam", "adamw", "adagrad"])
 def test_kernels_are_fused_on_cuda_only(type, device):
     optimizer = build_optimizer(type, [nn.Parameter(torch.zeros(1))], device=device, lr=0.1)
-    assert (optimizer.defaults["fused"] is True) == (torch.device(device).type == "cuda")
+    exists = type != "adagrad"  # PyTorch 2.11 has none for CUDA
+    assert (optimizer.defaults["fused"] is True) == (exists and torch.device(device).type == "cuda")
 
 
 def test_all_parameters_are_in_one_group():

@@ -42,7 +42,8 @@ def build_optimizer(
         case "adamw":
             return optim.AdamW(params, **knobs, **form)
         case "adagrad":
-            return optim.Adagrad(params, **knobs, **form)
+            # PyTorch 2.11 has no fused Adagrad for CUDA, and says so at the first step only.
+            return optim.Adagrad(params, **knobs, **(form if torch.device(device).type == "cpu" else {}))
         case "nadam":
             return optim.NAdam(params, **knobs)
         case "rmsprop":
