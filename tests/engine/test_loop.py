@@ -52,16 +52,16 @@ def config(tmp_path):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_ten_steps_are_bitwise_those_of_a_loop_written_by_hand(config, tmp_path, text, optimizer):
     """From the same first weights and the same order of the data: plain PyTorch, nothing of trainkit's engine."""
-    loaded = config(text, "optimizer=adam" if optimizer == "adam" else "optimizer.weight_decay=0.001")
+    loaded = config(text, "device=cpu", "optimizer=adam" if optimizer == "adam" else "optimizer.weight_decay=0.001")
     setup = build_setup(loaded.config)
     model, data = setup.model, setup.data
     part, split = data.parts[data.splits["train"].part], data.splits["train"]
-    pixels = torch.from_numpy(part.inputs[split.indices]).to(setup.device)
-    targets = torch.from_numpy(part.targets[split.indices]).to(setup.device)
+    pixels = torch.from_numpy(part.inputs[split.indices])
+    targets = torch.from_numpy(part.targets[split.indices])
     inputs = ((pixels.float() / 255) - 0.3) / 0.4
     if text is CNN:
         inputs = inputs.as_strided(inputs.shape, (64, 1, 8, 1))  # channels-last, as convolutions like it
-    order = permutation(0, 0, len(targets)).to(setup.device)
+    order = permutation(0, 0, len(targets))
     if optimizer == "adam":
         sgd = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     else:
@@ -85,7 +85,7 @@ def test_ten_steps_are_bitwise_those_of_a_loop_written_by_hand(config, tmp_path,
     saved = torch.load(file, weights_only=True)["model"]
     assert saved.keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
-        assert torch.equal(saved[name], tensor.cpu()), name
+        assert torch.equal(saved[name], tensor), name
 
 
 def weights(result):
