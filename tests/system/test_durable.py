@@ -52,8 +52,7 @@ def test_the_order_of_the_calls(tmp_path):
     assert calls == ["open", "write", "fsync", "close", "replace", "fsync_folder"]
 
 
-def test_the_hash_is_of_what_was_written(tmp_path):
-    import hashlib
+def test_pieces_of_all_sizes_are_written(tmp_path):
 
     data = os.urandom(9_000_001)
     with durable.open_for_replace(tmp_path / "a") as draft:
@@ -65,7 +64,6 @@ def test_the_hash_is_of_what_was_written(tmp_path):
             (8_999_999, 9_000_001),
         ):
             draft.write(memoryview(data)[begin:end])
-    assert draft.sha256 == hashlib.sha256(data).hexdigest()
     assert draft.size == len(data)
     assert (tmp_path / "a").read_bytes() == data
 

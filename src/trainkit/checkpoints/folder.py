@@ -160,7 +160,7 @@ class CheckpointFolder:
             state["saved"] = {"folder": self._journal.folder, **entry.description()}
             with durable.Draft(path, needed=needed, intact=INTACT) as draft:
                 write_state(state, draft)
-                draft.finish(meanwhile=partial(_check_written, draft))
+                sha256 = draft.finish(meanwhile=partial(_check_written, draft))
                 try:
                     draft.publish(overwrite=False)
                 except FileExistsError:  # somebody else's file, made in this moment
@@ -170,7 +170,7 @@ class CheckpointFolder:
             except BaseException:
                 _remove(path)
                 raise
-            return path, replace(entry, sha256=draft.sha256, size=draft.size)
+            return path, replace(entry, sha256=sha256, size=draft.size)
         raise TrainkitError(f"{self.path / entry.name}: ten thousand files have this name already")
 
     def _commit(self, journal: Journal, path: Path) -> None:
@@ -224,10 +224,10 @@ def _remove(path: Path) -> None:
         durable.ops.unlink(str(path))
 
 
-def _check_written(draft: durable.Draft) -> None:
-    """Open the file again and check it as a load does."""
+def _check_written(draft: durable.Draft) -> str | None:
+    """Open the file again and check it as a load does. Returns its SHA-256."""
     try:
-        inspect_checkpoint(draft.temporary, hashed=False)
+        return inspect_checkpoint(draft.temporary).sha256
     except (DamagedFile, OSError) as error:
         reason = error.reason if isinstance(error, DamagedFile) else str(error)
         raise TrainkitError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -43,16 +44,25 @@ def read_archive(
         DamagedFile: the file is damaged, or holds code.
     """
     archive = open_archive(file, path)
-    archive.check()
     sha256 = None
     if hashed or expected_sha256:
-        file.seek(0)
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        # Both read the whole file and leave the interpreter to others meanwhile.
+        with ThreadPoolExecutor(1) as pool:
+            digest = pool.submit(_sha256, path)
+            archive.check()
+            sha256 = digest.result()
+    else:
+        archive.check()
     if expected_sha256 and sha256 != expected_sha256:
         raise DamagedFile(path, f"not the file that was saved here: its SHA-256 differs from the one in {JOURNAL_NAME}")
     value = read_pickle(archive)
     _check_plain(value, path)
     return CheckpointSpec(Path(path), value, file.seek(0, os.SEEK_END), sha256)
+
+
+def _sha256(path: str | Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_format(spec: CheckpointSpec) -> None:
@@ -83,14 +93,14 @@ def check_format(spec: CheckpointSpec) -> None:
         raise DamagedFile(path, "damaged: the checkpoint has no model, or its model holds more than named tensors")
 
 
-def inspect_checkpoint(path: str | Path, *, hashed: bool = True, expected_sha256: str | None = None) -> CheckpointSpec:
+def inspect_checkpoint(path: str | Path, *, expected_sha256: str | None = None) -> CheckpointSpec:
     """Every check that needs no torch, on the whole file.
 
     Raises:
         DamagedFile: the file is damaged, or no checkpoint of this trainkit.
     """
     with open_regular(path) as file:
-        spec = read_archive(file, path, hashed=hashed, expected_sha256=expected_sha256)
+        spec = read_archive(file, path, hashed=True, expected_sha256=expected_sha256)
     check_format(spec)
     return spec
 

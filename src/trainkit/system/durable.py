@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import json
 import math
@@ -175,7 +174,7 @@ def clear_stale(folder: str | Path) -> list[Path]:
 class Draft:
     """A file under its temporary name: write it, ``finish`` it, ``publish`` it; leaving the block early removes it.
 
-    ``sha256`` and ``size`` describe what has been written so far.
+    ``size`` is what has been written so far.
     """
 
     def __init__(self, path: str | Path, *, needed: int | None = None, intact: str | None = None) -> None:
@@ -185,16 +184,11 @@ class Draft:
         self._needed = needed
         self._intact = intact
         self.temporary = temporary(path)
-        self._hash = hashlib.sha256()
         self._descriptor: int | None = None
         self._exists = False
         with self._reporting():
             self._descriptor = ops.open(str(self.temporary), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             self._exists = True
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
 
     def write(self, data: Buffer) -> int:
         """Append all of ``data``. After a failure every further call raises the same error and writes nothing."""
@@ -207,32 +201,33 @@ class Draft:
             while done < len(view):
                 done += ops.write(self._descriptor, view[done:])
         self.size += len(view)
-        self._hash.update(view)
         return len(view)
 
     def flush(self) -> None:
         """Nothing is buffered here; part of the protocol of binary files."""
 
-    def finish(self, *, meanwhile: Callable[[], None] | None = None) -> None:
+    def finish(self, *, meanwhile: Callable[[], Any] | None = None) -> Any:
         """Flush the bytes to the device and close. A failed fsync may have dropped them: it is never repeated.
 
-        ``meanwhile`` runs during the fsync; its exceptions are raised after that.
+        ``meanwhile`` runs during the fsync; its result is returned, its exceptions are raised after the fsync.
         """
         if self.failure is not None:
             raise self.failure
         assert self._descriptor is not None, "finished twice"
         with self._reporting():
+            result = None
             if meanwhile is None:
                 ops.fsync(self._descriptor)
             else:
                 with ThreadPoolExecutor(1) as pool:
                     synced = pool.submit(ops.fsync, self._descriptor)
                     try:
-                        meanwhile()
+                        result = meanwhile()
                     finally:
                         synced.result()
             descriptor, self._descriptor = self._descriptor, None
             ops.close(descriptor)
+        return result
 
     def publish(self, *, overwrite: bool) -> None:
         """Give the file its name. The caller flushes the folder.
