@@ -44,15 +44,10 @@ def read_archive(
         DamagedFile: the file is damaged, or holds code.
     """
     archive = open_archive(file, path)
-    sha256 = None
-    if hashed or expected_sha256:
-        # Both read the whole file and leave the interpreter to others meanwhile.
-        with ThreadPoolExecutor(1) as pool:
-            digest = pool.submit(_sha256, path)
-            archive.check()
-            sha256 = digest.result()
-    else:
+    with ThreadPoolExecutor(1) as pool:  # both read the whole file, and need the interpreter for a moment only
+        digest = pool.submit(_sha256, path) if hashed or expected_sha256 else None
         archive.check()
+    sha256 = None if digest is None else digest.result()
     if expected_sha256 and sha256 != expected_sha256:
         raise DamagedFile(path, f"not the file that was saved here: its SHA-256 differs from the one in {JOURNAL_NAME}")
     value = read_pickle(archive)

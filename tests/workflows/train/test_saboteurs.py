@@ -133,8 +133,8 @@ SABOTEURS = [
     Saboteur(
         "a flipped bit is taken",
         "checkpoints/inspection.py",
-        "    archive.check()\n",
-        "    pass\n",
+        "        archive.check()\n",
+        "",
         "tests/checkpoints/test_damage.py",
     ),
     Saboteur(
