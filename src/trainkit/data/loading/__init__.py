@@ -2,12 +2,14 @@
 
 from trainkit.data.loading.make_batches import evaluation_batch_size, make_batches
 from trainkit.data.loading.resident import Batch, ResidentBatches
+from trainkit.data.loading.transfer import aligned
 from trainkit.data.loading.workers import WorkerBatches, worker_failure
 
 __all__ = [
     "Batch",
     "ResidentBatches",
     "WorkerBatches",
+    "aligned",
     "evaluation_batch_size",
     "make_batches",
     "worker_failure",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
+from trainkit.data.loading.transfer import aligned
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, permutation
 from trainkit.wording import size_text
@@ -31,7 +32,7 @@ _HOST_SHARE = 0.8
 
 
 class Batch(NamedTuple):
-    """The samples of a training step."""
+    """The samples of a training step. The memory of inputs and targets is ``aligned``."""
 
     inputs: torch.Tensor
     """float32 (B, ...) on the device."""
@@ -97,7 +98,8 @@ class ResidentBatches:
         for rows in self._load(chunk for chunk in chunks if len(chunk)):
             inputs = self._pipeline(rows.inputs, rows.indices.numpy(), epoch=epoch)
             tensors = (inputs, rows.targets, rows.indices)
-            yield from map(Batch, *(torch.split(tensor, self._sampler.batch_size) for tensor in tensors))
+            for parts in zip(*(tensor.split(self._sampler.batch_size) for tensor in tensors), strict=True):
+                yield Batch(aligned(parts[0]), aligned(parts[1]), parts[2])
 
     def _load(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
         """Rows as they are stored and targets, both on the device, for positions in the split."""

@@ -19,6 +19,7 @@ from trainkit.data.dataset import Part
 from trainkit.data.images.decode import BadImageError, decode_image
 from trainkit.data.images.layout import pixel_size, stack_images
 from trainkit.data.loading.resident import Batch, Sampler
+from trainkit.data.loading.transfer import aligned
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, TrainkitError
@@ -112,7 +113,7 @@ class WorkerBatches:
                 rows, targets = rows.pin_memory(), targets.pin_memory()
             rows = rows.to(self._device, non_blocking=True)
             inputs = self._pipeline(rows, indices.numpy(), epoch=epoch)
-            yield Batch(inputs, targets.to(self._device, non_blocking=True), indices)
+            yield Batch(aligned(inputs), aligned(targets.to(self._device, non_blocking=True)), indices)
 
     def _load(self) -> Iterator[list[NDArray[np.uint8] | str]]:
         try:
