@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +25,6 @@ from trainkit.runtime import Choice, autocast, claim, resolve_device, set_num_th
 
 _TENSORS = ("model", "ema", "optimizer", "scaler")
 """The parts of a checkpoint that are tensors. They take twice the memory of the model and more, and are not kept."""
-_no_indices = np.zeros(0, dtype=np.int64)
-"""Only random transforms use indices."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class TrainedModel:
 
         ``rows`` are samples with the static transforms applied: uint8 (N, C, H, W), or table features float32 (N, F).
         """
-        inputs = self.pipeline(rows.to(self.device), _no_indices, epoch=0)
+        inputs = self.pipeline(rows.to(self.device))
         with autocast(self.device, self.precision):
             outputs = self.model(inputs)
         outputs = outputs.float()

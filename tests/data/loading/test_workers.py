@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def test_workers_give_the_batches_of_the_memory_path(
     assert workers.batches_per_epoch == memory.batches_per_epoch == 3
     for epoch in range(2):
         assert same(list(workers.epoch(epoch)), list(memory.epoch(epoch)))
+        assert all(tensor.data_ptr() % 64 == 0 for batch in workers.epoch(epoch) for tensor in batch[:2])
         strides = {batch.inputs.stride() for batches in (workers, memory) for batch in batches.epoch(epoch)}
         assert len(strides) == 1
     assert same(list(workers.epoch(1, start=2)), list(memory.epoch(1, start=2)))
@@ -104,6 +106,21 @@ def test_an_epoch_that_was_left_early_leaves_nothing_behind(files: Part) -> None
     for _ in workers.epoch(0):
         break
     assert same(list(workers.epoch(1)), expected)
+
+
+def test_a_full_shared_memory_slows_the_workers_down_at_most(files: Part) -> None:
+    static = (Resize(600), CenterCrop((600, 600)))  # 5.4 MB a batch; no file may have more than 1 MB
+    workers = worker_batches(files, static_transforms=static, batch_transforms=(), num_workers=1)
+    assert next(workers._load([torch.arange(5)], 0)).rows.is_shared()
+    expected = list(worker_batches(files, static_transforms=static, batch_transforms=()).epoch(0))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        workers = worker_batches(files, static_transforms=static, batch_transforms=(), num_workers=1)
+        assert not next(workers._load([torch.arange(5)], 0)).rows.is_shared()
+        assert same(list(workers.epoch(0)), expected)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_drop_last_and_file_order(files: Part) -> None:
@@ -160,5 +177,25 @@ def test_a_worker_that_was_killed_is_named(files: Part) -> None:
     assert "lower training.num_workers" in str(caught.value)
 
 
-def test_other_runtime_errors_are_not_taken_for_a_dead_worker() -> None:
-    assert worker_failure(RuntimeError("shape mismatch")) is None
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "DataLoader worker (pid 7) is killed by",
+        ),
+        (RuntimeError("Pin memory thread exited unexpectedly"), "Pin memory thread exited unexpectedly. It may have"),
+        (ConnectionResetError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer. It may have"),
+        (EOFError(), "it sent no more. It may have run out of memory"),
+    ],
+)
+def test_a_dead_worker_shows_itself_in_several_ways(error: Exception, cause: str) -> None:
+    assert str(worker_failure(error)).startswith(f"a process that loads images died: {cause}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("shape mismatch"), RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal ...")],
+)
+def test_other_errors_are_not_taken_for_a_dead_worker(error: Exception) -> None:
+    assert worker_failure(error) is None

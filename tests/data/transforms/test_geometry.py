@@ -8,11 +8,13 @@ import torchvision.transforms.v2 as transforms
 import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
+from trainkit.data.transforms import geometry
 from trainkit.data.transforms.geometry import (
     RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
     RandomRotation,
+    RandomTransform,
     RandomVerticalFlip,
 )
 
@@ -40,6 +42,14 @@ def interpolation_of(name: str) -> transforms.InterpolationMode:
     return transforms.InterpolationMode(name)
 
 
+def applied(transform: RandomTransform, images: Tensor, draws: Tensor) -> Tensor:
+    """The images after the transform; its parameters are what it promises."""
+    parameters = transform.parameters(draws, (images.shape[1], images.shape[2], images.shape[3]))
+    assert parameters.shape == (len(images), transform.num_parameters)
+    assert parameters.dtype == torch.float32
+    return transform.apply(images, parameters)
+
+
 def whole(share: float, count: int) -> int:
     return int(share * count)
 
@@ -56,7 +66,7 @@ def test_crop_is_torchvisions(
     images, draws = images_of(shape), draws_for(2)
     assert transform.works_on_bytes()
     given = images if as_bytes else floats(images)
-    cropped = transform.apply(given, draws)
+    cropped = applied(transform, given, draws)
     crop_height, crop_width = size or (height, width)
     assert transform.output_shape(shape) == (channels, crop_height, crop_width) == cropped.shape[1:]
     for image, draw, result in zip(floats(images), draws.tolist(), cropped, strict=True):
@@ -67,10 +77,24 @@ def test_crop_is_torchvisions(
         assert torch.equal(floats(result) if as_bytes else result, expected)
 
 
+@pytest.mark.parametrize("cut", [geometry._windows_by_strides, geometry._windows_by_index])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_windows_of_the_cpu_and_of_accelerators(shape, layout, as_bytes, cut) -> None:  # type: ignore[no-untyped-def]
+    images = images_of(shape).contiguous(memory_format=layout)
+    images = images if as_bytes else floats(images)
+    first = torch.randint(0, 4, (NUM_IMAGES, 2), generator=torch.Generator().manual_seed(3))
+    first[0], first[-1] = 0, 3
+    size = shape[1] - 3, shape[2] - 3
+    expected = [reference.crop(image, *place, *size) for image, place in zip(images, first.tolist(), strict=True)]
+    assert torch.equal(cut(images, first, size), torch.stack(expected))
+
+
 def test_every_crop_is_as_likely_as_the_others() -> None:
     ramp = torch.arange(64, dtype=torch.float32).reshape(1, 1, 8, 8).expand(9000, 1, 8, 8)
     draws = torch.rand(9000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    corners = RandomCrop(size=(6, 6)).apply(ramp, draws)[:, 0, 0, 0].long()
+    corners = applied(RandomCrop(size=(6, 6)), ramp, draws)[:, 0, 0, 0].long()
     counts = torch.bincount(corners, minlength=64).reshape(8, 8)
     assert counts[3:].sum() == counts[:, 3:].sum() == 0
     assert counts[:3, :3].sum() == 9000
@@ -103,17 +127,27 @@ def test_reflection_beyond_the_image_is_refused() -> None:
 )
 def test_flips_are_torchvisions(shape, transform, flip, layout) -> None:  # type: ignore[no-untyped-def]
     images, draws = images_of(shape).contiguous(memory_format=layout), draws_for(1)
-    for image, draw, result in zip(images, draws[:, 0].tolist(), transform.apply(images.clone(), draws), strict=True):
+    for image, draw, result in zip(
+        images, draws[:, 0].tolist(), applied(transform, images.clone(), draws), strict=True
+    ):
         assert torch.equal(result, flip(image) if draw < 0.3 else image)
+
+
+@pytest.mark.parametrize("flip", [geometry._flip_in_place, geometry._flip_by_choice])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_flips_of_the_cpu_and_of_accelerators(dim: int, flip) -> None:  # type: ignore[no-untyped-def]
+    images, flipped = images_of((3, 9, 7)), torch.arange(NUM_IMAGES) % 3 == 0
+    expected = [image.flip(dim - 1) if turn else image for image, turn in zip(images, flipped, strict=True)]
+    assert torch.equal(flip(images.clone(), flipped, dim), torch.stack(expected))
 
 
 @pytest.mark.parametrize("transform", [RandomHorizontalFlip, RandomVerticalFlip])
 def test_flips_happen_never_and_always(transform) -> None:  # type: ignore[no-untyped-def]
     images, draws = images_of((3, 5, 4)), draws_for(1)
-    assert torch.equal(transform(0.0).apply(images.clone(), draws), images)
-    turned = transform(1.0).apply(images.clone(), draws)
+    assert torch.equal(applied(transform(0.0), images.clone(), draws), images)
+    turned = applied(transform(1.0), images.clone(), draws)
     assert not torch.equal(turned[:1], images[:1])
-    assert torch.equal(transform(1.0).apply(turned, draws), images)
+    assert torch.equal(applied(transform(1.0), turned, draws), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -122,7 +156,7 @@ def test_flips_happen_never_and_always(transform) -> None:  # type: ignore[no-un
 def test_rotation_is_torchvisions(shape: tuple[int, int, int], interpolation: str, fill: float) -> None:
     images, draws = floats(images_of(shape)), draws_for(1)
     transform = RandomRotation((-180.0, 200.0), interpolation, fill)  # type: ignore[arg-type]
-    for image, draw, result in zip(images, draws[:, 0].tolist(), transform.apply(images, draws), strict=True):
+    for image, draw, result in zip(images, draws[:, 0].tolist(), applied(transform, images, draws), strict=True):
         angle = -180 + 380 * draw
         expected = reference.rotate(image, angle, interpolation=interpolation_of(interpolation), fill=fill)
         torch.testing.assert_close(result, expected, rtol=0, atol=0 if interpolation == "nearest" else COORDINATES)
@@ -133,7 +167,7 @@ def test_rotation_is_torchvisions(shape: tuple[int, int, int], interpolation: st
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 9)])
 def test_quarter_turns_move_whole_pixels(shape: tuple[int, int, int], interpolation: str, angle: float) -> None:
     images = floats(images_of(shape))
-    turned = RandomRotation((angle, angle), interpolation).apply(images, draws_for(1))  # type: ignore[arg-type]
+    turned = applied(RandomRotation((angle, angle), interpolation), images, draws_for(1))  # type: ignore[arg-type]
     expected = torch.rot90(images, round(angle / 90), (2, 3))
     torch.testing.assert_close(turned, expected, rtol=0, atol=0 if interpolation == "nearest" else 1e-5)
 
@@ -145,7 +179,7 @@ def test_affine_is_torchvisions(shape: tuple[int, int, int], interpolation: str,
     _, height, width = shape
     images, draws = floats(images_of(shape)), draws_for(5)
     transform = RandomAffine((-30.0, 70.0), (0.2, 0.1), (0.5, 1.7), (-20.0, 10.0), interpolation, fill)  # type: ignore[arg-type]
-    for image, draw, result in zip(images, draws.tolist(), transform.apply(images, draws), strict=True):
+    for image, draw, result in zip(images, draws.tolist(), applied(transform, images, draws), strict=True):
         expected = reference.affine(
             image,
             angle=-30 + 100 * draw[0],
@@ -160,7 +194,7 @@ def test_affine_is_torchvisions(shape: tuple[int, int, int], interpolation: str,
 
 def test_affine_knobs_that_are_left_out_change_nothing() -> None:
     images, draws = floats(images_of((3, 17, 23))), draws_for(5)
-    assert torch.equal(RandomAffine((0.0, 0.0)).apply(images, draws), images)
+    assert torch.equal(applied(RandomAffine((0.0, 0.0)), images, draws), images)
 
 
 def test_translations_are_distributed_as_torchvisions() -> None:
@@ -169,7 +203,7 @@ def test_translations_are_distributed_as_torchvisions() -> None:
     dots = torch.zeros(2000, 1, 11, 15)
     dots[:, :, 5, 7] = 1
     draws = torch.rand(2000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    ours = RandomAffine((0.0, 0.0), translate=(0.3, 0.2)).apply(dots, draws).flatten(1).argmax(1)
+    ours = applied(RandomAffine((0.0, 0.0), translate=(0.3, 0.2)), dots, draws).flatten(1).argmax(1)
     theirs = [drawn.make_params([dots[0]])["translate"] for _ in range(2000)]
     for ours_axis, theirs_axis, middle in (
         (ours % 15, torch.tensor([t[0] for t in theirs]), 7),

@@ -10,6 +10,8 @@ import torch
 import torchvision.transforms.v2.functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
 
 from trainkit.data.transforms import pipeline as module
 from trainkit.data.transforms.geometry import (
@@ -20,7 +22,7 @@ from trainkit.data.transforms.geometry import (
     RandomVerticalFlip,
 )
 from trainkit.data.transforms.normalize import Normalize, Standardize
-from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
+from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
 from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
 from trainkit.runtime import seeding
 
@@ -38,12 +40,16 @@ IMAGES = torch.randint(0, 256, (40, 3, 14, 18), dtype=torch.uint8, generator=tor
 INDICES = np.arange(100, 140)
 
 
+def inputs_of(pipeline: Pipeline, rows: Tensor, indices: NDArray[np.int64], *, epoch: int) -> Tensor:
+    return pipeline(rows, pipeline.parameters(indices, epoch=epoch))
+
+
 @settings(deadline=None, max_examples=25)
 @given(rows=st.lists(st.integers(0, 39), min_size=1, max_size=40), epoch=st.integers(0, 3))
 def test_a_sample_does_not_depend_on_its_neighbors(rows: list[int], epoch: int) -> None:
     pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
-    together = pipeline(IMAGES.clone(), INDICES, epoch=epoch)
-    apart = pipeline(IMAGES[rows], INDICES[rows], epoch=epoch)
+    together = inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=epoch)
+    apart = inputs_of(pipeline, IMAGES[rows], INDICES[rows], epoch=epoch)
     assert torch.equal(apart, together[rows])
 
 
@@ -53,18 +59,18 @@ def test_a_sample_does_not_depend_on_its_neighbors(rows: list[int], epoch: int) 
 def test_a_large_image_alone_is_split_over_threads_without_a_trace(transform: BatchTransform) -> None:
     images = torch.randint(0, 256, (3, 1, 300, 301), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pipeline = build_pipeline((transform,), input_shape=(1, 300, 301), seed=3, random=True)
-    together = pipeline(images, np.arange(3), epoch=0)
+    together = inputs_of(pipeline, images, np.arange(3), epoch=0)
     for index in range(3):
-        assert torch.equal(pipeline(images[[index]], np.array([index]), epoch=0)[0], together[index])
+        assert torch.equal(inputs_of(pipeline, images[[index]], np.array([index]), epoch=0)[0], together[index])
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
 def test_the_number_of_threads_changes_nothing(num_threads: int) -> None:
     pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
-    expected, before = pipeline(IMAGES.clone(), INDICES, epoch=0), torch.get_num_threads()
+    expected, before = inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), torch.get_num_threads()
     try:
         torch.set_num_threads(num_threads)
-        assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), expected)
+        assert torch.equal(inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), expected)
     finally:
         torch.set_num_threads(before)
 
@@ -72,40 +78,44 @@ def test_the_number_of_threads_changes_nothing(num_threads: int) -> None:
 def test_each_epoch_each_sample_and_each_seed_draws_anew() -> None:
     transforms = (RandomRotation((-90.0, 90.0), "bilinear"),)
     pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True)
-    first = pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=0)
-    assert torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=0))
-    assert not torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[:1], epoch=1))
-    assert not torch.equal(first, pipeline(IMAGES[:1].clone(), INDICES[1:2], epoch=0))
+    first = inputs_of(pipeline, IMAGES[:1].clone(), INDICES[:1], epoch=0)
+    assert torch.equal(first, inputs_of(pipeline, IMAGES[:1].clone(), INDICES[:1], epoch=0))
+    assert not torch.equal(first, inputs_of(pipeline, IMAGES[:1].clone(), INDICES[:1], epoch=1))
+    assert not torch.equal(first, inputs_of(pipeline, IMAGES[:1].clone(), INDICES[1:2], epoch=0))
     other = build_pipeline(transforms, input_shape=(3, 14, 18), seed=4, random=True)
-    assert not torch.equal(first, other(IMAGES[:1].clone(), INDICES[:1], epoch=0))
+    assert not torch.equal(first, inputs_of(other, IMAGES[:1].clone(), INDICES[:1], epoch=0))
 
 
 def test_two_transforms_of_a_kind_draw_apart() -> None:
     flip = RandomHorizontalFlip()
     twice = build_pipeline((flip, flip), input_shape=(3, 14, 18), seed=0, random=True)
-    assert not torch.equal(twice(IMAGES.clone(), INDICES, epoch=0), IMAGES / 255)
+    assert not torch.equal(inputs_of(twice, IMAGES.clone(), INDICES, epoch=0), IMAGES / 255)
 
 
 def test_the_transforms_run_in_order_with_their_own_draws() -> None:
     transforms = EVERY_TRANSFORM[:4]
-    images = IMAGES.clone()
+    images, shape = IMAGES.clone(), (3, 14, 18)
     for index, transform in enumerate(transforms):
         assert not isinstance(transform, (Normalize, Standardize))
         draws = seeding.uniforms(5, f"augment.{index}.{transform.name}", 2, INDICES, transform.num_draws)
-        images = transform.apply(images if transform.works_on_bytes() else images / 255, torch.from_numpy(draws))
+        parameters = transform.parameters(torch.from_numpy(draws), shape)
+        images = transform.apply(images if transform.works_on_bytes() else images / 255, parameters)
+        shape = transform.output_shape(shape)
     pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=5, random=True)
-    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=2), images)
+    assert torch.equal(inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=2), images)
 
 
 def test_bytes_and_floats_give_the_same() -> None:
     pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
-    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), pipeline(IMAGES / 255, INDICES, epoch=0))
+    assert torch.equal(
+        inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), inputs_of(pipeline, IMAGES / 255, INDICES, epoch=0)
+    )
 
 
 def test_evaluation_leaves_the_given_rows_as_they_are() -> None:
     for rows in (IMAGES.clone(), IMAGES / 255):
         before = rows.clone()
-        build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=False)(rows, INDICES, epoch=0)
+        build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=False)(rows)
         assert torch.equal(rows, before)
 
 
@@ -115,7 +125,9 @@ def test_evaluation_takes_the_fixed_transforms_and_the_center_of_a_random_crop()
     training = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
     assert pipeline.output_shape == training.output_shape == (3, 13, 17)
     center = torchvision.transforms.v2.functional.center_crop(IMAGES, [13, 17])
-    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), center.float().div_(255).sub_(mean).div_(std))
+    assert torch.equal(
+        inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), center.float().div_(255).sub_(mean).div_(std)
+    )
 
 
 TRANSFORMS_OF_EACH_KIND: tuple[tuple[BatchTransform, ...], ...] = (
@@ -145,25 +157,36 @@ def test_groups_and_layouts_cannot_be_seen(
     indices = np.arange(50, 57)
     knobs = {"seed": 3, "random": random, "channels_last": channels_last}
     pipeline = build_pipeline(transforms, input_shape=(3, *size), **knobs)  # type: ignore[arg-type]
-    expected = pipeline(images.clone(), indices, epoch=1)
+    expected = inputs_of(pipeline, images.clone(), indices, epoch=1)
     by_pixel = images.contiguous(memory_format=torch.channels_last)
     for rows in (images, by_pixel, images.float().div_(255), by_pixel.float().div_(255)):
         for group_bytes in (1, 3 * 4 * 3 * 14 * 18, 1 << 40):
             monkeypatch.setattr(module, "_GROUP_BYTES", group_bytes)
-            inputs = pipeline(rows.clone(), indices, epoch=1)
+            inputs = inputs_of(pipeline, rows.clone(), indices, epoch=1)
             assert torch.equal(inputs, expected)
             assert inputs.stride() == expected.stride()
 
 
+@pytest.mark.parametrize("transforms", TRANSFORMS_OF_EACH_KIND)
+def test_off_the_cpu_nothing_is_read_back(transforms: tuple[BatchTransform, ...]) -> None:
+    # The meta device has shapes only: a number that the host asks for is an error there, as is a tensor left behind.
+    device = torch.device("meta")
+    pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True, device=device)
+    inputs = pipeline(IMAGES.to(device), pipeline.parameters(INDICES, epoch=0).to(device))
+    assert inputs.shape == (40, *pipeline.output_shape)
+    assert inputs.device == device
+    assert inputs.dtype == torch.float32
+
+
 def test_without_transforms_pixels_become_floats() -> None:
     pipeline = build_pipeline((), input_shape=(3, 14, 18), seed=3, random=True)
-    assert torch.equal(pipeline(IMAGES.clone(), INDICES, epoch=0), IMAGES.float() / 255)
+    assert torch.equal(inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), IMAGES.float() / 255)
 
 
 def test_the_output_shape_is_known_beforehand() -> None:
     pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
     assert pipeline.output_shape == (3, 13, 17)
-    assert pipeline(IMAGES.clone(), INDICES, epoch=0).shape == (40, 3, 13, 17)
+    assert inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0).shape == (40, 3, 13, 17)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -172,7 +195,7 @@ def test_channels_last_has_the_strides_that_torch_gives(channels: int) -> None:
         build_pipeline((), input_shape=(channels, 14, 18), seed=0, random=True, channels_last=asked)
         for asked in (False, True)
     )
-    plain, strided = (p(IMAGES[:, :channels].contiguous(), INDICES, epoch=0) for p in (first, last))
+    plain, strided = (inputs_of(p, IMAGES[:, :channels].contiguous(), INDICES, epoch=0) for p in (first, last))
     assert torch.equal(plain, strided)
     assert plain.is_contiguous()
     assert strided.stride() == plain.to(memory_format=torch.channels_last).stride()
@@ -202,7 +225,7 @@ def test_tables_are_standardized_by_column() -> None:
     table = torch.randn(9, 2)
     pipeline = build_pipeline((Standardize((1.0, 2.0), (3.0, 0.5)),), input_shape=(2,), seed=0, random=True)
     expected = (table - torch.tensor([1.0, 2.0])) / torch.tensor([3.0, 0.5])
-    assert torch.equal(pipeline(table, np.arange(9), epoch=0), expected)
+    assert torch.equal(inputs_of(pipeline, table, np.arange(9), epoch=0), expected)
 
 
 @pytest.mark.parametrize("index", range(len(EVERY_TRANSFORM)))

@@ -10,6 +10,7 @@ import torchvision.transforms.v2 as transforms
 import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
+from trainkit.data.transforms.geometry import RandomTransform
 from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
 
 ADJUSTMENTS = {
@@ -26,6 +27,14 @@ def images_of(channels: int) -> Tensor:
     images[:10] = images[:10].mean(1, keepdim=True)
     images[10], images[11] = 0, 1
     return images
+
+
+def applied(transform: RandomTransform, images: Tensor, draws: Tensor) -> Tensor:
+    """The images after the transform; its parameters are what it promises."""
+    parameters = transform.parameters(draws, (images.shape[1], images.shape[2], images.shape[3]))
+    assert parameters.shape == (len(images), transform.num_parameters)
+    assert parameters.dtype == torch.float32
+    return transform.apply(images, parameters)
 
 
 def limits(knob: str, spread: float) -> tuple[float, float]:
@@ -46,7 +55,7 @@ def limits(knob: str, spread: float) -> tuple[float, float]:
 def test_jitter_is_torchvisions_in_a_fixed_order(channels: int, knobs: dict[str, float]) -> None:
     images = images_of(channels)
     draws = torch.rand(80, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    for image, draw, result in zip(images, draws.tolist(), ColorJitter(**knobs).apply(images, draws), strict=True):
+    for image, draw, result in zip(images, draws.tolist(), applied(ColorJitter(**knobs), images, draws), strict=True):
         expected = image
         for (knob, adjust), uniform in zip(ADJUSTMENTS.items(), draw, strict=True):
             if knob in knobs:
@@ -64,13 +73,13 @@ def test_factors_have_the_limits_of_torchvision(knob: str, spread: float) -> Non
 def test_knobs_of_zero_change_nothing() -> None:
     images = images_of(3)
     draws = torch.rand(80, 4, dtype=torch.float64)
-    assert torch.equal(ColorJitter().apply(images, draws), images)
+    assert torch.equal(applied(ColorJitter(), images, draws), images)
 
 
 def test_the_given_images_are_left_as_they_are() -> None:
     images = images_of(3)
     before = images.clone()
-    ColorJitter(0.4, 0.4, 0.4, 0.4).apply(images, torch.rand(80, 4, dtype=torch.float64))
+    applied(ColorJitter(0.4, 0.4, 0.4, 0.4), images, torch.rand(80, 4, dtype=torch.float64))
     assert torch.equal(images, before)
 
 
@@ -116,7 +125,7 @@ def rectangle(erasing: RandomErasing, draw: list[float], height: int, width: int
 def test_erasing_is_torchvisions(shape: tuple[int, int, int], erasing: RandomErasing) -> None:
     images, draws = torch.rand(300, *shape), uniforms(300)
     num_erased = 0
-    for image, draw, result in zip(images, draws.tolist(), erasing.apply(images, draws), strict=True):
+    for image, draw, result in zip(images, draws.tolist(), applied(erasing, images, draws), strict=True):
         found = rectangle(erasing, draw, *shape[1:])
         num_erased += found is not None
         expected = image if found is None else reference.erase(image, *found, v=torch.tensor(erasing.value))
@@ -131,7 +140,7 @@ def test_rectangles_are_distributed_as_torchvisions() -> None:
     drawn = [theirs.make_params([image]) for _ in range(1500)]
     expected = torch.tensor([[p["i"], p["j"], p["h"], p["w"]] if p["v"] is not None else [0] * 4 for p in drawn])
     erasing = RandomErasing(p=1.0, scale=(0.3, 0.9), ratio=(0.2, 5.0))
-    found = erasing.rectangles(uniforms(1500, seed=3), height=20, width=30).T
+    found = erasing.parameters(uniforms(1500, seed=3), (1, 20, 30))
     for column in range(4):
         thresholds = torch.arange(31)[:, None]
         ours, others = ((values[:, column] <= thresholds).double().mean(1) for values in (found, expected))
@@ -140,4 +149,4 @@ def test_rectangles_are_distributed_as_torchvisions() -> None:
 
 def test_nothing_is_erased_with_probability_zero() -> None:
     images = torch.rand(50, 3, 8, 8)
-    assert torch.equal(RandomErasing(p=0.0).apply(images, uniforms(50)), images)
+    assert torch.equal(applied(RandomErasing(p=0.0), images, uniforms(50)), images)

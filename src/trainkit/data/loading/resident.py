@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
-from trainkit.data.loading.transfer import aligned
+from trainkit.data.loading.transfer import Chunk, aligned, on_device
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, permutation
 from trainkit.wording import size_text
@@ -94,30 +94,24 @@ class ResidentBatches:
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on; nothing is done for the ones before it."""
-        chunks = torch.split(self._sampler.positions(epoch, start=start), self._chunk_size)
-        for rows in self._load(chunk for chunk in chunks if len(chunk)):
-            inputs = self._pipeline(rows.inputs, rows.indices.numpy(), epoch=epoch)
-            tensors = (inputs, rows.targets, rows.indices)
+        positions = self._sampler.positions(epoch, start=start)
+        chunks = (self._gather(chunk, epoch) for chunk in positions.split(self._chunk_size) if len(chunk))
+        for chunk in on_device(chunks, self._device):
+            rows, targets = chunk.rows, chunk.targets
+            if self.residency == "device":
+                rows, targets = self._inputs[rows], self._targets[rows]
+            tensors = (self._pipeline(rows, chunk.parameters), targets, chunk.indices)
             for parts in zip(*(tensor.split(self._sampler.batch_size) for tensor in tensors), strict=True):
                 yield Batch(aligned(parts[0]), aligned(parts[1]), parts[2])
 
-    def _load(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
-        """Rows as they are stored and targets, both on the device, for positions in the split."""
-        if self.residency == "device":
-            for positions in chunks:
-                at = positions.to(self._device, non_blocking=True)
-                yield Batch(self._inputs[at], self._targets[at], self._sampler.indices[positions])
-        elif self._device.type == "cuda":
-            yield from self._copy_ahead(chunks)
-        else:
-            for positions in chunks:
-                rows = self._gather(positions, pin=False)
-                yield Batch(rows.inputs.to(self._device), rows.targets.to(self._device), rows.indices)
-
-    def _gather(self, positions: torch.Tensor, *, pin: bool) -> Batch:
-        """Rows as they are stored and targets in host memory."""
+    def _gather(self, positions: torch.Tensor, epoch: int) -> Chunk:
+        """The samples at these positions in the split; where they lie on the device, their positions alone."""
         indices = self._sampler.indices[positions]
+        parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
+        if self.residency == "device":
+            return Chunk(positions, positions[:0], parameters, indices)
         stored = memory_view(self._inputs)
+        pin = self._device.type == "cuda"
         rows = torch.empty((len(indices), *stored.shape[1:]), dtype=stored.dtype, pin_memory=pin)
         if self.residency == "map":
             # Read in the order of the file, so that each page of the disk is read once, in order.
@@ -125,35 +119,7 @@ class ResidentBatches:
             torch.index_select(stored.index_select(0, ascending), 0, places.argsort(), out=rows)
         else:
             torch.index_select(stored, 0, indices, out=rows)
-        targets = self._targets[indices]
-        return Batch(view_like(rows, self._inputs), targets.pin_memory() if pin else targets, indices)
-
-    def _copy_ahead(self, chunks: Iterator[torch.Tensor]) -> Iterator[Batch]:
-        """CUDA: copy a chunk to the device while the model works on the batches of the chunk before it."""
-        copying = torch.cuda.Stream(self._device)
-        waiting: list[tuple[Batch, torch.cuda.Event]] = []
-        for positions in chunks:
-            waiting.append(self._send(positions, copying))
-            if len(waiting) == 2:
-                yield self._receive(*waiting.pop(0))
-        for sent in waiting:
-            yield self._receive(*sent)
-
-    def _send(self, positions: torch.Tensor, copying: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
-        rows = self._gather(positions, pin=True)
-        with torch.cuda.stream(copying):
-            inputs = rows.inputs.to(self._device, non_blocking=True)
-            targets = rows.targets.to(self._device, non_blocking=True)
-            # PyTorch keeps the pinned memory of a copy until the copy is done.
-            return Batch(inputs, targets, rows.indices), copying.record_event()
-
-    def _receive(self, rows: Batch, copied: torch.cuda.Event) -> Batch:
-        working = torch.cuda.current_stream(self._device)
-        working.wait_event(copied)
-        # The memory belongs to the copying stream, which may use it again only after the work on it.
-        rows.inputs.record_stream(working)
-        rows.targets.record_stream(working)
-        return rows
+        return Chunk(view_like(rows, self._inputs), self._targets[indices], parameters, indices)
 
     def _upload(self) -> None:
         """Put the rows of the split on the device: from now on positions in the split are rows."""

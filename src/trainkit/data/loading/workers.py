@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.decode import BadImageError, decode_image
 from trainkit.data.images.layout import pixel_size, stack_images
 from trainkit.data.loading.resident import Batch, Sampler
-from trainkit.data.loading.transfer import aligned
+from trainkit.data.loading.transfer import Chunk, aligned, on_device
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, TrainkitError
@@ -89,7 +89,8 @@ class WorkerBatches:
             images,
             batch_sampler=self._order,
             num_workers=num_workers,
-            collate_fn=list,
+            collate_fn=stack,
+            pin_memory=self._device.type == "cuda",
             persistent_workers=num_workers > 0,
             # Its own generator: drawing from the default one would change dropout.
             generator=torch.Generator(),
@@ -104,42 +105,57 @@ class WorkerBatches:
         """
         positions = self._sampler.positions(epoch, start=start)
         batches = [self._sampler.indices[at] for at in positions.split(self._sampler.batch_size) if len(at)]
-        self._order[:] = [indices.tolist() for indices in batches]
-        images = self._load()
-        for indices in batches:
-            rows = torch.from_numpy(_stack(next(images)))
-            targets = self._targets[indices]
-            if self._device.type == "cuda":
-                rows, targets = rows.pin_memory(), targets.pin_memory()
-            rows = rows.to(self._device, non_blocking=True)
-            inputs = self._pipeline(rows, indices.numpy(), epoch=epoch)
-            yield Batch(aligned(inputs), aligned(targets.to(self._device, non_blocking=True)), indices)
+        for chunk in on_device(self._load(batches, epoch), self._device):
+            inputs = self._pipeline(chunk.rows, chunk.parameters)
+            yield Batch(aligned(inputs), aligned(chunk.targets), chunk.indices)
 
-    def _load(self) -> Iterator[list[NDArray[np.uint8] | str]]:
+    def _load(self, batches: list[torch.Tensor], epoch: int) -> Iterator[Chunk]:
+        """The images of each batch in host memory."""
+        self._order[:] = [indices.tolist() for indices in batches]
         try:
-            yield from self._loader
-        except RuntimeError as error:
+            for indices, images in zip(batches, self._loader, strict=True):
+                if isinstance(images, str):
+                    raise DataError(images)
+                rows = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+                parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
+                yield Chunk(rows, self._targets[indices], parameters, indices)
+        except (RuntimeError, ConnectionError, EOFError) as error:
             raise worker_failure(error) or error from None
 
 
-def _stack(images: list[NDArray[np.uint8] | str]) -> NDArray[np.uint8]:
+def stack(images: list[NDArray[np.uint8] | str]) -> torch.Tensor | NDArray[np.uint8] | str:
+    """The images of a batch as one of (N, C, H, W), or the first message among them.
+
+    A worker sends a tensor through shared memory and an array through a pipe, which takes more copies. The tensor is
+    put there here: the thread that sends it would only print that there is no room, and the batch would never arrive.
+    """
     arrays = []
     for image in images:
         if isinstance(image, str):
-            raise DataError(image)
+            return image
         arrays.append(image)
-    return stack_images(arrays)
+    stacked = stack_images(arrays)
+    tensor = torch.from_numpy(stacked)
+    if get_worker_info() is None:
+        return tensor
+    try:
+        tensor.share_memory_()
+        return tensor
+    except RuntimeError:  # no room: containers often have 64 MB of it
+        return stacked
 
 
-def worker_failure(error: RuntimeError) -> TrainkitError | None:
+def worker_failure(error: Exception) -> TrainkitError | None:
     """The error for a DataLoader worker that died; None for any other one.
 
     The signal handler of the DataLoader raises it anywhere in the main process, also in the middle of a training step.
+    If the shared memory of a batch is asked for just then, the connection to the worker fails first.
     """
-    if "DataLoader worker" not in str(error):
+    cause = next(iter(str(error).splitlines()), "").rstrip(". ")
+    lost = isinstance(error, ConnectionError | EOFError)
+    if not lost and not cause.startswith(("DataLoader worker", "Pin memory thread")):
         return None
-    first_line = str(error).splitlines()[0]
     return TrainkitError(
-        f"a process that loads images died: {first_line} It may have run out of memory; lower training.num_workers "
-        "(0 loads in the main process, where an error shows itself), then resume the run"
+        f"a process that loads images died: {cause or 'it sent no more'}. It may have run out of memory; lower "
+        "training.num_workers (0 loads in the main process, where an error shows itself), then resume the run"
     )

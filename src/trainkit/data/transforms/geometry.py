@@ -1,4 +1,4 @@
-"""The base of random transforms, and those that move pixels: crop, flips, rotation, affine maps.
+"""What a random transform is, and those that move pixels: crop, flips, rotation, affine maps.
 
 Every one equals the function of the same name in ``torchvision.transforms.v2.functional``, applied to one float32
 image at a time with the same parameters, and draws its parameters from the same distribution as torchvision's class.
@@ -7,7 +7,7 @@ image at a time with the same parameters, and draws its parameters from the same
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,12 +21,19 @@ _LARGE_IMAGE = 32 << 10
 """Bytes from which flipping an image in a call of its own is faster."""
 
 
-class RandomTransform:
-    """A random transform of images (N, C, H, W) with its own parameters for each sample."""
+class RandomTransform(Protocol):
+    """A random transform of images (N, C, H, W) with its own parameters for each sample.
+
+    The parameters are computed on the CPU, in float64 where it matters (MPS has none), so that every device works with
+    the same ones. All are float32, which holds offsets and sizes of images exactly: those of all transforms travel to
+    the device as one tensor.
+    """
 
     name: ClassVar[str]
     num_draws: ClassVar[int]
     """How many uniform numbers a sample needs."""
+    num_parameters: ClassVar[int]
+    """How many numbers ``parameters`` makes of them."""
 
     def works_on_bytes(self) -> bool:
         """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
@@ -36,12 +43,21 @@ class RandomTransform:
         """(C, H, W) of the result. Raises ValueError where a parameter does not fit."""
         return input_shape
 
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Images from (N, C, H, W) in any layout and uniforms in [0, 1): float64 (N, num_draws) on the CPU.
+    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
+        """The parameters of each sample: float32 (N, num_parameters) on the CPU.
+
+        Args:
+            draws: uniforms in [0, 1): float64 (N, num_draws) on the CPU.
+            input_shape: (C, H, W) of the images.
+        """
+        ...
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        """Images from (N, C, H, W) in any layout and their parameters, both on one device.
 
         The result may share the memory of ``images``.
         """
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class RandomCrop(RandomTransform):
 
     name: ClassVar[str] = "random_crop"
     num_draws: ClassVar[int] = 2
+    num_parameters: ClassVar[int] = 2
 
     def works_on_bytes(self) -> bool:
         if self.padding == 0 or self.padding_mode != "constant":
@@ -73,25 +90,50 @@ class RandomCrop(RandomTransform):
             raise ValueError(f"the crop {size} is larger than the padded image {padded}")
         return channels, *size
 
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        num_images, channels, height, width = images.shape
+    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
+        """The first line and the first column of each window."""
+        _, height, width = input_shape
         crop_height, crop_width = self.size if self.size is not None else (height, width)
+        rooms = height - crop_height, width - crop_width
+        return (draws * torch.tensor([room + 2 * self.padding + 1 for room in rooms])).floor().to(torch.float32)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        size = self.size if self.size is not None else (images.shape[2], images.shape[3])
         if self.padding:
             images = _pad(images, self.padding, self.padding_mode, self.fill)
-        padded_height, padded_width = images.shape[2:]
-        rooms = torch.tensor([padded_height - crop_height + 1, padded_width - crop_width + 1])
-        top, left = (draws * rooms).long().unbind(1)
-        # In the flat images a window is given by the index of its first pixel: the strides of its lines are the same.
-        numbers = memory_view(images).contiguous()
-        planes, pixel = (1, channels) if is_nhwc(images) else (channels, 1)
-        line, plane = padded_width * pixel, padded_height * padded_width * pixel
-        first = torch.arange(num_images) * (planes * plane) + top * line + left * pixel
-        num_starts = numbers.numel() - (planes - 1) * plane - (crop_height - 1) * line - crop_width * pixel + 1
-        windows = numbers.as_strided((num_starts, planes, crop_height, crop_width * pixel), (1, plane, line, 1))
-        chosen = windows.index_select(0, first.to(images.device))
-        if planes == channels:
-            return chosen
-        return chosen.view(num_images, crop_height, crop_width, channels).permute(0, 3, 1, 2)
+        cut = _windows_by_strides if images.device.type == "cpu" else _windows_by_index
+        return cut(images, parameters.long(), size)
+
+
+def _windows_by_strides(images: torch.Tensor, first: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Windows (N, C, *size) of images, by the place of their first pixels: int64 (N, 2). For the CPU.
+
+    It copies whole lines. The view of all windows has billions of elements, which accelerators cannot address.
+    """
+    num_images, channels, padded_height, padded_width = images.shape
+    height, width = size
+    top, left = first.unbind(1)
+    # In the flat images a window is given by the index of its first pixel: the strides of its lines are the same.
+    numbers = memory_view(images).contiguous()
+    planes, pixel = (1, channels) if is_nhwc(images) else (channels, 1)
+    line, plane = padded_width * pixel, padded_height * padded_width * pixel
+    starts = torch.arange(num_images) * (planes * plane) + top * line + left * pixel
+    num_starts = numbers.numel() - (planes - 1) * plane - (height - 1) * line - width * pixel + 1
+    windows = numbers.as_strided((num_starts, planes, height, width * pixel), (1, plane, line, 1))
+    chosen = windows.index_select(0, starts)
+    if planes == channels:
+        return chosen
+    return chosen.view(num_images, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _windows_by_index(images: torch.Tensor, first: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The same windows on any device, by the line and the column of each pixel."""
+    device = images.device
+    each, channels = (torch.arange(count, device=device) for count in images.shape[:2])
+    lines, columns = (first[:, axis, None] + torch.arange(size[axis], device=device) for axis in (0, 1))
+    return images[
+        each[:, None, None, None], channels[:, None, None], lines[:, None, :, None], columns[:, None, None, :]
+    ]
 
 
 def _pad(images: torch.Tensor, padding: int, mode: str, fill: float) -> torch.Tensor:
@@ -117,13 +159,19 @@ class _RandomFlip(RandomTransform):
     p: float = 0.5
 
     num_draws: ClassVar[int] = 1
+    num_parameters: ClassVar[int] = 1
     dim: ClassVar[int]
 
     def works_on_bytes(self) -> bool:
         return True
 
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        return _flip(images, draws[:, 0] < self.p, dim=self.dim)
+    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
+        """1 for each image that is flipped, else 0."""
+        return (draws < self.p).to(torch.float32)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        flip = _flip_in_place if images.device.type == "cpu" else _flip_by_choice
+        return flip(images, parameters[:, 0] != 0, self.dim)
 
 
 class RandomHorizontalFlip(_RandomFlip):
@@ -140,16 +188,21 @@ class RandomVerticalFlip(_RandomFlip):
     dim: ClassVar[int] = 2
 
 
-def _flip(images: torch.Tensor, flipped: torch.Tensor, *, dim: int) -> torch.Tensor:
-    """Flip some of the images in place; the others are not touched."""
+def _flip_by_choice(images: torch.Tensor, flipped: torch.Tensor, dim: int) -> torch.Tensor:
+    """Flip some of the images, bool (N,), on any device. It is not asked which ones, so nothing waits for it."""
+    return torch.where(flipped[:, None, None, None], images.flip(dim), images)
+
+
+def _flip_in_place(images: torch.Tensor, flipped: torch.Tensor, dim: int) -> torch.Tensor:
+    """The same for the CPU, without touching the other images."""
     rows = memory_view(images)
     dim = dim - 1 if rows is not images else dim
-    if rows.device.type == "cpu" and rows[:1].nbytes >= _LARGE_IMAGE:
+    if rows[:1].nbytes >= _LARGE_IMAGE:
         for image, turn in zip(rows.unbind(0), flipped.tolist(), strict=True):
             if turn:
                 image.copy_(image.flip(dim - 1))  # while it is still in the processor's cache
         return images
-    which = flipped.nonzero().flatten().to(images.device)
+    which = flipped.nonzero().flatten()
     _put(rows, which, rows.index_select(0, which).flip(dim))
     return images
 
@@ -157,7 +210,7 @@ def _flip(images: torch.Tensor, flipped: torch.Tensor, *, dim: int) -> torch.Ten
 def _put(rows: torch.Tensor, which: torch.Tensor, others: torch.Tensor) -> None:
     """Write ``others`` into the places ``which``."""
     line = rows.shape[-1] * rows.shape[-2] * rows.element_size()
-    if rows.device.type != "cpu" or line % 8 or not rows.is_contiguous():
+    if line % 8 or not rows.is_contiguous():
         rows.index_copy_(0, which, others)
     else:  # torch's kernel takes as long for a byte as for eight
         words, words_of_others = (images.flatten(1).view(torch.int64) for images in (rows, others))
@@ -175,12 +228,15 @@ class RandomRotation(RandomTransform):
 
     name: ClassVar[str] = "random_rotation"
     num_draws: ClassVar[int] = 1
+    num_parameters: ClassVar[int] = 6
 
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
         zero, one = torch.zeros(len(draws), dtype=torch.float64), torch.ones(len(draws), dtype=torch.float64)
         angle = between(self.degrees, draws[:, 0]) % 360
-        matrices = inverse_matrices(-angle, translate=(zero, zero), scale=one, shear=zero)
-        return sample(images, matrices, interpolation=self.interpolation, fill=self.fill)
+        return _grid_parameters(-angle, translate=(zero, zero), scale=one, shear=zero, input_shape=input_shape)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        return _sample(images, parameters, interpolation=self.interpolation, fill=self.fill)
 
 
 @dataclass(frozen=True)
@@ -199,11 +255,12 @@ class RandomAffine(RandomTransform):
 
     name: ClassVar[str] = "random_affine"
     num_draws: ClassVar[int] = 5
+    num_parameters: ClassVar[int] = 6
 
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        height, width = images.shape[2:]
+    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
+        _, height, width = input_shape
         share_x, share_y = self.translate if self.translate is not None else (0.0, 0.0)
-        matrices = inverse_matrices(
+        return _grid_parameters(
             between(self.degrees, draws[:, 0]),
             translate=(
                 between((-share_x * width, share_x * width), draws[:, 1]).round(),
@@ -211,8 +268,11 @@ class RandomAffine(RandomTransform):
             ),
             scale=between(self.scale if self.scale is not None else (1.0, 1.0), draws[:, 3]),
             shear=between(self.shear if self.shear is not None else (0.0, 0.0), draws[:, 4]),
+            input_shape=input_shape,
         )
-        return sample(images, matrices, interpolation=self.interpolation, fill=self.fill)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        return _sample(images, parameters, interpolation=self.interpolation, fill=self.fill)
 
 
 def between(limits: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
@@ -221,30 +281,38 @@ def between(limits: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
     return low + (high - low) * draws
 
 
-def inverse_matrices(
-    angle: torch.Tensor, *, translate: tuple[torch.Tensor, torch.Tensor], scale: torch.Tensor, shear: torch.Tensor
+def _grid_parameters(
+    angle: torch.Tensor,
+    *,
+    translate: tuple[torch.Tensor, torch.Tensor],
+    scale: torch.Tensor,
+    shear: torch.Tensor,
+    input_shape: tuple[int, int, int],
 ) -> torch.Tensor:
-    """The maps from output to input pixels, measured from the center: float64 (N, 2, 3).
+    """The maps (N, 2, 3) from output pixels to input positions, measured from the center, flat: float32 (N, 6).
 
     Args:
         angle: clockwise, in degrees, as all arguments float64 (N,).
         translate: shift along x and y in pixels.
         shear: along x, in degrees.
+        input_shape: (C, H, W); input positions are in units of half its height and width.
 
     As ``_get_inverse_affine_matrix`` of torchvision 0.29 with the center (0, 0) and no shear along y.
     """
+    _, height, width = input_shape
     rotation, tangent = angle.deg2rad(), shear.deg2rad().tan()
     a, c = rotation.cos(), rotation.sin()
     b, d = -(a * tangent + c), a - c * tangent
     a, b, c, d = a / scale, -b / scale, -c / scale, d / scale
     shift_x, shift_y = translate
     rows = (d, b, -d * shift_x - b * shift_y), (c, a, -c * shift_x - a * shift_y)
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+    matrices = torch.stack([torch.stack(row, 1) for row in rows], 1).to(torch.float32)
+    return (matrices / torch.tensor([[0.5 * width], [0.5 * height]])).flatten(1)
 
 
-def sample(images: torch.Tensor, matrices: torch.Tensor, *, interpolation: Interpolation, fill: float) -> torch.Tensor:
-    """Sample float images (N, C, H, W) at affine maps (N, 2, 3) from output to input pixels."""
-    grid = _grid(matrices.to(torch.float32).to(images.device), images.shape[2], images.shape[3])
+def _sample(images: torch.Tensor, maps: torch.Tensor, *, interpolation: Interpolation, fill: float) -> torch.Tensor:
+    """Sample float images (N, C, H, W) at the maps of ``_grid_parameters`` (N, 6)."""
+    grid = _grid(maps.unflatten(1, (2, 3)), images.shape[2], images.shape[3])
     if interpolation == "nearest" and fill == 0:
         return F.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     # A channel of ones becomes the share of each output pixel that lies inside the image.
@@ -254,20 +322,19 @@ def sample(images: torch.Tensor, matrices: torch.Tensor, *, interpolation: Inter
     )
     pixels, inside = sampled[:, :-1], sampled[:, -1:]
     if interpolation == "nearest":
-        return torch.where(inside < 0.5, fill, pixels)
+        return pixels.masked_fill(inside < 0.5, fill)
     return pixels.sub(fill).mul_(inside).add_(fill)
 
 
-def _grid(matrices: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _grid(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The input position of each output pixel, in [-1, 1] units of the input: float32 (N, H, W, 2).
 
     torchvision multiplies each matrix by the positions of all pixels. The same sums as broadcasts take a tenth of the
     time; their order is kept, so that a nearest pixel is the same one.
     """
-    device = matrices.device
+    device = maps.device
     x = torch.linspace((1 - width) * 0.5, (width - 1) * 0.5, width, device=device)
     y = torch.linspace((1 - height) * 0.5, (height - 1) * 0.5, height, device=device)
-    scaled = matrices / torch.tensor([[0.5 * width], [0.5 * height]], device=device)
-    of_x, of_y, constant = scaled.unbind(2)  # each (N, 2)
+    of_x, of_y, constant = maps.unbind(2)  # each (N, 2)
     sums = (of_x[:, :, None] * x)[:, :, None, :] + (of_y[:, :, None] * y)[:, :, :, None]
     return sums.add_(constant[:, :, None, None]).permute(0, 2, 3, 1)

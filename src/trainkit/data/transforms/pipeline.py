@@ -1,7 +1,7 @@
-"""The batch transforms, random and scaling ones, as one function of (rows, indices, epoch).
+"""The batch transforms, random and scaling ones, as one function of rows and the parameters of the random ones.
 
-A random transform gets one row of uniform numbers for each sample and nothing else, so its result for a sample depends
-on (seed, epoch, sample index) alone: not on the batch, the other samples or the process that works on it.
+The parameters of a sample are made of uniform numbers of its own, so the result for a sample depends on (seed, epoch,
+sample index) alone: not on the batch, the other samples, the process that works on it or the device.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class _RandomStage:
 
     transform: RandomTransform
     purpose: str
+    input_shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -46,41 +47,56 @@ class Pipeline:
     channels_last: bool
     device: torch.device
 
-    def __call__(self, rows: torch.Tensor, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
+    def parameters(self, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
+        """The parameters of the random transforms, side by side: float32 (N, P) on the CPU; P may be 0.
+
+        Args:
+            indices: each sample's index in its part: int64 (N,).
+            epoch: the epoch that the random transforms draw for.
+        """
+        columns = [torch.empty(len(indices), 0)]
+        for stage in self.stages:
+            if isinstance(stage, _RandomStage):
+                draws = uniforms(self.seed, stage.purpose, epoch, indices, stage.transform.num_draws)
+                columns.append(stage.transform.parameters(torch.from_numpy(draws), stage.input_shape))
+        return torch.cat(columns, 1)
+
+    def __call__(self, rows: torch.Tensor, parameters: torch.Tensor | None = None) -> torch.Tensor:
         """Model inputs: float32 (N, *output_shape).
 
         Args:
             rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; random transforms
                 may overwrite them. The layout of images in memory changes the time, never the result.
-            indices: each row's index in its part: int64 (N,).
-            epoch: the epoch that the random transforms draw for.
+            parameters: those of the random transforms, (N, P) on the same device; not needed without any.
         """
         if len(self.output_shape) == 3:
             rows = compact(rows) if rows.device.type == "cpu" else rows.contiguous()
+        used = 0
         for stage in self.stages:
             if isinstance(stage, Scaling):
                 rows = normalize(rows, stage)
             elif isinstance(stage, CenterCrop):
                 rows = compact(stage(rows))
             else:
-                numbers = uniforms(self.seed, stage.purpose, epoch, indices, stage.transform.num_draws)
-                rows = _apply(stage.transform, rows, torch.from_numpy(numbers))
+                assert parameters is not None, "random transforms have parameters"
+                rows = _apply(stage.transform, rows, parameters[:, used : used + stage.transform.num_parameters])
+                used += stage.transform.num_parameters
         inputs = unit_floats(rows)
         return to_memory_format(inputs, channels_last=self.channels_last) if len(self.output_shape) == 3 else inputs
 
 
-def _apply(transform: RandomTransform, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+def _apply(transform: RandomTransform, rows: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
     """Transform images, as floats where bytes would give another result; on the CPU, a group of floats at a time."""
     if transform.works_on_bytes():
-        return transform.apply(rows, draws)
+        return transform.apply(rows, parameters)
     _, channels, height, width = rows.shape
     shape = transform.output_shape((channels, height, width))
     size = max(1, _GROUP_BYTES // (4 * math.prod(shape)))
     if len(rows) <= size or rows.device.type != "cpu":
-        return transform.apply(unit_floats(rows), draws)
+        return transform.apply(unit_floats(rows), parameters)
     images = empty_rows(len(rows), shape, channels_last=is_nhwc(rows))
-    for group, some, drawn in zip(images.split(size), rows.split(size), draws.split(size), strict=True):
-        group.copy_(transform.apply(unit_floats(some), drawn))
+    for group, some, of_some in zip(images.split(size), rows.split(size), parameters.split(size), strict=True):
+        group.copy_(transform.apply(unit_floats(some), of_some))
     return images
 
 
@@ -114,8 +130,9 @@ def build_pipeline(
             normalized = True
         elif random:
             _check_place(transform, shape, normalized)
-            shape = transform.output_shape((shape[0], shape[1], shape[2]))
-            stages.append(_RandomStage(transform, f"augment.{index}.{transform.name}"))
+            image_shape = shape[0], shape[1], shape[2]
+            stages.append(_RandomStage(transform, f"augment.{index}.{transform.name}", image_shape))
+            shape = transform.output_shape(image_shape)
         elif isinstance(transform, RandomCrop) and transform.size is not None:
             stages.append(CenterCrop(transform.size))
             shape = (shape[0], *transform.size)

@@ -28,27 +28,31 @@ class ColorJitter(RandomTransform):
 
     name: ClassVar[str] = "color_jitter"
     num_draws: ClassVar[int] = 4
+    num_parameters: ClassVar[int] = 4
 
     def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         if input_shape[0] not in (1, 3):
             raise ValueError(f"color_jitter needs 1 or 3 channels, got {input_shape[0]}")
         return input_shape
 
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        def per_image(limits: tuple[float, float], draw: int) -> torch.Tensor:
-            factors = between(limits, draws[:, draw]).to(torch.float32).to(images.device)
-            return factors[:, None, None, None]
+    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
+        """The factors of brightness, contrast and saturation, and the turn of the hue."""
+        limits = *map(_around_one, (self.brightness, self.contrast, self.saturation)), (-self.hue, self.hue)
+        columns = [between(of_one, draws[:, column]) for column, of_one in enumerate(limits)]
+        return torch.stack(columns, 1).to(torch.float32)
 
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        brightness, contrast, saturation, hue = parameters[:, :, None, None, None].unbind(1)  # each (N, 1, 1, 1)
         has_color = images.shape[1] == 3
         if self.brightness:
-            images = (images * per_image(_around_one(self.brightness), 0)).clamp_(0, 1)
+            images = (images * brightness).clamp_(0, 1)
         if self.contrast:
             mean = _luma(images).mean((1, 2, 3), keepdim=True, dtype=_mean_dtype(images)).to(images.dtype)
-            images = _blend(images, mean, per_image(_around_one(self.contrast), 1))
+            images = _blend(images, mean, contrast)
         if self.saturation and has_color:
-            images = _blend(images, _luma(images), per_image(_around_one(self.saturation), 2))
+            images = _blend(images, _luma(images), saturation)
         if self.hue and has_color:
-            images = _turn_hue(images, per_image((-self.hue, self.hue), 3)[:, 0])
+            images = _turn_hue(images, hue[:, 0])
         return images
 
 
@@ -126,19 +130,14 @@ class RandomErasing(RandomTransform):
 
     name: ClassVar[str] = "random_erasing"
     num_draws: ClassVar[int] = 3 + 2 * _NUM_TRIES
+    num_parameters: ClassVar[int] = 4
 
-    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        height, width = images.shape[2:]
-        top, left, erased_height, erased_width = self.rectangles(draws, height=height, width=width).to(images.device)
-        rows = _within(height, top, erased_height)
-        columns = _within(width, left, erased_width)
-        return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], self.value)
-
-    def rectangles(self, draws: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
-        """(top, left, height, width) of each erased rectangle: int64 (4, N); all 0 where nothing is erased.
+    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
+        """(top, left, height, width) of each erased rectangle; all 0 where nothing is erased.
 
         The first of ten rectangles that is smaller than the image in both directions is taken.
         """
+        _, height, width = input_shape
         tries = draws[:, 3:].reshape(len(draws), _NUM_TRIES, 2)
         area = height * width * between(self.scale, tries[:, :, 0])
         ratio = between((math.log(self.ratio[0]), math.log(self.ratio[1])), tries[:, :, 1]).exp()
@@ -149,7 +148,15 @@ class RandomErasing(RandomTransform):
         erased_height, erased_width = (sizes.gather(1, first).squeeze(1) for sizes in (heights, widths))
         top = (draws[:, 1] * (height - erased_height + 1)).long()
         left = (draws[:, 2] * (width - erased_width + 1)).long()
-        return torch.stack((top, left, erased_height, erased_width)) * taken
+        boxes = torch.stack((top, left, erased_height, erased_width), 1) * taken[:, None]
+        return boxes.to(torch.float32)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        height, width = images.shape[2:]
+        top, left, erased_height, erased_width = parameters.long().unbind(1)
+        rows = _within(height, top, erased_height)
+        columns = _within(width, left, erased_width)
+        return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], self.value)
 
 
 def _within(length: int, start: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
