@@ -105,7 +105,7 @@ def record_activities(model: nn.Module) -> Iterator[dict[str, tuple[nn.Module, A
     recorded: dict[str, tuple[nn.Module, Activity]] = {}
 
     def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
-        values = output.double()
+        values = output.cpu().double()  # MPS has no float64
         zeros = (values == 0).double().mean()
         activity = Activity(values.mean().item(), values.std(correction=0).item(), zeros.item())
         recorded[call_name(name, call)] = layer, activity
@@ -126,7 +126,7 @@ def _with_gradients(activity: Activity, parameters: Sequence[nn.Parameter]) -> A
 def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list[Flag]:
     """Channels or columns that are far from mean 0 and deviation 1; constant ones have no scale."""
     across = all_but_channels(inputs)
-    values = inputs.double()
+    values = inputs.cpu().double()
     mean, std = values.mean(dim=across), values.std(dim=across, correction=0)
     rms = values.square().mean(dim=across).sqrt()
     low, high = INPUT_SCALE

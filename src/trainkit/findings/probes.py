@@ -107,8 +107,8 @@ def _input_scale(rms: Tensor, feature_names: Sequence[str]) -> dict[str, Any]:
 def _losses_of_knowing_nothing(loss: Loss, targets: Tensor, num_classes: int) -> dict[str, float]:
     """The loss of the best constant outputs, and of outputs 0 (of equal scores for all classes)."""
     if loss.is_classification:
-        share = torch.bincount(targets, minlength=num_classes).double() / len(targets)
-        share = share.clamp(min=1e-6).float()
+        share = torch.bincount(targets, minlength=num_classes).cpu().double() / len(targets)  # MPS has no float64
+        share = share.clamp(min=1e-6).float().to(targets.device)
         even = torch.full_like(share, 1 / num_classes)
         constant, zero = (_outputs_for(loss, rates) for rates in (share, even))
     else:

@@ -18,10 +18,16 @@ from trainkit.data.dataset import Part
 from trainkit.data.loading import ResidentBatches, evaluation_batch_size, make_batches
 from trainkit.data.loading import resident as module
 from trainkit.data.loading.resident import Batch, choose_residency
-from trainkit.data.transforms.geometry import RandomAffine, RandomCrop, RandomHorizontalFlip
+from trainkit.data.transforms.geometry import (
+    RandomAffine,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomRotation,
+    RandomVerticalFlip,
+)
 from trainkit.data.transforms.normalize import Normalize, Standardize
 from trainkit.data.transforms.pipeline import BatchTransform
-from trainkit.data.transforms.pixels import RandomErasing
+from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
 from trainkit.runtime import seeding
 
 NORMALIZE = Normalize((0.1307,), (0.3081,))
@@ -233,11 +239,26 @@ def test_evaluation_batches_are_sized_by_bytes(
     assert evaluation_batch_size(shape, device=torch.device(device), convolutional=convolutional) == expected
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+COLOR: tuple[BatchTransform, ...] = (
+    RandomCrop(size=(4, 5), padding=1, padding_mode="reflect"),
+    RandomVerticalFlip(),
+    RandomRotation((-20.0, 20.0), "bilinear", 0.3),
+    ColorJitter(0.3, 0.3, 0.3, 0.1),
+    Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),
+    RandomErasing(),
+)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_cuda
 @pytest.mark.parametrize("residency", ["device", "host", "map"])
-@pytest.mark.parametrize("transforms", [(NORMALIZE,), (*RANDOM, RandomErasing())])
-def test_cuda_gives_the_batches_of_the_cpu(residency: str, transforms: tuple[BatchTransform, ...]) -> None:
-    part, device = part_of(500), torch.device("cuda:0")
+@pytest.mark.parametrize(
+    ("transforms", "channels"), [((NORMALIZE,), 1), ((*RANDOM, RandomErasing()), 1), (COLOR, 3), ((), 3)]
+)
+def test_cuda_gives_the_batches_of_the_cpu(
+    residency: str, transforms: tuple[BatchTransform, ...], channels: int
+) -> None:
+    part, device = part_of(500, channels), torch.device("cuda:0")
     batches = batches_of(
         part, batch_transforms=transforms, device=device, residency=residency, chunk_bytes=2000, channels_last=True
     )
@@ -245,7 +266,21 @@ def test_cuda_gives_the_batches_of_the_cpu(residency: str, transforms: tuple[Bat
         assert batch.inputs.device == batch.targets.device == device
         assert torch.equal(batch.indices, expected.indices)
         assert torch.equal(batch.targets.cpu(), expected.targets)
+        assert batch.inputs.data_ptr() % 256 == batch.targets.data_ptr() % 256 == 0
         torch.testing.assert_close(batch.inputs.cpu(), expected.inputs, rtol=0, atol=1e-5)
+
+
+@needs_cuda
+@pytest.mark.parametrize("residency", ["device", "host", "map"])
+def test_no_batch_waits_for_cuda(residency: str) -> None:
+    device = torch.device("cuda:0")
+    batches = batches_of(part_of(500, 3), batch_transforms=COLOR, device=device, residency=residency, chunk_bytes=2000)
+    list(batches.epoch(0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        list(batches.epoch(1))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.skipif("TRAINKIT_TEST_DATA" not in os.environ, reason="needs TRAINKIT_TEST_DATA with MNIST")

@@ -40,7 +40,9 @@ def starts_at_a_boundary(batch: Batch) -> bool:
     batch_size=st.integers(1, 70),
     num_samples=st.integers(1, 300),
     num_targets=st.integers(0, 3),
-    kind=st.sampled_from(["table", "scaled table", "images", "images in channels-last"]),
+    kind=st.sampled_from(
+        ["table", "scaled table", "images", "images in channels-last", "gray images in channels-last"]
+    ),
     residency=st.sampled_from(["host", "map", "device"]),
     data=st.data(),
 )
@@ -53,12 +55,13 @@ def test_every_batch_is_aligned_wherever_an_epoch_starts(
     residency: str,
     data: st.DataObject,
 ) -> None:
-    shape = (3, 1 + num_features // 9, 5) if "images" in kind else (num_features,)
+    shape = (1 if "gray" in kind else 3, 1 + num_features // 9, 5) if "images" in kind else (num_features,)
     transforms: dict[str, tuple[BatchTransform, ...]] = {
         "table": (),
         "scaled table": (Standardize((0.5,) * num_features, (2.0,) * num_features),),
         "images": (),
         "images in channels-last": (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),),
+        "gray images in channels-last": (Normalize((0.1,), (2.0,)),),
     }
     knobs: dict[str, Any] = {"batch_transforms": transforms[kind], "shuffle": True, "seed": 7, "random": True}
     knobs |= {"channels_last": "last" in kind, "residency": residency}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from trainkit.data.dataset import Part
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.layout import stack_images
 from trainkit.data.loading import Batch, make_batches
+from trainkit.data.loading import workers as module
 from trainkit.data.loading.workers import WorkerBatches, worker_failure
 from trainkit.data.transforms.geometry import RandomCrop, RandomHorizontalFlip, RandomRotation
 from trainkit.data.transforms.normalize import Normalize
@@ -100,6 +100,17 @@ def test_workers_give_the_batches_of_the_memory_path(
     assert list(workers.epoch(1, start=3)) == []
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_cuda_gives_the_batches_of_the_cpu(files: Part, num_workers: int) -> None:
+    device = torch.device("cuda:0")
+    there = worker_batches(files, num_workers=num_workers, device=device)
+    for batch, expected in zip(there.epoch(1), worker_batches(files).epoch(1), strict=True):
+        assert batch.inputs.device == batch.targets.device == device
+        assert torch.equal(batch.targets.cpu(), expected.targets)
+        torch.testing.assert_close(batch.inputs.cpu(), expected.inputs, rtol=0, atol=1e-5)
+
+
 def test_an_epoch_that_was_left_early_leaves_nothing_behind(files: Part) -> None:
     workers = worker_batches(files, num_workers=1)
     expected = list(workers.epoch(1))
@@ -108,19 +119,13 @@ def test_an_epoch_that_was_left_early_leaves_nothing_behind(files: Part) -> None
     assert same(list(workers.epoch(1)), expected)
 
 
-def test_a_full_shared_memory_slows_the_workers_down_at_most(files: Part) -> None:
-    static = (Resize(600), CenterCrop((600, 600)))  # 5.4 MB a batch; no file may have more than 1 MB
-    workers = worker_batches(files, static_transforms=static, batch_transforms=(), num_workers=1)
-    assert next(workers._load([torch.arange(5)], 0)).rows.is_shared()
-    expected = list(worker_batches(files, static_transforms=static, batch_transforms=()).epoch(0))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
-    try:
-        workers = worker_batches(files, static_transforms=static, batch_transforms=(), num_workers=1)
-        assert not next(workers._load([torch.arange(5)], 0)).rows.is_shared()
-        assert same(list(workers.epoch(0)), expected)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def test_without_shared_memory_the_batches_come_through_a_pipe(files: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = list(worker_batches(files, num_workers=1).epoch(0))
+    assert next(worker_batches(files, num_workers=1)._load([torch.arange(5)], 0)).rows.is_shared()
+    monkeypatch.setattr(module, "_SHARED_MEMORY", Path("/proc"))  # a file system that has no room
+    workers = worker_batches(files, num_workers=1)
+    assert not next(workers._load([torch.arange(5)], 0)).rows.is_shared()
+    assert same(list(workers.epoch(0)), expected)
 
 
 def test_drop_last_and_file_order(files: Part) -> None:

@@ -6,6 +6,8 @@ this process as in :mod:`trainkit.data.loading.resident`, and the batches are th
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from trainkit.data.loading.transfer import Chunk, aligned, on_device
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, TrainkitError
+
+_SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps shared memory. Containers often give it 64 MB; other systems have no such limit."""
 
 
 class DecodedImages(Dataset[NDArray[np.uint8] | str]):
@@ -120,7 +125,7 @@ class WorkerBatches:
                 parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
                 yield Chunk(rows, self._targets[indices], parameters, indices)
         except (RuntimeError, ConnectionError, EOFError) as error:
-            raise worker_failure(error) or error from None
+            raise worker_failure(_with_signal(error)) or error from None
 
 
 def stack(images: list[NDArray[np.uint8] | str]) -> torch.Tensor | NDArray[np.uint8] | str:
@@ -138,21 +143,36 @@ def stack(images: list[NDArray[np.uint8] | str]) -> torch.Tensor | NDArray[np.ui
     tensor = torch.from_numpy(stacked)
     if get_worker_info() is None:
         return tensor
+    if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free < 2 * stacked.nbytes:
+        return stacked
     try:
         tensor.share_memory_()
         return tensor
-    except RuntimeError:  # no room: containers often have 64 MB of it
+    except RuntimeError:  # another process took the room meanwhile
         return stacked
+
+
+def _with_signal(error: Exception) -> Exception:
+    """The error of the DataLoader's signal handler where a connection was lost: it says which worker died, and how.
+
+    It comes a moment after the connection is lost, and would interrupt whatever handles that error.
+    """
+    if isinstance(error, ConnectionError | EOFError):
+        try:
+            time.sleep(1)  # the handler raises in here
+        except RuntimeError as raised:
+            return raised
+    return error
 
 
 def worker_failure(error: Exception) -> TrainkitError | None:
     """The error for a DataLoader worker that died; None for any other one.
 
     The signal handler of the DataLoader raises it anywhere in the main process, also in the middle of a training step.
-    If the shared memory of a batch is asked for just then, the connection to the worker fails first.
+    If the shared memory of a batch is asked for just then, the connection to the worker is lost first.
     """
-    cause = next(iter(str(error).splitlines()), "").rstrip(". ")
     lost = isinstance(error, ConnectionError | EOFError)
+    cause = str(error).partition("\n")[0].rstrip(". ")
     if not lost and not cause.startswith(("DataLoader worker", "Pin memory thread")):
         return None
     return TrainkitError(
