@@ -7,6 +7,8 @@ import pytest
 
 # A test process for each core: threads of their own would only wait for each other. For child processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests that ask for two threads run beside other processes: a thread that waits must not keep the core busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session", autouse=True)

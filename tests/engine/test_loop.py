@@ -20,6 +20,7 @@ from trainkit.engine.metrics import ClassificationMetrics
 from trainkit.engine.plan import Plan
 from trainkit.engine.schedules import build_schedule
 from trainkit.engine.state import Best, TrainState
+from trainkit.engine.step import compute_gradients
 from trainkit.runtime.seeding import permutation
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.scoring import score
@@ -102,16 +103,44 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_gives_others(c
     assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
 
-def test_accumulation_over_micro_batches_is_the_big_batch(config, tmp_path):
-    """Also with class weights, which make the micro-batches weigh differently, and a ragged last batch."""
-    loss = "loss={type: cross_entropy, weight: balanced, label_smoothing: 0.1}"
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["loss={type: cross_entropy, weight: balanced, label_smoothing: 0.1}"],
+        ["training.batch_size=47", "loss={type: cross_entropy, weight: [1, 2, 3, 0, 1, 1, 1, 1, 1, 0]}"],
+        ["dataset={type: diabetes, val_fraction: 0.2}", "transforms=[]", "loss=huber", "training.batch_size=7"],
+    ],
+    ids=["smoothing", "weights of zero", "values"],
+)
+def test_accumulation_over_pieces_is_the_big_batch(config, tmp_path, changes):
+    """Without batch norm and dropout; also where class weights weigh the pieces, and in a ragged last batch."""
     whole, parts = (
-        train(config(MLP, loss, f"training.accumulation_steps={count}"), runs_dir=tmp_path) for count in (1, 3)
+        train(config(MLP, *changes, f"training.accumulation_steps={count}"), runs_dir=tmp_path) for count in (1, 3)
     )
     for name, tensor in weights(whole).items():
-        torch.testing.assert_close(weights(parts)[name], tensor, rtol=0, atol=2e-6)
+        torch.testing.assert_close(weights(parts)[name], tensor, rtol=1e-5, atol=2e-6)
     losses = [json.loads(result.run.metrics.read_text().splitlines()[-1])["train_loss"] for result in (whole, parts)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_batch_norm_and_dropout_work_on_pieces(config, tmp_path):
+    """Running statistics are those of the pieces one after the other, and each piece has its own dropout mask."""
+    setup = build_setup(config(MLP, "model.norm=batch", "model.dropout=0.5", "training.accumulation_steps=3").config)
+    batches = setup.batches("train", training=True)
+    state, plan = setup.state(steps_per_epoch=batches.batches_per_epoch), setup.plan()
+    norm = next(layer for layer in setup.model.modules() if isinstance(layer, nn.BatchNorm1d))
+    dropout = next(layer for layer in setup.model.modules() if isinstance(layer, nn.Dropout))
+    seen, masks = [], []
+    norm.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].detach()))
+    dropout.register_forward_hook(lambda layer, inputs, output: masks.append(output == 0))
+    setup.model.train()
+    compute_gradients(state, plan, next(iter(batches.epoch(0))))
+    assert [len(rows) for rows in seen] == [17, 17, 16]
+    expected = torch.zeros(32)
+    for rows in seen:
+        expected = 0.9 * expected + 0.1 * rows.mean(0)
+    torch.testing.assert_close(norm.running_mean, expected)
+    assert not torch.equal(masks[0], masks[1])
 
 
 def test_validation_does_not_depend_on_the_batch_size(config):

@@ -96,7 +96,7 @@ def test_accumulated_gradients_are_those_of_the_big_batch(case):
     torch.testing.assert_close(parts.grad, whole.grad)
 
 
-def test_a_micro_batch_whose_weights_are_all_zero_adds_nothing():
+def test_a_piece_whose_weights_are_all_zero_adds_nothing():
     loss = build("weighted_smoothed")
     outputs, targets = torch.randn(3, K), torch.tensor([2, 2, 2])
     assert float(loss.normalizer(targets)) == 0

@@ -106,3 +106,60 @@ def test_fields_that_another_version_did_not_have():
     other = make_state()
     other.load_state_dict(saved)
     assert other.progress == Progress()
+
+
+def convolutions(memory_format) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(
+        memory_format=memory_format
+    )
+
+
+def convolution_state(memory_format, optimizer, **form) -> TrainState:
+    model = convolutions(memory_format)
+    return TrainState(
+        model=model,
+        optimizer=optimizer(model.parameters(), lr=0.05, **form),
+        schedule=build_schedule("constant", base_lr=0.05, total_steps=10, steps_per_epoch=5),
+        best=Best("train_loss", "min"),
+    )
+
+
+def convolution_steps(state: TrainState, count: int) -> None:
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    for _ in range(count):
+        state.optimizer.zero_grad()
+        nn.functional.cross_entropy(state.model(images), torch.tensor([0, 1, 2, 3, 0, 1])).backward()
+        state.optimizer.step()
+
+
+@pytest.mark.parametrize("before", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    ("optimizer", "form"),
+    [(torch.optim.SGD, {"momentum": 0.9}), (torch.optim.AdamW, {"amsgrad": True}), (torch.optim.Adagrad, {})],
+)
+def test_a_state_goes_on_in_the_other_memory_layout(before, optimizer, form):
+    """Fused kernels pair the memory of weights and state: a state in the old strides would belong to other weights."""
+    after = torch.contiguous_format if before is torch.channels_last else torch.channels_last
+    first = convolution_state(before, optimizer, fused=True, **form)
+    convolution_steps(first, 3)
+    toggled = convolution_state(after, optimizer, fused=True, **form)
+    toggled.load_state_dict(copy.deepcopy(first.state_dict()))
+    plain = convolution_state(before, optimizer, fused=False, foreach=False, **form)
+    convolution_steps(plain, 3)
+    for state in (toggled, plain):
+        convolution_steps(state, 5)
+    for mine, expected in zip(toggled.parameters, plain.parameters, strict=True):
+        assert mine.dim() < 4 or mine.is_contiguous(memory_format=after)
+        torch.testing.assert_close(mine, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_step_counter_of_a_state_is_where_the_optimizer_reads_it(fused):
+    """On the CPU both read it there; what differs by device is tested beside a GPU. The type is always float32."""
+    first = convolution_state(torch.contiguous_format, torch.optim.AdamW, fused=not fused)
+    convolution_steps(first, 2)
+    other = convolution_state(torch.contiguous_format, torch.optim.AdamW, fused=fused)
+    other.load_state_dict(copy.deepcopy(first.state_dict()))
+    convolution_steps(other, 1)
+    assert {float(state["step"]) for state in other.optimizer.state.values()} == {3.0}

@@ -58,10 +58,10 @@ def as_json(found: CheckReport) -> dict[str, Any]:
         },
         "training": {
             "epochs": found.loaded.config.training.epochs,
-            "steps_per_epoch": found.pieces.steps_per_epoch,
+            "steps_per_epoch": found.sizes.steps_per_epoch,
             "total_steps": found.total_steps,
-            "last_batch": found.pieces.last_batch,
-            "micro_batch": found.pieces.micro_batch,
+            "last_batch": found.sizes.last_batch,
+            "piece": found.sizes.piece,
         },
         "memory_bytes": {
             "weights": memory.weights,
@@ -81,13 +81,15 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
     """Name and text of each line."""
     from trainkit.workflows.check import kept_checkpoints
 
-    data, memory, pieces, config = found.source, found.costs.memory, found.pieces, found.loaded.config
+    data, memory, sizes, config = found.source, found.costs.memory, found.sizes, found.loaded.config
     what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"
     splits = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
     shape = " x ".join(map(str, found.input_shape))
     multiply_adds = sum(row.multiply_adds for row in found.rows)
-    ragged = f", the last of {pieces.last_batch}" if pieces.last_batch != pieces.batch_size else ""
-    micro = f" in micro-batches of {pieces.micro_batch}" if pieces.accumulation_steps > 1 else ""
+    ragged = f", the last of {sizes.last_batch}" if sizes.last_batch != sizes.batch_size else ""
+    in_pieces = (
+        f" in {sizes.accumulation_steps} pieces of {sizes.piece} at most" if sizes.accumulation_steps > 1 else ""
+    )
     disk = "" if found.costs.free_disk is None else f", {size_text(found.costs.free_disk)} free"
     count = kept_checkpoints(config)
     return [
@@ -99,8 +101,8 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
         ),
         (
             "training",
-            f"{config.training.epochs} epochs x {pieces.steps_per_epoch:,} steps = {found.total_steps:,}; "
-            f"batches of {pieces.batch_size}{micro}{ragged}",
+            f"{config.training.epochs} epochs x {sizes.steps_per_epoch:,} steps = {found.total_steps:,}; "
+            f"batches of {sizes.batch_size}{in_pieces}{ragged}",
         ),
         (
             "memory",

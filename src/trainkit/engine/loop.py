@@ -11,16 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.data.loading import Batch
-from trainkit.engine.losses import Loss
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.records import Checkpointer, Recorder, Saver, epoch_record, step_record
 from trainkit.engine.state import EpochTotals, Progress, TrainState, set_learning_rate
 from trainkit.engine.step import StepResult, train_step
-from trainkit.runtime import seed_default_generators
 
 Outcome = Literal["finished", "early stopping", "interrupted"]
-# Losses and outputs of this many steps are kept on the device and summed in one go: one sync instead of many.
+# Losses and counts of this many steps are kept on the device and summed in one go: one sync instead of many.
 STEPS_BETWEEN_SUMS = 64
 
 
@@ -88,9 +86,6 @@ def train_epoch(
     state.model.train()
     batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
     for batch in timed(batches, progress):
-        # At every step, whatever the layers are: any forward pass may draw noise (dropout, stochastic depth, custom
-        # layers). It takes 5 us.
-        seed_default_generators(plan.seed, "dropout", progress.steps_completed)
         lr = state.learning_rate()
         set_learning_rate(state.optimizer, lr=lr, momentum=state.schedule.momentum_at(progress.steps_completed))
         kept.append(train_step(state, plan, batch, guard=guard, lr=lr))
@@ -102,7 +97,7 @@ def train_epoch(
         save = saver.due_after_step()
         if log or save or len(kept) == STEPS_BETWEEN_SUMS:
             guard.flush()  # a sync point, like the two below
-            add_up(state.totals, kept, plan.loss)
+            add_up(state.totals, kept)
             if log:
                 classes = plan.loss.is_classification
                 recorder.log(step_record(state, loss=kept[-1].loss.item(), lr=lr, classes=classes))
@@ -116,7 +111,7 @@ def train_epoch(
     else:
         completed = True
     guard.flush()
-    add_up(state.totals, kept, plan.loss)
+    add_up(state.totals, kept)
     progress.train_seconds += time.perf_counter() - started
     return completed
 
@@ -132,20 +127,24 @@ def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
         yield batch
 
 
-def add_up(totals: EpochTotals, kept: Sequence[StepResult], loss: Loss) -> None:
+def add_up(totals: EpochTotals, kept: Sequence[StepResult]) -> None:
     """Add the kept steps to the epoch's sums, one after the other: where the sums are taken does not change them."""
     steps = [step for step in kept if step.taken]
     if not steps:
         return
-    weights = [float(step.weight) for step in steps]
-    for value, weight in zip(torch.stack([step.loss for step in steps]).tolist(), weights, strict=True):
+    losses, weights = numbers([step.loss for step in steps]), numbers([step.weight for step in steps])
+    for value, weight in zip(losses, weights, strict=True):
         totals.loss_sum += value * weight
         totals.weight_sum += weight
         totals.loss_max = max(totals.loss_max, value)
-    totals.num_samples += sum(len(step.targets) for step in steps)
-    if loss.is_classification:
-        outputs, targets = torch.cat([s.outputs for s in steps]), torch.cat([s.targets for s in steps])
-        totals.num_correct += loss.num_correct(outputs, targets)
+    totals.num_samples += sum(step.num_samples for step in steps)
+    totals.num_correct += int(sum(numbers([step.num_correct for step in steps if step.num_correct is not None])))
+
+
+def numbers(values: Sequence[Tensor | float]) -> list[float]:
+    """The values on the host, with one sync for all tensors."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return torch.stack(tensors).tolist() if tensors else [float(value) for value in values]
 
 
 @torch.inference_mode()

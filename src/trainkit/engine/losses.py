@@ -105,9 +105,9 @@ class Loss:
         """int64 (N,): the class of the highest score, the first of equals; of two, the second above probability 0.5."""
         return self.predictions(outputs).argmax(dim=1)
 
-    def num_correct(self, outputs: Tensor, targets: Tensor) -> int:
-        """How many of the predicted classes are right. Waits for the device."""
-        return int((self.predicted_classes(outputs) == targets).sum().item())
+    def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """How many of the predicted classes are right: int64 (), on the device."""
+        return torch.count_nonzero(self.predicted_classes(outputs) == targets)
 
     def _prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.is_binary:

@@ -62,6 +62,27 @@ def take_step(optimizer: optim.Optimizer) -> None:
     inspect.unwrap(type(optimizer).step)(optimizer)
 
 
+@torch.no_grad()
+def match_parameters(optimizer: optim.Optimizer) -> None:
+    """Bring a loaded state into the memory layout of the parameters, and its step counters to the right device.
+
+    Fused kernels walk through the memory of weight and state side by side: with other strides (channels-last or not)
+    they pair a weight with the state of another one, without a word on the CPU. A fused or capturable optimizer reads
+    its step counter on the device, any other one on the CPU; the checkpoint may come from either.
+    """
+    for group in optimizer.param_groups:
+        on_device = group.get("fused") or group.get("capturable")
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            for name, value in state.items():
+                if not isinstance(value, torch.Tensor):
+                    continue
+                if name == "step":
+                    state[name] = value.to(parameter.device if on_device else "cpu", torch.float32)
+                elif value.shape == parameter.shape and value.stride() != parameter.stride():
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 @functools.cache
 def _spare_the_compiler() -> None:
     """Keep ``torch._dynamo`` from being imported where nothing is compiled: 1.4 s of each start.

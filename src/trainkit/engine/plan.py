@@ -40,6 +40,9 @@ class Plan:
     forward: Callable[[Tensor], Tensor]
     """The training model, compiled or not."""
     accumulation_steps: int = 1
+    """Pieces that a batch is computed in."""
+    keep_gradients: bool = False
+    """Set gradients to zero before a step instead of freeing them."""
     clip_grad_norm: float | None = None
     clip_grad_value: float | None = None
     skip_limit: int = 0

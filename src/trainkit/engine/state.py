@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
-from trainkit.engine.optimizers import Ema
+from trainkit.engine.optimizers import Ema, match_parameters
 from trainkit.engine.schedules import Schedule
 
 Record = TypeVar("Record")
@@ -136,6 +136,7 @@ class TrainState:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, values in zip(self.optimizer.param_groups, fresh, strict=True):
             group.update(values)
+        match_parameters(self.optimizer)
         for part, key in ((self.plateau, "plateau"), (self.scaler, "scaler"), (self.ema, "ema")):
             if part is not None and state[key] is not None:
                 part.load_state_dict(state[key])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.loading import Batch
+from trainkit.data.loading import Batch, aligned
 from trainkit.engine.nonfinite import Guard, any_non_finite
 from trainkit.engine.optimizers import take_step
 from trainkit.engine.plan import Plan
@@ -18,12 +18,18 @@ from trainkit.runtime import seed_default_generators
 
 
 class StepResult(NamedTuple):
-    """Tensors of a step on the device, summed later. A skipped step (``taken`` is False) is left out of the sums."""
+    """Tensors of a step on the device, summed later. A skipped step (``taken`` is False) is left out of the sums.
+
+    Counts, not outputs: under CUDA graphs the outputs of a step lie in memory that the next step overwrites.
+    """
 
     loss: Tensor
+    """The mean over the batch: ()."""
     weight: Tensor | float
-    outputs: Tensor
-    targets: Tensor
+    """What its sum was divided by."""
+    num_correct: Tensor | None
+    """int64 (), for classes."""
+    num_samples: int
     taken: bool
 
 
@@ -32,7 +38,7 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     if isinstance(state.optimizer, torch.optim.LBFGS):
         return lbfgs_step(state, plan, batch, guard=guard, lr=lr)
     before = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
-    loss, weight, outputs = compute_gradients(state, plan, batch)
+    loss, weight, num_correct = compute_gradients(state, plan, batch)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
     grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
@@ -51,7 +57,7 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     if state.scaler is not None:
         state.progress.overflows += overflow
         state.scaler.update()
-    return StepResult(loss, weight, outputs, batch.targets, taken)
+    return StepResult(loss, weight, num_correct, len(batch.targets), taken)
 
 
 def overflows(scaler: torch.amp.GradScaler, loss: Tensor, bad: Tensor) -> bool:
@@ -68,44 +74,85 @@ def restore_buffers(model: nn.Module, before: Sequence[Tensor]) -> None:
         buffer.copy_(value)
 
 
-def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
-    """Set the gradients of the batch's mean loss, micro-batch by micro-batch.
+def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor | None]:
+    """Set the gradients of the batch's mean loss: the sum over its pieces, in their order.
 
-    Returns the mean loss (), what its sum was divided by, and the outputs (N, ...), all detached.
+    Returns the mean loss (), what its sum was divided by, and how many predictions are right (), None for values.
     """
-    for parameter in state.parameters:
-        parameter.grad = None
-    total = plan.loss.normalizer(batch.targets)
-    if plan.accumulation_steps == 1:
+    zero_gradients(state.parameters, keep=plan.keep_gradients)
+    normalizer = plan.loss.normalizer(batch.targets)
+    losses: list[Tensor] = []
+    correct: list[Tensor] = []
+    for number, piece in enumerate(pieces(batch, plan.accumulation_steps)):
+        seed_layer_noise(plan.seed, state.progress.steps_completed, number)
         with plan.autocast():
-            outputs = plan.forward(batch.inputs)
-        loss = plan.loss.mean(outputs.float(), batch.targets)
-        scale(state, loss).backward()
-        return loss.detach(), total, outputs.detach()
-    losses, kept = [], []
-    size = -(-len(batch.targets) // plan.accumulation_steps)
-    for inputs, targets in zip(batch.inputs.split(size), batch.targets.split(size), strict=True):
-        with plan.autocast():
-            outputs = plan.forward(inputs)
-        loss = plan.loss.sum(outputs.float(), targets) / total
-        scale(state, loss).backward()
+            outputs = plan.forward(piece.inputs)
+        outputs = outputs.float()
+        loss = plan.loss.sum(outputs, piece.targets)
+        loss.backward(gradient_of_sum(loss, normalizer, state.scaler))
         losses.append(loss.detach())
-        kept.append(outputs.detach())
-    return torch.stack(losses).sum(), total, torch.cat(kept)
+        if plan.loss.is_classification:
+            correct.append(plan.loss.num_correct(outputs.detach(), piece.targets))
+    return added(losses) / normalizer, normalizer, added(correct) if correct else None
 
 
-def scale(state: TrainState, loss: Tensor) -> Tensor:
-    return loss if state.scaler is None else state.scaler.scale(loss)
+def zero_gradients(parameters: Sequence[nn.Parameter], *, keep: bool) -> None:
+    """Forget the gradients of the step before.
+
+    Args:
+        keep: set them to zero instead of freeing them: CUDA graphs own the memory of new ones, and the next piece
+            would overwrite what is added up there (pytorch issue 169545).
+    """
+    for parameter in parameters:
+        if not keep:
+            parameter.grad = None
+        elif parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        else:
+            parameter.grad.zero_()
+
+
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """The batch cut into ``count`` parts, whose sizes differ by one at most; fewer where it has fewer samples."""
+    if count == 1:
+        return [batch]
+    count = min(count, len(batch.targets))
+    return [
+        Batch(aligned(inputs), aligned(targets), indices)
+        for inputs, targets, indices in zip(*(tensor.tensor_split(count) for tensor in batch), strict=True)
+    ]
+
+
+def seed_layer_noise(seed: int, step: int, piece: int) -> None:
+    """Seed the noise of layers such as dropout for a piece of a step.
+
+    At every step, whatever the layers are: any forward pass may draw noise (stochastic depth, custom layers). It takes
+    5 us. The first piece has the seed that a batch in one piece always had.
+    """
+    seed_default_generators(seed, "dropout", step, *([piece] if piece else []))
+
+
+def gradient_of_sum(loss: Tensor, normalizer: Tensor | float, scaler: torch.amp.GradScaler | None) -> Tensor:
+    """The derivative of the (scaled) mean loss with respect to a summed loss: ``1 / normalizer``, ()."""
+    gradient = torch.ones_like(loss) / normalizer
+    return gradient if scaler is None else scaler.scale(gradient)
+
+
+def added(values: Sequence[Tensor]) -> Tensor:
+    """The sum, in order."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
 
 
 def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
     """One step of L-BFGS, which evaluates the loss several times; with the same dropout masks each time."""
-    evaluations: list[tuple[Tensor, Tensor | float, Tensor]] = []
+    evaluations: list[tuple[Tensor, Tensor | float, Tensor | None]] = []
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     buffers = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
 
     def closure() -> Tensor:
-        seed_default_generators(plan.seed, "dropout", state.progress.steps_completed)
         evaluations.append(compute_gradients(state, plan, batch))
         for parameter in state.model.parameters():  # L-BFGS calls .view(-1), which channels-last tensors do not have
             if parameter.grad is not None:
@@ -113,7 +160,7 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
         return evaluations[-1][0]
 
     state.optimizer.step(closure)  # type: ignore[arg-type]
-    loss, weight, outputs = evaluations[0]
+    loss, weight, num_correct = evaluations[0]
     with torch.no_grad():
         norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
     if not torch.isfinite(norm + loss):
@@ -126,4 +173,4 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
         restore_buffers(state.model, buffers)
     elif state.ema is not None:
         state.ema.update(state.model)
-    return StepResult(loss, weight, outputs, batch.targets, taken)
+    return StepResult(loss, weight, num_correct, len(batch.targets), taken)

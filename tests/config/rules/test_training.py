@@ -1,4 +1,4 @@
-"""How an epoch is cut into batches and micro-batches."""
+"""How an epoch is cut into batches and pieces."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from trainkit.config.rules.training import EpochSizes
 
 
 @pytest.mark.parametrize(
-    ("samples", "batch", "accumulation", "drop_last", "steps", "last", "micro", "smallest_of_last"),
+    ("samples", "batch", "accumulation", "drop_last", "steps", "last", "piece", "smallest_of_last"),
     [
         (100, 10, 1, False, 10, 10, 10, 10),
         (101, 10, 1, False, 11, 1, 10, 1),
@@ -19,9 +19,9 @@ from trainkit.config.rules.training import EpochSizes
         (5, 64, 1, True, 0, 64, 5, 64),
     ],
 )
-def test_epoch_sizes(samples, batch, accumulation, drop_last, steps, last, micro, smallest_of_last) -> None:
+def test_epoch_sizes(samples, batch, accumulation, drop_last, steps, last, piece, smallest_of_last) -> None:
     sizes = EpochSizes(samples, batch, accumulation, drop_last)
     assert sizes.steps_per_epoch == steps
     assert sizes.last_batch == last
-    assert sizes.micro_batch == micro
+    assert sizes.piece == piece
     assert sizes.smallest(last) == smallest_of_last

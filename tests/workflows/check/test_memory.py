@@ -68,7 +68,7 @@ def test_activations_are_what_autograd_keeps(name: str) -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(inputs).sum()
     rows = layer_table(model, shape)
-    memory = estimate_memory(config, model, rows, input_shape=shape, micro_batch=16, device=CPU, precision="fp32")
+    memory = estimate_memory(config, model, rows, input_shape=shape, piece=16, device=CPU, precision="fp32")
     assert output.requires_grad
     # The estimate has the gradient of the largest activation on top, and what layers put out but need not keep.
     assert 1.0 <= memory.activations / sum(kept.values()) <= 2.2
@@ -84,7 +84,7 @@ def test_the_average_of_the_weights_counts() -> None:
     model = build_model(plain, input_shape=(1, 8, 8), output_size=10)
     rows = layer_table(model, (1, 8, 8))
     sizes = [
-        estimate_memory(config, model, rows, input_shape=(1, 8, 8), micro_batch=2, device=CPU, precision="fp32").weights
+        estimate_memory(config, model, rows, input_shape=(1, 8, 8), piece=2, device=CPU, precision="fp32").weights
         for config in (plain, averaged)
     ]
     assert sizes[1] == 2 * sizes[0]
@@ -95,7 +95,7 @@ def test_activations_of_16_bits_take_half() -> None:
     rows = layer_table(model, (1, 8, 8))
     full, half = (
         estimate_memory(
-            config_with(), model, rows, input_shape=(1, 8, 8), micro_batch=2, device=CPU, precision=precision
+            config_with(), model, rows, input_shape=(1, 8, 8), piece=2, device=CPU, precision=precision
         ).activations
         for precision in ("fp32", "bf16")
     )
@@ -106,7 +106,7 @@ def test_activations_of_16_bits_take_half() -> None:
 def test_a_batch_that_does_not_fit_says_what_does() -> None:
     memory = Memory(weights=100, gradients=100, optimizer=200, activations=6400, free=3600)
     with pytest.raises(ProblemsError) as caught:
-        check_memory(memory, config_with("training.batch_size=64"), micro_batch=64, device=CPU)
+        check_memory(memory, config_with("training.batch_size=64"), piece=64, device=CPU)
     (problem,) = caught.value.problems
     assert problem.key == "training.batch_size"
     assert "set batch_size to 32 at most, or accumulation_steps: 2 to keep the batch" in problem.message
@@ -115,11 +115,11 @@ def test_a_batch_that_does_not_fit_says_what_does() -> None:
 def test_a_sample_that_does_not_fit() -> None:
     memory = Memory(weights=100, gradients=100, optimizer=200, activations=6400, free=410)
     with pytest.raises(ProblemsError, match="even one sample does not fit"):
-        check_memory(memory, config_with(), micro_batch=64, device=CPU)
+        check_memory(memory, config_with(), piece=64, device=CPU)
 
 
 def test_what_fits_is_no_problem() -> None:
-    check_memory(Memory(1, 1, 1, 1, free=4), config_with(), micro_batch=64, device=CPU)
+    check_memory(Memory(1, 1, 1, 1, free=4), config_with(), piece=64, device=CPU)
 
 
 def test_checkpoints_that_do_not_fit_the_disk(tmp_path: Path) -> None:

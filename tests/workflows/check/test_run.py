@@ -47,7 +47,7 @@ def test_the_numbers(tmp_path: Path) -> None:
     assert found.output_size == 10
     assert found.num_parameters == 85_258
     assert {name: len(split) for name, split in found.source.splits.items()} == {"train": 1294, "val": 144, "test": 359}
-    assert (found.pieces.steps_per_epoch, found.pieces.last_batch, found.total_steps) == (21, 14, 420)
+    assert (found.sizes.steps_per_epoch, found.sizes.last_batch, found.total_steps) == (21, 14, 420)
     assert found.choices["monitor"].value == "val_accuracy"
     assert found.choices["device"].reason.startswith("auto: ")
     memory = found.costs.memory

@@ -78,9 +78,9 @@ SABOTEURS = [
     ),
     Saboteur(
         "dropout seeded once",
-        "engine/loop.py",
-        "        seed_default_generators(plan.seed",
-        "        progress.batches_completed or seed_default_generators(plan.seed",
+        "engine/step.py",
+        "        seed_layer_noise(plan.seed",
+        "        state.progress.batches_completed or seed_layer_noise(plan.seed",
         EXACT,
     ),
     Saboteur(
@@ -89,6 +89,20 @@ SABOTEURS = [
         '    return torch.randperm(length, generator=generator(seed, "order", epoch))',
         "    return torch.randperm(length)",
         EXACT.replace("[3]", "[10]"),
+    ),
+    Saboteur(
+        "batches at any address",
+        "data/loading/transfer.py",
+        "    return tensor if start",
+        "    return tensor if True or start",
+        "tests/engine/test_resume_property.py",
+    ),
+    Saboteur(
+        "a state in the old memory layout",
+        "engine/state.py",
+        "        match_parameters(self.optimizer)\n",
+        "",
+        STATE,
     ),
     Saboteur("totals not saved", "engine/state.py", "asdict(self.totals)", "asdict(EpochTotals())", EXACT),
     Saboteur(

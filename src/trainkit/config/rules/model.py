@@ -139,7 +139,7 @@ def _batch_norm(review: Review) -> None:
         message = f"batch norm needs two samples or more at a time, got one with {see}; raise it, or use {other}"
         review.add(keys[0], message, *others)
     elif sizes.smallest(sizes.last_batch) == 1:
-        one = "one" if training.accumulation_steps == 1 else "a micro-batch of one"
+        one = "one" if training.accumulation_steps == 1 else "a piece of one"
         review.add(
             keys[0],
             f"batch norm needs two samples or more at a time, and the last batch of an epoch would have {one}: "

@@ -29,7 +29,7 @@ _VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2")
 
 @dataclass(frozen=True)
 class EpochSizes:
-    """How the training split is divided: optimizer steps see batches, the model sees micro-batches."""
+    """How the training split is divided: optimizer steps see batches, the model sees their pieces."""
 
     num_samples: int
     batch_size: int
@@ -48,14 +48,13 @@ class EpochSizes:
         return self.batch_size if rest == 0 or self.drop_last else rest
 
     @property
-    def micro_batch(self) -> int:
+    def piece(self) -> int:
         """Samples that the model sees at once, at most."""
         return -(-min(self.batch_size, self.num_samples) // self.accumulation_steps)
 
     def smallest(self, batch: int) -> int:
-        """Samples of the smallest micro-batch that a batch of this size is cut into."""
-        size = -(-batch // self.accumulation_steps)
-        return batch % size or size
+        """Samples of the smallest piece that a batch of this size is cut into: the sizes differ by one at most."""
+        return max(1, batch // self.accumulation_steps)
 
 
 def epoch_sizes(config: Config, num_samples: int) -> EpochSizes:
@@ -196,7 +195,7 @@ def _training(review: Review) -> None:
     if training.accumulation_steps > size:
         review.add(
             "training.accumulation_steps",
-            f"a batch cannot be split into more micro-batches than it has samples, "
+            f"a batch cannot be cut into more pieces than it has samples, "
             f"got {training.accumulation_steps} with {{0}}; lower one or raise the other",
             "training.batch_size",
         )

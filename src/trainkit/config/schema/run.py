@@ -41,10 +41,12 @@ class Training(Section):
     """The loop."""
 
     epochs: Count = Field(10, description="Passes over the training split.")
-    batch_size: Count = Field(64, description="Samples an optimizer step sees, over all micro-batches.")
+    batch_size: Count = Field(64, description="Samples of an optimizer step, over all its pieces.")
     eval_batch_size: Count | Literal["auto"] = Field("auto", description="Samples a forward pass of evaluation sees.")
     accumulation_steps: Count = Field(
-        1, description="Micro-batches that each batch is split into to save memory; the gradient stays the batch's."
+        1,
+        description="Pieces that each batch is computed in, to save memory. The gradient is the batch's, but batch "
+        "norm takes its statistics over a piece, and dropout draws for each piece.",
     )
     drop_last: bool = Field(False, description="Leave out the last batch of an epoch where it is smaller.")
     shuffle: bool = Field(True, description="Draw a new order of the training samples for each epoch.")

@@ -33,7 +33,7 @@ class Memory:
     optimizer: int
     """Its state: two tensors a weight for Adam."""
     activations: int
-    """Of one micro-batch: its inputs, the outputs of all layers, and the gradient of the largest output."""
+    """Of one piece of a batch: its inputs, the outputs of all layers, and the gradient of the largest output."""
     free: int
 
     @property
@@ -67,13 +67,11 @@ def check_costs(
         shapes.model,
         shapes.rows,
         input_shape=shapes.input_shape,
-        micro_batch=sizes.micro_batch,
+        piece=sizes.piece,
         device=device,
         precision=choices["precision"].value if "precision" in choices else "fp32",
     )
-    if problems.sections(
-        "training.batch_size", lambda: check_memory(memory, config, micro_batch=sizes.micro_batch, device=device)
-    ):
+    if problems.sections("training.batch_size", lambda: check_memory(memory, config, piece=sizes.piece, device=device)):
         return None
     num_bytes = checkpoint_bytes(memory)
     free_disk = problems.catch("checkpoint", lambda: check_disk(num_bytes, config, runs_dir=runs_dir))
@@ -86,7 +84,7 @@ def estimate_memory(
     rows: Sequence[LayerRow],
     *,
     input_shape: Sequence[int],
-    micro_batch: int,
+    piece: int,
     device: torch.device,
     precision: str,
 ) -> Memory:
@@ -104,12 +102,12 @@ def estimate_memory(
         weights=weights * (1 if config.training.ema is None else 2),
         gradients=trained,
         optimizer=trained * config.optimizer.states_per_weight,
-        activations=micro_batch * (inputs + sum(outputs) + max(outputs, default=0)),
+        activations=piece * (inputs + sum(outputs) + max(outputs, default=0)),
         free=free_device_bytes(device),
     )
 
 
-def check_memory(memory: Memory, config: Config, *, micro_batch: int, device: torch.device) -> None:
+def check_memory(memory: Memory, config: Config, *, piece: int, device: torch.device) -> None:
     """Raises ProblemsError where the estimate is more than the free memory."""
     if memory.total <= memory.free:
         return
@@ -120,13 +118,13 @@ def check_memory(memory: Memory, config: Config, *, micro_batch: int, device: to
             f"but {device} has {size_text(memory.free)} free; make the model smaller",
             "model",
         )
-    largest = micro_batch * (memory.free - fixed) // memory.activations
+    largest = piece * (memory.free - fixed) // memory.activations
     advice = "even one sample does not fit; make the model or its inputs smaller"
     if largest > 0:
         steps = -(-config.training.batch_size // largest)
         advice = f"set batch_size to {largest} at most, or accumulation_steps: {steps} to keep the batch"
     fail(
-        f"a batch of {micro_batch} takes about {size_text(memory.total)} on {device} "
+        f"a batch of {piece} takes about {size_text(memory.total)} on {device} "
         f"({size_text(memory.activations)} of it activations), but {size_text(memory.free)} are free; {advice}",
         "training.batch_size" if config.training.accumulation_steps == 1 else "training.accumulation_steps",
     )

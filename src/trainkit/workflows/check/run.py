@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainkit.builders import (
     Setup,
@@ -58,7 +59,7 @@ class CheckReport:
     output_size: int
     rows: list[LayerRow]
     """The layers, for one sample."""
-    pieces: EpochSizes
+    sizes: EpochSizes
     costs: Costs
 
     @property
@@ -80,7 +81,7 @@ class CheckReport:
 
     @property
     def total_steps(self) -> int:
-        return self.pieces.steps_per_epoch * self.loaded.config.training.epochs
+        return self.sizes.steps_per_epoch * self.loaded.config.training.epochs
 
 
 def check(loaded: LoadedConfig, *, runs_dir: Path = Path("runs")) -> CheckReport:
@@ -156,6 +157,7 @@ def run_checks(
     if problems.problems:
         raise problems.error(loaded)
     assert source is not None, "or there is a problem"
+    notes += piece_notes(setup.model, sizes)
     if sizes.num_samples < sizes.batch_size:
         notes.append(f"an epoch is one batch: the training split has {sizes.num_samples} samples")
     return CheckReport(loaded, source, setup, tuple(notes), size, shapes.rows, sizes, costs)
@@ -172,6 +174,24 @@ def choose_hardware(
     precision = problems.catch("training.precision", lambda: choose_precision(config, device, stored=stored))
     choices = {"device": chosen, "threads": threads, "precision": precision}
     return device, {name: choice for name, choice in choices.items() if choice is not None}
+
+
+def piece_notes(model: nn.Module, sizes: EpochSizes) -> list[str]:
+    """What is not the same as with whole batches, where ``accumulation_steps`` cuts them into pieces."""
+    batch_norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+    layers = list(model.modules())
+    effects = []
+    if any(isinstance(layer, batch_norm) for layer in layers):
+        effects.append(f"batch norm takes its statistics over pieces of {sizes.piece} samples")
+    if any(isinstance(layer, dropout) and layer.p > 0 for layer in layers):
+        effects.append("dropout draws anew for each piece")
+    if sizes.accumulation_steps == 1 or not effects:
+        return []
+    return [
+        f"accumulation_steps {sizes.accumulation_steps} adds up the gradient of the whole batch, but "
+        f"{' and '.join(effects)}: not the same training as with accumulation_steps 1"
+    ]
 
 
 def check_installed(config: Config) -> None:

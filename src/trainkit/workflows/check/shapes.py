@@ -66,7 +66,7 @@ def model_shapes(
 
 
 def check_batch_sizes(model: nn.Module, input_shape: tuple[int, ...], sizes: EpochSizes) -> None:
-    """Raises ProblemsError where a layer does not take a micro-batch of the smallest sizes that an epoch has."""
+    """Raises ProblemsError where a layer does not take a piece of the smallest sizes that an epoch has."""
     check_shapes(model, input_shape, batch_size=sizes.smallest(min(sizes.batch_size, sizes.num_samples)))
     if sizes.drop_last or sizes.last_batch == sizes.batch_size:
         return
@@ -79,5 +79,5 @@ def check_batch_sizes(model: nn.Module, input_shape: tuple[int, ...], sizes: Epo
             f"{sizes.batch_size} leave {sizes.last_batch}"
         )
         if sizes.accumulation_steps > 1:
-            why += f", cut into micro-batches of {smallest} at the least"
+            why += f", cut into pieces of {smallest} at the least"
         raise ProblemsError([replace(p, message=f"{p.message} ({why})") for p in error.problems]) from None

@@ -13,6 +13,10 @@ from trainkit.errors import Interrupted, TrainkitError
 from trainkit.system import Frontend, RunDir, StopRequest
 from trainkit.workflows.report import report_failure
 
+_NO_HOST_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory")
+_NO_DEVICE_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")
+"""Words of errors that are no ``torch.OutOfMemoryError``: of MPS, of cuBLAS and cuDNN, of the driver."""
+
 
 @contextmanager
 def preparing(stop: StopRequest) -> Iterator[None]:
@@ -60,13 +64,14 @@ def explained(*, batch_size: int) -> Iterator[None]:
 def out_of_memory(error: Exception, *, batch_size: int) -> TrainkitError | None:
     """The memory that ran out, the size of the request, and advice; None for any other error."""
     text = str(error)
-    on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in text
-    if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
+    on_cpu = isinstance(error, MemoryError) or any(words in text for words in _NO_HOST_MEMORY)
+    on_device = isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _NO_DEVICE_MEMORY)
+    if not on_cpu and not on_device:
         return None
     request = re.search(r"allocate ([\d.]+ \w+)", text)
     return TrainkitError(
-        f"out of memory{' of the device' if not on_cpu else ''}: batch_size {batch_size}"
+        f"out of memory{'' if on_cpu else ' of the device'}: batch_size {batch_size}"
         + (f", {request[1]} more were asked for" if request else "")
-        + "; set training.accumulation_steps (the same result with less memory), a smaller training.batch_size, "
-        "or precision bf16; the checkpoints saved so far are intact"
+        + "; set training.accumulation_steps (the same gradient, computed in pieces; batch norm sees a piece at a "
+        "time), a smaller training.batch_size, or precision bf16; the checkpoints saved so far are intact"
     )
