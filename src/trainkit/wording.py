@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -21,6 +22,16 @@ def listed(names: Sequence[object], *, limit: int = 10, quoted: bool = True) -> 
     """``'a', 'b' and 3 more``: at most ``limit`` names."""
     shown = ", ".join(repr(name) if quoted else str(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def not_a_folder(path: str | os.PathLike[str]) -> str:
+    """What is there instead of a folder: ``does not exist``, ``is not a folder but a file``."""
+    if not os.path.exists(path):
+        return "does not exist (a link to nothing)" if os.path.islink(path) else "does not exist"
+    if not os.path.isfile(path):
+        return "is not a folder but a pipe or a device"
+    packed = str(path).lower().endswith((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
+    return "is not a folder but an archive: unpack it" if packed else "is not a folder but a file"
 
 
 def first_lines(lines: Sequence[str], *, limit: int = 10) -> list[str]:

@@ -50,14 +50,17 @@ def test_sizes_are_exact_and_every_sample_is_in_one_split(
     except ProblemsError:
         assert min(expected_test, expected_val) == 0 or min(counts) < 8
         return
+    shares = np.array(counts) * expected_test / total
+    if shares.min() < 1 and len(counts) <= 1.5 * test * total:
+        assert len(splits["test"]) == max(expected_test, len(counts))  # one of each class
+        return
     assert len(splits["test"]) == expected_test
-    assert len(splits["val"]) == expected_val
+    assert expected_val <= len(splits["val"]) <= max(expected_val, len(counts))
     together = np.concatenate([chosen.indices for chosen in splits.values()])
     assert np.array_equal(np.sort(together), np.arange(total))
     for chosen in splits.values():
         assert np.all(np.diff(chosen.indices) > 0)
     taken = np.bincount(part.targets[splits["test"].indices], minlength=len(counts))
-    shares = np.array(counts) * expected_test / total
     assert np.all(np.abs(taken - shares) < 1)
 
 
@@ -78,6 +81,40 @@ def test_the_split_does_not_change_between_machines_and_versions() -> None:
 
 PINNED_START = [2, 3, 4, 11, 14]
 PINNED_DIGEST = "0ce153b85d2cb20a"
+
+
+@settings(deadline=None, max_examples=60)
+@given(counts=st.lists(st.integers(4, 40), min_size=2, max_size=12), seed=st.integers(0, 2**32), data=st.data())
+def test_each_class_is_in_a_split_that_has_room_for_one_of_each(counts, seed, data) -> None:
+    total, num_classes = sum(counts), len(counts)
+    fraction = data.draw(st.floats(num_classes / (1.5 * total) + 1e-9, 0.5))
+    labels = np.repeat(np.arange(num_classes), counts)
+    if math.floor(fraction * total + 0.5) == 0:
+        return
+    taken = take_fraction(labels, np.arange(total), fraction=fraction, purpose="val", seed=seed)
+    assert np.bincount(labels[taken], minlength=num_classes).min() >= 1
+    assert len(taken) == max(math.floor(fraction * total + 0.5), num_classes)
+
+
+def test_the_seed_decides_which_classes_are_missing_in_a_split_without_room() -> None:
+    labels, among = np.repeat(np.arange(20), 5), np.arange(100)
+    present = np.zeros(20, dtype=int)
+    for seed in range(60):
+        taken = take_fraction(labels, among, fraction=0.1, purpose="val", seed=seed)
+        assert len(taken) == 10
+        assert len(set(labels[taken])) == 10
+        present[labels[taken]] += 1
+    assert present.min() >= 15  # 30 each, give or take 5: it was 60 for the first ten and 0 for the last
+    assert present.max() <= 45
+
+
+def test_validation_does_not_take_the_sample_that_the_test_split_has_left_of_a_class() -> None:
+    part = labeled(2, 50, 50)
+    splits = split(part, test=0.2, val=0.5)
+    found = {name: np.bincount(part.targets[chosen], minlength=3).tolist() for name, chosen in splits.items()}
+    assert found["test"] == [1, 9, 10]
+    assert found["train"][0] == 1
+    assert sum(found["val"]) == 41
 
 
 def test_each_split_has_draws_of_its_own() -> None:

@@ -47,6 +47,7 @@ def as_json(found: CheckReport) -> dict[str, Any]:
             "splits": {name: len(split) for name, split in data.splits.items()},
             "num_classes": data.num_classes,
             "class_names": list(data.class_names),
+            "class_counts": {name: data.class_counts(name) for name in data.splits},
             "target_names": list(data.target_names),
             "input_shape": list(found.input_shape),
         },
@@ -111,6 +112,7 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
             f"{size_text(memory.activations)}), {size_text(memory.free)} free",
         ),
         ("disk", f"{count} checkpoints of about {size_text(found.costs.checkpoint_bytes)}{disk}"),
+        *([("classes", classes)] if (classes := data.describe_classes()) else []),
         *((name, f"{choice.value} ({choice.reason})") for name, choice in found.choices.items()),
         *(("note", note) for note in found.notes),
     ]

@@ -62,7 +62,7 @@ class Dataset:
     parts: dict[str, Part]
     splits: dict[str, Split]
     fingerprint: dict[str, Any]
-    """Plain JSON: a hash and counts for each part, enough to say later what changed."""
+    """Plain JSON: a hash and counts for each part, enough to say later what changed. {}: not looked at."""
     class_names: tuple[str, ...] = ()
     """Label k is ``class_names[k]``; () for regression."""
     feature_names: tuple[str, ...] = ()
@@ -111,6 +111,20 @@ class Dataset:
         if self.task == "regression":
             return []
         return [int(count) for count in np.bincount(self.split_targets(split), minlength=self.num_classes)]
+
+    def describe_classes(self, *, limit: int = 10) -> str:
+        """``cat 80/10/10, dog 40/5/5 (train/val/test)``: the first classes with their samples.
+
+        "" for regression, and for data that were not looked at.
+        """
+        if not self.fingerprint:
+            return ""
+        counts = zip(*map(self.class_counts, self.splits), strict=True)
+        classes = [
+            f"{name} {'/'.join(map(str, numbers))}" for name, numbers in zip(self.class_names, counts, strict=True)
+        ]
+        more = f" and {len(classes) - limit} more" if len(classes) > limit else ""
+        return f"{', '.join(classes[:limit])}{more} ({'/'.join(self.splits)})" if classes else ""
 
 
 def fingerprint_dataset(

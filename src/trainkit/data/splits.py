@@ -4,6 +4,9 @@ Sizes are exact: a fraction ``f`` of ``n`` samples is ``floor(f * n + 0.5)`` sam
 classes in proportion, by largest remainder (ties: the lower label first), so each class gives ``f * n_class`` samples
 give or take one. The test split is taken first, from all samples; validation then from what is left.
 
+Where some classes would give none, each gives one if that is ``1.5 * f * n`` samples or fewer (a class never gives its
+only sample); otherwise the seed breaks the ties, so that it is not always the last classes that are missing.
+
 Each sample has one draw, a function of (seed, split, sample index) alone. Of each class, the samples with the smallest
 draws are taken.
 """
@@ -56,6 +59,8 @@ def split_part(
 def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purpose: str, seed: int) -> Indices:
     """Stratified choice of ``floor(fraction * len(among) + 0.5)`` of the indices ``among``, sorted ascending.
 
+    There are up to half as many more where that gives each class one.
+
     Raises:
         ProblemsError: The fraction is less than one sample.
     """
@@ -70,8 +75,16 @@ def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purp
                 )
             ]
         )
-    _, positions, counts = np.unique(labels[among], return_inverse=True, return_counts=True)
-    quotas = _largest_remainder(counts, total)
+    classes, positions, counts = np.unique(labels[among], return_inverse=True, return_counts=True)
+    # Training needs the only sample of a class, where it can keep one of each at all.
+    shared = np.where(counts == 1, 0, counts) if 0 < total <= len(among) - len(classes) else counts
+    quotas = _largest_remainder(shared, total)
+    if not quotas.all():
+        if np.count_nonzero(shared) <= most_for_one_of_each(fraction, len(among)):
+            quotas = _one_of_each(shared, quotas)
+        else:
+            ties = uniforms(seed, f"split.{purpose}.ties", 0, classes.astype(np.int64), 1)[:, 0]
+            quotas = _largest_remainder(shared, int(quotas.sum()), ties=ties)
     draws = uniforms(seed, f"split.{purpose}", 0, among, 1)[:, 0]
     order = np.lexsort((draws, positions))  # by class, and within a class by draw
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -79,14 +92,37 @@ def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purp
     return np.sort(among[order[rank < np.repeat(quotas, counts)]])
 
 
-def _largest_remainder(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Share ``total`` out in proportion to ``counts`` (Hamilton's method), in whole numbers."""
+def most_for_one_of_each(fraction: float, num_samples: int) -> float:
+    """How large a split may become so that each class gives one sample: half as large again as was asked for."""
+    return 1.5 * fraction * num_samples * (1 + 1e-12)  # 1.5 * 0.1 * 40 is 6
+
+
+def _one_of_each(counts: NDArray[np.int64], quotas: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``quotas`` raised to 1 for each class that has samples, at the cost of the largest quotas."""
+    raised = np.maximum(quotas, counts > 0)
+    for _ in range(int(raised.sum() - quotas.sum())):
+        largest = int(np.argmax(raised))
+        if raised[largest] == 1:
+            break
+        raised[largest] -= 1
+    return raised
+
+
+def _largest_remainder(
+    counts: NDArray[np.int64], total: int, *, ties: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """Share ``total`` out in proportion to ``counts`` (Hamilton's method), in whole numbers.
+
+    Args:
+        ties: of equal remainders, those with the lowest values come first; None: as the classes stand.
+    """
     size = int(counts.sum())
     products = counts.astype(object) * total  # Python's integers: no rounding, no overflow
     quotas = np.array([product // size for product in products], dtype=np.int64)
     remainders = np.array([product % size for product in products], dtype=np.int64)
     short = total - int(quotas.sum())
-    quotas[np.argsort(-remainders, kind="stable")[:short]] += 1
+    ties = np.zeros(len(counts)) if ties is None else ties
+    quotas[np.lexsort((ties, -remainders))[:short]] += 1
     return quotas
 
 

@@ -189,12 +189,15 @@ class Cifar100(Downloaded):
 
 
 class ImageFolder(ValTestSplit):
-    """One folder a class, either directly under ``root`` or under ``root/train``, ``root/val`` and ``root/test``."""
+    """One folder a class, either directly under ``root`` or under the folders of splits, by their usual names."""
 
     location_keys: ClassVar[tuple[str, ...]] = ("root",)
 
     type: Literal["image_folder"]
-    root: str = Field(min_length=1, description="Folder with one folder a class, or with train/, val/ and test/.")
+    root: str = Field(
+        min_length=1,
+        description="Folder with one folder a class, or with folders for the splits (train, Training, valid, ...).",
+    )
     color: Literal["auto", "rgb", "gray"] = Field(
         "auto", description="Channels of the decoded images; auto is gray where every image is, else rgb."
     )
@@ -225,7 +228,9 @@ class Csv(ValTestSplit):
         default_factory=list, description="Feature columns that hold categories: they are one-hot encoded."
     )
     task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="What the target is; auto is regression where every target is a number with a fraction."
+        "auto",
+        description="What the target is; auto is regression where most cells are numbers and some have a fraction, "
+        "else classification; it asks where there are many whole numbers: more than 50, and than a tenth of the rows.",
     )
     delimiter: str = Field(",", min_length=1, max_length=1, description="The character between two cells.")
 

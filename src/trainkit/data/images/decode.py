@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import unicodedata
 import warnings
 from functools import cache
 from pathlib import Path
@@ -36,9 +37,9 @@ class BadImageError(Exception):
 
 
 def printable(path: str | Path) -> str:
-    """A path as text for any terminal and file: control characters and bytes that are no text are escaped."""
+    """A path as text on one line: control characters, line separators and bytes that are no text are escaped."""
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    return "".join(repr(sign)[1:-1] if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
 
 
 def read_image_bytes(path: str | Path) -> bytes:

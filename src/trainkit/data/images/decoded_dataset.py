@@ -72,7 +72,7 @@ def with_decoded_arrays(dataset: Dataset, jobs: Sequence[Job], notes: list[str])
                 if split.part == job.name:
                     splits[name] = Split(split.part, np.setdiff1d(split.indices, bad, assume_unique=True))
     changed = replace(dataset, parts=parts, splits=splits, fingerprint=fingerprint)
-    _check_none_is_empty(changed)
+    _check_none_is_empty(dataset, changed)
     notes += _describe_shared(dataset, built, splits)
     return replace(changed, notes=(*dataset.notes, *notes))
 
@@ -101,11 +101,11 @@ def _describe_bad(job: Job) -> str:
     return f"skipped {len(bad)} unreadable images of part {job.name!r} ({shown}{more})"
 
 
-def _check_none_is_empty(dataset: Dataset) -> None:
+def _check_none_is_empty(before: Dataset, dataset: Dataset) -> None:
     for name, split in dataset.splits.items():
         if not len(split):
             raise DataError(f"no image of the {name} split can be read")
-    lost = np.setdiff1d(np.arange(dataset.num_classes), dataset.split_targets("train"))
+    lost = np.setdiff1d(before.split_targets("train"), dataset.split_targets("train"))
     if len(lost):
         names = ", ".join(repr(dataset.class_names[label]) for label in lost[:10])
         raise DataError(f"no training image of {len(lost)} classes can be read: {names}")

@@ -1,33 +1,24 @@
-"""Image folders: one folder a class, directly under the root or under train/, val/ and test/."""
+"""Image folders: one folder a class, directly under the root or under the folders of splits."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.images.decode import EXTENSIONS, BadImageError, printable, probe_bytes, read_image_bytes
+from trainkit.data.images.decode import BadImageError, printable, probe_bytes, read_image_bytes
+from trainkit.data.sources.folder_layout import SPLITS, Layout, find_layout
+from trainkit.data.sources.folder_names import is_text, name_key
+from trainkit.data.sources.folder_scan import Scan, find_images, parents
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
-from trainkit.wording import first_lines, listed
+from trainkit.wording import closest, first_lines, listed, not_a_folder
 
-SPLIT_FOLDERS = ("train", "val", "test")
-_JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
-
-
-@dataclass
-class _Scan:
-    """The entries of the folders that are no images of a class."""
-
-    junk: Counter[str] = field(default_factory=Counter)
-    others: list[str] = field(default_factory=list)
-    loops: list[str] = field(default_factory=list)
+Found = dict[str, dict[str, list[Path]]]
+"""By split and by class: the image files."""
 
 
 def load_image_folder(
@@ -41,31 +32,28 @@ def load_image_folder(
 ) -> Dataset:
     """The image files under ``root``, not decoded yet: a part for each split folder, or one part, ``"all"``.
 
-    Classes are the folders of ``train`` (or of the root) in alphabetical order; other splits are matched by name.
-    Where there is no ``test`` or no ``val`` folder, that split is taken from ``train`` by fraction. Folders inside a
-    class folder are searched too. System files (hidden ones, ``Thumbs.db``, ...) and files that have no image
-    extension are left out and noted.
+    ``folder_layout`` finds the splits. Classes are the folders of ``train`` (or of the root) in alphabetical order;
+    other splits are matched by name. Where there is no ``test`` or no ``val`` folder, that split is taken from
+    ``train`` by fraction. Folders inside a class folder are searched too. System files (hidden ones, ``Thumbs.db``,
+    ...) and files that have no image extension are left out and noted.
 
     Raises:
         ProblemsError: The folder is missing or has no class folders, or a fraction cannot be met.
         DataError: A split or a class is empty, or a split has a class that training does not have.
     """
     root = Path(root).expanduser()
-    scan = _Scan()
-    folders = _split_folders(root, scan)
-    found = {name: _find_classes(folder, scan) for name, folder in folders.items()}
+    layout, found, notes = _read_folders(root, known=(), key="dataset.root")
     first = next(iter(found))
-    notes = _check_classes(folders, found, first)
     class_names = tuple(found[first])
-    parts = {name: _make_part(classes, class_names) for name, classes in found.items()}
+    notes = [*layout.notes, *_check_classes(layout.roots, found), *notes]
+    parts = {split: _make_part(classes, class_names) for split, classes in found.items()}
     fractions = {"test": test_fraction, "val": val_fraction}
     fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
     splits = split_part(
         parts[first], first, task="classification", fractions=fractions, seed=seed, class_names=class_names
     )
     splits |= {name: whole_part(part, name) for name, part in parts.items() if name != first}
-    splits = {name: splits[name] for name in SPLIT_FOLDERS if name in splits}
-    notes += _describe_scan(root, scan)
+    splits = {name: splits[name] for name in SPLITS if name in splits}
     return Dataset(
         name=root.resolve().name or "images",
         kind="image",
@@ -73,129 +61,110 @@ def load_image_folder(
         parts=parts,
         splits=splits,
         class_names=class_names,
-        fingerprint=fingerprint_dataset("image_folder", parts, splits, class_names=class_names, roots=folders),
+        fingerprint=fingerprint_dataset("image_folder", parts, splits, class_names=class_names, roots=layout.roots),
         notes=tuple(notes),
         channels={"rgb": 3, "gray": 1}.get(color) or _find_channels(parts),
         max_bad_files=max_bad_files,
     )
 
 
-def _split_folders(root: Path, scan: _Scan) -> dict[str, Path]:
-    """``{"train": root/train, ...}`` where the root is laid out so, else ``{"all": root}``."""
+def load_images_to_score(
+    root: Path, *, class_names: Sequence[str], channels: int, max_bad_files: int, key: str
+) -> Dataset:
+    """The image files under ``root`` with the labels of a model's ``class_names``; classes may be missing.
+
+    Raises:
+        ProblemsError: The folder is missing or has no class folders.
+        DataError: There is no image, or there is a class that the model does not have.
+    """
+    layout, found, notes = _read_folders(root, known=class_names, key=key)
+    found = {split: {name: files for name, files in classes.items() if files} for split, classes in found.items()}
+    names = sorted({name for classes in found.values() for name in classes})
+    problems = _bad_names(names, root)
+    problems += [f"{layout.roots[split]} has no images in it" for split, classes in found.items() if not classes]
+    if problems:
+        raise DataError("\n".join(first_lines([f"{key}: {problem}" for problem in problems])))
+    parts = {split: _make_part(classes, names) for split, classes in found.items()}
+    first = next(iter(parts))
+    splits = {"train": whole_part(parts[first], first)}
+    splits |= {split: whole_part(part, split) for split, part in parts.items() if split != first}
+    return Dataset(
+        name=root.resolve().name or "images",
+        kind="image",
+        task="classification",
+        parts=parts,
+        splits=splits,
+        class_names=tuple(names),
+        fingerprint=fingerprint_dataset("image_folder", parts, splits, class_names=names, roots=layout.roots),
+        notes=(*layout.notes, *notes),
+        channels=channels,
+        max_bad_files=max_bad_files,
+    )
+
+
+def _read_folders(root: Path, *, known: Sequence[str], key: str) -> tuple[Layout, Found, list[str]]:
+    """The layout, the files of each split and class, and notes on what was left out."""
     if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
         hint = "give a folder with one folder a class, or with train/, val/ and test/"
-        raise ProblemsError([Problem(f"{root} {what}; {hint}", key="dataset.root")])
-    beside = _Scan()
-    names = [entry.name for entry in _list(root, beside) if _is_folder(entry)]
-    if not names:
-        hint = "it needs one folder a class, or train/, val/ and test/ with one folder a class in each"
-        raise ProblemsError([Problem(f"{root} has no folders in it; {hint}", key="dataset.root")])
-    named = [name for name in SPLIT_FOLDERS if name in names]
-    if not named or ("train" not in named and len(names) > len(named)):
-        return {"all": root}  # "test" may be the name of a class
-    if "train" not in named:
-        raise ProblemsError([Problem(f"{root} has {' and '.join(named)} but no train folder", key="dataset.root")])
-    inside = list(_list(root / "train", _Scan()))
-    if any(map(_is_image, inside)) and not any(map(_is_folder, inside)):
-        return {"all": root}  # "train" is a class: pictures of trains
-    scan.junk += beside.junk
-    scan.others += [f"{name}/" for name in names if name not in named]
-    return {name: root / name for name in named}
+        raise ProblemsError([Problem(f"{printable(root)} {not_a_folder(root)}; {hint}", key=key)])
+    scan = Scan()
+    layout = find_layout(root, scan, known=known, key=key)
+    found: Found = {}
+    training = next(iter(layout.splits.values()))
+    spelled = {name_key(name): name for name in known or list(training)}
+    for split, folders in layout.splits.items():
+        above = parents(layout.roots[split])
+        found[split] = {}
+        for name, paths in folders.items():
+            files = [file for path in paths for file in find_images(path, scan, set(above))]
+            # macOS and Linux may write one name in two ways.
+            found[split].setdefault(spelled.get(name_key(name), name), []).extend(files)
+    return layout, found, scan.notes(root)
 
 
-def _list(folder: Path, scan: _Scan) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder by name, without junk."""
-    try:
-        with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
-    for entry in ordered:
-        if entry.name in _JUNK or entry.name.startswith("."):
-            scan.junk[entry.name] += 1
-        else:
-            yield entry
+def _bad_names(names: Sequence[str], folder: Path) -> list[str]:
+    return [
+        f"the class folder {printable(folder / name)} has a name that is not text; rename it"
+        for name in names
+        if not is_text(name)
+    ]
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that points to itself
-        return False
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(EXTENSIONS)
-
-
-def _find_classes(folder: Path, scan: _Scan) -> dict[str, list[Path]]:
-    """Image files by class folder, both in alphabetical order."""
-    classes: dict[str, list[Path]] = {}
-    resolved = folder.resolve()
-    above = {_identity(parent) for parent in (resolved, *resolved.parents)}
-    for entry in _list(folder, scan):
-        if _is_folder(entry):
-            if _identity(entry.path) in above:
-                scan.loops.append(entry.path)
-            else:
-                classes[entry.name] = list(_walk(Path(entry.path), scan, set(above)))
-        else:
-            scan.others.append(entry.name)
-    return classes
-
-
-def _walk(folder: Path, scan: _Scan, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Image files under a folder; each real folder is searched once, so that links in a circle end."""
-    seen.add(_identity(folder))
-    for entry in _list(folder, scan):
-        if _is_folder(entry):
-            if _identity(entry.path) in seen:
-                scan.loops.append(entry.path)
-            else:
-                yield from _walk(Path(entry.path), scan, seen)
-        elif _is_image(entry):
-            yield Path(entry.path)
-        else:
-            scan.others.append(entry.name)
-
-
-def _identity(path: str | Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Path]]], first: str) -> list[str]:
-    """Raise every mistake in the classes at once; returns notes."""
-    problems, notes = [], []
-    training = {name for name, files in found[first].items() if files}
-    for name in found[first]:
-        if printable(name) != name:
-            problems.append(
-                f"the class folder {printable(folders[first] / name)} has a name that is not text; rename it"
-            )
+def _check_classes(folders: dict[str, Path], found: Found) -> list[str]:
+    """Raise every mistake in the classes at once; returns notes. The first split has the training samples."""
+    first, training = next(iter(found.items()))
+    problems, notes = _bad_names(list(training), folders[first]), []
     for split, classes in found.items():
         empty = [name for name, files in classes.items() if not files]
         if len(empty) == len(classes):
             problems.append(f"{folders[split]} has no images in it: the split is empty")
             continue
         if split == first:
-            problems += [f"{folders[split] / name} has no images in it; fill or delete the folder" for name in empty]
+            problems += [
+                f"{printable(folders[split] / name)} has no images in it; fill or delete the folder" for name in empty
+            ]
             continue
-        extra = [name for name in classes if name not in found[first] and classes[name]]
+        extra = [name for name in classes if name not in training and classes[name]]
         if extra:
+            alike = {name: close for name in extra if (close := closest(name, training))}
+            hint = (
+                f" ({'; '.join(f'{name!r}: did you mean {close!r}?' for name, close in alike.items())})"
+                if alike
+                else ""
+            )
             problems.append(
-                f"{folders[split]} has classes that {folders[first]} does not have: {listed(extra)}; "
+                f"{folders[split]} has classes that {folders[first]} does not have: {listed(extra)}{hint}; "
                 "rename or remove them, or add training images"
             )
-        missing = [name for name in found[first] if not classes.get(name)]
+        missing = [name for name in training if not classes.get(name)]
         if missing:
             notes.append(
-                f"{folders[split]} has no images of {len(missing)} of {len(found[first])} classes: {listed(missing)}; "
+                f"{folders[split]} has no images of {len(missing)} of {len(training)} classes: {listed(missing)}; "
                 "labels go by name, so the others keep theirs"
             )
-    if not problems and len(training) < 2:
-        problems.append(f"{folders[first]} has one class only, {next(iter(training))!r}; at least 2 are needed")
+    filled = [name for name, files in training.items() if files]
+    if not problems and len(filled) < 2:
+        problems.append(f"{folders[first]} has one class only, {filled[0]!r}; at least 2 are needed")
     if problems:
         raise DataError("\n".join(first_lines(problems)))
     return notes
@@ -204,21 +173,6 @@ def _check_classes(folders: dict[str, Path], found: dict[str, dict[str, list[Pat
 def _make_part(classes: dict[str, list[Path]], class_names: Sequence[str]) -> Part:
     files = [(path, label) for label, name in enumerate(class_names) for path in classes.get(name, [])]
     return Part(tuple(path for path, _ in files), np.array([label for _, label in files], dtype=np.int64))
-
-
-def _describe_scan(root: Path, scan: _Scan) -> list[str]:
-    notes = []
-    if scan.junk:
-        names = printable(", ".join(name for name, _ in scan.junk.most_common(5)))
-        notes.append(f"{root}: ignored {scan.junk.total()} system files or folders ({names})")
-    if scan.others:
-        names = printable(", ".join(sorted(set(scan.others))[:5]))
-        notes.append(f"{root}: ignored {len(scan.others)} entries that are neither images nor class folders ({names})")
-    if scan.loops:
-        notes.append(
-            f"{root}: ignored {len(scan.loops)} links to folders searched already ({printable(scan.loops[0])})"
-        )
-    return notes
 
 
 def _find_channels(parts: dict[str, Part]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from trainkit.config.schema.data import DatasetInfo, Downloaded
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.images import BadImageError, decode_image, probe_bytes, quick_look, read_image_bytes, stack_images
+from trainkit.data.splits import most_for_one_of_each
 from trainkit.data.transforms import StaticTransform, apply_static_transforms, fixes_size, output_shape
 from trainkit.errors import ProblemsError
 from trainkit.wording import listed
@@ -169,16 +171,31 @@ def skipped_files(data: Dataset) -> list[str]:
 
 
 def missing_classes(data: Dataset) -> list[str]:
-    """A note for each split without samples of some classes: its scores do not cover them."""
+    """A note for each split without samples of some classes, whose scores do not cover them, and what to do.
+
+    A source of image folders says which classes a folder does not have.
+    """
     notes = []
-    for name in data.splits:
-        if data.task != "classification" or name == "train":
+    rest = len(data.parts[data.splits["train"].part])
+    for name in ("test", "val"):  # as they are taken
+        if data.task != "classification" or name not in data.splits:
             continue
-        counts = np.bincount(data.split_targets(name), minlength=data.num_classes)
-        empty = [data.class_names[label] for label in np.flatnonzero(counts == 0)]
-        if empty:
-            notes.append(f"the {name} split has no sample of {listed(empty, limit=5, quoted=False)}")
+        split = data.splits[name]
+        taken = split.part == data.splits["train"].part
+        empty = [data.class_names[label] for label, count in enumerate(data.class_counts(name)) if not count]
+        if empty and (taken or not data.parts[split.part].is_files):
+            what = f"the {name} split has no sample of {listed(empty, limit=5, quoted=False)}"
+            notes.append(f"{_larger_split(data, name, rest)}: {what}" if taken else what)
+        rest -= len(split) if taken else 0
     return notes
+
+
+def _larger_split(data: Dataset, name: str, num_samples: int) -> str:
+    """How each class gets into a split that is taken from ``num_samples`` by fraction."""
+    needed = math.ceil(100 * data.num_classes / most_for_one_of_each(1.0, num_samples)) / 100
+    if needed * num_samples + 0.5 <= len(data.splits[name]) or needed >= 0.5:
+        return "add samples"  # the classes are too small, not the split
+    return f"add samples, or raise dataset.{name}_fraction to {needed:g} (the seed decides which classes are in it now)"
 
 
 def _spread(length: int, size: int) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from trainkit.builders import ImageFiles, count_static_transforms, load_data
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.sources import encode_labeled, encoded_names, load_image_folder, read_labeled
+from trainkit.data.sources import encode_labeled, encoded_names, load_images_to_score, name_key, read_labeled
 from trainkit.data.splits import whole_part
 from trainkit.errors import DataError, UserError
 from trainkit.system import Frontend
-from trainkit.wording import listed
+from trainkit.wording import listed, not_a_folder
 
 
 def load_other_data(
@@ -25,7 +25,7 @@ def load_other_data(
 ) -> tuple[Dataset, ImageFiles]:
     """An image folder or a CSV file, prepared as the checkpoint's own data were. ``train`` is the whole of it.
 
-    An image folder with train/, val/ and test/ keeps them as splits.
+    An image folder with split folders keeps them as splits.
 
     Raises:
         UserError: it is not of the checkpoint's kind.
@@ -35,15 +35,17 @@ def load_other_data(
     if preprocessing["kind"] == "table":
         return _load_table(path, config, saved), {}
     if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
         raise UserError(
-            f"--data {path}: {what}; the checkpoint is for images: give a folder with one folder a class in it"
+            f"--data {path}: {not_a_folder(path)}; the checkpoint is for images: give a folder with one folder a class "
+            "in it (trainkit predict takes images without labels)"
         )
-    color: Literal["gray", "rgb"] = "gray" if preprocessing["channels"] == 1 else "rgb"
     spec = config.dataset
     bad = spec.max_bad_files if isinstance(spec, dataset.ImageFolder) else 0
-    source = load_image_folder(path, color=color, max_bad_files=bad, val_fraction=0.0, test_fraction=0.0, seed=0)
-    align_classes(source, saved["class_names"], where=f"--data {path}")  # before anything is decoded
+    classes, where = saved["class_names"], f"--data {path}"
+    source = load_images_to_score(
+        path, class_names=classes, channels=preprocessing["channels"], max_bad_files=bad, key="--data"
+    )
+    align_classes(source, classes, where=where)  # before anything is decoded
     data, files = load_data(config, source=source, frontend=frontend)
     expected = tuple(preprocessing["input_shape"])
     crops = len(preprocessing["front"]) > count_static_transforms(config)
@@ -52,7 +54,7 @@ def load_other_data(
             f"--data {path}: the images are {_size(data.input_shape)} after the transforms, and the model takes "
             f"{_size(expected)}; resize them"
         )
-    return align_classes(data, saved["class_names"], where=f"--data {path}"), files
+    return align_classes(data, classes, where=where), files
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -69,7 +71,8 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
         )
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
-        raise UserError(f"--data {path}: {what}; the checkpoint is for tables: give a CSV file")
+        instead = ", not a folder" if path.is_dir() else ""
+        raise UserError(f"--data {path}: {what}; the checkpoint is for tables: give a CSV file{instead}")
     delimiter = config.dataset.delimiter if isinstance(config.dataset, dataset.Csv) else ","
     classes = tuple(saved["class_names"])
     table = read_labeled(path, encoding, delimiter=delimiter, key="--data")
@@ -93,8 +96,8 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
 
 
 def _other_classes(found: Sequence[str], known: Sequence[str], *, where: str) -> DataError:
-    extra = [name for name in found if name not in known]
-    missing = [name for name in known if name not in found]
+    extra = [name for name in found if name_key(name) not in set(map(name_key, known))]
+    missing = [name for name in known if name_key(name) not in set(map(name_key, found))]
     gone = f", and it knows {listed(missing)}, which the data do not have" if missing else ""
     return DataError(
         f"{where}: other classes than the checkpoint's: it does not know {listed(extra)}{gone}; "
@@ -111,10 +114,11 @@ def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> D
     known = tuple(class_names)
     if data.class_names == known:
         return data
-    if any(name not in known for name in data.class_names):
+    number_of = {name_key(name): number for number, name in enumerate(known)}
+    if any(name_key(name) not in number_of for name in data.class_names):
         raise _other_classes(data.class_names, known, where=where)
-    missing = [name for name in known if name not in data.class_names]
-    labels = np.array([known.index(name) for name in data.class_names], dtype=np.int64)
+    labels = np.array([number_of[name_key(name)] for name in data.class_names], dtype=np.int64)
+    missing = [name for number, name in enumerate(known) if number not in labels]
     parts = {name: Part(part.inputs, labels[part.targets]) for name, part in data.parts.items()}
     notes = (*data.notes, f"no samples of {listed(missing)}; labels go by name") if missing else data.notes
     return replace(data, parts=parts, class_names=known, notes=notes)

@@ -167,6 +167,8 @@ def prepare(
             state.best.value = state.best.epoch = None
         notes += changes.schedule_changes(point.saved, state, steps_per_epoch=batches.batches_per_epoch)
         notes += changes.environment_changes(point.saved, setup.choices)
+    if classes := setup.data.describe_classes():
+        frontend.say(f"classes: {classes}")
     for note in (*setup.data.notes, *notes):
         frontend.say(f"note: {note}")
     for name, choice in setup.choices.items():

@@ -1,0 +1,71 @@
+"""What the name of a folder says: a split, by the names that people use, or one class in two Unicode forms."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_SPLITS = {
+    "train": ("train", "training", "trn", "trainval"),
+    "val": ("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "tst"),
+}
+_SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
+_BESIDE = ("dataset", "set", "data", "images", "image", "imgs", "img", "seg", "split", "folder", "dir")
+"""Words that a split's folder may have beside the split: ``test_set``, ``train_images``, ``seg_test``."""
+_JOINED = re.compile(rf"\b({'|'.join(_SPLIT_OF)})({'|'.join(_BESIDE)})\b")
+_HOLDERS = {*_BESIDE, *_SPLIT_OF, "pictures", "photos", "unknown", "unlabeled", "unlabelled", "all"}
+_IMAGES = {"images", "image", "imgs", "img"}
+_ANNOTATIONS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "trimaps"}
+
+
+def name_key(name: str) -> str:
+    """The same for both forms of an accented letter: macOS takes names apart (NFD), most others compose them (NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name has neither control characters nor bytes that are no text."""
+    return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
+
+
+def split_names(names: Iterable[str]) -> dict[str, str]:
+    """``{"Training": "train", "test_set": "test"}``: the folders that are called like a split, in any case.
+
+    A name with further words counts where another folder has the same ones and another split: ``letters_train`` beside
+    ``letters_test``. ``eval`` is the validation set, or the test set where there is another validation set.
+    """
+    found: dict[str, str] = {}
+    further: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        words = _words(name)
+        splits = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
+        if len(splits) == 1:
+            found[name] = splits.pop()
+            further[name] = tuple(word for word in words if word not in _SPLIT_OF and word not in _BESIDE)
+    for name, rest in further.items():
+        if rest and len({found[other] for other in found if further[other] == rest}) == 1:
+            del found[name]
+    if list(found.values()).count("val") > 1 and "test" not in found.values():
+        found |= {name: "test" for name in found if not {"eval", "evaluation"}.isdisjoint(_words(name))}
+    return found
+
+
+def is_holder(name: str) -> bool:
+    """Whether a folder's name says only that images are in it: ``images``, ``test``, ``unknown``."""
+    words = _words(name)
+    return bool(words) and all(word in _HOLDERS for word in words)
+
+
+def are_images_and_annotations(names: Iterable[str]) -> bool:
+    """``images`` beside ``masks`` or ``labels``: data for segmentation or detection, not two classes."""
+    folded = {name.casefold() for name in names}
+    return folded <= _IMAGES | _ANNOTATIONS and not folded.isdisjoint(_IMAGES) and not folded.isdisjoint(_ANNOTATIONS)
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name without numbers: ``["test", "set"]`` of ``TestSet_2``."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name)).casefold()
+    spaced = " ".join(re.findall(r"[^\W\d_]+", spaced))
+    return _JOINED.sub(r"\1 \2", spaced).split()

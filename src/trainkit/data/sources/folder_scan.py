@@ -1,0 +1,133 @@
+"""The entries of folders: what is junk, what is an image, and links in a circle."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainkit.data.images.decode import EXTENSIONS, printable
+from trainkit.errors import DataError
+
+_JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
+
+
+@dataclass
+class Scan:
+    """The entries of the folders that are no images of a class."""
+
+    junk: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)
+    """Images beside class folders."""
+    loops: list[str] = field(default_factory=list)
+
+    def notes(self, root: Path) -> list[str]:
+        """A sentence for each kind that there is."""
+        notes = []
+        if self.junk:
+            names = printable(", ".join(name for name, _ in self.junk.most_common(5)))
+            notes.append(f"{root}: ignored {self.junk.total()} system files or folders ({names})")
+        if self.others:
+            names = printable(", ".join(sorted(set(self.others))[:5]))
+            notes.append(
+                f"{root}: ignored {len(self.others)} entries that are neither images nor class folders ({names})"
+            )
+        if self.loose:
+            names = printable(", ".join(sorted(set(self.loose))[:5]))
+            notes.append(f"{root}: ignored {len(self.loose)} images that lie in no class folder ({names})")
+        if self.loops:
+            notes.append(
+                f"{root}: ignored {len(self.loops)} links to folders searched already ({printable(self.loops[0])})"
+            )
+        return notes
+
+
+def list_entries(folder: Path, scan: Scan) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder by name, without junk.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    for entry in sorted(_scandir(folder), key=lambda entry: entry.name):
+        if is_junk(entry.name):
+            scan.junk[entry.name] += 1
+        else:
+            yield entry
+
+
+def _scandir(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
+
+
+def is_junk(name: str) -> bool:
+    """Files and folders that operating systems, notebooks and archives leave behind."""
+    return name in _JUNK or name.startswith(".")
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that points to itself
+        return False
+
+
+def is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(EXTENSIONS)
+
+
+def identity(path: str | Path) -> tuple[int, int]:
+    """Of a folder, whatever links lead to it."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def parents(folder: Path) -> set[tuple[int, int]]:
+    """The identities of a folder and of those above it: a link to one of them leads in a circle."""
+    resolved = folder.resolve()
+    return {identity(parent) for parent in (resolved, *resolved.parents)}
+
+
+def find_images(folder: Path, scan: Scan, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Image files under a folder; each real folder is searched once, so that links in a circle end."""
+    seen.add(identity(folder))
+    for entry in list_entries(folder, scan):
+        if is_folder(entry):
+            if identity(entry.path) in seen:
+                scan.loops.append(entry.path)
+            else:
+                yield from find_images(Path(entry.path), scan, seen)
+        elif is_image(entry):
+            yield Path(entry.path)
+        else:
+            scan.others.append(entry.name)
+
+
+def has_images(folder: Path) -> bool:
+    """Whether an image lies somewhere under a folder: files first, so that most folders are not listed to the end."""
+    return _has_images(folder, parents(folder.parent))
+
+
+def _has_images(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    if (here := identity(folder)) in seen:
+        return False
+    seen.add(here)
+    inner = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_junk(entry.name):
+                    continue
+                if is_folder(entry):
+                    inner.append(Path(entry.path))
+                elif is_image(entry):
+                    return True
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
+    return any(_has_images(path, seen) for path in inner)
