@@ -71,24 +71,40 @@ class Guard:
         Raises:
             NonFiniteError: at a bad step, unless it may be skipped.
         """
+        if self.on_device:
+            self.halt_if_bad(loss, tensors)
+            self.read_later(loss, batch=batch, progress=progress, lr=lr)
+            return True
         bad = any_non_finite([*tensors, *self.buffers])
-        if not self.on_device:
-            skip = not math.isfinite(loss.item()) or bad.item() != 0
-            if skip and progress.steps_skipped >= self.skip_limit:
-                verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, bad, None)
-                raise self._error(verdict, progress.steps_skipped)
-            progress.steps_skipped += skip
-            return not skip
-        self.halted = torch.maximum(self.halted, torch.maximum(bad.squeeze(), (~torch.isfinite(loss)).float()))
+        skip = not math.isfinite(loss.item()) or bad.item() != 0
+        if skip and progress.steps_skipped >= self.skip_limit:
+            verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, bad, None)
+            raise self._error(verdict, progress.steps_skipped)
+        progress.steps_skipped += skip
+        return not skip
+
+    def halt_if_bad(self, loss: Tensor, tensors: list[Tensor]) -> None:
+        """Have the device leave out the update of this step and of all that follow, where something is not finite.
+
+        All in place and without the host, so that a CUDA graph can hold it.
+        """
+        bad = any_non_finite([*tensors, *self.buffers]).squeeze()
+        torch.maximum(bad, (~torch.isfinite(loss)).float(), out=bad)
+        torch.maximum(self.halted, bad, out=self.halted)
         self.optimizer.found_inf = self.halted  # type: ignore[attr-defined]
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-        flag = torch.empty((), pin_memory=True).copy_(self.halted, non_blocking=True)
-        ready = torch.cuda.Event()
-        ready.record()
+
+    def read_later(self, loss: Tensor, *, batch: Batch, progress: Progress, lr: float) -> None:
+        """Copy what the device found at this step, and read what it found ``LOOK_BEHIND`` steps before."""
+        if self.halted.is_cuda:
+            flag = torch.empty((), pin_memory=True).copy_(self.halted, non_blocking=True)
+            ready = torch.cuda.Event()
+            ready.record()
+        else:
+            flag, ready = self.halted.clone(), None
         self.verdicts.append(Verdict(progress.steps_completed, lr, batch.indices, loss, flag, ready))
         if len(self.verdicts) > LOOK_BEHIND:
             self._read(self.verdicts.popleft())
-        return True
 
     def flush(self) -> None:
         """Read all pending verdicts: before a checkpoint, and at the end of an epoch."""
@@ -96,8 +112,8 @@ class Guard:
             self._read(self.verdicts.popleft())
 
     def _read(self, verdict: Verdict) -> None:
-        assert verdict.ready is not None
-        verdict.ready.synchronize()
+        if verdict.ready is not None:
+            verdict.ready.synchronize()
         if verdict.bad.item() != 0:
             raise self._error(verdict, 0)
 

@@ -44,12 +44,8 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
     overflow = state.scaler is not None and overflows(state.scaler, loss, any_non_finite(grads))
     taken = not overflow and guard.allows(loss, grads, batch=batch, progress=state.progress, lr=lr)
-    if taken and plan.clip_grad_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.parameters, plan.clip_grad_norm)
-    if taken and plan.clip_grad_value is not None:
-        torch.nn.utils.clip_grad_value_(state.parameters, plan.clip_grad_value)
     if taken:
-        take_step(state.optimizer)
+        apply_gradients(state, plan)
         if state.ema is not None:
             state.ema.update(state.model)
     elif not overflow:
@@ -58,6 +54,15 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
         state.progress.overflows += overflow
         state.scaler.update()
     return StepResult(loss, weight, num_correct, len(batch.targets), taken)
+
+
+def apply_gradients(state: TrainState, plan: Plan) -> None:
+    """Clip the gradients and take the optimizer's step."""
+    if plan.clip_grad_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.parameters, plan.clip_grad_norm)
+    if plan.clip_grad_value is not None:
+        torch.nn.utils.clip_grad_value_(state.parameters, plan.clip_grad_value)
+    take_step(state.optimizer)
 
 
 def overflows(scaler: torch.amp.GradScaler, loss: Tensor, bad: Tensor) -> bool:
@@ -85,15 +90,24 @@ def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tens
     correct: list[Tensor] = []
     for number, piece in enumerate(pieces(batch, plan.accumulation_steps)):
         seed_layer_noise(plan.seed, state.progress.steps_completed, number)
-        with plan.autocast():
-            outputs = plan.forward(piece.inputs)
-        outputs = outputs.float()
-        loss = plan.loss.sum(outputs, piece.targets)
-        loss.backward(gradient_of_sum(loss, normalizer, state.scaler))
-        losses.append(loss.detach())
-        if plan.loss.is_classification:
-            correct.append(plan.loss.num_correct(outputs.detach(), piece.targets))
+        loss, num_correct = add_gradients(plan, piece, normalizer, scaler=state.scaler)
+        losses.append(loss)
+        if num_correct is not None:
+            correct.append(num_correct)
     return added(losses) / normalizer, normalizer, added(correct) if correct else None
+
+
+def add_gradients(
+    plan: Plan, piece: Batch, normalizer: Tensor | float, *, scaler: torch.amp.GradScaler | None
+) -> tuple[Tensor, Tensor | None]:
+    """Add the gradients of a piece to those before. Returns its summed loss () and how many predictions are right."""
+    with plan.autocast():
+        outputs = plan.forward(piece.inputs)
+    outputs = outputs.float()
+    loss = plan.loss.sum(outputs, piece.targets)
+    loss.backward(gradient_of_sum(loss, normalizer, scaler))
+    num_correct = plan.loss.num_correct(outputs.detach(), piece.targets) if plan.loss.is_classification else None
+    return loss.detach(), num_correct
 
 
 def zero_gradients(parameters: Sequence[nn.Parameter], *, keep: bool) -> None:
