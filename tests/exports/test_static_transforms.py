@@ -54,3 +54,14 @@ def test_the_numpy_of_a_bundle(static_transforms, bundled):
 def test_a_transform_that_numpy_does_not_know_is_refused(bundled):
     with pytest.raises(SystemExit, match="solarize is not written in numpy here; use a TorchScript program"):
         bundled.apply_front(np.zeros((4, 4, 3), dtype=np.uint8), [{"type": "solarize", "threshold": 0.5}])
+
+
+@pytest.mark.parametrize("static_transforms", EXAMPLES, ids=str)
+def test_the_numpy_of_a_bundle_on_floats(static_transforms, bundled):
+    for height, width in SIZES:
+        image = np.random.default_rng(height).random((3, height, width), dtype=np.float32)
+        found = bundled.apply_front(image.transpose(1, 2, 0), static_transforms_to_json(static_transforms))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(
+            found.transpose(2, 0, 1), apply_static_transforms(image, static_transforms), atol=1e-5
+        )

@@ -19,6 +19,7 @@ from trainkit.config.text import parse_path
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import image_shape, materialize_images
+from trainkit.data.pixel_rules import make_rules, rules_of
 from trainkit.data.transforms import (
     BatchTransform,
     Normalize,
@@ -66,7 +67,8 @@ def load_source(
         case dataset.ImageFolder():
             from trainkit.data.sources import load_image_folder
 
-            return load_image_folder(Path(knobs.pop("root")), **knobs)
+            rules = make_rules(knobs.pop("background"), knobs.pop("value_range"))
+            return load_image_folder(Path(knobs.pop("root")), rules=rules, **knobs)
         case dataset.Csv():
             from trainkit.data.sources import load_csv
 
@@ -92,9 +94,17 @@ def load_source(
 
 
 def load_data(
-    config: Config, *, source: Dataset | None = None, frontend: Frontend | None = None
+    config: Config,
+    *,
+    source: Dataset | None = None,
+    stored: Mapping[str, Any] | None = None,
+    frontend: Frontend | None = None,
 ) -> tuple[Dataset, ImageFiles]:
     """The config's data set with the static transforms applied.
+
+    Args:
+        source: the data set, where it is loaded already.
+        stored: the preprocessing of a checkpoint; image files become pixels by its rules.
 
     Raises:
         DataError: the data are missing or broken.
@@ -102,6 +112,8 @@ def load_data(
     frontend = frontend or Frontend()
     if source is None:
         source = load_source(config, cache_dir=cache_root(), should_stop=frontend.stop)
+    if stored is not None and source.kind == "image":
+        source = replace(source, rules=rules_of(stored))
     data = materialize_images(
         source,
         build_static_transforms(config),
@@ -227,6 +239,7 @@ def preprocessing(
     return {
         "kind": "image",
         "channels": data.channels,
+        "pixels": data.rules.to_json(),
         "front": before + [{"type": "center_crop", "size": list(size)} for size in crops],
         "scale": 255,
         "normalize": statistics,

@@ -129,6 +129,7 @@ class Setup:
             batch_transforms=self.transforms,
             static_transforms=build_static_transforms(self.config),
             channels=self.data.channels,
+            rules=self.data.rules,
             channels_last=self.channels_last,
             seed=self.config.seed,
             **options,

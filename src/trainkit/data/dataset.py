@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
+
 Kind = Literal["image", "table"]
 Task = Literal["classification", "regression"]
 
@@ -24,7 +26,8 @@ class Part:
     """Samples as the source has them: an official part such as ``"train"`` or ``"test"``, or ``"all"``."""
 
     inputs: NDArray[Any] | tuple[Path, ...]
-    """Images: uint8 (N, C, H, W). Tables: float32 (N, F). Or image files that are not decoded yet."""
+    """Images: uint8 (N, C, H, W), or float32 in [0, 1] where files have more than 8 bits. Tables: float32 (N, F). Or
+    image files that are not decoded yet."""
     targets: NDArray[Any]
     """Classification: int64 (N,). Regression: float32 (N, T)."""
 
@@ -75,6 +78,8 @@ class Dataset:
     """Plain JSON: how the raw columns of a CSV file become features."""
     channels: int | None = None
     """Images: 1 or 3 as they are decoded, before the static transforms; None for tables."""
+    rules: PixelRules = DEFAULT_RULES
+    """How image files become pixels. The range of values of more than 8 bits is found when they are materialized."""
     max_bad_files: int = 0
     """How many image files may turn out to be unreadable; they are then taken out of the splits and noted."""
 

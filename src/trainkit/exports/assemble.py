@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trainkit.data.pixel_rules import rules_of
 from trainkit.data.transforms import Grayscale, Resize, static_transforms_from_json, static_transforms_to_json
 from trainkit.engine import LossName
 from trainkit.errors import Interrupted
@@ -248,6 +249,8 @@ def _spec(source: Source, request: ExportRequest, format: Format, *, free: bool)
         return ProgramSpec(tuple(source.preprocessing["input_shape"]), ("float32",), ("outputs",))
     both = format == "torchscript" and request.method == "script"
     dtypes: tuple[InputDtype, ...] = ("uint8", "float32") if both else (request.input_dtype,)
+    if source.preprocessing["kind"] == "image" and rules_of(source.preprocessing).value_range is not None:
+        dtypes = ("float32",)  # 8 bits do not hold these values
     return describe_program(
         source.preprocessing, loss=source.loss, with_static_transforms=free, logits=request.logits, dtypes=dtypes
     )

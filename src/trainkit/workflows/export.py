@@ -16,6 +16,7 @@ from trainkit.builders import Setup, load_data, load_source, open_trained
 from trainkit.checkpoints import known_sha256
 from trainkit.config.schema.data import Csv
 from trainkit.data.images import decode_image
+from trainkit.data.pixel_rules import rules_of
 from trainkit.data.transforms import apply_static_transforms, static_transforms_from_json
 from trainkit.errors import Interrupted, TrainkitError, UserError
 from trainkit.exports import (
@@ -165,7 +166,7 @@ def benchmark(
 def _open(checkpoint: Path | None, *, runs_dir: Path, frontend: Frontend) -> tuple[Setup, Source, Path]:
     """The checkpoint's model on its data. Exports are made and compared on the CPU, wherever it was trained."""
     trained = open_trained(find_checkpoint(checkpoint, runs_dir=runs_dir, frontend=frontend), device="cpu")
-    setup = trained.setup(*load_data(trained.config, frontend=frontend))
+    setup = trained.setup(*load_data(trained.config, stored=trained.preprocessing, frontend=frontend))
     return setup, describe_source(setup, trained.path, trained.saved, averaged=trained.averaged), trained.path
 
 
@@ -276,7 +277,7 @@ def pick_samples(
     return Samples(inputs, targets, _batch([raw[i] for i in same]), targets[same])
 
 
-def _batch(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _batch(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Images of one size as one contiguous array (N, C, H, W)."""
     return np.ascontiguousarray(np.stack(images))
 
@@ -288,9 +289,10 @@ def _rows(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, An
     return rows
 
 
-def _decode(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> list[NDArray[np.uint8]]:
+def _decode(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> list[NDArray[Any]]:
     if isinstance(inputs, tuple):
-        return [decode_image(inputs[index], channels=preprocessing["channels"]) for index in chosen]
+        channels, rules = preprocessing["channels"], rules_of(preprocessing)
+        return [decode_image(inputs[index], channels=channels, rules=rules) for index in chosen]
     return list(inputs[chosen])
 
 

@@ -55,6 +55,7 @@ def preview(
             residency="host",
             static_transforms=build_static_transforms(config),
             channels=data.channels,
+            rules=data.rules,
         )
         batch = next(iter(make(chosen.indices, batch_size=num_images, shuffle=True, random=False).epoch(0)))
         # Random transforms depend on a sample's index only: these images change as in training.

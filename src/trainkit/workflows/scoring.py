@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from trainkit.builders import Setup, build_loss_for
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import decode_image
+from trainkit.data.pixel_rules import rules_of
 from trainkit.data.transforms import apply_static_transforms, static_transforms_from_json
 from trainkit.engine import evaluate
 from trainkit.evaluation import RegressionReport, Report, build_report
@@ -97,7 +99,13 @@ def look_up_mistakes(setup: Setup, split: str, report: Report) -> tuple[list[str
         return names, []
     inputs = setup.data.parts[chosen.part].inputs
     if not isinstance(inputs, tuple):
-        return names, [np.array(inputs[index]) for index in indices]
+        return names, [_visible(np.array(inputs[index])) for index in indices]
     static = static_transforms_from_json(setup.preprocessing["front"])
-    channels = setup.preprocessing["channels"]
-    return names, [apply_static_transforms(decode_image(inputs[index], channels=channels), static) for index in indices]
+    channels, rules = setup.preprocessing["channels"], rules_of(setup.preprocessing)
+    decoded = [decode_image(inputs[index], channels=channels, rules=rules) for index in indices]
+    return names, [_visible(apply_static_transforms(image, static)) for image in decoded]
+
+
+def _visible(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """The image in 8 bits, to be looked at."""
+    return np.asarray(image if image.dtype == np.uint8 else np.rint(image * 255), dtype=np.uint8)

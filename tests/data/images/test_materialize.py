@@ -378,7 +378,7 @@ def test_a_stop_is_clean(root: Path, cache_dir: Path) -> None:
     with pytest.raises(Interrupted) as caught:
         materialize_images(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: True)
     assert caught.value.exit_code == 130
-    assert [path for path in cache_dir.iterdir() if path.name != ".locks"] == []
+    assert not cache_dir.exists() or [path for path in cache_dir.iterdir() if path.name != ".locks"] == []
     assert build(root, cache_dir).decoded == 24
 
 

@@ -197,7 +197,9 @@ def test_inputs_of_the_other_kind(tmp_path, name, kind, reason):
 
 def test_a_folder_without_inputs(tmp_path):
     (tmp_path / "x.txt").write_text("")
-    assert list(find_inputs([tmp_path], kind="image")) == [Item(str(tmp_path), "broken", "no images in this folder")]
+    assert list(find_inputs([tmp_path], kind="image")) == [
+        Item(str(tmp_path), "broken", "no images in this folder, only x.txt")
+    ]
 
 
 def test_samples_are_counted_without_reading_them(images):

@@ -12,6 +12,8 @@ from trainkit.config.schema import data, transforms
 def check(review: Review) -> None:
     if isinstance(review.config.dataset, data.Csv):
         _csv(review, review.config.dataset)
+    if isinstance(review.config.dataset, data.ImageFolder):
+        _value_range(review, review.config.dataset)
     _order(review)
     _images(review)
     for index, transform in enumerate(review.config.transforms):
@@ -42,6 +44,12 @@ def _csv(review: Review, spec: data.Csv) -> None:
             review.add(
                 key, f"not one of the features, got {name!r} with {{0}}; add it there, or remove it", "dataset.features"
             )
+
+
+def _value_range(review: Review, spec: data.ImageFolder) -> None:
+    if spec.value_range is not None and spec.value_range[0] >= spec.value_range[1]:
+        key, got = "dataset.value_range", shown(spec.value_range)
+        review.add(key, f"expected [low, high] with low below high, got {got}; swap or change them")
 
 
 def _order(review: Review) -> None:
@@ -119,6 +127,23 @@ def _normalize(
                 channels_from,
             )
             return
+    _unit_statistics(review, key, transform)
+
+
+def _unit_statistics(review: Review, key: str, transform: transforms.Normalize) -> None:
+    """Means and deviations fit pixels in [0, 1]; those of the scale 0 to 255 are a frequent mistake."""
+    for name, limit, also in (("mean", 1.0, ()), ("std", 0.5, (1.0,))):  # a deviation of 1 leaves the scale as it is
+        values = getattr(transform, name)
+        if not isinstance(values, list) or all(0 <= value <= limit or value in also for value in values):
+            continue
+        scaled = [round(value / 255, 4) for value in values]
+        advice = "auto takes it from the training split"
+        if min(values) >= 0 and max(values) > 2:
+            advice = f"divide by 255: {shown(scaled)}"
+        review.add(
+            f"{key}.{name}",
+            f"expected values from 0 to {limit:g}, for pixels in [0, 1], got {shown(values)}; {advice}",
+        )
 
 
 def _random_crop(review: Review, key: str, crop: transforms.RandomCrop, height: int | None, width: int | None) -> None:

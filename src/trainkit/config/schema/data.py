@@ -9,6 +9,8 @@ from pydantic import Field
 
 from trainkit.config.schema.base import Count, Fraction, NonNegative, Section, ShortForm
 
+Byte = Annotated[int, Field(ge=0, le=255)]
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -200,6 +202,15 @@ class ImageFolder(ValTestSplit):
     )
     color: Literal["auto", "rgb", "gray"] = Field(
         "auto", description="Channels of the decoded images; auto is gray where every image is, else rgb."
+    )
+    background: Literal["white", "black"] | Annotated[list[Byte], Field(min_length=3, max_length=3)] = Field(
+        "white", description="What transparent images are blended on: white, black, or [red, green, blue], 0 to 255."
+    )
+    value_range: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="[low, high] of gray values of more than 8 bits, which become 0 and 1; null for those in use.",
     )
     max_bad_files: int = Field(
         0, ge=0, description="How many unreadable images may be skipped (they are counted in run.json); 0 refuses them."

@@ -1,11 +1,6 @@
-"""Decode an image file to a uint8 array, by one rule for each color mode.
+"""Decode an image file to an array: upright, of its first frame, with the pixels that ``colors`` makes.
 
-- Gray images are those that Pillow opens in mode L, LA, 1 or I;16; every other mode counts as color.
-- Color to gray is ITU-R 601-2 luma, gray to color three equal channels (both Pillow's ``convert``).
-- Transparency is dropped, not blended: the stored colors are used, as in torchvision's ``ImageFolder``.
-- Palettes are looked up; CMYK and YCbCr are converted by Pillow without a color profile.
-- 16-bit values keep their high byte (``value // 256``). Float and 32-bit images are refused.
-- The EXIF orientation is applied, so an image is upright, as viewers show it.
+- The EXIF orientation is applied, so an image is upright, as viewers show it. A broken EXIF block counts as none.
 - More than 179 million pixels (half a gigabyte as RGB, Pillow's limit against bombs) are refused by the header.
 - Of an animation or a file with several pages the first is used.
 """
@@ -16,24 +11,30 @@ import io
 import os
 import stat
 import unicodedata
-import warnings
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
+
+from trainkit.data.images.colors import BadImageError, deep_values, is_deep, is_gray, to_array
+from trainkit.data.images.formats import init_pillow, needed_package
+from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112
-_GRAY_MODES = ("L", "LA", "La", "1")
 
 
-class BadImageError(Exception):
-    """A file that cannot be used as an image; the message says why, without the path."""
+class Header(NamedTuple):
+    """What an image's header says."""
+
+    channels: int
+    """1 for gray, 3 for the rest."""
+    size: tuple[int, int]
+    """Upright (H, W)."""
+    deep: bool
+    """Gray values of more than 8 bits."""
 
 
 def printable(path: str | Path) -> str:
@@ -50,17 +51,24 @@ def read_image_bytes(path: str | Path) -> bytes:
     """
     try:
         # Not Path's own methods: they take three times as long, which shows with small files.
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImageError(f"not a file but a {_kind_of_file(status.st_mode)}")
-        if status.st_size == 0:
-            raise BadImageError("empty file (0 bytes)")
+        _check_regular(os.stat(path))
         with open(path, "rb", buffering=0) as file:
             return file.readall()
-    except FileNotFoundError:
-        raise BadImageError("dangling link" if Path(path).is_symlink() else "no such file") from None
     except OSError as error:
-        raise BadImageError(f"cannot be read ({error.strerror})") from None
+        raise _unreadable(path, error) from None
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BadImageError(f"not a file but a {_kind_of_file(status.st_mode)}")
+    if status.st_size == 0:
+        raise BadImageError("empty file (0 bytes)")
+
+
+def _unreadable(path: str | Path, error: OSError) -> BadImageError:
+    if isinstance(error, FileNotFoundError):
+        return BadImageError("dangling link" if Path(path).is_symlink() else "no such file")
+    return BadImageError(f"cannot be read ({error.strerror})")
 
 
 def _kind_of_file(mode: int) -> str:
@@ -68,87 +76,122 @@ def _kind_of_file(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "device")
 
 
-def decode_image(path: str | Path, *, channels: int) -> NDArray[np.uint8]:
-    """Decode a file to uint8 (C, H, W) with ``channels`` 1 or 3, by the rules at the top of this module.
+def decode_image(path: str | Path, *, channels: int, rules: PixelRules = DEFAULT_RULES) -> NDArray[Any]:
+    """Decode a file to (C, H, W) with ``channels`` 1 or 3, of ``rules.dtype``, by the rules of ``colors``.
 
     A color image is a view of (H, W, C) memory, as the decoder writes it.
 
     Raises:
         BadImageError: The file is not an image, is cut short, is too large, or has a refused mode.
     """
-    return decode_bytes(read_image_bytes(path), channels=channels)
+    return decode_bytes(read_image_bytes(path), channels=channels, rules=rules)
 
 
-def decode_bytes(data: bytes, *, channels: int) -> NDArray[np.uint8]:
-    """As ``decode_image``, from the bytes of a file."""
+def decode_bytes(
+    data: bytes, *, channels: int, rules: PixelRules = DEFAULT_RULES, traits: set[str] | None = None
+) -> NDArray[Any]:
+    """As ``decode_image``, from the bytes of a file. What is special about it is added to ``traits``."""
+    traits = set() if traits is None else traits
     image = _open(data)
-    from PIL import ImageOps
-
     try:
-        image.load()
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
-        upright = ImageOps.exif_transpose(image) if turned else image  # it would copy an upright image
-        pixels = _to_array(upright, channels)
+        if image.format != "MPO" and getattr(image, "is_animated", False):  # of MPO the first is the picture itself
+            traits.add("frames")
+        if image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", "")):
+            traits.add("16-bit color")
+        return to_array(_upright(image), channels, rules, traits)
     except (BadImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, ...
         raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
-    return pixels
 
 
-def _to_array(image: Image, channels: int) -> NDArray[np.uint8]:
-    if image.mode.startswith(("I;16", "I", "F")):
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise BadImageError(f"pixel type {image.mode} (32 bit) is not supported; save it with 8 or 16 bits")
-        gray = (values // 256).astype(np.uint8)[None]
-        return gray if channels == 1 else np.repeat(gray.transpose(1, 2, 0), channels, axis=2).transpose(2, 0, 1)
-    if image.mode == "LA" or image.mode == "La":
-        image = image.getchannel(0)  # as convert("RGB") does, which takes longer
-    mode = "L" if channels == 1 else "RGB"
-    converted = image if image.mode == mode else image.convert(mode)
-    # A copy in any case: Pillow's own memory is read-only, and torch warns of that.
-    pixels = np.array(converted, order="C")
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+def read_deep_values(data: bytes) -> NDArray[Any] | None:
+    """The gray values of a file of more than 8 bits, (H, W); None of 8 bits. Raises as ``decode_image``."""
+    image = _open(data)
+    if not is_deep(image):
+        return None
+    try:
+        image.load()
+        return deep_values(image)
+    except (BadImageError, MemoryError):
+        raise
+    except Exception as error:  # see decode_bytes
+        raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
 
 
-def probe_bytes(data: bytes) -> tuple[int, tuple[int, int]]:
-    """Channels (1 for gray, 3 for the rest) and upright (H, W), from the header alone.
+def _upright(image: Image) -> Image:
+    """The image turned as its orientation says.
+
+    Not by ``ImageOps.exif_transpose``: it writes the other tags anew, and fails where one of them is broken.
+    """
+    from PIL.Image import Transpose
+
+    image.load()
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    turn = turns.get(_orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.info = image.info
+    return turned
+
+
+def _orientation(image: Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  (a broken block: the image is upright, as without it)
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def probe_file(path: str | Path) -> Header:
+    """The header of an image; no more than that is read of the file.
 
     Raises:
         BadImageError: As ``decode_image``, as far as the header shows it.
     """
-    image = _open(data)
-    width, height = image.size
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception as error:  # see decode_bytes
-        raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
-    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)  # these four turn by a quarter
-    gray = image.mode in _GRAY_MODES or image.mode.startswith("I")
-    return (1 if gray else 3), size
+        _check_regular(os.stat(path))
+        with open(path, "rb") as file:
+            return _header(_open(file))
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
-def _open(data: bytes) -> Image:
+def _header(image: Image) -> Header:
+    width, height = image.size
+    # These four turn by a quarter. Of a TIFF Pillow's size is that of the turned image already.
+    turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
+    return Header(1 if is_gray(image) else 3, (width, height) if turned else (height, width), is_deep(image))
+
+
+def _open(data: bytes | io.BufferedReader) -> Image:
     """A lazily opened image whose size is within Pillow's limit."""
+    formats = init_pillow()
     from PIL import Image, UnidentifiedImageError
 
-    _silence_pillow()
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=formats)
     except Image.DecompressionBombError as error:
         raise BadImageError(f"too large ({_reason(error)})") from None
     except UnidentifiedImageError:
-        raise BadImageError(f"not an image (it begins with {data[:12]!r})") from None
+        start = data[:16] if isinstance(data, bytes) else os.pread(data.fileno(), 16, 0)
+        if package := needed_package(start):
+            raise BadImageError(f"an image that Pillow does not read by itself: install {package}") from None
+        raise BadImageError(f"not an image (it begins with {start[:12]!r})") from None
     except Exception as error:  # see decode_bytes
         raise BadImageError(f"not an image that can be read ({_reason(error)})") from error
+    if 0 in image.size:
+        raise BadImageError(f"an image of {image.size[1]} x {image.size[0]} pixels")
     return image
-
-
-@cache
-def _silence_pillow() -> None:
-    """Ignore its warnings about large images and odd EXIF data; once, because all threads share the filters."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _reason(error: Exception) -> str:

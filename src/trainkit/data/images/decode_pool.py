@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.cache_arrays import ArrayWriter
-from trainkit.data.images.decode import BadImageError, decode_bytes, printable, read_image_bytes
+from trainkit.data.images.colors import BadImageError
+from trainkit.data.images.decode import decode_bytes, printable, read_image_bytes
 from trainkit.data.images.layout import Shape, pixel_size, stored_shape, to_nchw, to_storage
+from trainkit.data.pixel_rules import PixelRules
 from trainkit.data.transforms.static import (
     StaticTransform,
     apply_static_transforms,
@@ -34,13 +37,27 @@ from trainkit.errors import Interrupted, Problem, ProblemsError
 class MemoryWriter:
     """An array in memory, written block by block as ``cache.ArrayWriter`` writes a file."""
 
-    def __init__(self, shape: Sequence[int], rows_per_block: int) -> None:
+    def __init__(self, shape: Sequence[int], rows_per_block: int, dtype: Any) -> None:
         self.rows_per_block = rows_per_block
-        self.array = np.zeros(shape, dtype=np.uint8)
+        self.array = np.zeros(shape, dtype=dtype)
 
     def write_block(self, block: int, rows: NDArray[Any]) -> None:
         start = block * self.rows_per_block
         self.array[start : start + len(rows)] = rows
+
+
+@dataclass
+class DecodedFiles:
+    """What decoding says of files besides their pixels."""
+
+    hashes: NDArray[np.uint64]
+    """Of the bytes of each file: (N,). 0 where it cannot be used, and its row is zeros."""
+    contents: NDArray[np.uint64]
+    """Of the pixels of each row, as ``hashes``."""
+    bad: list[tuple[int, str]] = field(default_factory=list)
+    """(index, reason) of each file that cannot be used, by index."""
+    traits: list[str] = field(default_factory=list)
+    """Of every image: what is special about it, see ``colors``. Threads only append."""
 
 
 def decode_files(
@@ -49,40 +66,46 @@ def decode_files(
     writer: ArrayWriter | MemoryWriter,
     *,
     channels: int,
+    rules: PixelRules,
     shape: Shape,
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
-) -> tuple[NDArray[np.uint64], list[tuple[int, str]]]:
+) -> DecodedFiles:
     """Decode and transform files, and write the rows, each of ``shape`` (C, H, W), stored as ``layout`` says.
-
-    Returns:
-        A hash of the bytes of each file, uint64 (N,), and (index, reason) of each file that cannot be used, by index;
-        its row and its hash are 0.
 
     Raises:
         ProblemsError: Images have different sizes after the static transforms.
         Interrupted: ``should_stop`` returned true.
     """
-    hashes = np.zeros(len(paths), dtype=np.uint64)
-    bad: list[tuple[int, str]] = []
+    found = DecodedFiles(np.zeros(len(paths), dtype=np.uint64), np.zeros(len(paths), dtype=np.uint64))
 
-    def decode_block(start: int, stop: int) -> NDArray[np.uint8]:
-        rows = to_nchw(np.zeros((stop - start, *stored_shape(shape)), dtype=np.uint8), shape)
+    def decode_block(start: int, stop: int) -> NDArray[Any]:
+        stored = np.zeros((stop - start, *stored_shape(shape)), dtype=rules.dtype)
+        rows = to_nchw(stored, shape)
         for row, index in enumerate(range(start, stop)):
+            traits: set[str] = set()
             try:
                 data = read_image_bytes(paths[index])
-                image = apply_static_transforms(decode_bytes(data, channels=channels), static_transforms)
+                decoded = decode_bytes(data, channels=channels, rules=rules, traits=traits)
+                image = apply_static_transforms(decoded, static_transforms)
             except BadImageError as error:
-                bad.append((index, str(error)))
+                found.bad.append((index, str(error)))
                 continue
             if image.shape != shape:
                 raise _sizes_differ(static_transforms, shape, paths[index], image.shape)
             rows[row] = image
-            hashes[index] = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
+            found.hashes[index] = _digest(data)
+            found.contents[index] = _digest(stored[row].data)
+            found.traits.extend(traits)
         return rows
 
     _write_blocks(len(paths), decode_block, writer, tick, should_stop)
-    return hashes, sorted(bad)
+    found.bad.sort()
+    return found
+
+
+def _digest(data: bytes | memoryview) -> int:
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
 
 
 def transform_array(
@@ -109,7 +132,7 @@ def transform_array(
 
 def _write_blocks(
     num_rows: int,
-    make_block: Callable[[int, int], NDArray[np.uint8]],
+    make_block: Callable[[int, int], NDArray[Any]],
     writer: ArrayWriter | MemoryWriter,
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 from trainkit.data import cache
 from trainkit.data.cache_arrays import BLOCK_BYTES, ArrayWriter, DamagedEntryError
 from trainkit.data.dataset import Dataset, Part
-from trainkit.data.images.decode import BadImageError, decode_image, printable, probe_bytes, read_image_bytes
+from trainkit.data.images.colors import BadImageError
+from trainkit.data.images.decode import decode_image, printable, probe_file
 from trainkit.data.images.decode_pool import MemoryWriter, decode_files, transform_array
 from trainkit.data.images.decoded_dataset import Job, with_decoded_arrays
 from trainkit.data.images.layout import Shape, stored_shape
+from trainkit.data.images.value_range import sample_rules, with_value_range
 from trainkit.data.transforms.static import StaticTransform, has_uint8_kernel, output_shape, static_transforms_to_json
 from trainkit.errors import DataError, Interrupted
 from trainkit.runtime import free_host_bytes
@@ -43,7 +46,8 @@ def materialize_images(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Dataset:
-    """Decode and transform all images: uint8 (N, C, H, W), stored as ``layout`` says. Tables come back unchanged.
+    """Decode and transform all images: uint8 (N, C, H, W), stored as ``layout`` says; float32 in [0, 1] where training
+    images have more than 8 bits. Tables come back unchanged.
 
     Arrays come from ``cache_dir`` (``cache.cache_root()``) or are built there. With None, and where the cache cannot be
     written or is full, they are built in memory (noted). A part that fits in neither stays a tuple of files (noted),
@@ -63,12 +67,18 @@ def materialize_images(
     if dataset.kind != "image":
         return dataset
     notes: list[str] = []
-    jobs = [
-        _make_job(dataset, name, part, static_transforms)
-        for name, part in dataset.parts.items()
-        if part.is_files or static_transforms
-    ]
+    hashes = {
+        name: _hash_sources(part.inputs) for name, part in dataset.parts.items() if isinstance(part.inputs, tuple)
+    }
+    jobs = _make_jobs(dataset, hashes, static_transforms)
     missing = [job for job in jobs if not _load_from_cache(job, cache_dir, notes)]
+    if any(job.part.is_files for job in missing) and dataset.rules.value_range is None:
+        # Not before: where all parts are in the cache with 8 bits, no file has more.
+        sources = hashes.get(dataset.splits["train"].part, "")
+        ranged = with_value_range(dataset, sources=sources, cache_dir=cache_dir, should_stop=should_stop)
+        if ranged is not dataset:
+            dataset, jobs = ranged, _make_jobs(ranged, hashes, static_transforms)
+            missing = [job for job in jobs if not _load_from_cache(job, cache_dir, notes)]
     total, done = sum(len(job.part) for job in missing), 0
 
     def tick(count: int) -> None:
@@ -103,9 +113,10 @@ def quick_look(dataset: Dataset, *, per_split: int = 8) -> list[str]:
         if not isinstance(paths, tuple):
             continue
         spread = np.unique(np.linspace(0, len(split) - 1, min(per_split, len(split))).astype(np.int64))
+        rules = sample_rules(dataset.rules, [paths[index] for index in split.indices[spread]])
         for index in split.indices[spread]:
             try:
-                decode_image(paths[index], channels=dataset.channels or 3)
+                decode_image(paths[index], channels=dataset.channels or 3, rules=rules)
             except BadImageError as error:
                 problems.append(f"{name}: {printable(paths[index])}: {error}")
     return problems
@@ -119,17 +130,29 @@ def _raw_shape(dataset: Dataset, part: Part) -> Shape:
     reasons = []
     for path in part.inputs:
         try:
-            return dataset.channels or 3, *probe_bytes(read_image_bytes(path))[1]
+            return dataset.channels or 3, *probe_file(path).size
         except BadImageError as error:
             reasons.append(str(error))
     first = f"{printable(part.inputs[0])}: {reasons[0]}"
     raise DataError(f"none of {len(part)} images can be read; the first is {first}")
 
 
-def _make_job(dataset: Dataset, name: str, part: Part, static_transforms: Sequence[StaticTransform]) -> Job:
+def _make_jobs(dataset: Dataset, hashes: dict[str, str], static_transforms: Sequence[StaticTransform]) -> list[Job]:
+    """A job for each part that has to be decoded or transformed; ``hashes``: of its files."""
+    return [
+        _make_job(dataset, name, part, static_transforms, hashes.get(name))
+        for name, part in dataset.parts.items()
+        if part.is_files or static_transforms
+    ]
+
+
+def _make_job(
+    dataset: Dataset, name: str, part: Part, static_transforms: Sequence[StaticTransform], files: str | None
+) -> Job:
     raw = _raw_shape(dataset, part)
-    if isinstance(part.inputs, tuple):
-        source: dict[str, Any] = {"files": _hash_sources(part.inputs), "channels": raw[0], "pillow": version("pillow")}
+    if files is not None:
+        source: dict[str, Any] = {"files": files, "channels": raw[0], "pillow": version("pillow")}
+        source["pixels"] = dataset.rules.to_json()
     else:
         source = {"inputs": dataset.fingerprint["parts"][name]["inputs"], "shape": list(raw)}
     shape = output_shape(static_transforms, raw)
@@ -146,7 +169,7 @@ def _make_job(dataset: Dataset, name: str, part: Part, static_transforms: Sequen
         "uint8_kernel": has_uint8_kernel() if static_transforms else None,
     }
     label = f"{dataset.name} {name} {'x'.join(map(str, shape))}"
-    return Job(name, part, tuple(static_transforms), raw[0], shape, description, label)
+    return Job(name, part, tuple(static_transforms), raw[0], dataset.rules, shape, description, label)
 
 
 def _hash_sources(paths: tuple[Path, ...]) -> str:
@@ -217,8 +240,8 @@ def _build(
         return
     if reason:
         notes.append(f"{job.label} is kept in memory, not cached: {reason}")
-    rows_per_block = max(1, BLOCK_BYTES // int(np.prod(job.shape)))
-    writer = MemoryWriter((len(job.part), *stored_shape(job.shape)), rows_per_block)
+    rows_per_block = max(1, BLOCK_BYTES // (int(np.prod(job.shape)) * job.dtype.itemsize))
+    writer = MemoryWriter((len(job.part), *stored_shape(job.shape)), rows_per_block, job.dtype)
     job.info, others = _write_images(job, writer, tick, should_stop)
     job.arrays = {"inputs": writer.array, **others}
 
@@ -239,7 +262,7 @@ def _build_in_cache(
             _load_from_cache(job, cache_dir, [])
             tick(len(job.part))
             return
-        writer = draft.add_array("inputs", (len(job.part), *stored_shape(job.shape)), np.uint8)
+        writer = draft.add_array("inputs", (len(job.part), *stored_shape(job.shape)), job.dtype)
         info, others = _write_images(job, writer, tick, should_stop)
         for name, array in others.items():
             draft.add_array(name, array.shape, array.dtype).write_all(array)
@@ -258,13 +281,15 @@ def _write_images(
     if not isinstance(inputs, tuple):
         transform_array(inputs, job.static_transforms, writer, tick=tick, should_stop=should_stop)
         return {}, {}
-    hashes, bad = decode_files(
+    found = decode_files(
         inputs,
         job.static_transforms,
         writer,
         channels=job.channels,
+        rules=job.rules,
         shape=job.shape,
         tick=tick,
         should_stop=should_stop,
     )
-    return {"bad": [list(pair) for pair in bad]}, {"hashes": hashes}
+    info = {"bad": [list(pair) for pair in found.bad], "traits": dict(Counter(found.traits))}
+    return info, {"hashes": found.hashes, "contents": found.contents}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Part
 from trainkit.data.loading.resident import ResidentBatches, Sampler
 from trainkit.data.loading.workers import DecodedImages, WorkerBatches
+from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.data.transforms.static import StaticTransform
 
@@ -32,6 +33,7 @@ def make_batches(
     chunk_bytes: int | None = None,
     static_transforms: Sequence[StaticTransform] = (),
     channels: int | None = None,
+    rules: PixelRules = DEFAULT_RULES,
     num_workers: int = 0,
 ) -> ResidentBatches | WorkerBatches:
     """The batches of some samples of a part, for any epoch: the same ones from arrays and from files.
@@ -45,6 +47,7 @@ def make_batches(
         chunk_bytes: of arrays: bytes of model inputs made at a time; they never change a batch.
         static_transforms: of files: applied to each image after decoding. Arrays have them applied already.
         channels: of files: of the decoded images, 1 or 3.
+        rules: of files: how they become pixels.
         num_workers: of files: processes that decode; 0 decodes in this process.
 
     Raises:
@@ -60,7 +63,7 @@ def make_batches(
     images = None
     if isinstance(part.inputs, tuple):
         assert channels is not None, "images have channels"
-        images = DecodedImages(part.inputs, channels, tuple(static_transforms))
+        images = DecodedImages(part.inputs, channels, tuple(static_transforms), rules)
         input_shape = images.shape(int(indices[0]))
     else:
         input_shape = part.inputs.shape[1:]

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from trainkit.data.dataset import Part
-from trainkit.data.images.decode import BadImageError, decode_image
+from trainkit.data.images.colors import BadImageError
+from trainkit.data.images.decode import decode_image
 from trainkit.data.images.layout import pixel_size, stack_images
 from trainkit.data.loading.resident import Batch, Sampler
 from trainkit.data.loading.transfer import Chunk, aligned, on_device
+from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, TrainkitError
@@ -36,8 +38,14 @@ class DecodedImages(Dataset[NDArray[np.uint8] | str]):
     Messages are values: an exception would arrive wrapped in the worker's traceback.
     """
 
-    def __init__(self, paths: tuple[Path, ...], channels: int, static_transforms: tuple[StaticTransform, ...]) -> None:
-        self.paths, self.channels, self.static_transforms = paths, channels, static_transforms
+    def __init__(
+        self,
+        paths: tuple[Path, ...],
+        channels: int,
+        static_transforms: tuple[StaticTransform, ...],
+        rules: PixelRules = DEFAULT_RULES,
+    ) -> None:
+        self.paths, self.channels, self.static_transforms, self.rules = paths, channels, static_transforms, rules
         self.first: tuple[Path, tuple[int, ...]] | None = None
         """Path and shape of the first image; the others must have its size."""
 
@@ -55,7 +63,8 @@ class DecodedImages(Dataset[NDArray[np.uint8] | str]):
     def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
         path = self.paths[index]
         try:
-            image = apply_static_transforms(decode_image(path, channels=self.channels), self.static_transforms)
+            decoded = decode_image(path, channels=self.channels, rules=self.rules)
+            image = apply_static_transforms(decoded, self.static_transforms)
         except BadImageError as error:
             return f"{path}: {error}; remove the file, or raise dataset.max_bad_files"
         if self.first is None:

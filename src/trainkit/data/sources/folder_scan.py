@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainkit.data.images.decode import EXTENSIONS, printable
+from trainkit.data.images.decode import printable
+from trainkit.data.images.formats import is_image_file, is_junk
 from trainkit.errors import DataError
-
-_JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
 
 
 @dataclass
@@ -66,11 +65,6 @@ def _scandir(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"{folder} cannot be read ({error.strerror})") from None
 
 
-def is_junk(name: str) -> bool:
-    """Files and folders that operating systems, notebooks and archives leave behind."""
-    return name in _JUNK or name.startswith(".")
-
-
 def is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -79,7 +73,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(EXTENSIONS)
+    return is_image_file(entry.path)
 
 
 def identity(path: str | Path) -> tuple[int, int]:

@@ -9,7 +9,10 @@ from typing import Literal
 import numpy as np
 
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.images.decode import BadImageError, printable, probe_bytes, read_image_bytes
+from trainkit.data.images.colors import BadImageError
+from trainkit.data.images.decode import printable, probe_file
+from trainkit.data.images.formats import missing_plugins
+from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.sources.folder_layout import SPLITS, Layout, find_layout
 from trainkit.data.sources.folder_names import is_text, name_key
 from trainkit.data.sources.folder_scan import Scan, find_images, parents
@@ -25,6 +28,7 @@ def load_image_folder(
     root: str | Path,
     *,
     color: Literal["auto", "rgb", "gray"] = "auto",
+    rules: PixelRules = DEFAULT_RULES,
     max_bad_files: int = 0,
     val_fraction: float,
     test_fraction: float,
@@ -35,7 +39,7 @@ def load_image_folder(
     ``folder_layout`` finds the splits. Classes are the folders of ``train`` (or of the root) in alphabetical order;
     other splits are matched by name. Where there is no ``test`` or no ``val`` folder, that split is taken from
     ``train`` by fraction. Folders inside a class folder are searched too. System files (hidden ones, ``Thumbs.db``,
-    ...) and files that have no image extension are left out and noted.
+    ...) and files that are no images are left out and noted.
 
     Raises:
         ProblemsError: The folder is missing or has no class folders, or a fraction cannot be met.
@@ -47,6 +51,7 @@ def load_image_folder(
     class_names = tuple(found[first])
     notes = [*layout.notes, *_check_classes(layout.roots, found), *notes]
     parts = {split: _make_part(classes, class_names) for split, classes in found.items()}
+    _check_plugins(parts, max_bad_files)
     fractions = {"test": test_fraction, "val": val_fraction}
     fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
     splits = split_part(
@@ -64,6 +69,7 @@ def load_image_folder(
         fingerprint=fingerprint_dataset("image_folder", parts, splits, class_names=class_names, roots=layout.roots),
         notes=tuple(notes),
         channels={"rgb": 3, "gray": 1}.get(color) or _find_channels(parts),
+        rules=rules,
         max_bad_files=max_bad_files,
     )
 
@@ -85,6 +91,7 @@ def load_images_to_score(
     if problems:
         raise DataError("\n".join(first_lines([f"{key}: {problem}" for problem in problems])))
     parts = {split: _make_part(classes, names) for split, classes in found.items()}
+    _check_plugins(parts, max_bad_files)
     first = next(iter(parts))
     splits = {"train": whole_part(parts[first], first)}
     splits |= {split: whole_part(part, split) for split, part in parts.items() if split != first}
@@ -175,15 +182,23 @@ def _make_part(classes: dict[str, list[Path]], class_names: Sequence[str]) -> Pa
     return Part(tuple(path for path, _ in files), np.array([label for _, label in files], dtype=np.int64))
 
 
+def _check_plugins(parts: dict[str, Part], max_bad_files: int) -> None:
+    """Raise DataError where images need a package that is not installed, unless so many may be skipped."""
+    paths = [path for part in parts.values() if isinstance(part.inputs, tuple) for path in part.inputs]
+    missing = missing_plugins(paths)
+    if missing and sum(int(line.split()[0]) for line in missing) > max_bad_files:
+        raise DataError("\n".join(f"{line}, or remove them" for line in missing))
+
+
 def _find_channels(parts: dict[str, Part]) -> int:
     """1 where every readable image is gray, else 3: the search ends at the first color image."""
     for part in parts.values():
         assert isinstance(part.inputs, tuple)
         for path in part.inputs:
             try:
-                channels, _ = probe_bytes(read_image_bytes(path))
+                header = probe_file(path)
             except BadImageError:
                 continue  # counted and named when the images are decoded
-            if channels == 3:
+            if header.channels == 3:
                 return 3
     return 1

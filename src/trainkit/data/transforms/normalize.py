@@ -93,17 +93,18 @@ def normalize(rows: torch.Tensor, by: Scaling) -> torch.Tensor:
     return view_like(result.unflatten(2, (rows.shape[3], -1)), rows)
 
 
-def channel_statistics(
-    inputs: NDArray[np.uint8], indices: NDArray[np.int64]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(inputs: NDArray[Any], indices: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of every channel on the [0, 1] scale.
 
     Args:
-        inputs: uint8 (N, C, H, W).
+        inputs: uint8 (N, C, H, W), or float32 in [0, 1].
         indices: the rows to measure: int64 (n,).
 
-    Exact sums over a histogram of the 256 values, rounded once. A constant channel gets a deviation of 1.
+    Of bytes exact sums over a histogram of the 256 values, rounded once; of floats sums in float64. A constant channel
+    gets a deviation of 1.
     """
+    if inputs.dtype != np.uint8:
+        return _float_statistics(inputs, indices)
     num_channels = inputs.shape[1]
     counts = torch.zeros(num_channels, 256, dtype=torch.int64)
     for rows in _blocks(inputs, indices):
@@ -112,6 +113,16 @@ def channel_statistics(
             counts[channel] += torch.bincount(pixels[:, channel].reshape(-1), minlength=256)
     moments = [_histogram_moments(channel.tolist()) for channel in counts]
     return tuple(mean for mean, _ in moments), tuple(std for _, std in moments)
+
+
+def _float_statistics(inputs: NDArray[Any], indices: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Two passes, so that nothing is lost where the mean is large beside the deviation."""
+    count = len(indices) * inputs.shape[2] * inputs.shape[3]
+    axes = (0, 2, 3)
+    mean = sum(rows.sum(axes, dtype=np.float64) for rows in _blocks(inputs, indices)) / count
+    centered = (rows.astype(np.float64) - mean[:, None, None] for rows in _blocks(inputs, indices))
+    std = np.sqrt(sum(np.square(rows).sum(axes) for rows in centered) / count)
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
 def _histogram_moments(counts: Sequence[int]) -> tuple[float, float]:

@@ -11,11 +11,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 FOLDER = Path(__file__).parent
 SIGNATURE = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
 LABELS = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and odd EXIF data
 PROGRAMS = {name: entry for name, entry in SIGNATURE["programs"].items() if entry["format"] != "safetensors"}
 
 
@@ -43,18 +44,76 @@ def load(name):
 def read_image(path, entry):
     """A file as (1, C, H, W) in the program's dtype, upright, gray or RGB; resized and cropped if needed."""
     channels = SIGNATURE["preprocessing"]["channels"]
-    image = ImageOps.exif_transpose(Image.open(path))
-    if image.mode.startswith("I"):  # 16 bits: the high byte
-        pixels = np.repeat((np.asarray(image) // 256).astype(np.uint8)[:, :, None], channels, axis=2)
-    else:
-        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, channels)
+    pixels = read_pixels(upright(Image.open(path)), channels)
     if entry["front_outside"]:
         sys.path.append(str(FOLDER))
         from front import apply_front
 
         pixels = apply_front(pixels, entry["front_outside"])
     batch = np.array(pixels.transpose(2, 0, 1)[None], order="C")
-    return batch if "uint8" in entry["input"]["dtypes"] else batch.astype(np.float32) / np.float32(255)
+    if batch.dtype == np.uint8 and "uint8" not in entry["input"]["dtypes"]:
+        batch = batch.astype(np.float32) / np.float32(255)
+    return batch
+
+
+def upright(image):
+    """Turned as the EXIF orientation says; a block that cannot be read is as none."""
+    image.load()
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001  (Pillow raises anything)
+        orientation = 1
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    if orientation not in turns:
+        return image
+    turned = image.transpose(turns[orientation])
+    turned.info = image.info
+    return turned
+
+
+def read_pixels(image, channels):
+    """(H, W, C): uint8, or where the training had gray values of more than 8 bits, float32 in [0, 1]."""
+    rules = SIGNATURE["preprocessing"].get("pixels", {"background": None, "value_range": None, "allow_8_bit": False})
+    background, value_range = rules["background"], rules["value_range"]
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.repeat(deep_pixels(image, background, value_range)[:, :, None], channels, axis=2)
+    if value_range and not rules["allow_8_bit"]:
+        raise SystemExit(f"{image.filename}: 8 bits, and the model takes values from {value_range}")
+    if background and (image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info):
+        blended = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        alpha = blended.getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            image = Image.new("RGB", image.size, tuple(background))
+            image.paste(blended.convert("RGB"), mask=alpha)
+    if image.mode in ("LA", "La"):
+        image = image.getchannel(0)
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, channels)
+    return pixels.astype(np.float32) / np.float32(255) if value_range else pixels
+
+
+def deep_pixels(image, background, value_range):
+    """(H, W) of gray values of more than 8 bits: from the range to [0, 1], or 8 bits."""
+    values = np.asarray(image)
+    if value_range:
+        low, high = value_range
+        pixels = ((values.astype(np.float64) - low) / (high - low)).clip(0, 1).astype(np.float32)
+    elif image.mode == "F":
+        pixels = np.rint(values * 255).astype(np.uint8)
+    else:
+        pixels = (values // 256).astype(np.uint8)
+    key = image.info.get("transparency")
+    if isinstance(key, int) and background:
+        level = Image.new("RGB", (1, 1), tuple(background)).convert("L").getpixel((0, 0))
+        pixels[values == key] = np.float32(level / 255) if value_range else level
+    return pixels
 
 
 def main():

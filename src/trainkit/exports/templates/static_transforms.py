@@ -1,11 +1,11 @@
 # mypy: ignore-errors
-"""Static transforms with numpy alone, to the same bytes as in training: torch's arithmetic on uint8 images."""
+"""Static transforms with numpy alone, by torch's arithmetic: uint8 to the same bytes as in training, floats nearly."""
 
 import numpy as np
 
 
 def apply_front(image, transforms):
-    """uint8 (H, W, C) through the static transforms in signature.json to uint8 (H', W', C')."""
+    """(H, W, C) through the static transforms in signature.json to (H', W', C'): uint8, or float32 in [0, 1]."""
     for transform in transforms:
         if transform["type"] == "resize":
             image = resize(image, transform["size"], transform.get("interpolation", "bilinear"))
@@ -28,10 +28,14 @@ def resize(image, size, interpolation):
     if interpolation == "nearest":
         return image[nearest(height, size[0])][:, nearest(width, size[1])]
     for axis in (1, 0):  # along the rows first
-        weights, bits = resize_weights(image.shape[axis], size[axis], interpolation)
+        weights, bits = resize_weights(image.shape[axis], size[axis], interpolation, whole=image.dtype == np.uint8)
+        if image.dtype != np.uint8:
+            rows = np.tensordot(np.moveaxis(image, axis, -1).astype(np.float64), weights.T, axes=1)
+            image = np.moveaxis(rows, -1, axis)
+            continue
         sums = np.tensordot(np.moveaxis(image, axis, -1).astype(np.int64), weights.T, axes=1)
         image = np.moveaxis(((sums + (1 << (bits - 1))) >> bits).clip(0, 255), -1, axis).astype(np.uint8)
-    return image
+    return image if image.dtype == np.uint8 else image.clip(0, 1).astype(np.float32)
 
 
 def nearest(before, after):
@@ -40,8 +44,8 @@ def nearest(before, after):
     return positions.astype(int).clip(0, before - 1)
 
 
-def resize_weights(before, after, interpolation):
-    """Whole numbers (after, before) that add up to about 2 ** bits: torch's 16-bit weights with antialiasing."""
+def resize_weights(before, after, interpolation, whole):
+    """With antialiasing: (after, before) that add up to 1; whole ones as in torch, up to about 2 ** bits."""
     scale = before / after
     stretch = max(scale, 1.0)
     x = np.abs((np.arange(before) + 0.5 - (np.arange(after)[:, None] + 0.5) * scale) / stretch)
@@ -50,6 +54,8 @@ def resize_weights(before, after, interpolation):
     else:  # bicubic with a = -0.5
         weights = np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0))
     weights /= weights.sum(axis=1, keepdims=True)
+    if not whole:
+        return weights, 0
     bits = next((n for n in range(22) if int(0.5 + weights.max() * (1 << (n + 1))) >= 1 << 15), 22)
     return np.trunc(weights * (1 << bits) + np.where(weights < 0, -0.5, 0.5)).astype(np.int64), bits
 
@@ -67,5 +73,5 @@ def grayscale(image, channels):
     if image.shape[2] == 3:
         red, green, blue = (image[:, :, k].astype(np.float32) for k in range(3))
         luma = red * np.float32(0.2989) + np.float32(0.587) * green + np.float32(0.114) * blue
-        image = luma.astype(np.uint8)[:, :, None]
+        image = luma.astype(image.dtype)[:, :, None]
     return np.repeat(image, channels, axis=2)

@@ -17,7 +17,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo, Downloaded
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
-from trainkit.data.images import BadImageError, decode_image, probe_bytes, quick_look, read_image_bytes, stack_images
+from trainkit.data.images import BadImageError, decode_image, probe_file, quick_look, sample_rules, stack_images
 from trainkit.data.splits import most_for_one_of_each
 from trainkit.data.transforms import StaticTransform, apply_static_transforms, fixes_size, output_shape
 from trainkit.errors import ProblemsError
@@ -92,6 +92,7 @@ def take_sample(
     part = data.parts[split.part]
     if isinstance(part.inputs, tuple):
         tried = split.indices[_spread(len(split), min(size, decoded))]
+        data = replace(data, rules=sample_rules(data.rules, [part.inputs[index] for index in tried]))
         images, chosen = _decode_some(data, part.inputs, tried, static_transforms)
         stacked: NDArray[Any] = stack_images(images)
     else:
@@ -109,13 +110,14 @@ def take_sample(
 
 def _decode_some(
     data: Dataset, paths: tuple[Path, ...], indices: NDArray[np.int64], static_transforms: Sequence[StaticTransform]
-) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
     """The images among these that can be decoded and have the size of the first, and their indices."""
-    images: list[NDArray[np.uint8]] = []
+    images: list[NDArray[Any]] = []
     kept = []
     for index in indices:
         try:
-            image = apply_static_transforms(decode_image(paths[index], channels=data.channels or 3), static_transforms)
+            decoded = decode_image(paths[index], channels=data.channels or 3, rules=data.rules)
+            image = apply_static_transforms(decoded, static_transforms)
         except BadImageError:
             continue  # ``skipped_files`` names it
         if not images or image.shape == images[0].shape:  # ``check_sizes`` names the others
@@ -141,7 +143,7 @@ def check_sizes(data: Dataset, static_transforms: Sequence[StaticTransform]) -> 
             return
         for index in split.indices[_spread(len(split), PROBED)]:
             try:
-                _, (height, width) = probe_bytes(read_image_bytes(paths[index]))
+                height, width = probe_file(paths[index]).size
             except BadImageError:
                 continue
             size = output_shape(static_transforms, (1, height, width))[1:]

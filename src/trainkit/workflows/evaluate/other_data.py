@@ -46,7 +46,7 @@ def load_other_data(
         path, class_names=classes, channels=preprocessing["channels"], max_bad_files=bad, key="--data"
     )
     align_classes(source, classes, where=where)  # before anything is decoded
-    data, files = load_data(config, source=source, frontend=frontend)
+    data, files = load_data(config, source=source, stored=preprocessing, frontend=frontend)
     expected = tuple(preprocessing["input_shape"])
     crops = len(preprocessing["front"]) > count_static_transforms(config)
     if data.input_shape != expected and not crops:

@@ -122,7 +122,7 @@ def setup_on_data(trained: TrainedModel, data: Path | None = None, *, frontend: 
     if data is not None:
         found, files = load_other_data(data, trained.config, trained.saved, frontend=frontend)
     else:
-        found, files = load_data(trained.config, frontend=frontend)
+        found, files = load_data(trained.config, stored=trained.preprocessing, frontend=frontend)
         found = align_classes(found, trained.class_names, where=found.name)
     return trained.setup(found, files)
 

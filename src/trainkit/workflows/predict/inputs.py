@@ -23,7 +23,16 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Kind
-from trainkit.data.images import EXTENSIONS, BadImageError, count_cores, decode_bytes, read_image_bytes, stack_images
+from trainkit.data.images import (
+    BadImageError,
+    count_cores,
+    decode_bytes,
+    is_image_file,
+    is_junk,
+    read_image_bytes,
+    stack_images,
+)
+from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules, scale_values
 from trainkit.data.sources import Encoding, Row, RowReader, columns_to_read, encode_features, parse_rows, ragged_rows
 from trainkit.data.transforms import StaticTransform, apply_static_transforms, apply_static_transforms_to_batch
 from trainkit.wording import listed
@@ -53,10 +62,12 @@ class Chunk:
 
     names: list[str]
     """One for each sample: a path, ``file.csv:line``, ``file.npy[index]``."""
-    rows: NDArray[Any] | list[NDArray[np.uint8]]
-    """The samples that can be used: uint8 (n, C, H, W) or float32 (n, F); a list where sizes may differ."""
+    rows: NDArray[Any] | list[NDArray[Any]]
+    """The samples that can be used: uint8 or float32 (n, C, H, W), or float32 (n, F); a list where sizes may differ."""
     bad: dict[int, str] = field(default_factory=dict)
     """Why a sample cannot be used, by its position in ``names``."""
+    traits: list[str] = field(default_factory=list)
+    """What is special about its images, a word for each."""
     one_thread: bool = False
     """Whether more like these come faster from one thread than from several."""
 
@@ -69,6 +80,7 @@ class InputSpec:
     input_shape: tuple[int, ...]
     """The shape of a row: (C, H, W) or (F,)."""
     channels: int = 0
+    rules: PixelRules = DEFAULT_RULES
     static_transforms: tuple[StaticTransform, ...] = ()
     any_size: bool = False
     """Leave the images as decoded: the program resizes them."""
@@ -78,32 +90,42 @@ class InputSpec:
     chunk_size: int = 64
 
 
-def find_inputs(inputs: Iterable[str | Path], *, kind: Kind) -> Iterator[Item]:
-    """Files as they are named, the files in folders (in order of their names) and those that a glob matches."""
+def find_inputs(inputs: Iterable[str | Path], *, kind: Kind, others: list[str] | None = None) -> Iterator[Item]:
+    """Files as they are named, the files in folders (in order of their names) and those that a glob matches.
+
+    Args:
+        others: gets the names of files in folders that are no inputs of this kind.
+    """
+    others = [] if others is None else others
     for given in inputs:
         name = os.path.expanduser(given)
         if os.path.lexists(name):
-            yield from _look_at(name, kind)
+            yield from _look_at(name, kind, others)
         elif glob.has_magic(name):
             matches = sorted(glob.glob(name, recursive=True))
             if not matches:
                 yield Item(name, "broken", "no file matches this pattern")
             for match in matches:
-                yield from _look_at(match, kind)
+                yield from _look_at(match, kind, others)
         else:
             yield Item(name, "broken", "no such file or folder")
 
 
-def _look_at(path: str, kind: Kind) -> Iterator[Item]:
+def _look_at(path: str, kind: Kind, others: list[str]) -> Iterator[Item]:
     if os.path.isdir(path):
-        extensions = EXTENSIONS if kind == "image" else TABLE_EXTENSIONS
-        found = False
-        for file in _walk(path, extensions):
-            found = True
-            yield _item(file, kind)
+        found, before = False, len(others)
+        for file in _walk(path):
+            if is_image_file(file) if kind == "image" else file.lower().endswith(TABLE_EXTENSIONS):
+                found = True
+                yield _item(file, kind)
+            else:
+                others.append(file)
         if not found:
             what = "images" if kind == "image" else "CSV or .npy files"
-            yield Item(path, "broken", f"no {what} in this folder")
+            rest = [os.path.basename(file) for file in others[before:]]
+            del others[before:]
+            has = f", only {listed(rest, limit=5, quoted=False)}" if rest else ""
+            yield Item(path, "broken", f"no {what} in this folder{has}")
     else:
         yield _item(path, kind)
 
@@ -121,13 +143,14 @@ def _item(path: str, kind: Kind) -> Item:
     return Item(path, "image")
 
 
-def _walk(folder: str, extensions: tuple[str, ...]) -> Iterator[str]:
+def _walk(folder: str) -> Iterator[str]:
+    """The files under a folder without those of operating systems."""
     for path, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        folders[:] = sorted(name for name in folders if not is_junk(name))
         names.sort()
         start = os.path.join(path, "")
         for name in names:
-            if name.lower().endswith(extensions) and not name.startswith("."):
+            if not is_junk(name):
                 yield start + name
 
 
@@ -196,16 +219,19 @@ def _broken(name: str, reason: str) -> Chunk:
 
 def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
     bad: dict[int, str] = {}
-    images: list[NDArray[np.uint8]] = []
+    images: list[NDArray[Any]] = []
+    met: list[str] = []
     static_transforms = () if spec.any_size else spec.static_transforms
     size, waited = 0, 0.0
     for position, path in enumerate(paths):
+        traits: set[str] = set()
         try:
             opened = time.perf_counter()
             data = read_image_bytes(path)
             waited += time.perf_counter() - opened
             size += len(data)
-            image = apply_static_transforms(decode_bytes(data, channels=spec.channels), static_transforms)
+            decoded = decode_bytes(data, channels=spec.channels, rules=spec.rules, traits=traits)
+            image = apply_static_transforms(decoded, static_transforms)
         except BadImageError as error:
             bad[position] = str(error)
             continue
@@ -213,9 +239,10 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
             bad[position] = _other_size(image.shape, spec)
             continue
         images.append(image)
+        met.extend(traits)
     # Where the disk is slow (1 ms a file), several threads wait for it at the same time.
     one_thread = size < SMALL_FILE * len(paths) and waited < 0.001 * len(paths)
-    return Chunk(paths, images if spec.any_size or not images else stack_images(images), bad, one_thread)
+    return Chunk(paths, images if spec.any_size or not images else stack_images(images), bad, met, one_thread)
 
 
 def _other_size(shape: Sequence[int], spec: InputSpec) -> str:
@@ -291,7 +318,9 @@ def _as_samples(array: Any, spec: InputSpec) -> NDArray[Any]:
         rows = array[None] if array.ndim == 1 else array
         rows = rows if rows.ndim == 2 and rows.shape[1:] == spec.input_shape else None
     else:
-        if array.dtype != np.uint8:
+        if spec.rules.value_range is not None and array.dtype.kind not in "iuf":
+            raise ValueError(f"holds {array.dtype}; images come as numbers, as in the files of the training")
+        if spec.rules.value_range is None and array.dtype != np.uint8:
             raise ValueError(f"holds {array.dtype}; images come as uint8, 0 to 255")
         rows = _as_images(array, spec.channels)
         expected = f"images as N x {spec.channels} x H x W"
@@ -323,6 +352,8 @@ def _slice_chunk(path: str, samples: NDArray[Any], start: int, spec: InputSpec) 
         good = np.isfinite(features).all(axis=1)
         return Chunk(names, features[good], {int(row): "holds NaN or infinity" for row in np.flatnonzero(~good)})
     images = np.array(part)  # a copy: torch warns of arrays that cannot be written to
+    if spec.rules.value_range is not None:
+        images = scale_values(images, spec.rules.value_range)
     if spec.any_size:
         return Chunk(names, list(images))
     rows = apply_static_transforms_to_batch(torch.from_numpy(images), spec.static_transforms).numpy()

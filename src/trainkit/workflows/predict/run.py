@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor
 
 from trainkit.builders import open_trained
-from trainkit.data.images import count_cores
+from trainkit.data.images import count_cores, describe_traits
+from trainkit.data.pixel_rules import rules_of
 from trainkit.data.transforms import static_transforms_from_json
 from trainkit.errors import UserError
-from trainkit.system import Frontend, StopRequest
+from trainkit.system import Frontend
+from trainkit.wording import listed
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict.exported_model import is_export, open_export
 from trainkit.workflows.predict.inputs import Chunk, InputSpec, Item, count_samples, find_inputs, read_chunks
@@ -99,13 +102,27 @@ def predict(
         raise UserError(reasons or "no inputs; give images, folders, CSV files or .npy arrays")
     progress = frontend.progress
     total = 0 if progress is None else count_samples(find_inputs(inputs, kind=kind))
-    return _predict_all(
+    others: list[str] = []
+    predictions = _predict_all(
         predictor,
-        find_inputs(inputs, kind=kind),
+        find_inputs(inputs, kind=kind, others=others),
         top_k=top_k,
         progress=None if progress is None else lambda done: progress(min(done, total), total),
-        stop=frontend.stop,
+        frontend=frontend,
     )
+    return _and_then(predictions, lambda: _name_others(others, kind, frontend))
+
+
+def _and_then(predictions: Iterator[Prediction], end: Callable[[], None]) -> Iterator[Prediction]:
+    yield from predictions
+    end()
+
+
+def _name_others(others: Sequence[str], kind: str, frontend: Frontend) -> None:
+    if others:
+        what = "images" if kind == "image" else "CSV or .npy files"
+        names = listed(others, quoted=False)
+        frontend.say(f"note: left out {len(others)} files in folders that are no {what}: {names}")
 
 
 def open_model(
@@ -137,6 +154,7 @@ def make_input_spec(predictor: Predictor) -> InputSpec:
             "image",
             shape,
             channels=preprocessing["channels"],
+            rules=rules_of(preprocessing),
             static_transforms=static_transforms_from_json(preprocessing["front"]),
             any_size=predictor.any_size,
             chunk_size=chunk,
@@ -153,16 +171,17 @@ def _predict_all(
     *,
     top_k: int,
     progress: Callable[[int], None] | None,
-    stop: StopRequest,
+    frontend: Frontend,
 ) -> Iterator[Prediction]:
     """The forward pass of a batch runs in a thread of its own while the next batch is decoded."""
     done = 0
+    spec, traits, num_images = make_input_spec(predictor), Counter[str](), 0
     running: tuple[list[Chunk], Future[Tensor]] | None = None
-    chunks = read_chunks(items, make_input_spec(predictor))
+    chunks = read_chunks(items, spec)
     with closing(chunks), _forward_thread() as forward:
         for batch in chain(_batches(chunks, predictor.batch_size), [None]):
-            if stop():
-                raise stop.error(f"{done:,} samples were done")
+            if frontend.stop():
+                raise frontend.stop.error(f"{done:,} samples were done")
             before = running
             running = None if batch is None else (batch, forward.submit(_predict_batch, predictor, batch))
             if before is None:
@@ -170,8 +189,13 @@ def _predict_all(
             finished, outputs = before
             yield from _named(predictor, finished, outputs.result(), top_k=top_k)
             done += sum(len(chunk.names) for chunk in finished)
+            for chunk in finished:
+                traits.update(chunk.traits)
+                num_images += len(chunk.rows)
             if progress is not None:
                 progress(done)
+    if text := describe_traits(traits, num_images, channels=spec.channels, rules=spec.rules):
+        frontend.say(f"note: {text}")
 
 
 @contextmanager

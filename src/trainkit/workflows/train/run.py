@@ -154,7 +154,8 @@ def prepare(
     load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
     with located(loaded), preparing(frontend.stop):
         checked = run_checks(loaded, load=load, runs_dir=runs_dir, stored=saved)
-        data, files = load_data(loaded.config, source=checked.source, frontend=frontend)
+        stored = None if saved is None else saved["preprocessing"]
+        data, files = load_data(loaded.config, source=checked.source, stored=stored, frontend=frontend)
         check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files are left out now
         setup = checked.setup.on(data, files)
         batches = setup.batches("train", training=True)
