@@ -37,6 +37,8 @@ def test_every_change_is_named() -> None:
     assert "other samples of the same data" in describe_changes(before, fingerprint(seed=1))[0]
     assert describe_changes(before, fingerprint(names=("cat", "wolf"))) == ["classes gone: dog; new classes: wolf"]
     assert describe_changes(before, fingerprint(names=("dog", "cat"))) == ["the classes are in another order"]
+    composed, taken_apart = fingerprint(names=("caf\u00e9", "dog")), fingerprint(names=("cafe\u0301", "dog"))
+    assert "another Unicode form" in describe_changes(composed, taken_apart)[0]
     assert describe_changes(before, before | {"source": "csv"}) == ["the source was made up, now it is csv"]
 
 

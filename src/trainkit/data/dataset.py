@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,11 @@ class Dataset:
         return f"{', '.join(classes[:limit])}{more} ({'/'.join(self.splits)})" if classes else ""
 
 
+def name_key(name: str) -> str:
+    """The same for both forms of an accented letter: macOS takes names apart (NFD), most others compose them (NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
 def fingerprint_dataset(
     source: str,
     parts: dict[str, Part],
@@ -210,6 +216,9 @@ def describe_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _describe_names(old: Sequence[str], new: Sequence[str]) -> str:
+    old, new = list(map(name_key, old)), list(map(name_key, new))
+    if old == new:
+        return "the names of the classes are written in another Unicode form (NFC, NFD)"
     gone = [name for name in old if name not in new]
     added = [name for name in new if name not in old]
     if not gone and not added:

@@ -6,11 +6,11 @@ import unicodedata
 
 import pytest
 
+from trainkit.data.dataset import name_key
 from trainkit.data.sources.folder_names import (
     are_images_and_annotations,
     is_holder,
     is_text,
-    name_key,
     split_names,
 )
 

@@ -278,6 +278,29 @@ def test_a_table_with_other_labels(table_run, tmp_path):
         evaluate(table_run.best_checkpoint, data=path)
 
 
+def test_labels_of_a_table_may_be_in_another_unicode_form(tmp_path):
+    write_table(tmp_path / "train.csv", seed=0, fruits=("p\u00eache", "pear"))
+    config = f"dataset: {{type: csv, path: {tmp_path}/train.csv, target: fruit, categorical: [shop]}}\nmodel: mlp\n"
+    run = train_config(tmp_path, config + "training: {epochs: 1}\n")
+    other = write_table(tmp_path / "other.csv", seed=1, fruits=("pe\u0302che", "pear"))
+    assert evaluate(run.best_checkpoint, data=other).num_samples == 120
+
+
+def test_classes_that_the_scored_split_lacks_are_noted(image_run, tmp_path):
+    write_images(tmp_path / "other" / "Training", {"bright": 220, "dark": 30, "middle": 120})
+    write_images(tmp_path / "other" / "Testing", {"dark": 30})
+    messages = []
+    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", frontend=Frontend(say=messages.append))
+    assert (result.split, result.num_samples, result.metrics["accuracy"]) == ("test", 6, 1.0)
+    assert "note: no samples of 'bright', 'middle'; labels go by name" in messages
+
+
+def test_a_class_that_only_the_test_split_has_is_scored(image_run, tmp_path):
+    write_images(tmp_path / "other" / "train", {"bright": 220})
+    write_images(tmp_path / "other" / "test", {"dark": 30, "middle": 120})
+    assert evaluate(image_run.best_checkpoint, data=tmp_path / "other").metrics["accuracy"] == 1.0
+
+
 def test_a_table_with_bad_cells(table_run, tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("weight,shop,fruit\n100,east,apple\nheavy,north,pear\n")

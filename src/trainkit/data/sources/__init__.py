@@ -2,7 +2,6 @@
 
 from trainkit.data.sources.builtin import load_bundled, make_synthetic
 from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows
-from trainkit.data.sources.folder_names import name_key
 from trainkit.data.sources.image_folder import load_image_folder, load_images_to_score
 from trainkit.data.sources.tables import (
     Encoding,
@@ -29,7 +28,6 @@ __all__ = [
     "load_image_folder",
     "load_images_to_score",
     "make_synthetic",
-    "name_key",
     "parse_rows",
     "ragged_rows",
     "read_labeled",

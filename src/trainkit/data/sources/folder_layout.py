@@ -10,14 +10,23 @@ All of it may lie in a folder of its own (``archive/dataset/train``), and so may
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainkit.data.dataset import name_key
 from trainkit.data.images.decode import printable
-from trainkit.data.sources.folder_names import are_images_and_annotations, is_holder, name_key, split_names
-from trainkit.data.sources.folder_scan import Scan, has_images, identity, is_folder, is_image, list_entries, parents
+from trainkit.data.sources.folder_names import are_images_and_annotations, is_holder, split_names
+from trainkit.data.sources.folder_scan import (
+    Scan,
+    folders_without_images,
+    has_images,
+    identity,
+    is_folder,
+    is_image,
+    list_entries,
+    parents,
+)
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import enumerated
 
@@ -150,14 +159,7 @@ def _look_into_splits(
 
 def _folders_inside(folder: Path) -> list[str]:
     """The folders in a folder that has no images beside them; [] where it has: it is a class."""
-    names = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_image(entry) and not is_folder(entry):
-                return []
-            if is_folder(entry):
-                names.append(entry.name)
-    return sorted(names)
+    return folders_without_images(folder) or []
 
 
 def _holds_splits(folder: Path) -> bool:
@@ -188,9 +190,12 @@ def _classes(level: _Level, root: Path, scan: Scan, *, like_a_split: Sequence[st
     notes = [f"classes: from {_show(level.path.relative_to(root))}"] if level.path != root else []
     inner = [frozenset(_folders_inside(level.at(name))) for name in level.folders]
     if len(level.folders) > 1 and len(inner[0]) > 1 and len(set(inner)) == 1:
+        same = f"all of them hold {_names(sorted(inner[0]))}"
+        way_out = "name one of the outer folders, or call them train, val and test"
+        if all(map(is_holder, level.folders)):  # fold_1, fold_2
+            raise _LayoutError(f"{_show(level.path)} has {_names(level.folders)}, and {same}: {way_out}")
         notes.append(
-            f"{_names(level.folders)} are taken for the classes, and all of them hold {_names(sorted(inner[0]))}; if "
-            "those are the classes, name one of the outer folders, or call them train, val and test"
+            f"{_names(level.folders)} are taken for the classes, and {same}; if those are the classes, {way_out}"
         )
     notes += [
         f"{_show(name)} is taken for a class, as the folders beside it are; if it is a split, put class folders in it, "
@@ -248,7 +253,10 @@ def _choose_splits(level: _Level, named: dict[str, str], inside: dict[str, _Leve
                 "move them out"
             )
         if flat and split == "val" and not labeled:
-            raise _LayoutError(_no_class_folders(inside[flat[0]]))
+            raise _LayoutError(
+                f"{_no_class_folders(inside[flat[0]])}, or move it out of {_show(level.path)}, and validation is taken "
+                "from the training images"
+            )
         notes += [
             f"{_show(level.at(name))} has {_count(inside[name].images)} and no class folders: they are unlabeled, and "
             f"no {split} split; trainkit predict CHECKPOINT {_show(level.at(name))} is for them"
@@ -270,7 +278,7 @@ def _splits_in_classes(level: _Level, root: Path, scan: Scan, named: dict[str, s
         for name in holders
     ]
     if named or len(holders) < len(level.folders) or len(holders) < 2 or not all(clear):
-        beside = [name for name in level.folders if name != holders[0]]
+        beside = [name for name in level.folders if name != holders[0]] or level.images
         raise _LayoutError(
             f"{_show(level.at(holders[0]))} holds splits, and {_names(beside)} beside it may be classes or further "
             f"data; name one folder: {_show(level.at(holders[0]))}"

@@ -15,14 +15,21 @@ _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 _BESIDE = ("dataset", "set", "data", "images", "image", "imgs", "img", "seg", "split", "folder", "dir")
 """Words that a split's folder may have beside the split: ``test_set``, ``train_images``, ``seg_test``."""
 _JOINED = re.compile(rf"\b({'|'.join(_SPLIT_OF)})({'|'.join(_BESIDE)})\b")
-_HOLDERS = {*_BESIDE, *_SPLIT_OF, "pictures", "photos", "unknown", "unlabeled", "unlabelled", "all"}
+_HOLDERS = {
+    *_BESIDE,
+    *_SPLIT_OF,
+    "pictures",
+    "photos",
+    "unknown",
+    "unlabeled",
+    "unlabelled",
+    "all",
+    "fold",
+    "part",
+    "batch",
+}
 _IMAGES = {"images", "image", "imgs", "img"}
 _ANNOTATIONS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "trimaps"}
-
-
-def name_key(name: str) -> str:
-    """The same for both forms of an accented letter: macOS takes names apart (NFD), most others compose them (NFC)."""
-    return unicodedata.normalize("NFC", name)
 
 
 def is_text(name: str) -> bool:

@@ -57,12 +57,13 @@ def list_entries(folder: Path, scan: Scan) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def _scandir(folder: Path) -> list[os.DirEntry[str]]:
+def _scandir(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """As they come, so that a reader may stop early."""
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            yield from entries
     except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
+        raise DataError(f"{printable(folder)} cannot be read ({error.strerror})") from None
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -112,16 +113,18 @@ def _has_images(folder: Path, seen: set[tuple[int, int]]) -> bool:
     if (here := identity(folder)) in seen:
         return False
     seen.add(here)
-    inner = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_junk(entry.name):
-                    continue
-                if is_folder(entry):
-                    inner.append(Path(entry.path))
-                elif is_image(entry):
-                    return True
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
-    return any(_has_images(path, seen) for path in inner)
+    inner = folders_without_images(folder)
+    return inner is None or any(_has_images(folder / name, seen) for name in inner)
+
+
+def folders_without_images(folder: Path) -> list[str] | None:
+    """The names of the folders in a folder; None where images lie beside them."""
+    names = []
+    for entry in _scandir(folder):
+        if is_junk(entry.name):
+            continue
+        if is_folder(entry):
+            names.append(entry.name)
+        elif is_image(entry):
+            return None
+    return sorted(names)

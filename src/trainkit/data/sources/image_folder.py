@@ -8,13 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
+from trainkit.data.dataset import Dataset, Part, fingerprint_dataset, name_key
 from trainkit.data.images.colors import BadImageError
 from trainkit.data.images.decode import printable, probe_file
 from trainkit.data.images.formats import missing_plugins
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.sources.folder_layout import SPLITS, Layout, find_layout
-from trainkit.data.sources.folder_names import is_text, name_key
+from trainkit.data.sources.folder_names import is_text
 from trainkit.data.sources.folder_scan import Scan, find_images, parents
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError

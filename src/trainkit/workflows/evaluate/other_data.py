@@ -12,8 +12,8 @@ import numpy as np
 from trainkit.builders import ImageFiles, count_static_transforms, load_data
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
-from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.sources import encode_labeled, encoded_names, load_images_to_score, name_key, read_labeled
+from trainkit.data.dataset import Dataset, Part, fingerprint_dataset, name_key
+from trainkit.data.sources import encode_labeled, encoded_names, load_images_to_score, read_labeled
 from trainkit.data.splits import whole_part
 from trainkit.errors import DataError, UserError
 from trainkit.system import Frontend
@@ -76,7 +76,10 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
     delimiter = config.dataset.delimiter if isinstance(config.dataset, dataset.Csv) else ","
     classes = tuple(saved["class_names"])
     table = read_labeled(path, encoding, delimiter=delimiter, key="--data")
-    labels = sorted({*table.texts[encoding["target"]]} - {""})
+    spelled = {name_key(name): name for name in classes}
+    cells = table.texts[encoding["target"]]
+    cells[:] = [spelled.get(name_key(cell), cell) for cell in cells]
+    labels = sorted({*cells} - {""})
     if classes and any(label not in classes for label in labels):  # one message, not one a row
         raise _other_classes(labels, classes, where=f"--data {path}")
     parts = {"all": encode_labeled(table, encoding, classes)}
@@ -106,7 +109,7 @@ def _other_classes(found: Sequence[str], known: Sequence[str], *, where: str) ->
 
 
 def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> Dataset:
-    """The data with the labels of ``class_names``, matched by name. Classes without samples are noted.
+    """The data with the labels of ``class_names``, matched by name.
 
     Raises:
         DataError: the data have classes that are not in ``class_names``; names the difference.
@@ -118,7 +121,5 @@ def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> D
     if any(name_key(name) not in number_of for name in data.class_names):
         raise _other_classes(data.class_names, known, where=where)
     labels = np.array([number_of[name_key(name)] for name in data.class_names], dtype=np.int64)
-    missing = [name for number, name in enumerate(known) if number not in labels]
     parts = {name: Part(part.inputs, labels[part.targets]) for name, part in data.parts.items()}
-    notes = (*data.notes, f"no samples of {listed(missing)}; labels go by name") if missing else data.notes
-    return replace(data, parts=parts, class_names=known, notes=notes)
+    return replace(data, parts=parts, class_names=known)

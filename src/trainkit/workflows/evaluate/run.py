@@ -18,6 +18,7 @@ from trainkit.errors import TrainkitError, UserError
 from trainkit.evaluation import ClassificationReport, RegressionReport, Report
 from trainkit.reports import plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples
 from trainkit.system import Frontend, durable
+from trainkit.wording import listed
 from trainkit.workflows.evaluate.other_data import align_classes, load_other_data
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report_on, score_and_keep
@@ -90,6 +91,9 @@ def evaluate(
     for note in setup.data.notes:
         frontend.say(f"note: {note}")
     chosen = _choose_split(setup.data, split, data)
+    counts = setup.data.class_counts(chosen)
+    if absent := [name for name, count in zip(trained.class_names, counts, strict=True) if not count]:
+        frontend.say(f"note: no samples of {listed(absent)}; labels go by name")
     changes = [] if data else describe_changes(trained.saved["data_fingerprint"], setup.data.fingerprint)
     for change in changes:
         frontend.say(f"warning: the data are not those of the training: {change}")
