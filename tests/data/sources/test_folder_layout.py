@@ -260,6 +260,7 @@ def test_images_to_score_may_lack_classes(tmp_path: Path, layout: dict[str, int]
 
 def test_a_class_of_the_model_is_no_split(tmp_path: Path) -> None:
     assert score(write(tmp_path, {"train": 4, "test": 4}), "bus", "test", "train").class_names == ("test", "train")
+    assert score(write(tmp_path / "one", {"test/day": 3, "test/night": 3}), "bus", "test").class_names == ("test",)
 
 
 def test_images_without_class_folders_are_for_predict(tmp_path: Path) -> None:

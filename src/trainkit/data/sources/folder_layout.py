@@ -117,11 +117,10 @@ def _read(root: Path, scan: Scan, known: Collection[str]) -> Layout:
 
 def _look(folder: Path) -> _Level:
     level = _Level(folder)
-    above = parents(folder)
     for entry in list_entries(folder, Scan()):
         if not is_folder(entry):
             (level.images if is_image(entry) else level.files).append(entry.name)
-        elif identity(entry.path) not in above:
+        else:  # a link to a folder above has no images that are not found without it
             (level.folders if has_images(Path(entry.path)) else level.hollow).append(entry.name)
     return level
 
