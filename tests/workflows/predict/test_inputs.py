@@ -49,6 +49,30 @@ def test_folders_are_walked_in_order_and_junk_is_left_out(images):
     assert not bad
 
 
+def test_linked_folders_are_read_once(images, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    Image.new("L", (8, 8), 9).save(elsewhere / "9.png")
+    (images / "b" / "more").symlink_to(elsewhere)
+    (images / "b" / "again").symlink_to(images / "a")
+    (images / "b" / "up").symlink_to(images)
+    (images / "b" / "far_up").symlink_to(images.parent)
+    _, rows, bad = read([images], GRAY)
+    assert [int(row[0, 0, 0]) for row in rows] == list(range(10))
+    assert not bad
+
+
+def test_an_unreadable_folder_is_named(images):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (images / "b").chmod(0)
+    try:
+        _, rows, bad = read([images], GRAY)
+    finally:
+        (images / "b").chmod(0o700)
+    assert len(rows) == 5
+    assert bad == {str(images / "b"): "cannot be read (Permission denied)"}
+
+
 def test_files_globs_and_folders_keep_the_order_in_which_they_were_given(images):
     names, rows, _ = read([images / "b" / "7.png", str(images / "a" / "[13].png"), images / "b"], GRAY)
     assert [int(row[0, 0, 0]) for row in rows] == [7, 1, 3, 5, 6, 7, 8]

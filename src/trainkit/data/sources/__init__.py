@@ -2,6 +2,7 @@
 
 from trainkit.data.sources.builtin import load_bundled, make_synthetic
 from trainkit.data.sources.csv_reader import Row, RowReader, parse_rows, ragged_rows
+from trainkit.data.sources.folder_scan import identity, parents
 from trainkit.data.sources.image_folder import load_image_folder, load_images_to_score
 from trainkit.data.sources.tables import (
     Encoding,
@@ -22,12 +23,14 @@ __all__ = [
     "encode_features",
     "encode_labeled",
     "encoded_names",
+    "identity",
     "load_bundled",
     "load_csv",
     "load_downloaded",
     "load_image_folder",
     "load_images_to_score",
     "make_synthetic",
+    "parents",
     "parse_rows",
     "ragged_rows",
     "read_labeled",

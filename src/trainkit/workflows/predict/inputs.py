@@ -33,7 +33,17 @@ from trainkit.data.images import (
     stack_images,
 )
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules, scale_values
-from trainkit.data.sources import Encoding, Row, RowReader, columns_to_read, encode_features, parse_rows, ragged_rows
+from trainkit.data.sources import (
+    Encoding,
+    Row,
+    RowReader,
+    columns_to_read,
+    encode_features,
+    identity,
+    parents,
+    parse_rows,
+    ragged_rows,
+)
 from trainkit.data.transforms import StaticTransform, apply_static_transforms, apply_static_transforms_to_batch
 from trainkit.wording import listed
 
@@ -114,13 +124,15 @@ def find_inputs(inputs: Iterable[str | Path], *, kind: Kind, others: list[str] |
 def _look_at(path: str, kind: Kind, others: list[str]) -> Iterator[Item]:
     if os.path.isdir(path):
         found, before = False, len(others)
-        for file in _walk(path):
+        unreadable: list[OSError] = []
+        for file in _walk(path, unreadable):
             if is_image_file(file) if kind == "image" else file.lower().endswith(TABLE_EXTENSIONS):
                 found = True
                 yield _item(file, kind)
             else:
                 others.append(file)
-        if not found:
+        yield from (Item(error.filename, "broken", f"cannot be read ({error.strerror})") for error in unreadable)
+        if not found and not unreadable:
             what = "images" if kind == "image" else "CSV or .npy files"
             rest = [os.path.basename(file) for file in others[before:]]
             del others[before:]
@@ -143,9 +155,14 @@ def _item(path: str, kind: Kind) -> Item:
     return Item(path, "image")
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """The files under a folder without those of operating systems."""
-    for path, folders, names in os.walk(folder):
+def _walk(folder: str, unreadable: list[OSError]) -> Iterator[str]:
+    """The files under a folder without those of operating systems; each real folder once, whatever links lead to it."""
+    seen = parents(Path(folder)) - {identity(folder)}
+    for path, folders, names in os.walk(folder, onerror=unreadable.append, followlinks=True):
+        if (here := identity(path)) in seen:
+            folders.clear()
+            continue
+        seen.add(here)
         folders[:] = sorted(name for name in folders if not is_junk(name))
         names.sort()
         start = os.path.join(path, "")
