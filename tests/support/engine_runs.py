@@ -67,10 +67,21 @@ def load(folder: Path, text: str = MLP, *overrides: str) -> LoadedConfig:
 
 
 def train_with_stops(
-    loaded: LoadedConfig, runs_dir: Path, stops: Sequence[int] = (), *, between: Sequence[Sequence[str]] = ()
+    loaded: LoadedConfig,
+    runs_dir: Path,
+    stops: Sequence[int] = (),
+    *,
+    between: Sequence[Sequence[str]] = (),
+    before: Callable[[], object] = lambda: None,
 ) -> RunDir:
-    """Train to the end, stopped after each of ``stops``; ``between`` are overrides of each resume."""
+    """Train to the end, stopped after each of ``stops``.
+
+    Args:
+        between: the overrides of each resume.
+        before: called before the start and before each resume.
+    """
     for number, step in enumerate([*stops, None]):
+        before()
         settings = between[number - 1] if number and between else ()
         front = frontend(stop_at=step)
         try:

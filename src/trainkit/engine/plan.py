@@ -58,7 +58,9 @@ def compiled(model: nn.Module, mode: bool | str, *, say: Callable[[str], None]) 
     """
     if mode is False:
         return model
-    program = torch.compile(model, mode="default" if mode is True else str(mode))
+    # dynamic=False: each shape has code of its own. Else a second shape brings code for any shape, which then computes
+    # the first one too, with other roundings: a run resumed after a ragged batch would end with other bits.
+    program = torch.compile(model, dynamic=False, mode="default" if mode is True else str(mode))
     works: bool | None = None  # not known before the first call
 
     def forward(inputs: Tensor) -> Tensor:

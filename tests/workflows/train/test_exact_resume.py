@@ -1,8 +1,10 @@
 """A run that is stopped and resumed is bitwise the run that was left alone: weights, optimizer, best, log, scores."""
 
 import random
+import shutil
 
 import pytest
+import torch
 from engine_runs import CNN, MLP, STEPS, Said, differences, load, train_with_stops
 from no_room import leave_no_room_for_images
 
@@ -40,6 +42,26 @@ def test_another_run_differs(tmp_path, whole):
     other = train_with_stops(load(tmp_path, CNN, "seed=1"), tmp_path / "runs")
     found = differences(whole(CNN), other)
     assert {"newest model", "newest optimizer", "best model", "metrics.jsonl", "scores"} <= set(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_compiled(tmp_path):
+    """Stopped after the first ragged batch, for which the whole run has compiled a second time."""
+    text = """
+dataset: {type: synthetic, problem: {type: blobs, num_features: 13}, num_samples: 95, test_fraction: 0.1}
+transforms: [standardize]
+model: {type: mlp, hidden_sizes: [64, 32], norm: batch}
+training: {epochs: 3, batch_size: 10, compile: true}
+logging: {every: 1, plots: false}
+"""
+    runs = []
+    for stops in ([], [10]):
+        # Each start is one in a new process: nothing is compiled yet.
+        folder = tmp_path / f"runs{len(runs)}"
+        runs.append(train_with_stops(load(tmp_path, text), folder, stops, before=torch.compiler.reset))
+    assert "compile failed" not in runs[0].log.read_text()
+    assert differences(*runs) == []
 
 
 def test_a_chain_of_ten_stops(tmp_path, whole):
