@@ -44,16 +44,16 @@ logging: {{plots: false}}
 """
 
 
-def make_pictures(root: Path, count: int) -> None:
-    """Smooth colored noise, which takes as long to decode as a photograph."""
+def make_pictures(root: Path, count: int, *, size: int = 224) -> None:
+    """Smooth colored noise, which takes as long to decode as a photograph, in the folders of ten classes."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
     for label in range(10):
         (root / f"class{label}").mkdir()
     for index in range(count):
-        small = generator.integers(0, 256, (28, 28, 3), dtype=np.uint8)
-        picture = Image.fromarray(small).resize((224, 224), Image.Resampling.BICUBIC)
+        small = generator.integers(0, 256, (size // 8, size // 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
         picture.save(root / f"class{index % 10}" / f"{index}.jpg", quality=90)
 
 
