@@ -61,7 +61,7 @@ def test_a_missing_gpu_says_what_there_is(asked: str) -> None:
     assert "CUDA" in str(caught.value)
 
 
-@pytest.mark.skipif(not has_cuda, reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_is_found_by_name_and_number() -> None:
     assert resolve_device("auto").value == resolve_device("cuda").value == resolve_device("cuda:0").value == "cuda:0"
     with pytest.raises(ProblemsError, match="there is no device 'cuda:99'; this machine has cuda:0"):
@@ -105,7 +105,7 @@ def test_fp16_on_the_cpu_is_refused_with_the_reason() -> None:
     )
 
 
-@pytest.mark.skipif(not has_cuda, reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_precision_on_cuda_follows_the_hardware() -> None:
     cuda = torch.device("cuda:0")
     native = torch.cuda.get_device_capability(cuda) >= (8, 0)

@@ -247,10 +247,9 @@ COLOR: tuple[BatchTransform, ...] = (
     Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)),
     RandomErasing(),
 )
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("residency", ["device", "host", "map"])
 @pytest.mark.parametrize(
     ("transforms", "channels"), [((NORMALIZE,), 1), ((*RANDOM, RandomErasing()), 1), (COLOR, 3), ((), 3)]
@@ -270,7 +269,7 @@ def test_cuda_gives_the_batches_of_the_cpu(
         torch.testing.assert_close(batch.inputs.cpu(), expected.inputs, rtol=0, atol=1e-5)
 
 
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("residency", ["device", "host", "map"])
 def test_no_batch_waits_for_cuda(residency: str) -> None:
     device = torch.device("cuda:0")

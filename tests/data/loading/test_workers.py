@@ -100,7 +100,7 @@ def test_workers_give_the_batches_of_the_memory_path(
     assert list(workers.epoch(1, start=3)) == []
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_cuda_gives_the_batches_of_the_cpu(files: Part, num_workers: int) -> None:
     device = torch.device("cuda:0")
