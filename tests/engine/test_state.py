@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.engine.monitors import Best, Plateau
+from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.optimizers import Ema
 from trainkit.engine.schedules import build_schedule
 from trainkit.engine.state import Progress, TrainState, set_learning_rate
@@ -49,6 +49,34 @@ def test_best_goes_on_after_a_resume():
     another_metric.best = Best("val_loss", "min")
     another_metric.load_state_dict(state.state_dict())
     assert another_metric.best == Best("val_loss", "min")
+
+
+def test_the_loss_that_breaks_ties_comes_back():
+    def make():
+        return make_state(early_stopping=EarlyStopping(5, 0.0, Best("val_f1_macro", "max")))
+
+    state = make()
+    state.progress.epochs_completed = 3
+    state.update_monitors({"val_accuracy": 0.8, "val_f1_macro": 0.7, "val_loss": 0.5})
+    other = make()
+    other.load_state_dict(copy.deepcopy(state.state_dict()))
+    assert (other.best, other.early_stopping) == (state.best, state.early_stopping)
+    for loss, better in ((0.6, False), (0.4, True), (0.45, False)):
+        metrics = {"val_accuracy": 0.8, "val_f1_macro": 0.7, "val_loss": loss}
+        assert state.update_monitors(metrics) is other.update_monitors(metrics) is better
+        assert other.early_stopping == state.early_stopping
+
+
+def test_a_checkpoint_without_that_loss_still_loads():
+    state = make_state()
+    state.progress.epochs_completed = 3
+    state.update_monitors({"val_accuracy": 0.8, "val_loss": 0.5})
+    saved = copy.deepcopy(state.state_dict())
+    del saved["best"]["loss"]
+    other = make_state()
+    other.load_state_dict(saved)
+    assert other.best == Best("val_accuracy", "max", 0.8, 3)
+    assert not other.update_monitors({"val_accuracy": 0.8, "val_loss": 0.4})
 
 
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])

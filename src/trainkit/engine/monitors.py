@@ -3,45 +3,70 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 
 @dataclass
 class Best:
-    """The best value of the monitored metric: the first of equals wins, and NaN never does."""
+    """The best value of the monitored metric. Of equal values the one with the lower loss wins; NaN never does.
+
+    On a small validation split many epochs have the same accuracy, and the first of them is seldom the best model. The
+    loss is that of the metric's split. Where the losses are equal too, the first epoch wins.
+    """
 
     monitor: str
     mode: Literal["min", "max"]
     value: float | None = None
     epoch: int | None = None
+    loss: float | None = None
+    """The loss at the best value. None where the metric is a loss, and in checkpoints that did not store it yet."""
 
-    def improves(self, value: float, *, min_delta: float = 0.0) -> bool:
+    def update(self, metrics: Mapping[str, float], *, epoch: int, min_delta: float = 0.0) -> bool:
+        """Take over a better value. Returns whether it was better.
+
+        Args:
+            min_delta: the smallest change that counts as better. Above 0, an equal value is never better.
+        """
+        value, loss = metrics[self.monitor], self._loss_in(metrics)
+        better = self._improves(value, min_delta) or (min_delta == 0 and self._breaks_tie(value, loss))
+        if better:
+            self.value, self.epoch, self.loss = value, epoch, loss
+        return better
+
+    def _loss_in(self, metrics: Mapping[str, float]) -> float | None:
+        name = f"{self.monitor.partition('_')[0]}_loss"
+        return None if name == self.monitor else metrics.get(name)
+
+    def _improves(self, value: float, min_delta: float) -> bool:
         if math.isnan(value):
             return False
         if self.value is None:
             return True
         return value > self.value + min_delta if self.mode == "max" else value < self.value - min_delta
 
-    def update(self, value: float, *, epoch: int, min_delta: float = 0.0) -> bool:
-        """Take over a better value. Returns whether it was better."""
-        better = self.improves(value, min_delta=min_delta)
-        if better:
-            self.value, self.epoch = value, epoch
-        return better
+    def _breaks_tie(self, value: float, loss: float | None) -> bool:
+        if value != self.value or loss is None or self.loss is None or math.isnan(loss):
+            return False
+        return math.isnan(self.loss) or loss < self.loss
 
 
 @dataclass
 class EarlyStopping:
-    """Counts the epochs without improvement of its own monitored metric."""
+    """Counts the epochs without improvement of its own monitored metric, as ``Best`` understands it.
+
+    With ``min_delta`` 0, an epoch that would become the best checkpoint is thus never one without improvement: where
+    the accuracy stands still, the run goes on as long as the loss of that split falls.
+    """
 
     patience: int
     min_delta: float
     best: Best
     epochs_without_improvement: int = 0
 
-    def update(self, value: float, *, epoch: int) -> None:
-        better = self.best.update(value, epoch=epoch, min_delta=self.min_delta)
+    def update(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        better = self.best.update(metrics, epoch=epoch, min_delta=self.min_delta)
         self.epochs_without_improvement = 0 if better else self.epochs_without_improvement + 1
 
     @property

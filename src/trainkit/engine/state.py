@@ -109,8 +109,8 @@ class TrainState:
         if self.plateau is not None:
             self.plateau.step(metrics[self.plateau.monitor])
         if self.early_stopping is not None:
-            self.early_stopping.update(metrics[self.early_stopping.best.monitor], epoch=epoch)
-        return self.best.update(metrics[self.best.monitor], epoch=epoch)
+            self.early_stopping.update(metrics, epoch=epoch)
+        return self.best.update(metrics, epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only. The tensors are the live ones, on their device."""

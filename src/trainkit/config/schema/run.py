@@ -11,7 +11,10 @@ class EarlyStopping(Section):
     """Stop when the monitored metric has not improved for a while."""
 
     patience: Count = Field(5, description="Epochs without improvement before the run stops.")
-    min_delta: NonNegative = Field(0.0, description="Smallest change that counts as an improvement.")
+    min_delta: NonNegative = Field(
+        0.0,
+        description="Smallest change that counts as an improvement; at 0, an equal value with a lower loss counts too.",
+    )
     monitor: str | None = Field(None, description="Metric to watch; the checkpoint's when left out.")
 
 
@@ -80,7 +83,8 @@ class Checkpoint(Section):
 
     monitor: str | Literal["auto"] = Field(
         "auto",
-        description="Metric that decides which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ...",
+        description="Metric that decides which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ...; "
+        "of equal values the one with the lower loss of that split wins.",
     )
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether lower or higher is better; auto knows.")
     every: Interval = Field(1, description="How often the state is saved (1ep, 200st, 10min).")
