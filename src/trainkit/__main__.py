@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from typing import NoReturn
@@ -16,7 +17,7 @@ LEAK_CHECKED = {"onnx", "triton"}
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 ok, 1 failed while working, 2 the input is wrong, 130 and 143 stopped by SIGINT and SIGTERM, 141
+    Exit codes: 0 ok, 1 failed while working, 2 the input is wrong, 128 + n stopped by signal n (130 by SIGINT), 141
     nobody reads the output any more.
     """
     # The search for pydantic plugins reads the metadata of every installed package: a tenth of the time to a message.
@@ -25,6 +26,7 @@ def main() -> None:
     # Imports make objects by the hundred thousand, which stay. Python looks for garbage among them after every 700 new
     # ones, which takes a tenth of the time of `import torch`.
     gc.set_threshold(10_000)
+    use_utf8()
     from trainkit.cli.app import app
 
     debug = "--debug" in sys.argv
@@ -51,6 +53,22 @@ def main() -> None:
         if isinstance(error.__context__, BrokenPipeError):  # typer and rich make an exit with code 1 of it
             end_at_closed_pipe()
         raise
+
+
+def use_utf8() -> None:
+    """Read and write files in UTF-8 whatever the locale is, and escape what the terminal's encoding does not have.
+
+    A name such as 猫 is part of the data: it must not stop the work on a terminal that cannot show it. In a locale that
+    is not UTF-8, Python would take the names of files for mojibake or for no text at all. Its UTF-8 mode, the default
+    from Python 3.15 on, has to be on from the start of the process, so the process starts again in place.
+    """
+    stdout_encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if os.name == "posix" and sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        environment = {"PYTHONIOENCODING": stdout_encoding, **os.environ, "PYTHONUTF8": "1"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None without a console, something else in a test
+            stream.reconfigure(errors="backslashreplace")
 
 
 def skip_last_collection() -> None:

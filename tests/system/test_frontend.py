@@ -14,7 +14,9 @@ from trainkit.system.frontend import StopRequest, catch_stop_signals
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138), ("SIGUSR2", 140)]
+)
 def test_a_signal_is_a_flag(name, code):
     before = signal.getsignal(getattr(signal, name))
     names = []

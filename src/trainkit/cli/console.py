@@ -20,16 +20,30 @@ if TYPE_CHECKING:
 
 
 def say(message: str, *, end: str = "\n") -> None:
-    """Print one line on stderr. A closed stderr is no error: the work goes on without messages."""
-    with suppress(BrokenPipeError):
+    """Print one line on stderr. A stderr that is closed or whose terminal is gone is no error: the work goes on."""
+    with suppress(OSError):
         print(message, end=end, file=sys.stderr, flush=True)
 
 
+def shows_unicode() -> bool:
+    """Whether stdout takes every character; else what its encoding does not have is escaped."""
+    return (getattr(sys.stdout, "encoding", None) or "ascii").lower().startswith("utf")
+
+
 def print_json(value: object) -> None:
-    """Print plain data on stdout; NaN and infinity become null."""
+    """Print plain data on stdout."""
+    print(json_text(value, indent=2))
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Plain data as JSON for stdout; NaN and infinity become null.
+
+    Where stdout is not UTF-8, JSON's own escapes are used: ``\\xe9``, which stdout would write for é, is not JSON.
+    """
     from trainkit.system import durable
 
-    print(json.dumps(durable.finite_or_none(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    plain, escape = durable.finite_or_none(value), not shows_unicode()
+    return json.dumps(plain, indent=indent, ensure_ascii=escape, allow_nan=False, default=str)
 
 
 def print_error(error: TrainkitError) -> None:
@@ -267,8 +281,13 @@ def task_bar(description: str, *, quiet: bool = False) -> Iterator[Callable[[int
         if done >= total:
             bar.stop()
 
+    def update_unless_gone(done: int, total: int) -> None:
+        with suppress(OSError):  # the terminal is gone, and the work goes on
+            update(done, total)
+
     try:
-        yield update
+        yield update_unless_gone
     finally:
-        for bar, _ in bars:
-            bar.stop()
+        with suppress(OSError):
+            for bar, _ in bars:
+                bar.stop()

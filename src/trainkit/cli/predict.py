@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -77,7 +77,7 @@ def write_predictions(output: Path | None, *, columns: Sequence[str], json: bool
         with _into_file(output, columns) as show:
             yield show
         if json:
-            print(json_module.dumps({"output": str(output)}))
+            print(console.json_text({"output": str(output)}))
     elif json:
         with _as_json() as show:
             yield show
@@ -101,7 +101,8 @@ def _into_file(output: Path, columns: Sequence[str]) -> Iterator[Show]:
 
         def flush() -> None:
             rows = (_cells(prediction, len(columns)) for prediction in waiting)
-            draft.write((_csv_text(rows) if as_csv else _json_lines(waiting)).encode())
+            text = _csv_text(rows) if as_csv else _json_lines(waiting)
+            draft.write(text.encode(errors="backslashreplace"))  # a file's name may be no text
             waiting.clear()
 
         def show(prediction: Prediction) -> None:
@@ -136,13 +137,10 @@ def _csv_text(rows: Iterable[Sequence[object]]) -> str:
 
 
 def _json_lines(predictions: Sequence[Prediction]) -> str:
-    return "".join(_dumps(prediction.as_json()) + "\n" for prediction in predictions)
-
-
-def _dumps(value: Any) -> str:
     from trainkit.system import durable
 
-    return json_module.dumps(durable.finite_or_none(value), ensure_ascii=False, allow_nan=False)
+    plain = (durable.finite_or_none(prediction.as_json()) for prediction in predictions)
+    return "".join(json_module.dumps(one, ensure_ascii=False, allow_nan=False) + "\n" for one in plain)
 
 
 @contextmanager
@@ -152,7 +150,8 @@ def _as_json() -> Iterator[Show]:
 
     def show(prediction: Prediction) -> None:
         nonlocal count
-        print(",\n  " if count else '{"predictions": [\n  ', _dumps(prediction.as_json()), sep="", end="")
+        start = ",\n  " if count else '{"predictions": [\n  '
+        print(start, console.json_text(prediction.as_json()), sep="", end="")
         count += 1
 
     yield show

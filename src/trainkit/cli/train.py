@@ -159,8 +159,7 @@ def show_curves(history: History) -> None:
     from trainkit.recorders import main_metric
     from trainkit.reports import BLOCKS, PLAIN, sparkline
 
-    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
-    blocks, arrow = (BLOCKS, "→") if encoding.startswith("utf") else (PLAIN, "to")
+    blocks, arrow = (BLOCKS, "→") if console.shows_unicode() else (PLAIN, "to")
     split = "val" if history.series("val_loss") else "train"
     metric = main_metric([name for name in history.metric_names() if name.startswith(split)])
     pairs = []

@@ -123,7 +123,7 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: no such folder; give the folder of a bundle")
     if not (folder / SUMS).is_file() or durable.is_temporary(folder):
         raise UserError(f"{folder}: not a whole bundle (the export was stopped, or {SUMS} is missing); export it again")
-    lines = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines() if line.strip()]
+    lines = [line.split("  ", 1) for line in (folder / SUMS).read_text(encoding="utf-8").splitlines() if line.strip()]
     if any(len(line) != 2 or Path(line[1]).name != line[1] for line in lines):
         raise ExportError(f"{folder / SUMS} is damaged; export the bundle again")
     expected = {name: digest for digest, name in lines}

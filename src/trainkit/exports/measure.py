@@ -49,7 +49,7 @@ def measure_shrunk(
     expected = score(run_in_batches(eager, scored.inputs, batch_size=256)[0], scored.targets)
     rows: dict[str, Any] = {"PyTorch": {**time_eager(source, scored), "score": expected, "drop": 0.0}}
     problems = []
-    for name, program in json.loads((folder / "signature.json").read_text())["programs"].items():
+    for name, program in json.loads((folder / "signature.json").read_text(encoding="utf-8"))["programs"].items():
         if program["format"] == "safetensors":
             continue
         run = load(folder / name, program["format"])

@@ -57,7 +57,7 @@ def check_programs(folder: Path, *, should_stop: Callable[[], bool] | None = Non
         ExportError: a program cannot be run.
         Interrupted: ``should_stop`` returned True.
     """
-    programs = json.loads((folder / "signature.json").read_text())["programs"]
+    programs = json.loads((folder / "signature.json").read_text(encoding="utf-8"))["programs"]
     with np.load(folder / "golden.npz") as file:
         golden = dict(file)
     with tempfile.TemporaryDirectory() as scratch:

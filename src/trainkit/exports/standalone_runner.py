@@ -95,7 +95,7 @@ def tensor_hashes(path: Path) -> dict[str, str]:
 
 def answers(bundle: Path, out: Path) -> None:
     """Each program's outputs: ``{program}/{batch size}/{output}``; sizes below 64 see the first 8 batches only."""
-    programs = json.loads((bundle / "signature.json").read_text())["programs"]
+    programs = json.loads((bundle / "signature.json").read_text(encoding="utf-8"))["programs"]
     golden = dict(np.load(bundle / "golden.npz"))
     found: dict[str, np.ndarray] = {}
     for name, program in programs.items():
@@ -115,7 +115,7 @@ def answers(bundle: Path, out: Path) -> None:
 
 def measure(bundle: Path, name: str, seconds: float) -> dict[str, float]:
     """Times in milliseconds, memory in MB: above what the runtime alone takes."""
-    program = json.loads((bundle / "signature.json").read_text())["programs"][name]
+    program = json.loads((bundle / "signature.json").read_text(encoding="utf-8"))["programs"][name]
     inputs = dict(np.load(bundle / "golden.npz"))[program["golden"]["inputs"]]
     __import__("onnxruntime" if program["format"] == "onnx" else "torch")
     before = start_memory()

@@ -1,6 +1,6 @@
 """The connection of a workflow to its caller: messages, progress, and requests to stop.
 
-SIGINT, SIGTERM and SIGUSR1 set a flag that long work polls at safe points.
+SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 set a flag that long work polls at safe points.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from trainkit.errors import Interrupted
 
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))  # Windows has the first two
 
 
 class StopRequest:
@@ -64,10 +65,16 @@ def catch_stop_signals(on_first: Callable[[str], None] | None = None) -> Iterato
     Ending at once does no harm: every file is whole or absent at any instant (``durable``). Outside the main thread,
     where Python allows no handlers, nothing is caught. An Interrupted that deep code raises without knowing the signal
     gets the exit code of the signal here.
+
+    A signal that was ignored at the start stays ignored, as ``nohup`` wants it for SIGHUP. Not SIGINT: shells ignore it
+    for every job that they start with ``&``, where ``kill -INT`` is meant.
     """
     request = StopRequest()
+    process = os.getpid()
 
     def handle(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked worker, which its parent ends
+            return
         if request.signum is not None:
             if signum == signal.SIGINT:
                 os._exit(130)
@@ -79,7 +86,8 @@ def catch_stop_signals(on_first: Callable[[str], None] | None = None) -> Iterato
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {signum: signal.signal(signum, handle) for signum in STOP_SIGNALS}
+    caught = [one for one in STOP_SIGNALS if one == signal.SIGINT or signal.getsignal(one) != signal.SIG_IGN]
+    before = {signum: signal.signal(signum, handle) for signum in caught}
     try:
         yield request
     except Interrupted as error:

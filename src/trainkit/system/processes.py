@@ -128,7 +128,8 @@ def run_child(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=None if show_stderr else subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         start_new_session=True,
     )
     try:

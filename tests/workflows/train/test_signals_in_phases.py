@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1 in every phase of a real run: the right exit code, and a resume that is bitwise equal."""
+"""Stop signals in every phase of a real run: the right exit code, and a resume that is bitwise equal."""
 
 import signal
 import socket
@@ -14,7 +14,7 @@ from trainkit.recorders.logs import read_json_lines
 from trainkit.system.run_folder import newest_run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs fork and SIGUSR1")
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGUSR2: 140, signal.SIGHUP: 129}
 PHASES = [("preparation", 1), ("training", 4), ("validation", 2), ("saving", 3), ("scoring", 1)]
 PHASES += [("export", 1), ("export: a format", 1), ("export: checking", 1)]
 

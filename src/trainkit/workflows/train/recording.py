@@ -54,7 +54,7 @@ def description(loaded: LoadedConfig, setup: Setup) -> dict[str, Any]:
 def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
     """Write the user's file with the overrides as comments, and the resolved config with all values."""
     if run.config.exists():
-        text, when = run.config.read_text(), "when the run went on"
+        text, when = run.config.read_text(encoding="utf-8"), "when the run went on"
     else:
         text, when = loaded.text, "on the command line"
     if loaded.overrides:
@@ -97,7 +97,7 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True)
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", timeout=5, check=True)
     return done.stdout.strip()
 
 
