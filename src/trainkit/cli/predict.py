@@ -97,12 +97,11 @@ def _into_file(output: Path, columns: Sequence[str]) -> Iterator[Show]:
     as_csv = output.suffix.lower() == ".csv"
     with durable.open_for_replace(output) as draft:
         if as_csv:
-            draft.write(_csv_text([columns]).encode())
+            draft.write(durable.utf8(_csv_text([columns])))
 
         def flush() -> None:
             rows = (_cells(prediction, len(columns)) for prediction in waiting)
-            text = _csv_text(rows) if as_csv else _json_lines(waiting)
-            draft.write(text.encode(errors="backslashreplace"))  # a file's name may be no text
+            draft.write(durable.utf8(_csv_text(rows) if as_csv else _json_lines(waiting)))
             waiting.clear()
 
         def show(prediction: Prediction) -> None:

@@ -333,12 +333,17 @@ def write_bytes(path: str | Path, data: Buffer, *, overwrite: bool = True) -> No
 
 def write_text(path: str | Path, text: str, *, overwrite: bool = True) -> None:
     """Write ``text`` as UTF-8 to ``path``, durable when this returns."""
-    write_bytes(path, text.encode(), overwrite=overwrite)
+    write_bytes(path, utf8(text), overwrite=overwrite)
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON to ``path``, durable when this returns; NaN and infinity become null."""
     write_text(path, json.dumps(finite_or_none(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def utf8(text: str) -> bytes:
+    """UTF-8 in which the bytes of a file's name that are no UTF-8 are escaped (``\\udce9``, which is valid in JSON)."""
+    return text.encode(errors="backslashreplace")
 
 
 def finite_or_none(value: Any) -> Any:
@@ -359,7 +364,7 @@ def append_line(path: str | Path, text: str) -> None:
     try:
         descriptor = ops.open(str(path), os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         try:
-            append_whole(descriptor, (text.rstrip("\n") + "\n").encode())
+            append_whole(descriptor, utf8(text.rstrip("\n") + "\n"))
         finally:
             ops.close(descriptor)
     except OSError as error:
