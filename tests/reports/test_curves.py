@@ -56,7 +56,7 @@ def test_an_overlay_of_more_runs_than_styles(tmp_path):
     drawing = draw_overlay({f"{n} (sgd)": history_of(RECORDS) for n in range(9)}, metric="val_accuracy")
     assert size_of(drawing, tmp_path / "a.png")[0] > 900
     assert ">8</text>" in drawing.charts[0].svg
-    assert "8 (sgd): 90.00\u00a0% at the end" in drawing.charts[0].svg, "for those who cannot see it"
+    assert "8 (sgd): 90.00 % at the end" in drawing.charts[0].svg, "for those who cannot see it"
 
 
 def test_a_chart_for_a_page_takes_its_colors_from_the_page():

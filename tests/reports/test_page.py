@@ -94,7 +94,7 @@ def test_a_real_page_tells_what_was_run(page, tiny_run):
     for text in ("digits", "Confusion matrix", "optimizer.lr", "digits_mlp.yaml:", "learning rate", "best epoch"):
         assert text in page
     accuracy = tiny_run.metrics["test"]["accuracy"]
-    assert f"{100 * accuracy:.2f}\u00a0%" in page
+    assert f"{100 * accuracy:.2f} %" in page
 
 
 def test_names_from_data_and_files_cannot_become_markup():

@@ -107,7 +107,7 @@ def title_of(metric: str) -> str:
 def metric_text(metric: str, value: float) -> str:
     """A value as its metric is read: shares in percent; a dash where it is not known."""
     if is_rate(metric):
-        return percent(value, decimals=2).replace(" ", "\u00a0")  # never at the end of a line without its sign
+        return percent(value, decimals=2)
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 

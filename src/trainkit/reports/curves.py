@@ -15,8 +15,8 @@ from trainkit.reports.figures import (
     Drawing,
     add_legend,
     chart_of,
+    legend_name,
     new_panels,
-    plain,
     style_axes,
 )
 from trainkit.wording import SPLITS, better
@@ -116,7 +116,7 @@ def _line(axes: Axes, points: Points, *, style: int, label: str = "", marker: st
         markersize=4.5,
         markevery=max(1, len(points) // 8),
         linewidth=1.8,
-        label=plain(label),
+        label=legend_name(label),
         zorder=3,
     )
 

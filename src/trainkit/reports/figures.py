@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainkit.reports.lettering import add_below, letter, quiet_fonts
 from trainkit.system import durable
 
 if TYPE_CHECKING:
@@ -117,8 +118,11 @@ def save_figure(figure: Figure, path: Path) -> Path:
     with durable.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    # Without its version in the file, the same numbers give the same bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with quiet_fonts():
+        meanings = letter(figure)
+        box = add_below(figure, meanings) if meanings else None
+        # Without its version in the file, the same numbers give the same bytes.
+        figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches=box)
     durable.write_bytes(path, buffer.getvalue())
     return path
 
@@ -141,7 +145,8 @@ def chart_of(figure: Figure, axes: Axes, *, title: str, description: str) -> Cha
     buffer = io.StringIO()
     # The salt gives ids that are the same for the same chart, and differ between the charts of a page.
     # Text stays text, in the font of the page.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.sans-serif": ["DejaVu Sans"]}):
+    options: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.sans-serif": ["DejaVu Sans"]}
+    with rc_context(options), quiet_fonts(as_text=True):
         axes.set_title("", loc="left")
         for one in others:
             one.set_visible(False)
@@ -165,10 +170,16 @@ def _for_page(svg: str, *, label: str) -> str:
 
 
 def plain(text: str) -> str:
-    """``$`` would start a formula in matplotlib."""
-    return text.replace("$", r"\$")
+    """On one line; ``$`` would start a formula in matplotlib."""
+    return " ".join(text.splitlines()).replace("$", r"\$")
+
+
+def legend_name(text: str) -> str:
+    """A name in a legend, which would leave out one that begins with an underscore."""
+    return f" {plain(text)}" if text.startswith("_") else plain(text)
 
 
 def short_name(name: str, length: int = 18) -> str:
-    """A name that fits beside an axis."""
-    return plain(name if len(name) <= length else name[: length - 1] + "…")
+    """A name that fits beside an axis: the start and the end of a long one, in which names differ."""
+    end = length // 3
+    return plain(name if len(name) <= length else f"{name[: length - end - 1]}…{name[-end:]}")
