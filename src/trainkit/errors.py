@@ -30,6 +30,10 @@ class Problem:
     message: str
     key: str | None = None
     place: Place | None = None
+    others: tuple[str, ...] = ()
+    """Further config paths that the mistake depends on."""
+    also: tuple[Place, ...] = ()
+    """Further places to look at."""
 
     def at(self, place: Place | None) -> Problem:
         return replace(self, place=place)

@@ -291,7 +291,8 @@ def check_rules(
         ProblemsError: every rule that the config breaks.
     """
     broken = check(config, where, dataset_info(config, data, materialized=materialized))
-    problems = [Problem(rule.message, rule.key) for rule in broken if not sections or section_of(rule.key) in sections]
+    found = [rule for rule in broken if not sections or section_of(rule.key) in sections]
+    problems = [Problem(rule.message, rule.key, others=rule.keys[1:]) for rule in found]
     if problems:
         raise ProblemsError(problems)
 

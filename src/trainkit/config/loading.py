@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from trainkit.config.help.introspect import child_value
 from trainkit.config.help.messages import explain
 from trainkit.config.help.shipped import hint_for_missing
+from trainkit.config.places import Places
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section, safe_name
 from trainkit.config.text.extends import read_with_bases
-from trainkit.config.text.nodes import KeyPath, Node, PathError, format_path, parse_path
+from trainkit.config.text.nodes import KeyPath, Node, format_path, parse_path
 from trainkit.config.text.overrides import apply_overrides
 from trainkit.config.text.reader import is_missing
 from trainkit.errors import ConfigError, Place, Problem
@@ -51,7 +52,7 @@ class LoadedConfig:
     """By key path, one entry for each value of ``resolved()``."""
     files: tuple[str, ...]
     """The file, and the files that it extends."""
-    _tree: Node = field(repr=False)
+    _places: Places = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -64,17 +65,11 @@ class LoadedConfig:
 
     def locate(self, problem: Problem) -> Problem:
         """The problem with the place of its key, or of the nearest key above it that the user wrote."""
-        if problem.place is not None or problem.key is None:
-            return problem
-        try:
-            path = parse_path(problem.key)
-        except PathError:
-            return problem
-        return problem.at(place_of(self._tree, path, key=False))
+        return self._places.locate(problem)
 
     def where(self, key: str) -> str:
         """Where the value of a key was written, as messages about another key name it: ``line 14``, ``default``."""
-        return _whereabouts(self._tree, parse_path(key))
+        return self._places.where(parse_path(key))
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
@@ -85,16 +80,17 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Seque
     tree, text, problems, files = read_with_bases(file)
     tree, more, removed = apply_overrides(tree, overrides, unset)
     problems += more
+    places = Places(tree, removed)
     data = tree.plain()
     config, found = _validate(data)
     for where, is_key, message in found:
-        place = removed[where].place if where in removed else place_of(tree, where, key=is_key)
-        problems.append(Problem(message, format_path(where) or None, place or Place(str(file))))
-    problems += _broken_rules(config, data, tree, [where for where, _, _ in found])
+        problem = places.locate_at(where, Problem(message, format_path(where) or None), is_key=is_key)
+        problems.append(problem if problem.place is not None else problem.at(Place(str(file))))
+    problems += _broken_rules(config, data, places, [where for where, _, _ in found])
     texts = (*(f"--unset {key}" for key in unset), *(f"--set {item}" for item in overrides))
     if problems or config is None:
         raise ConfigError(_in_order(list(dict.fromkeys(problems)), (*files, *texts)))
-    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, tree)
+    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, places)
 
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:
@@ -112,19 +108,18 @@ def _validate(data: Any) -> tuple[Config | None, list[tuple[KeyPath, bool, str]]
         return None, explain(error.errors(include_url=False, include_input=False), data)
 
 
-def _broken_rules(config: Config | None, data: Any, tree: Node, mistaken: list[KeyPath]) -> list[Problem]:
+def _broken_rules(config: Config | None, data: Any, places: Places, mistaken: list[KeyPath]) -> list[Problem]:
     """The violated rules between fields. Where some fields are mistaken, rules on the other fields still apply."""
     if config is None:
         config, _ = _validate(_without(data, mistaken))
         if config is None:
             return []
     problems = []
-    for finding in check(config, lambda key: _whereabouts(tree, parse_path(key))):
+    for finding in check(config, lambda key: places.where(parse_path(key))):
         paths = [parse_path(key) for key in finding.keys]
         if any(path[: len(bad)] == bad or bad[: len(path)] == path for path in paths for bad in mistaken):
             continue
-        place = place_of(tree, paths[0], key=False)
-        problems.append(Problem(finding.message, finding.key, place))
+        problems.append(places.locate(Problem(finding.message, finding.key, others=finding.keys[1:])))
     return problems
 
 
@@ -140,33 +135,6 @@ def _without(data: Any, mistaken: list[KeyPath]) -> Any:
         if isinstance(holder, dict) and path:
             holder.pop(path[-1], None)
     return data
-
-
-def _whereabouts(tree: Node, path: KeyPath) -> str:
-    """Where a value was written, for messages about another key."""
-    node = tree.find(path)
-    if node is None and path[-1] == "type":
-        node = tree.find(path[:-1])  # a bare NAME
-        node = node if node is not None and isinstance(node.value, str) else None
-    if node is None:
-        return "default"
-    place = node.place
-    if place.line is None:
-        return place.file
-    return f"line {place.line}" if place.file == tree.source.name else f"{place.file}:{place.line}"
-
-
-def place_of(tree: Node, path: KeyPath, *, key: bool) -> Place | None:
-    """The place of the value at a path (of its key with ``key``), or of the nearest key above that was written."""
-    node = tree.find(path)
-    if node is not None and path:
-        return node.key_place if key else node.place
-    for end in range(len(path) - 1, 0, -1):
-        node = tree.find(path[:end])
-        if node is not None:
-            # NAME is short for {type: NAME}: a key that is missing there is missing at NAME
-            return node.place if isinstance(node.value, str) else node.key_place
-    return None
 
 
 def _in_order(problems: list[Problem], sources: Sequence[str]) -> list[Problem]:

@@ -299,9 +299,12 @@ def render(error: ProblemsError, *, color: bool = False) -> str:
         first, *more = str(problem).split("\n")  # data errors name several files or rows, one a line
         parts.append(f"{red}error:{off} {_one_line(first)}")
         parts += [f"       {_one_line(line)}" for line in more]
-        if problem.place is not None and problem.place.text is not None and problem.place.column is not None:
-            line, caret = _excerpt(problem.place)
-            parts += [f"{dim}{line}{off}", f"{red}{caret}{off}"]
+        for number, place in enumerate((problem.place, *problem.also)):
+            if number:
+                parts.append(f"       see {_one_line(str(place))}")
+            if place is not None and place.text is not None and place.column is not None:
+                line, caret = _excerpt(place)
+                parts += [f"{dim}{line}{off}", f"{red}{caret}{off}"]
     if len(error.problems) > MAX_SHOWN:
         parts.append(f"and {len(error.problems) - MAX_SHOWN} more")
     return "\n".join(parts)
