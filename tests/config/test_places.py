@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.builders import build_setup, check_rules
+from trainkit.builders import build_setup
 from trainkit.config import load_config
 from trainkit.config.help import render
 from trainkit.errors import ConfigError, ProblemsError
@@ -98,9 +98,8 @@ def test_a_rule_about_the_opened_data_shows_the_override_too():
     text = BASE.replace("batch_size: 64", "drop_last: true").replace("{type: digits, val_fraction: 0.2}", data)
     Path("base.yaml").write_text(text)
     loaded = load_config("base.yaml", overrides=["training.batch_size=5000"])
-    setup = build_setup(loaded.config)
     with pytest.raises(ProblemsError) as caught:
-        check_rules(loaded.config, setup.data, where=loaded.where)
+        build_setup(loaded.config)
     (problem,) = map(loaded.locate, caught.value.problems)
     assert str(problem.place) == "--set training.batch_size=5000"
     assert [str(one) for one in problem.also] == ["base.yaml:4:34"]
