@@ -86,6 +86,7 @@ COMBINATIONS = [
     ("optimizer=rmsprop", PLATEAU, "training.clip_grad_value=0.01"),
     ("optimizer=adagrad", "scheduler={type: exponential, gamma: 0.5}", BF16),
     (SGD, PLATEAU, EMA, PATIENCE),
+    (SGD, "training.early_stopping={patience: 1}", "dataset.val_fraction=0.01"),  # epochs of equal accuracy
     ("optimizer={type: adam, amsgrad: true}", "scheduler={type: multi_step, milestones: [3st, 2ep]}", CLIP),
     ("optimizer={type: lbfgs, lr: 0.3, max_iter: 3, history_size: 4}", "training.batch_size=200", EMA),
     (SGD, "training.on_non_finite=skip", BF16, PARTS),
