@@ -39,7 +39,10 @@ NEIGHBORS = {
 """Of floor 2: whom each may import there."""
 NO_DOOR = {"", "cli", "workflows", "config.schema", "data"}
 """Folders whose files are named one by one: there is one file for each command, section or kind of thing."""
-SIDE_DOORS = {"findings.probes", "findings.layer_stats", "workflows.bench.speed"}
+SIDE_DOORS = {
+    *("findings.facts", "findings.layer_stats", "findings.probes", "findings.relation"),
+    "workflows.bench.speed",
+}
 """They need torch, which the doors of their folders do not: ``runs list`` and ``bench`` come through those."""
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 

@@ -50,7 +50,16 @@ def test_inputs_that_are_not_normalized() -> None:
 
 
 def test_images_far_off_center() -> None:
-    assert kinds("digits_cnn", "transforms=[{type: normalize, mean: [0.9], std: [0.1]}]") == [("inputs", "transforms")]
+    """normalize is there already, with the statistics of something else."""
+    config = load_config(
+        CONFIGS / "digits_cnn.yaml", overrides=["transforms=[{type: normalize, mean: [0.9], std: [0.1]}]"]
+    )
+    found = inspect_config(config, batch=True)
+    assert found.diagnosis is not None
+    [flag] = found.diagnosis.flags
+    assert (flag.kind, flag.key) == ("inputs", "transforms")
+    assert "set mean and std of normalize to auto" in flag.message
+    assert "add normalize" not in flag.message
 
 
 def test_the_worst_column_is_named() -> None:

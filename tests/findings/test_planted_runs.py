@@ -130,7 +130,7 @@ def test_a_large_regression_model_on_noise(tmp_path):
 
 
 def test_inputs_that_are_not_normalized(tmp_path):
-    assert names_of(tmp_path, CONFIGS / "breast_cancer_mlp.yaml", "transforms=[]") == ["inputs-not-normalised"]
+    assert names_of(tmp_path, CONFIGS / "breast_cancer_mlp.yaml", "transforms=[]") == ["inputs-out-of-scale"]
 
 
 @pytest.mark.parametrize("regression", [False, True])

@@ -6,13 +6,27 @@ from torch import nn
 
 from trainkit.data.loading.resident import Batch
 from trainkit.engine.losses import build_loss
-from trainkit.findings.probes import count_silent_units, facts_before_training
+from trainkit.findings.facts import facts_before_training
+from trainkit.findings.probes import count_silent_units
 
 
-def facts(loss, inputs, targets, **knobs):
-    batch = Batch(inputs, targets, torch.arange(len(targets)))
-    known = {"num_classes": 0, "num_samples": {"train": len(targets)}, "feature_names": (), **knobs}
-    return facts_before_training([batch], loss=build_loss(loss), targets=targets, **known)
+def model_for(loss, inputs, width):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(inputs[0].numel(), width), nn.Sigmoid() if loss == "bce" else nn.Identity()
+    )
+
+
+def facts(loss, inputs, targets, *, model=None, num_classes=0, **knobs):
+    width = num_classes if loss in ("cross_entropy", "nll") else targets[:1].numel()
+    return facts_before_training(
+        [Batch(inputs, targets, torch.arange(len(targets)))],
+        model=model or model_for(loss, inputs, width),
+        loss=build_loss(loss),
+        targets=targets,
+        num_classes=num_classes,
+        num_samples={"train": len(targets)},
+        **knobs,
+    )
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "nll"])
@@ -39,7 +53,16 @@ def test_a_regression_knows_nothing_at_its_mean_or_at_zero():
 def test_the_scale_of_columns_and_channels():
     inputs = torch.tensor([[3.0, 0.0, 100.0], [-3.0, 0.0, 100.0]])
     scale = facts("mse", inputs, torch.zeros(2, 1), feature_names=("a", "zero", "salary"))["input_scale"]
-    assert scale == {"smallest": "a", "smallest_rms": 3.0, "largest": "salary", "largest_rms": 100.0}
+    assert scale == {
+        "smallest": "a",
+        "smallest_rms": 3.0,
+        "largest": "salary",
+        "largest_rms": 100.0,
+        "widest": "a",
+        "widest_mean": 0.0,
+        "widest_std": 3.0,
+        "least_offset": 0.0,
+    }
     images = torch.ones(2, 3, 4, 4) * torch.tensor([1.0, 2.0, 4.0]).view(1, 3, 1, 1)
     scale = facts("mse", images, torch.zeros(2, 1))["input_scale"]
     assert (scale["smallest"], scale["largest"], scale["largest_rms"]) == ("channel 0", "channel 2", 4.0)
@@ -90,3 +113,34 @@ def test_each_call_of_a_layer_has_its_own_units():
     assert result[names[0]].dead >= 7
     assert result[names[1]].dead >= 11
     assert len(result) == 1 + 3 * 16
+
+
+def test_the_scale_of_the_target_that_is_farthest_off():
+    targets = torch.tensor([[1.0, 5e5, 3.0], [-1.0, 3e5, 3.0]])
+    found = facts("mse", torch.randn(2, 1), targets, target_names=("a", "price", "same"))
+    assert found["target_scale"] == {"name": "price", "mean": 4e5, "std": 1e5}
+    tiny = torch.tensor([[1.0, 1e-6], [-1.0, -1e-6]])
+    assert facts("mse", torch.randn(2, 1), tiny, target_names=("a", "b"))["target_scale"]["name"] == "b"
+
+
+@pytest.mark.parametrize("inputs", [torch.full((5, 3), 2.0), torch.arange(12.0).expand(5, 12).reshape(5, 3, 2, 2)])
+def test_identical_inputs_are_counted(inputs):
+    assert facts("mse", inputs, torch.zeros(5, 1))["identical_inputs"] == 5
+    other = inputs.clone()
+    other.flatten()[-1] += 1e-3
+    assert facts("mse", other, torch.zeros(5, 1))["identical_inputs"] == 0
+    assert facts("mse", inputs[:1], torch.zeros(1, 1))["identical_inputs"] == 0, "one sample is no sign"
+
+
+def test_the_untrained_model_is_left_as_it_was():
+    model = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.BatchNorm1d(9), nn.Dropout(0.5), nn.Linear(9, 1))
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    found = facts("mse", torch.zeros(8, 3), torch.ones(8, 1), model=model, piece_size=3)["first_outputs"]
+    assert found["silent"] == [["1", found["silent"][0][1], 9, 9]]
+    assert (found["spread"], found["samples"]) == (0.0, 8)
+    assert model.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

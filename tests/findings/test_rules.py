@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from trainkit.findings import guessing
 from trainkit.findings.evidence import Evidence
 from trainkit.findings.probes import DeadUnits
 from trainkit.findings.rules import EXPLAINS, find
@@ -177,5 +178,103 @@ def test_a_cause_hides_its_consequences():
     facts = {**FACTS, "input_scale": {"smallest": "a", "smallest_rms": 1.0, "largest": "salary", "largest_rms": 5e4}}
     spiked = evidence([*HEALTHY[:8], 1.5, 0.2, 0.1, 0.08])
     found = find(replace(spiked, facts=facts))
-    assert names(found) == ["inputs-not-normalised"]
+    assert names(found) == ["inputs-out-of-scale"]
     assert "salary" in found[0].evidence
+
+
+NOISE = [[11, 9], [10, 10]]
+"""A confusion matrix of answers that have nothing to do with the classes."""
+
+
+@pytest.mark.parametrize(
+    ("confusion", "guesses"),
+    [
+        (NOISE, True),
+        ([[990, 0], [10, 0]], True),
+        ([[985, 5], [2, 8]], False),
+        ([[30, 0], [0, 0]], False),
+        ([[8, 2], [2, 8]], False),
+        ([[300, 700], [200, 800]], False),
+        ([[20, 0, 0], [20, 0, 0], [20, 0, 0]], True),
+        ([[0, 15], [15, 0]], True),
+    ],
+)
+def test_a_model_guesses_where_its_answers_do_not_go_with_the_classes(confusion, guesses):
+    names = tuple(f"c{k}" for k in range(len(confusion)))
+    given = replace(evidence(HEALTHY), confusion=confusion, split="test", class_names=names)
+    assert (guessing(given) is not None) is guesses
+    assert not guesses or find(given) != []
+
+
+@pytest.mark.parametrize(("r2", "samples", "guesses"), [(-12, 100, True), (0.0, 100, True), (0.05, 100, True)])
+@pytest.mark.parametrize("scale", [1, 10])
+def test_a_low_r2_counts_by_the_number_of_samples(r2, samples, guesses, scale):
+    facts = {**FACTS, "num_samples": {"train": 1000, "val": 200, "test": samples * scale}}
+    given = replace(evidence(HEALTHY), facts=facts, split="test", r2=r2)
+    assert (guessing(given) is not None) is (guesses and (r2 <= 0 or scale == 1))
+
+
+def test_a_model_that_guesses_where_simpler_ones_do_not():
+    relation = {"related": True, "linear": 0.8, "neighbors": 0.6, "samples": 900}
+    given = replace(evidence(HEALTHY), confusion=NOISE, split="test", class_names=("a", "b"))
+    [finding] = find(replace(given, facts={**FACTS, "relation": relation}))
+    assert finding.name == "no-better-than-guessing"
+    assert "0.80" in finding.evidence
+    [finding] = find(replace(given, facts={**FACTS, "relation": {**relation, "related": False, "linear": 0.05}}))
+    assert finding.name == "labels-unrelated"
+    assert "0.60" in finding.evidence
+    assert [(change.key, change.value) for change in finding.changes] == [("dataset", "...")]
+
+
+def scaled_inputs(**scale):
+    return {**FACTS, "input_shape": [1, 8, 8], "input_scale": {**FACTS["input_scale"], **scale}}
+
+
+def test_statistics_of_bytes_for_pixels_between_0_and_1():
+    """``(x - 123) / 58`` of [0, 1] lies around -2.1, and hardly differs."""
+    facts = scaled_inputs(widest="channel 0", widest_mean=-2.11, widest_std=0.005, least_offset=420.0)
+    wrong = {"type": "normalize", "mean": [123.0], "std": [58.0]}
+    config = {**CONFIG, "transforms": [{"type": "random_vertical_flip", "p": 0.5}, wrong]}
+    [finding] = find(replace(evidence(HEALTHY), facts=facts, config=config))
+    assert finding.name == "inputs-out-of-scale"
+    assert "standard deviation 0.005" in finding.evidence
+    assert finding.changes[0].override == "--set 'transforms=[{type: random_vertical_flip, p: 0.5}, normalize]'"
+
+
+def test_normalize_is_not_suggested_where_it_takes_its_own_statistics():
+    config = {**CONFIG, "transforms": [{"type": "normalize", "mean": "auto", "std": "auto"}]}
+    [finding] = find(replace(evidence(HEALTHY), facts=scaled_inputs(largest_rms=40.0), config=config))
+    assert "transforms" not in [change.key for change in finding.changes]
+
+
+def test_clipping_and_warm_up_are_not_suggested_where_they_are():
+    rough = evidence([9.0, 9.0, 9.0])
+    config = {"optimizer": {"lr": 1.0}, "training": {"clip_grad_value": 1.0}, "scheduler": {"warmup": "1ep"}}
+    [finding] = find(replace(rough, config=config))
+    assert [change.key for change in finding.changes] == ["optimizer.lr"]
+    assert "warm-up" not in finding.suggestion
+    assert "clipping" not in finding.suggestion
+    [finding] = find(rough)
+    assert [change.key for change in finding.changes] == ["optimizer.lr", "training.clip_grad_norm"]
+
+
+def test_even_classes_are_not_weighed():
+    facts = {**FACTS, "class_counts": [400, 400, 400]}
+    [finding] = find(replace(collapsed(), facts=facts, confusion=[[50, 0, 0], [2, 48, 0], [20, 30, 0]]))
+    assert finding.name == "class-collapse"
+    assert "Weigh" not in finding.suggestion
+    assert [change.override for change in finding.changes] == ["--set training.epochs=24"]
+
+
+def test_against_overfitting_only_what_is_not_there():
+    gap = {"train_accuracy": [1.0] * 12, "val_accuracy": [0.6] * 12, "val_loss": [1.0] * 12}
+    config = {
+        "model": {"dropout": 0.5},
+        "optimizer": {"weight_decay": 0.02, "lr": 0.1},
+        "training": {"early_stopping": {"patience": 3}, "epochs": 12},
+        "transforms": [{"type": "random_crop"}],
+    }
+    [finding] = find(replace(evidence(HEALTHY, **gap), config=config))
+    assert finding.name == "overfitting"
+    assert "augmentation" not in finding.suggestion
+    assert [change.key for change in finding.changes] == ["training.epochs"]

@@ -1,6 +1,7 @@
-"""Rules that find what is wrong with a run. Probes and layer statistics need torch: import them as modules."""
+"""Rules that find what is wrong with a run. What measures for them needs torch, and is imported as modules."""
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, evidence_from_records
+from trainkit.findings.guessing import guessing
 from trainkit.findings.rules import find
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "chance_reach",
     "evidence_from_records",
     "find",
+    "guessing",
 ]

@@ -1,4 +1,4 @@
-"""Rules about data: inputs, labels, classes, the size of the validation split, and how fast batches come.
+"""Rules about data: classes, the size of the validation split, and how fast batches come.
 
 Their thresholds were set on real runs of the bundled data sets, healthy ones and ones with a planted fault.
 """
@@ -6,15 +6,15 @@ Their thresholds were set on real runs of the bundled data sets, healthy ones an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
-from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, mean_of_last_third
-from trainkit.recorders import number
+from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean
+from trainkit.findings.guessing import always_majority, guessing
 from trainkit.wording import listed
 
-INPUT_SCALE = (0.02, 10.0)
-"""Root mean square of an input column within which optimizers and first weights are at home."""
-NO_BETTER_R2 = (0.02, 0.1)
-"""R² over the last epochs, and in the best one, of a model that has learned nothing about new samples."""
+LOPSIDED = 1.5
+"""Times the rarest class: up to this, the most frequent class is about as frequent."""
 SMALL_SUPPORT = 10
 """Samples of a class: of fewer, a good model may predict none by chance."""
 COARSE_REACH = 0.1
@@ -24,113 +24,75 @@ MIN_SECONDS = 20.0
 """Of training: a shorter run has little to save."""
 
 
-def inputs_out_of_scale(evidence: Evidence) -> Finding | None:
-    scale = evidence.facts.get("input_scale")
-    if not scale:
-        return None
-    low, high = INPUT_SCALE
-    smallest, largest = number(scale["smallest_rms"]), number(scale["largest_rms"])
-    if math.isnan(smallest) or low <= largest <= high:
-        return None
-    image = len(evidence.facts.get("input_shape", ())) == 3
-    transform = "normalize" if image else "standardize"
-    size = "large" if largest > high else "small"
-    return Finding(
-        "inputs-not-normalised",
-        "The inputs are not normalized",
-        f"The inputs of the model are {size}: {scale['largest']} has a root mean square of {largest:.4g} over the "
-        f"training samples, {scale['smallest']} of {smallest:.4g}; networks are made for values around 1.",
-        f"Let transforms end with {transform}: it takes mean and standard deviation from the training split.",
-        (Change("transforms", evidence.transforms(add=transform)),),
-    )
-
-
-def labels_unrelated(evidence: Evidence) -> Finding | None:
-    """The training loss falls, and nothing of it carries over: labels that do not belong to their samples."""
-    history = evidence.history
-    train, val = history.values("train_loss"), history.values("val_loss")
-    if len(val) < 2 or not train[-1] < train[0]:
-        return None
-    text = _accuracy_of_chance(evidence) if history.series("val_accuracy") else _r2_of_chance(evidence)
-    if text is None:
-        return None
-    return Finding(
-        "labels-unrelated",
-        "What the model learns does not carry over: the labels may not belong to the samples",
-        f"{text}. The training loss went from {train[0]:.4g} to {train[-1]:.4g}, the validation loss from {val[0]:.4g} "
-        f"to {val[-1]:.4g}.",
-        "Look at samples beside their labels: were rows shuffled, or sorted differently from the labels? Is it the "
-        "right column or folder?",
-        (_source_of_labels(evidence),),
-    )
-
-
-def _accuracy_of_chance(evidence: Evidence) -> str | None:
-    history = evidence.history
-    val, scores = history.values("val_loss"), history.values("val_accuracy")
-    chance = number(evidence.facts.get("majority_share"))
-    num_val, num_train = evidence.num_samples("val"), evidence.num_samples("train")
-    if not num_val or not num_train or not val[-1] > val[0]:
-        return None
-    score, train_score = mean_of_last_third(scores), history.values("train_accuracy")[-1]
-    if score > chance + chance_reach(chance, num_val) or train_score < chance + chance_reach(chance, num_train):
-        return None
-    return (
-        f"Validation accuracy is {score:.1%} over the last epochs, no better than always predicting the most frequent "
-        f"class ({chance:.1%}), while training accuracy went up to {train_score:.1%}"
-    )
-
-
-def _r2_of_chance(evidence: Evidence) -> str | None:
-    """By R², since the loss may start above that of the mean, and fall to it without learning anything."""
-    history = evidence.history
-    scores = history.values("val_r2")
-    score = mean_of_last_third(scores)
-    constant = number(evidence.facts.get("constant_loss"))
-    learned = history.values("train_loss")[-1] < 0.8 * constant
-    if not learned or not score <= NO_BETTER_R2[0] or not max(scores) <= NO_BETTER_R2[1]:
-        return None
-    return f"R² on the validation split is {score:.3f} over the last epochs, no better than always predicting the mean"
-
-
-def _source_of_labels(evidence: Evidence) -> Change:
-    """The key of the config that decides which labels belong to which samples."""
-    keys = ("dataset.target", "dataset.root", "dataset.problem.type", "dataset.type")
-    key = next((key for key in keys if evidence.value(key) is not None), None)
-    return Change("dataset", "...") if key is None else evidence.change(key, "...")
-
-
 def class_collapse(evidence: Evidence) -> Finding | None:
     if evidence.confusion is None:
         return None
-    support = [sum(row) for row in evidence.confusion]
-    predicted = [sum(column) for column in zip(*evidence.confusion, strict=True)]
-    total = sum(support)
-    never = [k for k, count in enumerate(predicted) if count == 0 and support[k] >= SMALL_SUPPORT]
-    favorite = max(range(len(predicted)), key=predicted.__getitem__)
-    one = predicted[favorite] > 0.9 * total and support[favorite] < 0.75 * total
-    if not never and not one:
+    text = _only_majority(evidence)
+    if text is None and (guessing(evidence) is None or _weights(evidence) is not None):
+        text = _never_predicted(evidence, evidence.confusion)
+    if text is None:
         return None
-    names, split = evidence.class_names, evidence.split
-    missing = listed([names[k] for k in never], limit=5, quoted=False)
-    text = (
-        f"{predicted[favorite] / total:.0%} of the {split} samples are predicted as {names[favorite]}, which "
-        f"{support[favorite] / total:.0%} of them are."
-        if one
-        else f"The model never answers {missing}, although the {split} split has {sum(support[k] for k in never)} such "
-        "samples."
-    )
+    changes = _for_rare_classes(evidence)
+    balances = any("balanced" in change.value for change in changes)
+    advice = "Weigh the classes by how rare they are, look" if balances else "Look"
     return Finding(
         "class-collapse",
         "Some classes are never predicted",
         text,
-        "Weigh the classes by how rare they are, look at whether their samples are right, and train for longer.",
-        _for_rare_classes(evidence),
+        f"{advice} at whether their samples are right, and train for longer.",
+        changes,
     )
 
 
+def _only_majority(evidence: Evidence) -> str | None:
+    confusion, counts = evidence.confusion or (), evidence.facts.get("class_counts")
+    if not always_majority(evidence) or guessing(evidence) is None:
+        return None
+    support = [sum(row) for row in confusion]
+    most = max(range(len(support)), key=support.__getitem__)
+    share = support[most] / sum(support)
+    answers = sum(row[most] for row in confusion) / sum(support)
+    rare = "" if not counts else f" The rarest class has {min(counts):,} of {sum(counts):,} training samples."
+    return (
+        f"{answers:.0%} of the {evidence.split} samples are predicted as {evidence.class_names[most]}, which "
+        f"{share:.1%} of them are: the accuracy is that of always giving this answer.{rare}"
+    )
+
+
+def _never_predicted(evidence: Evidence, confusion: Sequence[Sequence[int]]) -> str | None:
+    support = [sum(row) for row in confusion]
+    predicted = [sum(column) for column in zip(*confusion, strict=True)]
+    total = sum(support)
+    never = [k for k, count in enumerate(predicted) if count == 0 and support[k] >= SMALL_SUPPORT]
+    favorite = max(range(len(predicted)), key=predicted.__getitem__)
+    if predicted[favorite] > 0.9 * total and support[favorite] < 0.75 * total:
+        return (
+            f"{predicted[favorite] / total:.0%} of the {evidence.split} samples are predicted as "
+            f"{evidence.class_names[favorite]}, which {support[favorite] / total:.0%} of them are."
+        )
+    if not never:
+        return None
+    missing = listed([evidence.class_names[k] for k in never], limit=5, quoted=False)
+    return (
+        f"The model never answers {missing}, although the {evidence.split} split has {sum(support[k] for k in never)} "
+        "such samples."
+    )
+
+
+def _weights(evidence: Evidence) -> Any:
+    return evidence.value("loss.weight") or evidence.value("loss.pos_weight")
+
+
+def _is_lopsided(evidence: Evidence) -> bool:
+    """Whether balanced weights would change anything: classes of other sizes, or weights that the config gives."""
+    counts = evidence.facts.get("class_counts") or [sum(row) for row in evidence.confusion or ()]
+    return _weights(evidence) is not None or max(counts) > LOPSIDED * max(1, min(counts))
+
+
 def _for_rare_classes(evidence: Evidence) -> tuple[Change, ...]:
-    """Balanced weights; where the loss has them already, more epochs."""
+    """Balanced weights; where the loss has them already, or the classes are as frequent, more epochs."""
+    if not _is_lopsided(evidence):
+        return (evidence.scaled("training.epochs", 2.0),)
     knob = {"cross_entropy": "weight", "nll": "weight", "bce_with_logits": "pos_weight"}.get(evidence.loss)
     if knob is None:  # bce takes probabilities, and has no weights
         loss = Change("loss", "{type: bce_with_logits, pos_weight: balanced}", evidence.loss)

@@ -49,7 +49,7 @@ class Evidence:
     config: Mapping[str, Any]
     """Every value, as plain data."""
     facts: Mapping[str, Any]
-    """Measured before the first step (``probes.facts_before_training``); {} where it is not known."""
+    """Measured before the first step (``facts.facts_before_training``), and ``relation`` at the end; {}: not known."""
     costly_transforms: Sequence[str] = ()
     """The names of all transforms that training may wait for, used or not."""
     monitor: str = ""
@@ -57,10 +57,12 @@ class Evidence:
     loss: str = ""
     """The loss's name, also where trainkit chose it."""
     split: str = ""
-    """Of ``confusion`` and ``dead_units``."""
+    """Of ``confusion``, ``r2`` and ``dead_units``."""
     class_names: Sequence[str] = ()
     confusion: Sequence[Sequence[int]] | None = None
     """Rows are the true classes, columns the predicted ones."""
+    r2: float | None = None
+    """Of a regression, on ``split``."""
     dead_units: tuple[DeadUnits, ...] = ()
     failure: str | None = None
 
@@ -69,6 +71,16 @@ class Evidence:
         """The loss of a network that knows nothing: the higher of the outputs 0 and of the best constant outputs."""
         known = [number(self.facts.get(name)) for name in ("constant_loss", "zero_loss")]
         return max((value for value in known if not math.isnan(value)), default=math.nan)
+
+    @property
+    def relation(self) -> Mapping[str, Any]:
+        """What ``relation.measure_relation`` found; {} where nobody looked."""
+        found: Mapping[str, Any] = self.facts.get("relation", {})
+        return found
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.confusion or self.facts.get("class_counts", ()))
 
     def value(self, key: str) -> Any:
         """A value of the config by its path; None where there is none."""
@@ -80,9 +92,9 @@ class Evidence:
     def num_samples(self, split: str) -> int:
         return int(self.facts.get("num_samples", {}).get(split, 0))
 
-    def change(self, key: str, new: str) -> Change:
+    def change(self, key: str, new: str, *, was: str | None = None) -> Change:
         """Another value for a key of the config."""
-        old = self.value(key)
+        old = self.value(key) if was is None else was
         return Change(key, new, None if old is None else f"{old:g}" if isinstance(old, int | float) else str(old))
 
     def scaled(self, key: str, factor: float) -> Change:
@@ -90,10 +102,17 @@ class Evidence:
         old = self.value(key)
         return self.change(key, f"{float(old) * factor:.3g}" if isinstance(old, int | float) else "...")
 
-    def transforms(self, *, add: str | None = None, without: Sequence[str] = ()) -> str:
-        """The list of transforms with one more at the end, or without some, as YAML in one line."""
+    def transform(self, name: str) -> Mapping[str, Any] | None:
+        """The transform of this type in the config; None where there is none."""
+        return next((item for item in self.value("transforms") or [] if item["type"] == name), None)
+
+    def transforms(
+        self, *, add: str | None = None, without: Sequence[str] = (), replace: Mapping[str, str] | None = None
+    ) -> str:
+        """The transforms with one more at the end, without some, or with others in their place, as YAML in one line."""
         kept = [item for item in self.value("transforms") or [] if item["type"] not in without]
-        return f"[{', '.join([*map(_flow, kept), *([] if add is None else [add])])}]"
+        texts = [(replace or {}).get(item["type"]) or _flow(item) for item in kept]
+        return f"[{', '.join([*texts, *([] if add is None else [add])])}]"
 
 
 def _flow(item: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from trainkit.engine import Loss
-from trainkit.findings.data import INPUT_SCALE
 from trainkit.findings.probes import DeadUnits, all_but_channels, count_silent_units, watch_calls
+from trainkit.findings.scale import INPUT_SCALE
 from trainkit.models import LayerRow, call_name, own_parameters
 
 VANISHING = 1e-3
@@ -68,6 +68,7 @@ def diagnose(
     rows: Sequence[LayerRow],
     kind: str,
     column_names: Sequence[str] = (),
+    scaled: bool = False,
 ) -> Diagnosis:
     """Run a batch forward and backward in training mode, without changing a weight.
 
@@ -76,6 +77,7 @@ def diagnose(
         rows: the layer table of the model.
         kind: ``image`` or ``table``.
         column_names: the names of a table's columns.
+        scaled: whether normalize or standardize is among the transforms already.
     """
     model.train()
     model.zero_grad(set_to_none=True)
@@ -94,7 +96,7 @@ def diagnose(
     model.zero_grad(set_to_none=True)
     keys = {row.name: row.key for row in rows}
     broken = _flag_non_finite(activities, keys)
-    flags = _flag_inputs(inputs, kind, column_names) + _flag_dead(units)
+    flags = _flag_inputs(inputs, kind, column_names, scaled=scaled) + _flag_dead(units)
     flags += broken or _flag_gradients(activities, layers, keys)
     return Diagnosis(len(targets), value.item(), activities, tuple(flags))
 
@@ -123,7 +125,7 @@ def _with_gradients(activity: Activity, parameters: Sequence[nn.Parameter]) -> A
     )
 
 
-def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list[Flag]:
+def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str], *, scaled: bool) -> list[Flag]:
     """Channels or columns that are far from mean 0 and deviation 1; constant ones have no scale."""
     across = all_but_channels(inputs)
     values = inputs.cpu().double()
@@ -136,9 +138,14 @@ def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str]) -> list
     worst = int((off * (rms + mean.abs() / std.clamp(min=1e-12))).argmax())
     name = column_names[worst] if column_names else f"channel {worst}"
     what, transform = ("channels", "normalize") if kind == "image" else ("columns", "standardize")
+    advice = f"add {transform} to the transforms"
+    if scaled:
+        advice = (
+            "set mean and std of normalize to auto" if kind == "image" else "look at the samples far from the others"
+        )
     message = (
-        f"inputs are not normalized: {int(off.sum())} of {len(off)} {what}, such as {name} with mean "
-        f"{mean[worst].item():.3g} and spread {std[worst].item():.3g}; add {transform} to the transforms"
+        f"inputs are out of scale: {int(off.sum())} of {len(off)} {what}, such as {name} with mean "
+        f"{mean[worst].item():.3g} and spread {std[worst].item():.3g}; {advice}"
     )
     return [Flag("inputs", "transforms", message)]
 

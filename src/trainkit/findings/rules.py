@@ -7,45 +7,50 @@ consequences: where the inputs are out of scale, the loss spikes that follow fro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from trainkit.findings.data import (
-    class_collapse,
-    data_bound,
-    inputs_out_of_scale,
-    labels_unrelated,
-    validation_too_small,
-)
+from trainkit.findings.data import class_collapse, data_bound, validation_too_small
 from trainkit.findings.evidence import Evidence, Finding, Rule
+from trainkit.findings.guessing import labels_unrelated, learned_nothing, too_much_regularization
+from trainkit.findings.scale import first_weights, inputs_identical, inputs_out_of_scale, targets_out_of_scale
 from trainkit.findings.training import (
     dead_units,
     learning_rate_too_high,
     learning_rate_too_low,
     loss_spikes,
     overfitting,
+    training_too_short,
 )
 
 CAUSES: tuple[Rule, ...] = (
+    inputs_identical,
     inputs_out_of_scale,
-    learning_rate_too_high,
+    targets_out_of_scale,
+    first_weights,
     labels_unrelated,
+    too_much_regularization,
+    learning_rate_too_high,
     learning_rate_too_low,
+    training_too_short,
 )
 CONSEQUENCES: tuple[Rule, ...] = (
     overfitting,
     loss_spikes,
     dead_units,
     class_collapse,
+    learned_nothing,
     validation_too_small,
 )
 INDEPENDENT: tuple[Rule, ...] = (data_bound,)
 EXPLAINS: Mapping[str, tuple[str, ...]] = {
     # Few samples activate few units of a large model, and are few for validation too.
-    "overfitting": ("dead-units", "validation-set-too-small"),
+    "overfitting": ("dead-units", "no-better-than-guessing", "validation-set-too-small"),
     # A large step of the weights leaves units that no sample activates, and makes scores jump.
-    "loss-spikes": ("dead-units", "class-collapse", "validation-set-too-small"),
+    "loss-spikes": ("dead-units", "no-better-than-guessing", "class-collapse", "validation-set-too-small"),
     # Units that are always 0 cannot tell classes apart.
-    "dead-units": ("class-collapse", "validation-set-too-small"),
-    "class-collapse": ("validation-set-too-small",),
+    "dead-units": ("no-better-than-guessing", "class-collapse", "validation-set-too-small"),
+    "class-collapse": ("no-better-than-guessing", "validation-set-too-small"),
+    "no-better-than-guessing": ("validation-set-too-small",),
 }
 """By finding, those that it accounts for: they are left out."""
 
@@ -63,4 +68,10 @@ def find(evidence: Evidence) -> list[Finding]:
             finding = rule(evidence)
             if finding is not None and not any(finding.name in EXPLAINS.get(graver.name, ()) for graver in found):
                 found.append(finding)
-    return found + [finding for rule in INDEPENDENT if (finding := rule(evidence)) is not None]
+    found += [finding for rule in INDEPENDENT if (finding := rule(evidence)) is not None]
+    return [_without_what_is_there(finding) for finding in found]
+
+
+def _without_what_is_there(finding: Finding) -> Finding:
+    """A change to the value that the config has is none."""
+    return replace(finding, changes=tuple(change for change in finding.changes if change.value != change.was))

@@ -8,15 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, rises, warm_up
+from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, mean_of_last_third, rises, warm_up
+from trainkit.recorders import number
 from trainkit.wording import listed
 
 TOO_HIGH_START = 3.0
 """Times the loss of knowing nothing: with such a batch loss, the first steps were too large."""
+NEVER_SETTLED = 1.3
+"""Times the loss of knowing nothing: with more at the end, training did harm."""
 UNSTABLE_RISE = 1.5
 """Times the lowest training loss so far: with more, an epoch went up, not down."""
 UNTRAINED_SHARE = 0.7
 """Of the loss of knowing nothing: with less, the network has learned something, slowly or not."""
+STILL = 1e-3
+"""Of the loss of knowing nothing: when the losses of all epochs differ by less, nothing moved."""
+STILL_GUESSING = 0.02
+STILL_FALLING = 0.03
+"""Of the loss of knowing nothing: an epoch that lowers the loss by more has others to come."""
+LEFT_OVER = 0.1
+"""Of the loss of knowing nothing: with less, there is little left to learn."""
 STRAIGHT = 0.7
 """The loss falls as steadily at the end as at the start: by this share of the early slope, or more."""
 SPIKE_RISE = 3.0
@@ -27,28 +37,48 @@ OVERFIT_GAP = 0.08
 
 
 def learning_rate_too_high(evidence: Evidence) -> Finding | None:
-    reason = _overflow(evidence) or _rough_start(evidence) or _unsettled(evidence)
+    reason = overflow(evidence) or diverged(evidence)
     if reason is None:
         return None
+    gentle = _clipping(evidence)
+    softer = [] if not gentle else ["clipping the gradient"]
+    softer += [] if evidence.value("scheduler.warmup") is not None else ["a warm-up (scheduler.warmup)"]
+    also = f"; {' or '.join(softer)} also helps" if softer else ""
     return Finding(
         "learning-rate-too-high",
         "The learning rate is too high",
         reason,
-        "Try a tenth of it; clipping the gradient or a warm-up (scheduler.warmup) also helps.",
-        (evidence.scaled("optimizer.lr", 0.1), *_clipping(evidence)),
+        f"Try a tenth of it, and a tenth again{also}.",
+        (evidence.scaled("optimizer.lr", 0.1), *gentle),
     )
 
 
 def _clipping(evidence: Evidence) -> tuple[Change, ...]:
-    key = "training.clip_grad_norm"
-    return (Change(key, "1.0"),) if evidence.value(key) is None else ()
+    given = any(evidence.value(f"training.clip_grad_{what}") is not None for what in ("norm", "value"))
+    return () if given else (Change("training.clip_grad_norm", "1.0"),)
 
 
-def _overflow(evidence: Evidence) -> str | None:
+def overflow(evidence: Evidence) -> str | None:
     failure = evidence.failure or ""
     if not any(text in failure for text in ("loss is nan", "loss is inf", "not finite")):
         return None
     return f"The run ended when the numbers overflowed ({failure.split('; ')[0].removeprefix('failed: ')})."
+
+
+def diverged(evidence: Evidence) -> str | None:
+    """Steps that were too large, however that came."""
+    return _rough_start(evidence) or _unsettled(evidence) or _never_settled(evidence)
+
+
+def _never_settled(evidence: Evidence) -> str | None:
+    """Training that ends far above where a network that knows nothing begins."""
+    means, reference = evidence.history.values("train_loss"), evidence.reference_loss
+    if not means or not mean_of_last_third(means) > NEVER_SETTLED * reference:
+        return None
+    return (
+        f"The training loss is {mean_of_last_third(means):.4g} over the last epochs; a network that knows nothing has "
+        f"{reference:.4g}."
+    )
 
 
 def _rough_start(evidence: Evidence) -> str | None:
@@ -76,6 +106,34 @@ def _unsettled(evidence: Evidence) -> str | None:
 
 
 def learning_rate_too_low(evidence: Evidence) -> Finding | None:
+    reason = _stands_still(evidence) or _falls_steadily(evidence)
+    if reason is None:
+        return None
+    return Finding(
+        "learning-rate-too-low",
+        "The learning rate is too low",
+        reason,
+        "Try ten times the learning rate, and ten times again, or train for longer.",
+        (evidence.scaled("optimizer.lr", 10.0),),
+    )
+
+
+def _stands_still(evidence: Evidence) -> str | None:
+    """The losses of all epochs are nearly equal; of a model that could do better, up to noise."""
+    train, reference = evidence.history.values("train_loss"), evidence.reference_loss
+    still = STILL_GUESSING if evidence.relation.get("related") else STILL
+    if len(train) < 2 or not max(train) - min(train) < still * reference:
+        return None
+    first = number(evidence.facts.get("first_outputs", {}).get("loss"))
+    if not UNTRAINED_SHARE * reference < train[-1] < 1.1 * max(reference, first):
+        return None
+    return (
+        f"The training loss was {train[0]:.5g} in the first epoch and {train[-1]:.5g} in the last: the steps hardly "
+        "move the weights."
+    )
+
+
+def _falls_steadily(evidence: Evidence) -> str | None:
     """The curve is still straight at the end: each step lowers the loss as much as the first ones."""
     history, reference = evidence.history, evidence.reference_loss
     train, val, rates = (history.values(name) for name in ("train_loss", "val_loss", "lr"))
@@ -88,16 +146,35 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     # Labels that cannot be learned: half of all that can be gained is gained in the first epoch.
     if train[0] - train[1] > max(0.4, 2 / len(train)) * (train[0] - train[-1]):
         return None
-    if not _straightness(curve, rates) >= STRAIGHT:
+    # Running statistics of a batch norm bend the validation loss while they settle.
+    if not max(_straightness(curve, rates), _straightness(train, rates)) >= STRAIGHT:
         return None
-    return Finding(
-        "learning-rate-too-low",
-        "The learning rate is too low",
+    return (
         f"Over {len(train)} epochs the training loss has come down by {1 - train[-1] / train[0]:.2%} only, from "
         f"{train[0]:.4g} to {train[-1]:.4g}, and was still falling as steadily as at the start; a network that knows "
-        f"nothing has {reference:.4g}.",
-        "Try ten times the learning rate, or train for longer.",
-        (evidence.scaled("optimizer.lr", 10.0),),
+        f"nothing has {reference:.4g}."
+    )
+
+
+def training_too_short(evidence: Evidence) -> Finding | None:
+    """The last epoch still lowered the loss by a good part of all there is, and much of it is left."""
+    history, reference = evidence.history, evidence.reference_loss
+    train, val = history.values("train_loss"), history.values("val_loss")
+    if not train or evidence.failure:
+        return None
+    curve = train if math.isnan(val[-1]) else val
+    # The training loss of an epoch is that of its middle, so with one epoch the way to its end is half of it.
+    before = curve[-2] if len(curve) > 1 else 2 * train[0] - curve[-1]
+    gained = before - curve[-1]
+    if not curve[-1] > LEFT_OVER * reference or not gained > STILL_FALLING * reference or curve[-1] > min(curve):
+        return None
+    return Finding(
+        "training-too-short",
+        "Training ended while the model was still learning",
+        f"The last of {len(train)} epochs lowered the {'training' if curve is train else 'validation'} loss by "
+        f"{gained:.3g} to {curve[-1]:.4g}, its lowest value; a network that knows nothing has {reference:.4g}.",
+        "Train for more epochs.",
+        (evidence.scaled("training.epochs", 4.0),),
     )
 
 
@@ -150,11 +227,13 @@ def overfitting(evidence: Evidence) -> Finding | None:
     texts = [text for text in (_accuracy_gap(evidence), _loss_gap(evidence), _turned_back(evidence)) if text]
     if not texts:
         return None
+    names = [item["type"] for item in evidence.value("transforms") or []]
+    more = "More data helps" if any(name.startswith("random_") for name in names) else "More data or augmentation helps"
     return Finding(
         "overfitting",
         "The model overfits: it knows the training samples better than it knows the task",
         " ".join(texts) + f" There are {evidence.num_samples('train'):,} training samples.",
-        "More data or augmentation helps most; then dropout, weight decay, a smaller model, or stopping earlier.",
+        f"{more} most; then regularization, a smaller model, or stopping earlier.",
         _against_overfitting(evidence),
     )
 
@@ -207,6 +286,9 @@ def _against_overfitting(evidence: Evidence) -> tuple[Change, ...]:
             changes.append(evidence.change(key, f"{least:g}"))
     if evidence.value("training.early_stopping") is None:
         changes.append(Change("training.early_stopping", "{patience: 5}"))
+    if not changes:
+        best = evidence.history.best_epoch or max(1, len(evidence.history) // 2)
+        changes.append(evidence.change("training.epochs", str(best)))
     return tuple(changes)
 
 
@@ -220,7 +302,7 @@ def dead_units(evidence: Evidence) -> Finding | None:
         "Many units never fire",
         f"Their output is 0 for every one of {max(layer.seen for layer in bad):,} samples: {counts}. They learn "
         "nothing any more and cost time.",
-        "A lower learning rate, normalization, or a leaky activation keeps units alive; a smaller layer would do too.",
+        "A lower learning rate or a leaky activation keeps units alive; a smaller layer would do too.",
         (*dict.fromkeys(_leaky(layer.key) for layer in bad), evidence.scaled("optimizer.lr", 0.3)),
     )
 

@@ -117,4 +117,5 @@ def _diagnose(setup: Setup, rows: list[LayerRow], *, random: bool) -> Diagnosis:
         rows=rows,
         kind=setup.data.kind,
         column_names=setup.data.feature_names,
+        scaled=any(item.stage == "scaling" for item in setup.config.transforms),
     )

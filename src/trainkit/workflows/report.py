@@ -14,8 +14,10 @@ from trainkit.config.schema.transforms import COSTLY
 from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
 from trainkit.evaluation import ClassificationReport, RegressionReport
-from trainkit.findings import Evidence, Finding, evidence_from_records, find
-from trainkit.findings.probes import DeadUnits, count_silent_units, facts_before_training
+from trainkit.findings import Evidence, Finding, evidence_from_records, find, guessing
+from trainkit.findings.facts import facts_before_training
+from trainkit.findings.probes import DeadUnits, count_silent_units
+from trainkit.findings.relation import measure_relation
 from trainkit.models import layer_table
 from trainkit.recorders import History, history_of, read_json_lines
 from trainkit.reports import (
@@ -57,14 +59,17 @@ class Probed:
 
 def measure_facts(setup: Setup) -> dict[str, Any]:
     """Numbers about the data for the findings, measured before the first step; plain values for run.json."""
-    data = setup.data
+    data, training = setup.data, setup.config.training
     return facts_before_training(
         _sample_batches(setup).epoch(0),
+        model=setup.model,
         loss=build_loss_for(setup.config, data, device=torch.device("cpu")),
         targets=torch.from_numpy(data.split_targets("train")),
         num_classes=data.num_classes,
         num_samples={name: len(split) for name, split in data.splits.items()},
+        piece_size=training.batch_size // training.accumulation_steps,
         feature_names=data.feature_names,
+        target_names=data.target_names,
         decoded_while_training=data.parts[data.splits["train"].part].is_files,
     )
 
@@ -75,7 +80,7 @@ def report_training(run: RunDir, setup: Setup, *, frontend: Frontend) -> RunRepo
     A failure is a warning and changes nothing about the run.
     """
     try:
-        return write_report(run, probed=probe_model(setup, frontend=frontend), layers=_layers(setup))
+        return write_report(run, probed=probe_model(setup, frontend=frontend), setup=setup)
     except Exception as error:  # noqa: BLE001  (a failed report never ends a run)
         frontend.say(f"warning: no report ({type(error).__name__}: {error}); to try again: trainkit report {run.path}")
         return None
@@ -114,7 +119,7 @@ def make_report(
             raise
         frontend.say(f"warning: the best checkpoint cannot be scored, so the report goes without: {error}")
         return write_report(run, missing=f"The best checkpoint could not be scored: {error}", always_draw=True)
-    return write_report(run, probed=probed, layers=_layers(setup), always_draw=True)
+    return write_report(run, probed=probed, setup=setup, always_draw=True)
 
 
 def probe_model(setup: Setup, *, frontend: Frontend) -> Probed:
@@ -153,13 +158,14 @@ def write_report(
     run: RunDir,
     *,
     probed: Probed | None = None,
-    layers: list[dict[str, Any]] | None = None,
+    setup: Setup | None = None,
     missing: str | None = None,
     always_draw: bool = False,
 ) -> RunReport:
     """Write ``report.html`` and, where the config wants plots, draw the curves: on the page and into a PNG file.
 
     Args:
+        setup: the run with the scored weights, for its layers and, where the model guesses, a look at its samples.
         always_draw: draw the curves whatever the config wants.
 
     Raises:
@@ -168,14 +174,17 @@ def write_report(
     info = run.read_info()
     history = history_of(read_json_lines(run.metrics))
     status = run.status()
-    findings = find(evidence_of(info, history, status=status, probed=probed))
+    evidence = evidence_of(info, history, status=status, probed=probed)
+    if setup is not None and guessing(evidence) is not None:
+        evidence = _with_relation(evidence, run, setup)
+    findings = find(evidence)
     data = PageData(
         folder=str(run.path),
         info=info,
         status=status,
         history=history,
         findings=findings,
-        layers=layers or (),
+        layers=() if setup is None else _layers(setup),
         evaluated=None if probed is None else probed.evaluated,
         missing=missing,
     )
@@ -208,8 +217,19 @@ def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probe
     evidence = replace(evidence, split=probed.evaluated.split, dead_units=probed.dead_units)
     report = probed.evaluated.report
     if not isinstance(report, ClassificationReport):
-        return evidence
+        return replace(evidence, r2=report.metrics.get("r2"))
     return replace(evidence, class_names=report.class_names, confusion=report.confusion.tolist())
+
+
+def _with_relation(evidence: Evidence, run: RunDir, setup: Setup) -> Evidence:
+    """Whether the inputs say anything about the labels: a second of work, so it is done for a model that guesses only.
+
+    run.json keeps the answer, so that the records alone lead to the same findings.
+    """
+    relation = measure_relation(_sample_batches(setup).epoch(0), num_classes=setup.data.num_classes)
+    facts = {**evidence.facts, "relation": relation}
+    run.update_info(facts=facts)
+    return replace(evidence, facts=facts)
 
 
 def _layers(setup: Setup) -> list[dict[str, Any]]:
