@@ -120,6 +120,7 @@ AS_THEY_ARE = "transforms=[]"
 FAR, RARE = {"mean": 500_000, "std": 100_000}, {"num_samples": 1500, "rare": 0.01, "gap": 1.0}
 OTHER_STATISTICS = "transforms=[{type: normalize, mean: [0.05], std: [0.02]}]"
 TINY = {"num_samples": 400, "columns": 40}
+FEW = ("dataset.test_fraction=0.75", "dataset.val_fraction=0.6")
 LARGE = "model.hidden_sizes=[256]"
 HUBER = "loss={type: huber, delta: 20}"
 BINARY = ("loss=bce", "model.output=sigmoid")
@@ -235,7 +236,7 @@ CASES = {
     ),
     **cases(
         "overfitting",
-        run("tiny data", partial(classes, **TINY, gap=1.5), "dataset.test_fraction=0.8", LARGE, LONG),
+        run("tiny data", partial(classes, **TINY, gap=1.5), *FEW, LARGE, LONG),
         variant("tiny data, values", partial(values, **TINY, noise=0.5), "dataset.test_fraction=0.7", LARGE, LONG),
     ),
 }

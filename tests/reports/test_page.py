@@ -91,7 +91,7 @@ def test_a_real_page_can_be_read_without_eyes(page):
 
 
 def test_a_real_page_tells_what_was_run(page, tiny_run):
-    for text in ("digits", "Confusion matrix", "optimizer.lr", "digits_mlp.yaml:", "learning rate", "best epoch"):
+    for text in ("digits", "Confusion matrix", "optimizer.lr", "digits_mlp.yaml:", "still learning", "best epoch"):
         assert text in page
     accuracy = tiny_run.metrics["test"]["accuracy"]
     assert f"{100 * accuracy:.2f} %" in page
