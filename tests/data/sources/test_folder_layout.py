@@ -82,6 +82,8 @@ CUT = {"train": [7, 7], "val": [1, 1], "test": [2, 2]}
             OWN,
             "splits: train from */train, val from */valid, test from */test",
         ),
+        (of_splits("rps", "rps-test-set"), VAL_CUT, "splits: train from rps, test from rps-test-set"),
+        (of_splits("train", "validation-rps"), TEST_CUT, "splits: train from train, val from validation-rps"),
         (of_splits("archive"), CUT, "classes: from archive"),
         (of_splits("only_train/train"), CUT, "splits: train from only_train/train"),
         (of_splits("train"), CUT, None),
@@ -145,6 +147,13 @@ def test_a_labeled_test_folder_beside_a_flat_one(tmp_path: Path) -> None:
         ({"a/train": 5, "a/test": 5, "b": 5}, "a holds splits, and b beside it may be"),
         ({"images": 5, "masks": 5}, "has images and masks, as data for segmentation or detection have"),
         ({"a": 0, "b": 0, "c.txt": 0}, "the split is empty"),
+        ({"train/a": 0, "train/b": 0, "test/a": 5}, "train has folders in it, but no images in them"),
+        ({"train": 0} | of_splits("test"), "train has no folders in it; put the images of each class"),
+        ({".a": 5}, "has no folders in it but .a, which is ignored; put the images of each class"),
+        (
+            {"a": 5, "b": 0, "b/1.txt": 0, "b/2.txt": 0},
+            r"b has no images in it \(2 .txt files\); fill or delete the folder",
+        ),
         ({"only": 5}, "one class only, 'only'"),
         (of_splits("train") | {"val/A": 5, "val/b": 5}, "val has classes that .*train does not have: 'A'.*mean 'a'"),
     ],
@@ -155,9 +164,9 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path: Path, layout:
         load(write(tmp_path, layout))
 
 
-@pytest.mark.parametrize("name", ["test", "validation", "dev", "train"])
+@pytest.mark.parametrize("name", ["test", "validation", "dev", "train", "test_cat"])
 def test_a_split_name_among_class_names_is_a_class_and_is_said(tmp_path: Path, name: str) -> None:
-    data = load(write(tmp_path, {"cat": 10, "dog": 10, name: 10}))
+    data = load(write(tmp_path, {"cat": 10, "dog": 10, f"{name}/inner" if name == "dev" else name: 10}))
     assert data.class_names == tuple(sorted(("cat", "dog", name)))
     [note] = data.notes
     assert note.startswith(f"{name} is taken for a class, as the folders beside it are")

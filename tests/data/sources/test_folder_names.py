@@ -49,6 +49,13 @@ def test_further_words_count_where_another_split_has_them() -> None:
     }
 
 
+def test_further_words_may_be_the_name_of_the_training_folder() -> None:
+    assert split_names(["rps", "rps-test-set", "data"]) == {"rps": "train", "rps-test-set": "test"}
+    assert split_names(["train", "validation-rps"]) == {"train": "train", "validation-rps": "val"}
+    assert split_names(["train", "val", "val_old"]) == {"train": "train", "val": "val"}
+    assert split_names(["tubes", "test_tube"]) == {}
+
+
 def test_eval_is_a_validation_set_unless_there_is_one() -> None:
     assert split_names(["train", "eval"]) == {"train": "train", "eval": "val"}
     assert split_names(["train", "val", "Eval"]) == {"train": "train", "val": "val", "Eval": "test"}

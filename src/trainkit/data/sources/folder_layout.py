@@ -16,15 +16,16 @@ from pathlib import Path
 
 from trainkit.data.dataset import name_key
 from trainkit.data.images.decode import printable
-from trainkit.data.sources.folder_names import are_images_and_annotations, is_holder, split_names
+from trainkit.data.sources.folder_names import are_images_and_annotations, is_holder, says_split, split_names
 from trainkit.data.sources.folder_scan import (
+    Level,
     Scan,
     folders_without_images,
-    has_images,
     identity,
     is_folder,
     is_image,
     list_entries,
+    look,
     parents,
 )
 from trainkit.errors import Problem, ProblemsError
@@ -44,22 +45,6 @@ class Layout:
     roots: dict[str, Path]
     """By split: the folder that the names of its files are relative to."""
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Level:
-    """What lies directly in a folder, by name."""
-
-    path: Path
-    folders: list[str] = field(default_factory=list)
-    """Those with an image somewhere in them."""
-    hollow: list[str] = field(default_factory=list)
-    """Those without."""
-    images: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-
-    def at(self, name: str) -> Path:
-        return self.path / name
 
 
 def find_layout(root: Path, scan: Scan, *, known: Sequence[str] = (), key: str = "dataset.root") -> Layout:
@@ -85,10 +70,11 @@ class _LayoutError(Exception):
 
 
 def _read(root: Path, scan: Scan, known: Collection[str]) -> Layout:
-    level = _unwrap(_look(root), known, below_root=True)
+    level = _unwrap(look(root), known, below_root=True)
     if any(name_key(name) in known for name in level.folders):
         return _classes(level, root, scan)
-    named = split_names([*level.folders, *level.hollow])
+    named = split_names(level.folders)
+    named |= {name: split for name in level.hollow for split in split_names([name]).values()}
     named = {name: split for of in SPLITS for name, split in named.items() if split == of}
     others = [name for name in level.folders if name not in named]
     inside = _look_into_splits(level, named, known, others)
@@ -102,11 +88,16 @@ def _read(root: Path, scan: Scan, known: Collection[str]) -> Layout:
         return _splits(level, root, scan, named, inside, others, train_is_others=True)
     if known and labeled and not training and not others:
         return _only_split(level, root, scan, labeled, inside)
-    flat = [name for name in level.folders if name in named and name not in labeled]
+    like_a_split = [name for name in level.folders if name in named]
+    flat = [name for name in like_a_split if name not in labeled]
+    if any(name in flat and not says_split(name) for name in training):  # tube beside test_tube
+        return _classes(level, root, scan, like_a_split=[name for name in like_a_split if says_split(name)])
+    if training and not any(name in flat for name in training):
+        raise _LayoutError(_no_class_folders(inside[training[0]]))
     if len({named[name] for name in flat}) > 1 or (training and labeled):
-        raise _LayoutError(_flat_splits(level, {name: inside[name] for name in named if name in level.folders}))
+        raise _LayoutError(_flat_splits(level, {name: inside[name] for name in named if name in like_a_split}))
     if others or not named:
-        return _classes(level, root, scan, like_a_split=flat)
+        return _classes(level, root, scan, like_a_split=like_a_split)
     if training:
         raise _LayoutError(_no_class_folders(inside[training[0]]))
     raise _LayoutError(f"{_show(level.path)} has {_names(named)} but no train folder; {_how('train')}")
@@ -115,17 +106,7 @@ def _read(root: Path, scan: Scan, known: Collection[str]) -> Layout:
 # What there is ------------------------------------------------------------------------------------------------------
 
 
-def _look(folder: Path) -> _Level:
-    level = _Level(folder)
-    for entry in list_entries(folder, Scan()):
-        if not is_folder(entry):
-            (level.images if is_image(entry) else level.files).append(entry.name)
-        else:  # a link to a folder above has no images that are not found without it
-            (level.folders if has_images(Path(entry.path)) else level.hollow).append(entry.name)
-    return level
-
-
-def _unwrap(level: _Level, classes: Collection[str], *, below_root: bool = False) -> _Level:
+def _unwrap(level: Level, classes: Collection[str], *, below_root: bool = False) -> Level:
     """Go down through folders that hold one other folder and nothing else: ``archive/dataset``, ``train/train``.
 
     Args:
@@ -136,7 +117,7 @@ def _unwrap(level: _Level, classes: Collection[str], *, below_root: bool = False
         [name] = level.folders
         if name_key(name) in classes or (below_root and split_names([name])):
             break
-        inner = _look(level.at(name))
+        inner = look(level.at(name))
         expected = any(name_key(other) in classes for other in inner.folders) or bool(split_names(inner.folders))
         if not is_holder(name) and (inner.images or (classes and not expected)):
             break  # a class
@@ -145,12 +126,12 @@ def _unwrap(level: _Level, classes: Collection[str], *, below_root: bool = False
 
 
 def _look_into_splits(
-    level: _Level, named: dict[str, str], known: Collection[str], others: Sequence[str]
-) -> dict[str, _Level]:
+    level: Level, named: dict[str, str], known: Collection[str], others: Sequence[str]
+) -> dict[str, Level]:
     """The level of the class folders of each split. Those of the training split tell what is a class in the others."""
     inside, classes = {}, {*known, *map(name_key, others)}
     for name in named:
-        inside[name] = _unwrap(_look(level.at(name)), known if named[name] == "train" else classes)
+        inside[name] = _unwrap(look(level.at(name)), known if named[name] == "train" else classes)
         if named[name] == "train":
             classes |= set(map(name_key, inside[name].folders))
     return inside
@@ -170,7 +151,7 @@ def _holds_splits(folder: Path) -> bool:
     return bool(training) and (len(set(found.values())) > 1 or any(_folders_inside(folder / name) for name in training))
 
 
-def _share_classes(inside: dict[str, _Level], labeled: Sequence[str], others: Sequence[str]) -> bool:
+def _share_classes(inside: dict[str, Level], labeled: Sequence[str], others: Sequence[str]) -> bool:
     found = {name_key(name) for split in labeled for name in inside[split].folders}
     return not found.isdisjoint(map(name_key, others))
 
@@ -178,7 +159,7 @@ def _share_classes(inside: dict[str, _Level], labeled: Sequence[str], others: Se
 # The layouts --------------------------------------------------------------------------------------------------------
 
 
-def _classes(level: _Level, root: Path, scan: Scan, *, like_a_split: Sequence[str] = ()) -> Layout:
+def _classes(level: Level, root: Path, scan: Scan, *, like_a_split: Sequence[str] = ()) -> Layout:
     if not level.folders and (level.images or not level.hollow):
         raise _LayoutError(_no_class_folders(level))
     if are_images_and_annotations(level.folders):
@@ -205,11 +186,11 @@ def _classes(level: _Level, root: Path, scan: Scan, *, like_a_split: Sequence[st
 
 
 def _splits(
-    level: _Level,
+    level: Level,
     root: Path,
     scan: Scan,
     named: dict[str, str],
-    inside: dict[str, _Level],
+    inside: dict[str, Level],
     others: Sequence[str],
     *,
     train_is_others: bool = False,
@@ -239,7 +220,7 @@ def _splits(
     return Layout(folders, roots, notes)
 
 
-def _choose_splits(level: _Level, named: dict[str, str], inside: dict[str, _Level]) -> tuple[dict[str, str], list[str]]:
+def _choose_splits(level: Level, named: dict[str, str], inside: dict[str, Level]) -> tuple[dict[str, str], list[str]]:
     """The folder of each split, and notes on folders without labels."""
     chosen, notes = {}, []
     for split in SPLITS:
@@ -266,8 +247,8 @@ def _choose_splits(level: _Level, named: dict[str, str], inside: dict[str, _Leve
     return chosen, notes
 
 
-def _splits_in_classes(level: _Level, root: Path, scan: Scan, named: dict[str, str], holders: Sequence[str]) -> Layout:
-    inside = {name: _look(level.at(name)) for name in holders}
+def _splits_in_classes(level: Level, root: Path, scan: Scan, named: dict[str, str], holders: Sequence[str]) -> Layout:
+    inside = {name: look(level.at(name)) for name in holders}
     found = {name: split_names(inside[name].folders) for name in holders}
     clear = [
         not inside[name].images
@@ -292,7 +273,7 @@ def _splits_in_classes(level: _Level, root: Path, scan: Scan, named: dict[str, s
     return Layout(splits, dict.fromkeys(splits, level.path), [_read_from(read)])
 
 
-def _only_split(level: _Level, root: Path, scan: Scan, labeled: Sequence[str], inside: dict[str, _Level]) -> Layout:
+def _only_split(level: Level, root: Path, scan: Scan, labeled: Sequence[str], inside: dict[str, Level]) -> Layout:
     """The one split that there is, to score."""
     if len(labeled) > 1:
         raise _LayoutError(f"{_show(level.path)} has {_names(labeled)} but no train folder; name one of them")
@@ -342,20 +323,24 @@ def _read_from(read: dict[str, str]) -> str:
     return "splits: " + ", ".join(f"{split} from {where}" for split, where in read.items())
 
 
-def _no_class_folders(level: _Level) -> str:
+def _no_class_folders(level: Level) -> str:
     if not level.images:
-        return f"{_show(level.path)} has no folders in it; {_how(level.path)}"
+        ignored = Scan()
+        any(list_entries(level.path, ignored))
+        junk = f" but {_names(ignored.junk)}, which is ignored" if ignored.junk else ""
+        what = "folders in it, but no images in them" if level.hollow else f"no folders in it{junk}"
+        return f"{_show(level.path)} has {what}; {_how(level.path)}"
     return (
         f"{_show(level.path)} has {_count(level.images)} but no class folders in it{_labels(level)}; {_how(level.path)}"
     )
 
 
-def _labels(level: _Level) -> str:
+def _labels(level: Level) -> str:
     files = [name for name in level.files if name.lower().endswith(_LABEL_FILES)]
     return f" (labels in a file, such as {_show(files[0])}, are not read)" if files else ""
 
 
-def _flat_splits(level: _Level, inside: dict[str, _Level]) -> str:
+def _flat_splits(level: Level, inside: dict[str, Level]) -> str:
     flat = [name for name in inside if not inside[name].folders]
     what = "they have" if len(flat) > 1 else f"{_show(flat[0])} has"
     return (

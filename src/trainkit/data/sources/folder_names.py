@@ -40,23 +40,33 @@ def is_text(name: str) -> bool:
 def split_names(names: Iterable[str]) -> dict[str, str]:
     """``{"Training": "train", "test_set": "test"}``: the folders that are called like a split, in any case.
 
-    A name with further words counts where another folder has the same ones and another split: ``letters_train`` beside
-    ``letters_test``. ``eval`` is the validation set, or the test set where there is another validation set.
+    A name with further words counts where these are in the name of another folder: ``letters_train`` beside
+    ``letters_test``, ``letters`` (which is the training split) beside ``letters_test``; or where there is ``train`` and
+    no other folder for its split: ``validation-letters``. ``eval`` is the validation set, or the test set where there
+    is another validation set.
     """
-    found: dict[str, str] = {}
-    further: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        words = _words(name)
-        splits = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
-        if len(splits) == 1:
-            found[name] = splits.pop()
-            further[name] = tuple(word for word in words if word not in _SPLIT_OF and word not in _BESIDE)
-    for name, rest in further.items():
-        if rest and len({found[other] for other in found if further[other] == rest}) == 1:
-            del found[name]
+    words = {name: _words(name) for name in names}
+    of = {name: {_SPLIT_OF[word] for word in words[name] if word in _SPLIT_OF} for name in words}
+    rest = {name: [word for word in words[name] if word not in _SPLIT_OF and word not in _BESIDE] for name in words}
+    found = {name: min(of[name]) for name in words if len(of[name]) == 1 and not rest[name]}
+    plain = set(found.values())
+    for name in words:
+        if len(of[name]) != 1 or not rest[name]:
+            continue
+        [split] = of[name]
+        alike = [other for other in words if other != name and rest[other] == rest[name] and of[other] != of[name]]
+        if any(len(of[other]) == 1 for other in alike) or ("train" in plain and split not in plain):
+            found[name] = split
+        elif alike and split != "train" and not of[alike[0]]:
+            found |= {name: split, alike[0]: "train"}
     if list(found.values()).count("val") > 1 and "test" not in found.values():
-        found |= {name: "test" for name in found if not {"eval", "evaluation"}.isdisjoint(_words(name))}
+        found |= {name: "test" for name in found if not {"eval", "evaluation"}.isdisjoint(words[name])}
     return found
+
+
+def says_split(name: str) -> bool:
+    """Whether a word of a name is one for a split."""
+    return any(word in _SPLIT_OF for word in _words(name))
 
 
 def is_holder(name: str) -> bool:

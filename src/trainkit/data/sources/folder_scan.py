@@ -44,6 +44,22 @@ class Scan:
         return notes
 
 
+@dataclass(frozen=True)
+class Level:
+    """What lies directly in a folder, by name."""
+
+    path: Path
+    folders: list[str] = field(default_factory=list)
+    """Those with an image somewhere in them."""
+    hollow: list[str] = field(default_factory=list)
+    """Those without."""
+    images: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def at(self, name: str) -> Path:
+        return self.path / name
+
+
 def list_entries(folder: Path, scan: Scan) -> Iterator[os.DirEntry[str]]:
     """The entries of a folder by name, without junk.
 
@@ -64,6 +80,17 @@ def _scandir(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from entries
     except OSError as error:
         raise DataError(f"{printable(folder)} cannot be read ({error.strerror})") from None
+
+
+def describe_files(folder: Path) -> str:
+    """`` (12 .cr2 files)`` in a folder without images: what there is instead; "" where there is nothing."""
+    suffixes = Counter(
+        Path(entry.name).suffix.lower() for entry in list_entries(folder, Scan()) if not is_folder(entry)
+    )
+    counted = [
+        f"{count} {suffix or 'other'} file{'s' if count > 1 else ''}" for suffix, count in suffixes.most_common(3)
+    ]
+    return f" ({printable(', '.join(counted))})" if counted else ""
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -128,3 +155,14 @@ def folders_without_images(folder: Path) -> list[str] | None:
         elif is_image(entry):
             return None
     return sorted(names)
+
+
+def look(folder: Path) -> Level:
+    """What lies directly in a folder, without junk."""
+    level = Level(folder)
+    for entry in list_entries(folder, Scan()):
+        if not is_folder(entry):
+            (level.images if is_image(entry) else level.files).append(entry.name)
+        else:  # a link to a folder above has no images that are not found without it
+            (level.folders if has_images(Path(entry.path)) else level.hollow).append(entry.name)
+    return level

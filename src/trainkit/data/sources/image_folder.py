@@ -15,7 +15,7 @@ from trainkit.data.images.formats import missing_plugins
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.sources.folder_layout import SPLITS, Layout, find_layout
 from trainkit.data.sources.folder_names import is_text
-from trainkit.data.sources.folder_scan import Scan, find_images, parents
+from trainkit.data.sources.folder_scan import Scan, describe_files, find_images, parents
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import closest, first_lines, listed, not_a_folder
@@ -148,7 +148,9 @@ def _check_classes(folders: dict[str, Path], found: Found) -> list[str]:
             continue
         if split == first:
             problems += [
-                f"{printable(folders[split] / name)} has no images in it; fill or delete the folder" for name in empty
+                f"{printable(folders[split] / name)} has no images in it{describe_files(folders[split] / name)}; "
+                "fill or delete the folder"
+                for name in empty
             ]
             continue
         extra = [name for name in classes if name not in training and classes[name]]
