@@ -28,6 +28,9 @@ def main() -> None:
     gc.set_threshold(10_000)
     use_utf8()
     from trainkit.cli.app import app
+    from trainkit.system import own_process
+
+    own_process()
 
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.engine.optimizers import build_optimizer, take_step
+from trainkit.engine.optimizers import build_optimizer
+from trainkit.runtime import take_step
 
 CASES = [
     ("sgd", torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "dampening": 0.0}),

@@ -1,6 +1,5 @@
 """A resumed run is the whole run bit for bit: any sizes, any step, any kind of rows; sizes that nobody would choose."""
 
-import contextlib
 import copy
 from dataclasses import dataclass
 
@@ -141,7 +140,6 @@ def run(case: Case, *, resume=None):
         epochs=EPOCHS,
         loss=build_loss("cross_entropy" if case.classes else "mse"),
         new_metrics=lambda: ClassificationMetrics(4) if case.classes else RegressionMetrics(2),
-        autocast=contextlib.nullcontext,
         forward=model,
         accumulation_steps=case.pieces,
         save_every=(1, "steps"),

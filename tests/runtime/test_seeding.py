@@ -53,7 +53,7 @@ def test_generators_start_where_they_are_told() -> None:
 
 
 def test_default_generators_are_seeded_as_manual_seed_does() -> None:
-    seed_default_generators(3, "dropout", 10)
+    seed_default_generators(3, "dropout", 10, device=torch.device("cpu"))
     drawn = torch.rand(7)
     torch.manual_seed(derive_seed(3, "dropout", 10))
     assert torch.equal(torch.rand(7), drawn)

@@ -11,6 +11,7 @@ from trainkit.builders.data import (
     model_input_shape,
     section_of,
 )
+from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
 from trainkit.builders.model import (
     build_loss_for,
     build_model,
@@ -26,6 +27,7 @@ from trainkit.builders.training import build_schedule_for, monitor_of
 
 __all__ = [
     "ImageFiles",
+    "Memory",
     "Setup",
     "TrainedModel",
     "build_batch_transforms",
@@ -37,6 +39,8 @@ __all__ = [
     "check_rules",
     "choose_precision",
     "count_static_transforms",
+    "data_bytes",
+    "estimate_memory",
     "eval_batch_size",
     "is_convolutional",
     "load_data",
@@ -48,5 +52,6 @@ __all__ = [
     "open_trained",
     "output_size_for",
     "place",
+    "residency_of",
     "section_of",
 ]

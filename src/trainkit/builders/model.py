@@ -25,7 +25,7 @@ def build_model(config: Config, *, input_shape: Sequence[int], output_size: int)
     Raises:
         ProblemsError: a layer does not take its input.
     """
-    seed_default_generators(config.seed, "init")
+    seed_default_generators(config.seed, "init", device=torch.device("cpu"))
     spec = config.model
     knobs = knobs_of(spec)
     init = knobs.pop("init")

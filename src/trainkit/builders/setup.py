@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from trainkit.builders.data import (
     model_input_shape,
     preprocessing,
 )
+from trainkit.builders.memory import residency_of
 from trainkit.builders.model import (
     build_loss_for,
     build_model,
@@ -45,7 +46,15 @@ from trainkit.data.loading import ResidentBatches, WorkerBatches, make_batches
 from trainkit.data.transforms import BatchTransform
 from trainkit.engine import Best, ClassificationMetrics, Ema, Loss, Metrics, Plan, RegressionMetrics, TrainState
 from trainkit.models import check_output, check_shapes
-from trainkit.runtime import Choice, autocast, claim, resolve_device, resolve_precision, set_num_threads
+from trainkit.runtime import (
+    Choice,
+    claim,
+    forward,
+    resolve_device,
+    resolve_precision,
+    set_num_threads,
+    use_tf32,
+)
 from trainkit.system import Frontend
 
 
@@ -69,6 +78,8 @@ class Setup:
     files: ImageFiles = field(default_factory=dict)
     stored: Mapping[str, Any] | None = None
     """The checkpoint that gave the preprocessing and the choices, where there is one."""
+    reserved: int = 0
+    """Bytes of the device that the model takes while training, an estimate; 0 where nobody asked."""
 
     @property
     def precision(self) -> str:
@@ -77,6 +88,11 @@ class Setup:
     @property
     def channels_last(self) -> bool:
         return is_channels_last(self.config)
+
+    @cached_property
+    def residency(self) -> Choice:
+        """Where the samples are kept: chosen once for all splits, before the first of them is loaded."""
+        return residency_of(self.config, self.data, device=self.device, reserved=self.reserved)
 
     @property
     def monitor(self) -> str:
@@ -123,6 +139,8 @@ class Setup:
 
     def _make_batches(self, split: str, **options: Any) -> ResidentBatches | WorkerBatches:
         chosen = self.data.splits[split]
+        residency = self.residency.value
+        options.setdefault("residency", "host" if residency == "workers" else residency)
         return make_batches(
             self.data.parts[chosen.part],
             chosen.indices,
@@ -149,6 +167,11 @@ class Setup:
             early_stopping=build_early_stopping(self.config, self.monitor),
         )
 
+    @property
+    def forward(self) -> Callable[[Tensor], Tensor]:
+        """The model in the precision of the run: inputs to outputs in float32."""
+        return partial(forward, self.model, precision=self.precision)
+
     def plan(self, forward: Callable[[Tensor], Tensor] | None = None) -> Plan:
         """The settings of the loop; ``forward`` is the compiled model where there is one."""
         spec = self.config.training
@@ -158,8 +181,8 @@ class Setup:
             epochs=spec.epochs,
             loss=self.loss,
             new_metrics=self._new_metrics,
-            autocast=partial(autocast, self.device, self.precision),
-            forward=self.model if forward is None else forward,
+            forward=self.forward if forward is None else forward,
+            precision=self.precision,
             accumulation_steps=spec.accumulation_steps,
             clip_grad_norm=spec.clip_grad_norm,
             clip_grad_value=spec.clip_grad_value,
@@ -194,8 +217,7 @@ def build_setup(
     """
     device_choice = resolve_device(config.device)
     device = torch.device(device_choice.value)
-    claim(device)
-    precision = choose_precision(config, device)
+    claim(device, deterministic=config.training.deterministic)
     threads = set_num_threads(config.training.num_threads)
     files: ImageFiles = {}
     if data is None:
@@ -215,7 +237,7 @@ def build_setup(
         choices={
             "device": device_choice,
             "threads": threads,
-            "precision": precision,
+            "precision": choose_precision(config, device, loss=loss),
             "loss": loss_name(config, data),
         },
         transforms=transforms,
@@ -226,12 +248,32 @@ def build_setup(
     )
 
 
-def choose_precision(config: Config, device: torch.device, *, stored: Mapping[str, Any] | None = None) -> Choice:
-    """The precision of training; ``auto`` keeps the precision of the checkpoint ``stored``.
+def choose_precision(
+    config: Config, device: torch.device, *, loss: Loss, stored: Mapping[str, Any] | None = None
+) -> Choice:
+    """The precision of training, set for the matrix products of CUDA; ``auto`` keeps that of the checkpoint ``stored``.
 
     Raises:
         ProblemsError: the device cannot compute in it.
     """
-    if stored is None or config.training.precision != "auto":
-        return resolve_precision(config.training.precision, device, convolutional=is_convolutional(config))
-    return Choice(**stored["choices"]["precision"])
+    choice = resolve_precision(
+        config.training.precision,
+        device,
+        convolutional=is_convolutional(config),
+        exact=_why_exact(config, loss),
+    )
+    if stored is not None and config.training.precision == "auto":
+        choice = Choice(**stored["choices"]["precision"])
+    use_tf32(choice.value)
+    return choice
+
+
+def _why_exact(config: Config, loss: Loss) -> str | None:
+    """Why bf16 would spoil the training, besides its speed."""
+    if config.optimizer.type == "lbfgs":
+        return "the line search of lbfgs compares losses that differ in their last digits"
+    if loss.expects == "values":
+        return "lower precision would round the values that are predicted"
+    if loss.name == "bce":
+        return "a sigmoid in lower precision is 1 too early, where bce has no gradient left"
+    return None

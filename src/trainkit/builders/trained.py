@@ -21,7 +21,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, Standardize, build_pipeline
 from trainkit.engine import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError
-from trainkit.runtime import Choice, autocast, claim, resolve_device, set_num_threads
+from trainkit.runtime import Choice, claim, forward, resolve_device, set_num_threads, use_tf32
 
 _TENSORS = ("model", "ema", "optimizer", "scaler")
 """The parts of a checkpoint that are tensors. They take twice the memory of the model and more, and are not kept."""
@@ -84,9 +84,7 @@ class TrainedModel:
         ``rows`` are samples with the static transforms applied: uint8 (N, C, H, W), or table features float32 (N, F).
         """
         inputs = self.pipeline(rows.to(self.device))
-        with autocast(self.device, self.precision):
-            outputs = self.model(inputs)
-        outputs = outputs.float()
+        outputs = forward(self.model, inputs, precision=self.precision)
         return (self.loss.probabilities(outputs) if self.loss.is_classification else outputs).cpu()
 
     def setup(self, data: Dataset, files: ImageFiles | None = None) -> Setup:
@@ -97,7 +95,7 @@ class TrainedModel:
             ProblemsError: a transform or the loss does not fit the data.
         """
         config = _with_class_weights_of_training(self.config, self.saved, where=self.path)
-        claim(self.device)
+        claim(self.device, deterministic=config.training.deterministic)
         threads = set_num_threads(config.training.num_threads)
         check_rules(config, data, materialized=True, sections=("transforms",))
         transforms = build_batch_transforms(config, data, stored=self.preprocessing)
@@ -148,6 +146,9 @@ def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
     model = build_model(config, input_shape=input_shape, output_size=size)
     load_scored_weights(model, saved)
     where = torch.device(resolve_device(config.device).value)
+    claim(where, deterministic=config.training.deterministic)
+    precision = _precision(saved, where)
+    use_tf32(precision)
     return TrainedModel(
         path=path,
         saved={name: value for name, value in saved.items() if name not in _TENSORS},
@@ -156,7 +157,7 @@ def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
         model=place(model, config, where).eval(),
         loss=build_loss(name),
         device=where,
-        precision=_precision(saved, where),
+        precision=precision,
         pipeline=build_pipeline(
             _scaling(preprocessing, path),
             input_shape=input_shape,

@@ -16,6 +16,7 @@ from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.records import Checkpointer, Recorder, Saver, epoch_record, step_record
 from trainkit.engine.state import EpochTotals, Progress, TrainState, set_learning_rate
 from trainkit.engine.step import StepResult, train_step
+from trainkit.runtime import forward
 
 Outcome = Literal["finished", "early stopping", "interrupted"]
 # Losses and counts of this many steps are kept on the device and summed in one go: one sync instead of many.
@@ -158,9 +159,7 @@ def evaluate(
     for number, batch in enumerate(batches.epoch(0)):
         if should_stop():
             return None
-        with plan.autocast():
-            outputs = model(batch.inputs)
-        outputs = outputs.float()
+        outputs = forward(model, batch.inputs, precision=plan.precision)
         if sums is None:
             # One tensor for all batches: many small ones would fragment the memory between the activations (a
             # validation of the MNIST CNN took 62 to 114 MB, and takes 19 to 30).

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import nn, optim
+
+from trainkit.runtime import lerp_, spare_the_compiler
+from trainkit.system import owns_process
 
 OptimizerType = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lbfgs"]
 
@@ -29,7 +30,8 @@ def build_optimizer(
     """
     if "betas" in knobs:
         knobs["betas"] = tuple(knobs["betas"])
-    _spare_the_compiler()
+    if owns_process():
+        spare_the_compiler()
     if fused is None:
         fused = torch.device(device).type == "cuda"
     # Left out where it is off: PyTorch then chooses its own default form.
@@ -53,16 +55,6 @@ def build_optimizer(
 
 
 @torch.no_grad()
-def take_step(optimizer: optim.Optimizer) -> None:
-    """``optimizer.step()`` itself, without the hooks, the profiler's label and the compiler's marks around it.
-
-    The same kernels on the same numbers. In an epoch of 938 steps of a small network (SGD, six tensors, two cores,
-    torch 2.15, timed call by call) it took 126 ms, and ``optimizer.step()`` 202.
-    """
-    inspect.unwrap(type(optimizer).step)(optimizer)
-
-
-@torch.no_grad()
 def match_parameters(optimizer: optim.Optimizer) -> None:
     """Bring a loaded state into the memory layout of the parameters, and its step counters to the right device.
 
@@ -83,20 +75,6 @@ def match_parameters(optimizer: optim.Optimizer) -> None:
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-@functools.cache
-def _spare_the_compiler() -> None:
-    """Keep ``torch._dynamo`` from being imported where nothing is compiled: 1.4 s of each start.
-
-    PyTorch marks methods of its optimizers as not to be compiled (``torch._compile._disable_dynamo``), and imports the
-    compiler for the mark when they are first called. The mark is set here: the method itself. No part of trainkit
-    compiles an optimizer. A PyTorch that does this in another way just imports its compiler.
-    """
-    for method in (optim.Optimizer.add_param_group, optim.Optimizer.state_dict, optim.Optimizer.load_state_dict):
-        inner = inspect.unwrap(method)
-        if inner is not method and not hasattr(inner, "__dynamo_disable"):
-            setattr(inner, "__dynamo_disable", inner)
-
-
 class Ema:
     """An exponential moving average of the weights: ``average = decay * average + (1 - decay) * weight``.
 
@@ -112,7 +90,7 @@ class Ema:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)
         self.num_updates += 1

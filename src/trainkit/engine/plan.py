@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
@@ -36,9 +35,9 @@ class Plan:
     epochs: int
     loss: Loss
     new_metrics: Callable[[], Metrics]
-    autocast: Callable[[], AbstractContextManager[Any]]
     forward: Callable[[Tensor], Tensor]
-    """The training model, compiled or not."""
+    """The training model in the precision of the run, compiled or not: outputs in float32."""
+    precision: str = "fp32"
     accumulation_steps: int = 1
     """Pieces that a batch is computed in."""
     keep_gradients: bool = False
@@ -50,7 +49,9 @@ class Plan:
     save_every: tuple[int, Unit] = (1, "epochs")
 
 
-def compiled(model: nn.Module, mode: bool | str, *, say: Callable[[str], None]) -> Callable[[Tensor], Tensor]:
+def compiled(
+    model: Callable[[Tensor], Tensor], mode: bool | str, *, say: Callable[[str], None]
+) -> Callable[[Tensor], Tensor]:
     """The model as training calls it, compiled by ``torch.compile`` where ``mode`` is ``True`` or one of its modes.
 
     Where compiling fails (no C++ compiler, an unknown operation), ``say`` gets one warning and the plain model runs.
@@ -66,7 +67,7 @@ def compiled(model: nn.Module, mode: bool | str, *, say: Callable[[str], None]) 
     def forward(inputs: Tensor) -> Tensor:
         nonlocal works
         if works is False:
-            return model(inputs)  # type: ignore[no-any-return]
+            return model(inputs)
         try:
             outputs: Tensor = program(inputs)
         except Exception as error:
@@ -75,7 +76,7 @@ def compiled(model: nn.Module, mode: bool | str, *, say: Callable[[str], None]) 
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             say(f"warning: training.compile: torch.compile failed, so the model runs uncompiled: {first_line}")
             works = False
-            return model(inputs)  # type: ignore[no-any-return]
+            return model(inputs)
         works = True
         return outputs
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.data.loading import Batch, aligned
-from trainkit.engine.nonfinite import Guard, any_non_finite
-from trainkit.engine.optimizers import take_step
+from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
-from trainkit.runtime import seed_default_generators
+from trainkit.runtime import any_non_finite, copy_, seed_default_generators, take_step
 
 
 class StepResult(NamedTuple):
@@ -89,7 +88,7 @@ def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tens
     losses: list[Tensor] = []
     correct: list[Tensor] = []
     for number, piece in enumerate(pieces(batch, plan.accumulation_steps)):
-        seed_layer_noise(plan.seed, state.progress.steps_completed, number)
+        seed_layer_noise(plan.seed, state.progress.steps_completed, number, device=piece.inputs.device)
         loss, num_correct = add_gradients(plan, piece, normalizer, scaler=state.scaler)
         losses.append(loss)
         if num_correct is not None:
@@ -101,9 +100,7 @@ def add_gradients(
     plan: Plan, piece: Batch, normalizer: Tensor | float, *, scaler: torch.amp.GradScaler | None
 ) -> tuple[Tensor, Tensor | None]:
     """Add the gradients of a piece to those before. Returns its summed loss () and how many predictions are right."""
-    with plan.autocast():
-        outputs = plan.forward(piece.inputs)
-    outputs = outputs.float()
+    outputs = plan.forward(piece.inputs)
     loss = plan.loss.sum(outputs, piece.targets)
     loss.backward(gradient_of_sum(loss, normalizer, scaler))
     num_correct = plan.loss.num_correct(outputs.detach(), piece.targets) if plan.loss.is_classification else None
@@ -137,13 +134,13 @@ def pieces(batch: Batch, count: int) -> list[Batch]:
     ]
 
 
-def seed_layer_noise(seed: int, step: int, piece: int) -> None:
+def seed_layer_noise(seed: int, step: int, piece: int, *, device: torch.device) -> None:
     """Seed the noise of layers such as dropout for a piece of a step.
 
     At every step, whatever the layers are: any forward pass may draw noise (stochastic depth, custom layers). It takes
     5 us. The first piece has the seed that a batch in one piece always had.
     """
-    seed_default_generators(seed, "dropout", step, *([piece] if piece else []))
+    seed_default_generators(seed, "dropout", step, *([piece] if piece else []), device=device)
 
 
 def gradient_of_sum(loss: Tensor, normalizer: Tensor | float, scaler: torch.amp.GradScaler | None) -> Tensor:
@@ -180,7 +177,7 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     if not torch.isfinite(norm + loss):
         # The line search diverged: restore the weights before the guard raises or skips.
         with torch.no_grad():
-            torch._foreach_copy_(list(state.model.parameters()), before)
+            copy_(list(state.model.parameters()), before)
         state.optimizer.state.clear()
     taken = guard.allows(loss, [norm], batch=batch, progress=state.progress, lr=lr)
     if not taken:

@@ -1,28 +1,39 @@
-"""The device that a run computes on, and its random numbers."""
+"""The device that a run computes on, its number format, its memory and its random numbers."""
 
-from trainkit.runtime.device import (
-    Choice,
-    autocast,
-    claim,
-    free_device_bytes,
-    free_host_bytes,
-    resolve_device,
-    resolve_precision,
-    set_num_threads,
+from trainkit.runtime.device import Choice, claim, noting_nondeterminism, resolve_device, set_num_threads
+from trainkit.runtime.internals import (
+    any_non_finite,
+    copy_,
+    halt_updates,
+    leaves_out_updates,
+    lerp_,
+    spare_the_compiler,
+    take_step,
 )
+from trainkit.runtime.memory import free_device_bytes, free_host_bytes
+from trainkit.runtime.precision import forward, resolve_precision, use_tf32
 from trainkit.runtime.seeding import derive_seed, permutation, seed_default_generators, uniforms
 
 __all__ = [
     "Choice",
-    "autocast",
+    "any_non_finite",
     "claim",
+    "copy_",
     "derive_seed",
+    "forward",
     "free_device_bytes",
     "free_host_bytes",
+    "halt_updates",
+    "leaves_out_updates",
+    "lerp_",
+    "noting_nondeterminism",
     "permutation",
     "resolve_device",
     "resolve_precision",
     "seed_default_generators",
     "set_num_threads",
+    "spare_the_compiler",
+    "take_step",
     "uniforms",
+    "use_tf32",
 ]

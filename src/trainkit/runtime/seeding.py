@@ -23,16 +23,17 @@ def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *counters))
 
 
-def seed_default_generators(seed: int, purpose: str, *counters: int) -> None:
-    """Seed the generators that layers such as dropout draw from.
+def seed_default_generators(seed: int, purpose: str, *counters: int, device: torch.device) -> None:
+    """Seed the generators that layers such as dropout draw from: those of the CPU and of the device.
 
     On the generator objects themselves: ``torch.manual_seed`` takes 100 us a call, a generator's own method 4.
     """
     value = derive_seed(seed, purpose, *counters)
     torch.default_generator.manual_seed(value)
-    if torch.cuda.is_initialized():
-        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(value)
-    elif torch.backends.mps.is_available():
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(value)
+    elif device.type == "mps":
         torch.mps.manual_seed(value)
 
 

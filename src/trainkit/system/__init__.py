@@ -1,7 +1,7 @@
 """Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
 
 from trainkit.system.frontend import Frontend, StopRequest, catch_stop_signals
-from trainkit.system.processes import run_child
+from trainkit.system.processes import own_process, owns_process, run_child
 from trainkit.system.run_folder import RunDir, create_run, list_runs, newest_run
 
 __all__ = [
@@ -12,5 +12,7 @@ __all__ = [
     "create_run",
     "list_runs",
     "newest_run",
+    "own_process",
+    "owns_process",
     "run_child",
 ]

@@ -19,6 +19,20 @@ from pathlib import Path
 _TOKEN = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-(\d+)-(\w+)")
 
 
+_owned = False
+
+
+def own_process() -> None:
+    """Say that nothing else runs in this process, as the command line does: its settings may be changed for speed."""
+    global _owned
+    _owned = True
+
+
+def owns_process() -> bool:
+    """Whether this process runs nothing but trainkit; False for programs that import it."""
+    return _owned
+
+
 @dataclass(frozen=True)
 class Process:
     """A process of some machine. ``started`` is the start time as that system counts it, "x" where it is unknown."""

@@ -108,7 +108,7 @@ def _batch_sample(config: Config, data: Dataset) -> Dataset:
 def _diagnose(setup: Setup, rows: list[LayerRow], *, random: bool) -> Diagnosis:
     """A batch of training samples, forward and backward; with the random transforms if ``random``."""
     batch = first_batch(setup, size=len(setup.data.splits["train"]), random=random)
-    seed_default_generators(setup.config.seed, "dropout", 0)
+    seed_default_generators(setup.config.seed, "dropout", 0, device=setup.device)
     return diagnose(
         setup.model,
         batch.inputs,

@@ -166,7 +166,7 @@ def test_the_samples_are_not_copied() -> None:
     assert batches_of(part)._inputs.data_ptr() == part.inputs.ctypes.data  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("residency", ["auto", "host", "map"])
+@pytest.mark.parametrize("residency", ["host", "map"])
 def test_a_read_only_memory_map_gives_the_same_batches(tmp_path: Path, residency: str) -> None:
     part = part_of(50, channels=3)
     np.save(tmp_path / "images.npy", part.inputs)
@@ -177,7 +177,6 @@ def test_a_read_only_memory_map_gives_the_same_batches(tmp_path: Path, residency
         warnings.simplefilter("error")
         batches = batches_of(mapped, chosen, batch_transforms=transforms, residency=residency)
         got = list(batches.epoch(0))
-    assert batches.residency == ("host" if residency == "auto" else residency)
     expected = list(batches_of(part, chosen, batch_transforms=transforms).epoch(0))
     assert all(same(a, b) for a, b in zip(got, expected, strict=True))
 
@@ -208,9 +207,19 @@ def test_residency_on_an_accelerator_prefers_its_own_memory(monkeypatch: pytest.
     assert (choice.value, choice.reason) == ("device", "47 MB, and 8.0 GB are free on cuda:0")
     choice = choose_residency(5_000_000_000, device=cuda, mapped=True)
     assert choice.value == "host"
-    assert choice.reason == "5.0 GB, more than half of the 8.0 GB that are free on cuda:0"
+    assert choice.reason == "5.0 GB, too much for the 8.0 GB that are free on cuda:0"
     assert choose_residency(50_000_000_000, device=cuda, mapped=True).value == "map"
     assert choose_residency(1, device=cuda, mapped=False, requested="host").reason == "as asked for"
+    choice = choose_residency(2_000_000_000, device=cuda, mapped=True, reserved=5_000_000_000)
+    assert (choice.value, choice.reason) == (
+        "device",
+        "2.0 GB, and 8.0 GB are free on cuda:0 beside 5.0 GB for the model",
+    )
+    choice = choose_residency(2_000_000_000, device=cuda, mapped=True, reserved=6_000_000_000)
+    assert (choice.value, choice.reason) == (
+        "host",
+        "2.0 GB, too much for the 8.0 GB that are free on cuda:0 beside 6.0 GB for the model",
+    )
 
 
 def test_device_residency_holds_the_split_only() -> None:

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainkit.builders import Memory, estimate_memory
 from trainkit.builders.model import build_model
 from trainkit.builders.training import build_optimizer_for
 from trainkit.config import load_config
 from trainkit.errors import ProblemsError
 from trainkit.models.summary import layer_table
 from trainkit.workflows.check.memory import (
-    Memory,
+    check_data_memory,
     check_disk,
     check_memory,
     checkpoint_bytes,
-    estimate_memory,
     size_text,
 )
 from trainkit.workflows.check.run import check
@@ -116,6 +116,23 @@ def test_a_sample_that_does_not_fit() -> None:
     memory = Memory(weights=100, gradients=100, optimizer=200, activations=6400, free=410)
     with pytest.raises(ProblemsError, match="even one sample does not fit"):
         check_memory(memory, config_with(), piece=64, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("residency", "device", "num_bytes", "fits"),
+    [("device", "cuda:0", 601, False), ("device", "cuda:0", 600, True), ("host", "cuda:0", 601, True)],
+)
+def test_samples_that_must_lie_on_the_device_need_room_beside_the_model(residency, device, num_bytes, fits) -> None:
+    memory = Memory(weights=100, gradients=100, optimizer=100, activations=100, free=1000)
+    config = config_with(f"training.residency={residency}")
+    if fits:
+        check_data_memory(memory, config, num_bytes=num_bytes, device=torch.device(device))
+        return
+    with pytest.raises(ProblemsError) as caught:
+        check_data_memory(memory, config, num_bytes=num_bytes, device=torch.device(device))
+    (problem,) = caught.value.problems
+    assert problem.key == "training.residency"
+    assert "601 bytes of samples do not fit on cuda:0 beside 400 bytes for the model" in problem.message
 
 
 def test_what_fits_is_no_problem() -> None:

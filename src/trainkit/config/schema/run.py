@@ -53,8 +53,19 @@ class Training(Section):
     )
     drop_last: bool = Field(False, description="Leave out the last batch of an epoch where it is smaller.")
     shuffle: bool = Field(True, description="Draw a new order of the training samples for each epoch.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Number format of the forward pass (autocast); auto prints its choice and the reason."
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Number format of the forward pass: fp32, tf32 (CUDA rounds factors of products to 10 bits), or "
+        "bf16 or fp16 by autocast; auto prints its choice and the reason.",
+    )
+    deterministic: bool = Field(
+        True,
+        description="Take kernels that give the same numbers each time (CUDA); false lets cuDNN try which is fastest.",
+    )
+    residency: Literal["auto", "device", "host", "map"] = Field(
+        "auto",
+        description="Where samples are kept: on the device, in host memory, or in the file of the cache; auto looks at "
+        "what is free beside the model.",
     )
     clip_grad_norm: Positive | None = Field(None, description="Largest L2 norm of the gradient.")
     clip_grad_value: Positive | None = Field(None, description="Largest absolute value of a gradient element.")

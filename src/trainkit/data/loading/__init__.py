@@ -1,7 +1,7 @@
 """The batches of a split: from memory (``resident``), or from image files decoded while training (``workers``)."""
 
 from trainkit.data.loading.make_batches import evaluation_batch_size, make_batches
-from trainkit.data.loading.resident import Batch, ResidentBatches
+from trainkit.data.loading.resident import Batch, ResidentBatches, choose_residency, is_mapped
 from trainkit.data.loading.transfer import aligned
 from trainkit.data.loading.workers import WorkerBatches, worker_failure
 
@@ -10,7 +10,9 @@ __all__ = [
     "ResidentBatches",
     "WorkerBatches",
     "aligned",
+    "choose_residency",
     "evaluation_batch_size",
+    "is_mapped",
     "make_batches",
     "worker_failure",
 ]

@@ -29,7 +29,7 @@ def make_batches(
     drop_last: bool = False,
     device: torch.device | None = None,
     channels_last: bool = False,
-    residency: str = "auto",
+    residency: str = "host",
     chunk_bytes: int | None = None,
     static_transforms: Sequence[StaticTransform] = (),
     channels: int | None = None,
@@ -43,7 +43,7 @@ def make_batches(
         batch_transforms: random and scaling transforms, in order; ``random=False`` leaves the random ones out.
         device: where the batches are made; the CPU when left out.
         channels_last: give images in this memory layout.
-        residency: of arrays: ``device``, ``host``, ``map``, or ``auto`` to choose by size.
+        residency: of arrays: ``device``, ``host`` or ``map``, see ``choose_residency``.
         chunk_bytes: of arrays: bytes of model inputs made at a time; they never change a batch.
         static_transforms: of files: applied to each image after decoding. Arrays have them applied already.
         channels: of files: of the decoded images, 1 or 3.

@@ -26,8 +26,10 @@ from trainkit.wording import size_text
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20, "mps": 32 << 20}
 """Bytes of model inputs made at a time. CPU: chunks of 2 MB stay in the L2/L3 cache (2 cores: 13 ms for the 60,000
 images of MNIST, against 32 ms with 8 MB). Accelerators: large enough to hide the launch of the kernels."""
-_DEVICE_SHARE = 0.5
-"""Share of the device's free memory that data may take; the rest is for the model and its activations."""
+_KNOWN_SHARE = 0.8
+"""Share of the device's memory beside the model that data may take; the rest is for temporary tensors."""
+_UNKNOWN_SHARE = 0.5
+"""The same where nobody knows what the model will take."""
 _HOST_SHARE = 0.8
 
 
@@ -69,13 +71,13 @@ class ResidentBatches:
         sampler: Sampler,
         pipeline: Pipeline,
         *,
-        residency: str = "auto",
+        residency: str = "host",
         chunk_bytes: int | None = None,
     ) -> None:
         """
         Args:
             part: samples as arrays: uint8 (N, C, H, W) in either layout or float32 (N, F).
-            residency: ``device``, ``host``, ``map``, or ``auto`` to choose by size.
+            residency: ``device``, ``host`` or ``map``, see ``choose_residency``.
             chunk_bytes: bytes of model inputs made at a time; they never change a batch.
         """
         assert not isinstance(part.inputs, tuple), "image files go through WorkerBatches"
@@ -86,9 +88,7 @@ class ResidentBatches:
         chunk_bytes = chunk_bytes or _CHUNK_BYTES[self._device.type]
         batch_bytes = 4 * math.prod(pipeline.output_shape) * sampler.batch_size
         self._chunk_size = sampler.batch_size * max(1, chunk_bytes // batch_bytes)
-        num_bytes = self.num_samples * self._inputs[0].nbytes
-        choice = choose_residency(num_bytes, device=self._device, mapped=_is_mapped(part.inputs), requested=residency)
-        self.residency, self.residency_reason = choice.value, choice.reason
+        self.residency = residency
         if self.residency == "device":
             self._upload()
 
@@ -131,13 +131,16 @@ class ResidentBatches:
         self._inputs, self._targets = rows, self._targets[self._sampler.indices].to(self._device)
 
 
-def choose_residency(num_bytes: int, *, device: torch.device, mapped: bool, requested: str = "auto") -> Choice:
-    """Where the samples of a split are kept while training: ``device``, ``host`` or ``map``.
+def choose_residency(
+    num_bytes: int, *, device: torch.device, mapped: bool, requested: str = "auto", reserved: int = 0
+) -> Choice:
+    """Where samples are kept while training: on the ``device``, in ``host`` memory, or in a file (``map``).
 
     Args:
-        num_bytes: size of the split as it is stored.
+        num_bytes: size of all splits as they are stored.
         mapped: whether the samples are a memory-mapped file, so that they need not be in memory.
         requested: anything but ``auto`` is taken as it is.
+        reserved: bytes of the device that the model takes while training; 0 where that is not known.
     """
     if requested != "auto":
         return Choice(requested, "as asked for")
@@ -145,16 +148,19 @@ def choose_residency(num_bytes: int, *, device: torch.device, mapped: bool, requ
     reason = ""
     if device.type != "cpu":
         free = free_device_bytes(device)
-        if num_bytes <= _DEVICE_SHARE * free:
-            return Choice("device", f"{size}, and {size_text(free)} are free on {device}")
-        reason = f", more than half of the {size_text(free)} that are free on {device}"
+        room = (_KNOWN_SHARE if reserved else _UNKNOWN_SHARE) * (free - reserved)
+        beside = f" beside {size_text(reserved)} for the model" if reserved else ""
+        if num_bytes <= room:
+            return Choice("device", f"{size}, and {size_text(free)} are free on {device}{beside}")
+        reason = f", too much for the {size_text(free)} that are free on {device}{beside}"
     free = free_host_bytes()
     if mapped and num_bytes > _HOST_SHARE * free:
         return Choice("map", f"{size}, and {size_text(free)} of memory are free: rows are read from the file")
     return Choice("host", f"{size}{reason or f', and {size_text(free)} of memory are free'}")
 
 
-def _is_mapped(array: NDArray[Any]) -> bool:
+def is_mapped(array: NDArray[Any]) -> bool:
+    """Whether the array, or the one that it is a part of, is a memory-mapped file."""
     while not isinstance(array, np.memmap):
         if not isinstance(array.base, np.ndarray):
             return False

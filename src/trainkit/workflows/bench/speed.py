@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import resource
 import statistics
 import sys
 import time
@@ -92,7 +91,7 @@ def prepare(setup: Setup, *, say: Callable[[str], None]) -> Loop:
     """
     batches = setup.batches("train", training=True)
     state = setup.state(steps_per_epoch=batches.batches_per_epoch)
-    plan = setup.plan(compiled(setup.model, setup.config.training.compile, say=say))
+    plan = setup.plan(compiled(setup.forward, setup.config.training.compile, say=say))
     guard = Guard(state.model, state.optimizer, skip_limit=plan.skip_limit, scaled=state.scaler is not None)
     if not isinstance(state.optimizer, torch.optim.LBFGS):
         momentum = state.schedule.momentum_at(0)
@@ -171,11 +170,15 @@ def window_speeds(stamps: Sequence[tuple[float, int]], *, windows: int = WINDOWS
 
 
 def host_megabytes(field: str) -> float:
-    """Memory of this process on Linux: VmRSS is the current value, VmHWM the peak. Elsewhere the peak."""
+    """Memory of this process on Linux: VmRSS is the current value, VmHWM the peak. On macOS the peak; else NaN."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:"))
     except (OSError, StopIteration):
+        try:
+            import resource
+        except ImportError:
+            return math.nan
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
 

@@ -35,7 +35,7 @@ def dry_run(setup: Setup) -> None:
     batch, loss = first_batch(setup, size=DRY_RUN_SAMPLES), setup.loss
     if not torch.isfinite(batch.inputs).all():
         fail("the samples hold NaN or Inf after the transforms", "transforms" if setup.config.transforms else "dataset")
-    seed_default_generators(setup.config.seed, "dropout", 0)
+    seed_default_generators(setup.config.seed, "dropout", 0, device=setup.device)
     with unchanged(setup.model):
         try:
             outputs, value = _forward_and_backward(setup, batch)
@@ -73,8 +73,7 @@ def _forward_and_backward(setup: Setup, batch: Batch) -> tuple[Tensor, Tensor]:
     """Outputs and the mean loss, with gradients left in the model."""
     plan, loss = setup.plan(), setup.loss
     setup.model.train()
-    with plan.autocast():
-        outputs = setup.model(batch.inputs).float()
+    outputs = plan.forward(batch.inputs)
     value = loss.mean(outputs, batch.targets)
     value.backward()
     metrics = plan.new_metrics()

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
+from trainkit.builders import Memory, data_bytes, estimate_memory
 from trainkit.config.rules import EpochSizes
 from trainkit.config.schema import Config
-from trainkit.models import LayerRow
-from trainkit.runtime import Choice, free_device_bytes
+from trainkit.data.dataset import Dataset
+from trainkit.runtime import Choice
 from trainkit.system import durable
 from trainkit.wording import size_text
 from trainkit.workflows.check.problems import ProblemCollector, fail
 from trainkit.workflows.check.shapes import ModelShapes
 
-FLOAT_BYTES = 4
 CHECKPOINT_OVERHEAD = 12 << 10
 """Bytes of a checkpoint besides its tensors: names, config, zip directory."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on the device while training, by contents; an estimate from shapes."""
-
-    weights: int
-    """Parameters and buffers, and their moving average where there is one."""
-    gradients: int
-    optimizer: int
-    """Its state: two tensors a weight for Adam."""
-    activations: int
-    """Of one piece of a batch: its inputs, the outputs of all layers, and the gradient of the largest output."""
-    free: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
 
 
 @dataclass(frozen=True)
@@ -57,6 +38,7 @@ def check_costs(
     problems: ProblemCollector,
     *,
     sizes: EpochSizes,
+    data: Dataset,
     device: torch.device,
     choices: Mapping[str, Choice],
     runs_dir: Path,
@@ -73,38 +55,10 @@ def check_costs(
     )
     if problems.sections("training.batch_size", lambda: check_memory(memory, config, piece=sizes.piece, device=device)):
         return None
+    problems.catch("training", lambda: check_data_memory(memory, config, num_bytes=data_bytes(data), device=device))
     num_bytes = checkpoint_bytes(memory)
     free_disk = problems.catch("checkpoint", lambda: check_disk(num_bytes, config, runs_dir=runs_dir))
     return Costs(memory, num_bytes, free_disk)
-
-
-def estimate_memory(
-    config: Config,
-    model: nn.Module,
-    rows: Sequence[LayerRow],
-    *,
-    input_shape: Sequence[int],
-    piece: int,
-    device: torch.device,
-    precision: str,
-) -> Memory:
-    """The estimate for a model (on any device, also without memory) and the layer table of one sample.
-
-    Training needs at least this much: workspaces of kernels and the allocator's gaps come on top. Measured on two
-    cores in fp32: 0.85 of the peak of configs/cifar10_cnn.yaml, 0.63 of that of configs/mnist_cnn.yaml (batch 1024).
-    """
-    trained = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
-    weights = FLOAT_BYTES * sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    inputs = FLOAT_BYTES * torch.Size(input_shape).numel()
-    share = 1 if precision == "fp32" else 2  # under autocast most activations are 16-bit numbers
-    outputs = [row.activation_bytes // share for row in rows]
-    return Memory(
-        weights=weights * (1 if config.training.ema is None else 2),
-        gradients=trained,
-        optimizer=trained * config.optimizer.states_per_weight,
-        activations=piece * (inputs + sum(outputs) + max(outputs, default=0)),
-        free=free_device_bytes(device),
-    )
 
 
 def check_memory(memory: Memory, config: Config, *, piece: int, device: torch.device) -> None:
@@ -128,6 +82,16 @@ def check_memory(memory: Memory, config: Config, *, piece: int, device: torch.de
         f"({size_text(memory.activations)} of it activations), but {size_text(memory.free)} are free; {advice}",
         "training.batch_size" if config.training.accumulation_steps == 1 else "training.accumulation_steps",
     )
+
+
+def check_data_memory(memory: Memory, config: Config, *, num_bytes: int, device: torch.device) -> None:
+    """Raises ProblemsError where the samples are to lie on the device, and do not fit there beside the model."""
+    if config.training.residency == "device" and device.type != "cpu" and memory.total + num_bytes > memory.free:
+        fail(
+            f"{size_text(num_bytes)} of samples do not fit on {device} beside {size_text(memory.total)} for the model: "
+            f"{size_text(memory.free)} are free; use auto or host",
+            "training.residency",
+        )
 
 
 def checkpoint_bytes(memory: Memory) -> int:

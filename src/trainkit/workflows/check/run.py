@@ -24,6 +24,7 @@ from trainkit.builders import (
     monitor_of,
     output_size_for,
     place,
+    residency_of,
 )
 from trainkit.config import LoadedConfig
 from trainkit.config.rules import EpochSizes, epoch_sizes
@@ -67,6 +68,9 @@ class CheckReport:
         """The values that ``auto`` stands for, with the reasons."""
         return {
             **self.setup.choices,
+            "residency": residency_of(
+                self.loaded.config, self.source, device=self.setup.device, reserved=self.setup.reserved
+            ),
             "monitor": _monitor_choice(self.loaded.config, self.source),
             "eval_batch_size": _eval_batch_choice(self.setup),
         }
@@ -111,7 +115,7 @@ def run_checks(
         ConfigError: every mistake that was found, each with its place.
     """
     config, problems = loaded.config, ProblemCollector()
-    device, choices = choose_hardware(config, problems, stored=stored)
+    device, choices = choose_hardware(config, problems)
     problems.catch("logging", lambda: check_installed(config))
     source = problems.catch("dataset", load)
     data = source or placeholder_dataset(config)
@@ -137,7 +141,14 @@ def run_checks(
         raise problems.error(loaded)
     if loss is not None and size is not None:
         problems.catch("model", lambda: check_output(shapes.model, shapes.input_shape, output_size=size))
-    costs = check_costs(config, shapes, problems, sizes=sizes, device=device, choices=choices, runs_dir=runs_dir)
+    if loss is not None:
+        precision = problems.catch(
+            "training.precision", lambda: choose_precision(config, device, loss=loss, stored=stored)
+        )
+        choices |= {} if precision is None else {"precision": precision}
+    costs = check_costs(
+        config, shapes, problems, sizes=sizes, data=data, device=device, choices=choices, runs_dir=runs_dir
+    )
     if costs is None or loss is None or size is None or not {"device", "precision"} <= choices.keys():
         raise problems.error(loaded)
     setup = Setup(
@@ -150,6 +161,7 @@ def run_checks(
         loss=loss,
         model=place(build_model(config, input_shape=shapes.input_shape, output_size=size), config, device),
         stored=stored,
+        reserved=costs.memory.total,
     )
     problems.catch("model", lambda: dry_run(setup))
     if config.export.torchscript:
@@ -163,16 +175,13 @@ def run_checks(
     return CheckReport(loaded, source, setup, tuple(notes), size, shapes.rows, sizes, costs)
 
 
-def choose_hardware(
-    config: Config, problems: ProblemCollector, *, stored: Mapping[str, Any] | None
-) -> tuple[torch.device, dict[str, Choice]]:
-    """The device, made current, and the choices of device, threads and precision; without those that are mistakes."""
+def choose_hardware(config: Config, problems: ProblemCollector) -> tuple[torch.device, dict[str, Choice]]:
+    """The device, made current, and the choices of device and threads; without those that are mistakes."""
     threads = set_num_threads(config.training.num_threads)
     chosen = problems.catch("device", lambda: resolve_device(config.device))
     device = torch.device("cpu" if chosen is None else chosen.value)
-    claim(device)
-    precision = problems.catch("training.precision", lambda: choose_precision(config, device, stored=stored))
-    choices = {"device": chosen, "threads": threads, "precision": precision}
+    claim(device, deterministic=config.training.deterministic)
+    choices = {"device": chosen, "threads": threads}
     return device, {name: choice for name, choice in choices.items() if choice is not None}
 
 

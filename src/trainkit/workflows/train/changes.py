@@ -28,6 +28,8 @@ HARMLESS = (
     *sorted({f"dataset.{key}" for source in SOURCES for key in source.location_keys}),
     "training.eval_batch_size",
     "training.channels_last",
+    "training.deterministic",
+    "training.residency",
     "training.num_workers",
     "training.num_threads",
     "training.compile",

@@ -48,12 +48,12 @@ def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
 
 
 @contextmanager
-def explained(*, batch_size: int) -> Iterator[None]:
+def explained(*, batch_size: int, data_on_device: bool = False) -> Iterator[None]:
     """Turn PyTorch's errors about memory and data workers into messages for the user; others pass as they are."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        failure = out_of_memory(error, batch_size=batch_size)
+        failure = out_of_memory(error, batch_size=batch_size, data_on_device=data_on_device)
         if failure is None and isinstance(error, RuntimeError):
             failure = worker_failure(error)
         if failure is None:
@@ -61,7 +61,7 @@ def explained(*, batch_size: int) -> Iterator[None]:
         raise failure from error
 
 
-def out_of_memory(error: Exception, *, batch_size: int) -> TrainkitError | None:
+def out_of_memory(error: Exception, *, batch_size: int, data_on_device: bool = False) -> TrainkitError | None:
     """The memory that ran out, the size of the request, and advice; None for any other error."""
     text = str(error)
     on_cpu = isinstance(error, MemoryError) or any(words in text for words in _NO_HOST_MEMORY)
@@ -72,6 +72,7 @@ def out_of_memory(error: Exception, *, batch_size: int) -> TrainkitError | None:
     return TrainkitError(
         f"out of memory{'' if on_cpu else ' of the device'}: batch_size {batch_size}"
         + (f", {request[1]} more were asked for" if request else "")
-        + "; set training.accumulation_steps (the same gradient, computed in pieces; batch norm sees a piece at a "
+        + ("; keep the samples elsewhere with training.residency: host, or" if data_on_device else ";")
+        + " set training.accumulation_steps (the same gradient, computed in pieces; batch norm sees a piece at a "
         "time), a smaller training.batch_size, or precision bf16; the checkpoints saved so far are intact"
     )

@@ -16,6 +16,7 @@ from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Outcome, TrainState, compiled, fit
 from trainkit.recorders import TextLog
+from trainkit.runtime import noting_nondeterminism
 from trainkit.system import Frontend, RunDir, create_run
 from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import run_checks
@@ -174,7 +175,7 @@ def prepare(
         frontend.say(f"note: {note}")
     for name, choice in setup.choices.items():
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
-    frontend.say(f"data: {batches.residency} ({batches.residency_reason})")
+    frontend.say(f"data: {setup.residency.value} ({setup.residency.reason})")
     return Prepared(setup, batches, state)
 
 
@@ -231,10 +232,11 @@ def run_loop(
     spec = setup.config.training
     recorder = open_recorder(run, setup, batches, state.progress, log, frontend=frontend)
     try:
-        with explained(batch_size=spec.batch_size):
+        on_device = setup.device.type != "cpu" and setup.residency.value == "device"
+        with explained(batch_size=spec.batch_size, data_on_device=on_device), noting_nondeterminism(frontend.say):
             outcome = fit(
                 state,
-                setup.plan(compiled(setup.model, spec.compile, say=frontend.say)),
+                setup.plan(compiled(setup.forward, spec.compile, say=frontend.say)),
                 train=batches,
                 val=setup.batches("val") if "val" in setup.data.splits else None,
                 recorder=recorder,
