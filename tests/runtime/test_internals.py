@@ -64,18 +64,25 @@ def test_a_step_without_hooks_is_the_step(kind) -> None:
     assert torch.equal(*steps)
 
 
-def test_a_step_whose_inner_function_does_nothing_is_called_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("inner", ["in another wrapper", "idle"])
+def test_a_step_of_another_make_is_called_whole(monkeypatch: pytest.MonkeyPatch, inner: str) -> None:
     whole = optim.SGD.step
 
-    def wrapped(self, closure=None):
+    def wrapper(self, closure=None):
         return whole(self, closure)
 
-    wrapped.__wrapped__ = lambda self, closure=None: None  # type: ignore[attr-defined]
-    monkeypatch.setattr(optim.SGD, "step", wrapped)
+    def scaled(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] = 0.25
+        return whole(self, closure)
+
+    changed = scaled if inner == "in another wrapper" else wrapper
+    changed.__wrapped__ = whole if changed is scaled else lambda self, closure=None: None  # type: ignore[attr-defined]
+    monkeypatch.setattr(optim.SGD, "step", changed)
     parameter = nn.Parameter(torch.ones(1))
     parameter.grad = torch.ones(1)
     take_step(optim.SGD([parameter], lr=0.5))
-    assert parameter.item() == 0.5
+    assert parameter.item() == (0.75 if changed is scaled else 0.5)
 
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW])
