@@ -69,9 +69,23 @@ def use_utf8() -> None:
     if os.name == "posix" and sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         environment = {"PYTHONIOENCODING": stdout_encoding, **os.environ, "PYTHONUTF8": "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None without a console, something else in a test
-            stream.reconfigure(errors="backslashreplace")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            open_nowhere(number, name)
+        if isinstance(getattr(sys, name), io.TextIOWrapper):  # something else in a test
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def open_nowhere(number: int, name: str) -> None:
+    """A stream that is closed at the start (``2>&-``) goes nowhere.
+
+    Else the next file that is opened would have its number, and what a library prints would land in that file.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+    setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
 
 
 def skip_last_collection() -> None:

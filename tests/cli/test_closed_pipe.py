@@ -35,3 +35,16 @@ def ends_without_a_word(arguments, lines):
     process.stderr.close()
     assert process.wait(timeout=60) == 141
     assert said == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell closes them")
+@pytest.mark.parametrize(("closed", "shown"), [("2>&-", True), (">&-", False), (">&- 2>&-", False)])
+def test_a_stream_that_is_closed_at_the_start(tiny_run, tmp_path, closed, shown):
+    """Nothing is said there, the work is done, and no file gets the number of the stream."""
+    np.save(tmp_path / "digits.npy", np.zeros((3, 8, 8), dtype=np.uint8))
+    arguments = ["predict", str(tiny_run.best_checkpoint), str(tmp_path / "digits.npy")]
+    shell = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "trainkit", *arguments]
+    done = subprocess.run(shell, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == (3 if shown else 0)
+    assert "Error" not in done.stderr

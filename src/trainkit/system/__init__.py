@@ -1,6 +1,6 @@
 """Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
 
-from trainkit.system.frontend import Frontend, StopRequest, catch_stop_signals
+from trainkit.system.frontend import Frontend, StopRequest, catch_stop_signals, leave_signals_to_parent
 from trainkit.system.processes import own_process, owns_process, run_child
 from trainkit.system.run_folder import RunDir, create_run, list_runs, newest_run
 
@@ -10,6 +10,7 @@ __all__ = [
     "StopRequest",
     "catch_stop_signals",
     "create_run",
+    "leave_signals_to_parent",
     "list_runs",
     "newest_run",
     "own_process",

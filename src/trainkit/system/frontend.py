@@ -58,6 +58,13 @@ class Frontend:
             raise self.stop.error(what)
 
 
+def leave_signals_to_parent(worker: int = 0) -> None:
+    """For a worker process: a terminal sends SIGINT and SIGHUP to all processes, and the parent ends its workers."""
+    for signum in STOP_SIGNALS:
+        if signum != signal.SIGTERM:
+            signal.signal(signum, signal.SIG_IGN)
+
+
 @contextmanager
 def catch_stop_signals(on_first: Callable[[str], None] | None = None) -> Iterator[StopRequest]:
     """Turn the first stop signal into a flag; a second SIGINT ends the process at once.

@@ -204,3 +204,16 @@ def test_a_dead_worker_shows_itself_in_several_ways(error: Exception, cause: str
 )
 def test_other_errors_are_not_taken_for_a_dead_worker(error: Exception) -> None:
     assert worker_failure(error) is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_signals_to_all_processes_of_a_terminal_leave_the_workers_alive(files: Part) -> None:
+    """The run ends its step and saves before it ends them."""
+    workers = worker_batches(files, num_workers=2)
+    list(workers.epoch(0))
+    before = [worker.pid for worker in workers._loader._iterator._workers]
+    for pid in before:
+        for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(pid, signum)
+    assert same(list(workers.epoch(1)), list(worker_batches(files, num_workers=0).epoch(1)))
+    assert [worker.pid for worker in workers._loader._iterator._workers] == before

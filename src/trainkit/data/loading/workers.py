@@ -27,6 +27,7 @@ from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, TrainkitError
+from trainkit.system import leave_signals_to_parent
 
 _SHARED_MEMORY = Path("/dev/shm")
 """Where Linux keeps shared memory. Containers often give it 64 MB; other systems have no such limit."""
@@ -108,6 +109,7 @@ class WorkerBatches:
             persistent_workers=num_workers > 0,
             # Its own generator: drawing from the default one would change dropout.
             generator=torch.Generator(),
+            worker_init_fn=leave_signals_to_parent,
         )
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
