@@ -53,7 +53,7 @@ def load_read_only(config: Config) -> Dataset:
 def placeholder_dataset(config: Config) -> Dataset | None:
     """A data set of zeros with the shape, the classes and the split sizes that are known from the config alone."""
     info = config.dataset.known_info()
-    if info.num_train is None or info.task != "classification" or not info.num_classes or info.kind != "image":
+    if not info.num_train or info.task != "classification" or not info.num_classes or info.kind != "image":
         return None
     sizes = {"train": info.num_train, "val": info.num_val, "test": info.num_test}
     return Dataset(
