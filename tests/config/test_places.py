@@ -7,7 +7,7 @@ import pytest
 from trainkit.builders import build_setup
 from trainkit.config import load_config
 from trainkit.config.help import render
-from trainkit.errors import ConfigError, ProblemsError
+from trainkit.errors import ConfigError, Problem, ProblemsError
 
 BASE = """\
 dataset: {type: digits, val_fraction: 0.2}
@@ -103,6 +103,21 @@ def test_a_rule_about_the_opened_data_shows_the_override_too():
     (problem,) = map(loaded.locate, caught.value.problems)
     assert str(problem.place) == "--set training.batch_size=5000"
     assert [str(one) for one in problem.also] == ["base.yaml:4:34"]
+
+
+def test_a_mistake_of_a_whole_section_shows_what_was_overridden_in_it():
+    """Not the old line of the value that an override replaced."""
+    Path("base.yaml").write_text("dataset: digits\nmodel:\n  hidden_sizes: [8, 8]\n  type: mlp\n")
+    for overrides, also in (
+        (["model.hidden_sizes=[1000000, 1000000]"], []),
+        (["model.hidden_sizes[1]=1000000"], []),
+        (["model.dropout=0.1", "model.hidden_sizes=[1000000]"], ["--set model.dropout=0.1"]),
+    ):
+        located = load_config("base.yaml", overrides=overrides).locate(Problem("takes 12 TB", key="model"))
+        assert str(located.place) == f"--set {overrides[-1]}"
+        assert [str(one) for one in located.also] == [*also, "base.yaml:2:1"]
+    alone = load_config("base.yaml", overrides=["training.epochs=2"]).locate(Problem("takes 12 TB", key="model"))
+    assert (str(alone.place), alone.also) == ("base.yaml:3:3", ())
 
 
 def test_both_are_shown_with_their_carets():

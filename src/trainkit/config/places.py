@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from trainkit.config.text.nodes import KeyPath, Node, PathError, parse_path
@@ -42,9 +42,13 @@ class Places:
         if is_key:  # another type of a choice has other keys
             above = (self.tree.find((*path[:end], "type")) for end in range(1, len(path)))
             others += [node for node in above if node is not None]
-        changed = [node.place for node in others if node.source.is_override]
+        holder = self.tree.find(path) if path else None
+        inside = [] if holder is None else list(_overridden(holder))
+        if holder is not None and inside:
+            own = holder.key_place  # the value begins with the old text of what may be overridden
+        changed = list(dict.fromkeys(node.place for node in [*inside, *others] if node.source.is_override))
         if changed and (own is None or own.line is not None):
-            return replace(problem, place=changed[0], also=() if own is None else (own,))
+            return replace(problem, place=changed[0], also=(*changed[1:], *([] if own is None else [own])))
         kept = [node.place for node in others if not node.source.is_override] if own and own.line is None else []
         return replace(problem, place=own, also=tuple(dict.fromkeys(kept)))
 
@@ -83,3 +87,16 @@ class Places:
         if place.line is None:
             return place.file
         return f"line {place.line}" if place.file == self.tree.source.name else f"{place.file}:{place.line}"
+
+
+def _overridden(node: Node) -> Iterator[Node]:
+    """The values inside a mapping or a list of a file that overrides wrote."""
+    if node.source.is_override:
+        return
+    value = node.value
+    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    for child in children:
+        if child.source.is_override:
+            yield child
+        else:
+            yield from _overridden(child)
