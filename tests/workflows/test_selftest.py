@@ -53,11 +53,23 @@ def test_the_command(tmp_path):
     command += ["--json", "--folder", "runs", "--set", "training.batch_size=20"]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    (found,) = json.loads(done.stdout)["selftests"]
     assert found["passed"] is True
     assert found["digest"] == found["killed_digest"]
     assert len(found["kills"]) == 2
     assert found["steps"] == 3 * 65
+
+
+@pytest.mark.slow
+def test_without_a_config_an_mlp_with_odd_sizes_is_killed_too(tmp_path):
+    command = [sys.executable, "-m", "trainkit", "selftest", "resume", "--kills", "1", "--json", "--folder", "runs"]
+    command += ["--set", "training.num_threads=2", "--set", "training.epochs=2"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["passed"] is True
+    assert [Path(one["config"]).name for one in found["selftests"]] == ["digits_cnn.yaml", "wine_mlp.yaml"]
+    assert {Path(one["folder"]).name for one in found["selftests"]} == {"digits_cnn", "wine_mlp"}
 
 
 @pytest.mark.slow

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainkit.cli import console
 from trainkit.cli.options import Json, Quiet, Set
+
+if TYPE_CHECKING:
+    from trainkit.workflows.selftest import Comparison
+
+DEFAULTS: list[tuple[str, list[str]]] = [("digits_cnn.yaml", ["training.epochs=2"]), ("wine_mlp.yaml", [])]
+"""Shipped configs that are killed, with overrides. Thirteen features in batches of ten: rows that end anywhere."""
 
 app = typer.Typer(help="See on this machine that what is promised holds.", no_args_is_help=True)
 
@@ -22,7 +28,8 @@ def main() -> None:
 @app.command()
 def resume(
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="The YAML config; a small one that comes along if left out.")
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="The YAML config; if left out, two that come along, a CNN and an MLP."),
     ] = None,
     set_: Set = None,
     kills: Annotated[int, typer.Option(min=1, max=1000, help="How often the run is killed.")] = 5,
@@ -40,47 +47,58 @@ def resume(
     from trainkit.config.help import shipped
     from trainkit.workflows.selftest import selftest_resume
 
-    overrides = list(set_ or ())
-    if config is None:
-        config = shipped.folder() / "digits_cnn.yaml"
-        overrides = ["training.epochs=2", *overrides]
-    load_config(config, overrides=overrides)  # a mistake is reported here, once
+    given = list(set_ or ())
+    chosen = (
+        [(config, given)]
+        if config is not None
+        else [(shipped.folder() / name, [*more, *given]) for name, more in DEFAULTS]
+    )
+    for path, overrides in chosen:
+        load_config(path, overrides=overrides)  # a mistake is reported here, once
+    comparisons = []
     with console.frontend(quiet=quiet or json) as frontend:
-        found = selftest_resume(
-            config,
-            overrides=overrides,
-            kills=kills,
-            seed=seed,
-            folder=folder,
-            frontend=frontend,
-        )
+        for path, overrides in chosen:
+            own_folder = folder / path.stem if folder is not None and len(chosen) > 1 else folder
+            found = selftest_resume(
+                path, overrides=overrides, kills=kills, seed=seed, folder=own_folder, frontend=frontend
+            )
+            comparisons.append((path, found))
+            if not json:
+                show(path, found)
+    passed = all(found.passed for _, found in comparisons)
     if json:
-        console.print_json(
-            {
-                "passed": found.passed,
-                "kills": [asdict(kill) for kill in found.kills],
-                "differences": found.differences,
-                "steps": found.steps,
-                "digest": found.digest,
-                "killed_digest": found.killed_digest,
-                "folder": str(found.folder),
-                "seconds": round(found.seconds, 1),
-            }
-        )
-    else:
-        rows = [
-            [f"kill {number}", kill.step, "the start" if kill.saved_step is None else f"step {kill.saved_step}"]
-            for number, kill in enumerate(found.kills, start=1)
-        ]
-        console.table(f"{found.steps} steps, killed {len(rows)} times", ["", "after step", "went on from"], rows)
-        console.lines(
-            [
-                ("without kills", found.digest),
-                ("with kills", found.killed_digest),
-                ("compared", f"newest and best state, metrics.jsonl ({found.lines} lines), scores"),
-                ("result", "bitwise equal" if found.passed else f"DIFFERENT: {', '.join(found.differences)}"),
-                ("runs", str(found.folder)),
-            ]
-        )
-    if not found.passed:
+        console.print_json({"passed": passed, "selftests": [as_json(path, found) for path, found in comparisons]})
+    if not passed:
         raise typer.Exit(1)
+
+
+def as_json(config: Path, found: Comparison) -> dict[str, Any]:
+    return {
+        "config": str(config),
+        "passed": found.passed,
+        "kills": [asdict(kill) for kill in found.kills],
+        "differences": found.differences,
+        "steps": found.steps,
+        "digest": found.digest,
+        "killed_digest": found.killed_digest,
+        "folder": str(found.folder),
+        "seconds": round(found.seconds, 1),
+    }
+
+
+def show(config: Path, found: Comparison) -> None:
+    rows = [
+        [f"kill {number}", kill.step, "the start" if kill.saved_step is None else f"step {kill.saved_step}"]
+        for number, kill in enumerate(found.kills, start=1)
+    ]
+    title = f"{config.name}: {found.steps} steps, killed {len(rows)} times"
+    console.table(title, ["", "after step", "went on from"], rows)
+    console.lines(
+        [
+            ("without kills", found.digest),
+            ("with kills", found.killed_digest),
+            ("compared", f"newest and best state, metrics.jsonl ({found.lines} lines), scores"),
+            ("result", "bitwise equal" if found.passed else f"DIFFERENT: {', '.join(found.differences)}"),
+            ("runs", str(found.folder)),
+        ]
+    )

@@ -470,6 +470,23 @@ def test_a_stop_while_images_are_prepared_has_the_code_of_its_signal(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("optimizer", ["{type: sgd, lr: 0.05, momentum: 0.9}", "{type: adamw, lr: 0.01}"])
+def test_a_resume_in_the_other_memory_layout_goes_on_as_before(tmp_path, messages, optimizer):
+    """As `trainkit bench` may advise. The state of a fused optimizer once belonged to other weights then."""
+    text = CNN.replace("{type: sgd, lr: 0.05, momentum: 0.9}", optimizer).replace(
+        "norm: batch, dropout: 0.2", "norm: none"
+    )
+    with pytest.raises(Interrupted):
+        train(load(tmp_path, text), runs_dir=tmp_path / "runs", frontend=frontend(stop_at=9))
+    (run,) = list_runs(tmp_path / "runs")
+    whole = train(load(tmp_path, text), runs_dir=tmp_path / "whole", frontend=frontend()).run
+    resume(run.path, overrides=["training.channels_last=false"], frontend=frontend(say=messages.append))
+    assert "training.channels_last is False, and was auto when the checkpoint was saved" in messages
+    last = [torch.load(CheckpointFolder(one.checkpoints).last(), weights_only=True)["model"] for one in (whole, run)]
+    for name, tensor in last[0].items():
+        torch.testing.assert_close(last[1][name], tensor, rtol=1e-3, atol=2e-3)
+
+
 def test_another_version_or_thread_count_is_noted(stopped, messages, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "99.0")
     resume(stopped.path, frontend=frontend(say=messages.append))

@@ -135,13 +135,20 @@ def schedule_changes(saved: Mapping[str, Any], state: TrainState, *, steps_per_e
     return []
 
 
-def environment_changes(saved: Mapping[str, Any], choices: Mapping[str, Choice]) -> list[str]:
-    """Differences of device, threads, precision and PyTorch, as text: they may change the last bits of the numbers."""
-    now = {name: choices[name].value for name in ("device", "threads", "precision") if name in choices}
-    then = {name: saved["choices"][name]["value"] for name in now if name in saved["choices"]}
-    versions = {"torch": torch.__version__}
-    pairs = [(name, then[name], now[name]) for name in then]
-    pairs += [(name, saved["versions"][name], version) for name, version in versions.items()]
+def environment_changes(
+    saved: Mapping[str, Any], choices: Mapping[str, Choice], training: Mapping[str, Any]
+) -> list[str]:
+    """Differences that may change the last bits of the numbers, as text: of device, threads, kernels and PyTorch.
+
+    Args:
+        training: the section of the resolved config.
+    """
+    now = {name: choices[name].value for name in ("device", "threads", "precision", "compile") if name in choices}
+    pairs = [(name, saved["choices"][name]["value"], now[name]) for name in now if name in saved["choices"]]
+    before = saved["config"]["training"]
+    keys = [key for key in ("channels_last", "deterministic") if key in before]  # an earlier version may lack one
+    pairs += [(f"training.{key}", before[key], training[key]) for key in keys]
+    pairs.append(("torch", saved["versions"]["torch"], torch.__version__))
     return [
         f"{name} is {after}, and was {before} when the checkpoint was saved: the last bits of the numbers may differ"
         for name, before, after in pairs

@@ -19,7 +19,7 @@ from trainkit.recorders import TextLog
 from trainkit.runtime import noting_nondeterminism
 from trainkit.system import Frontend, RunDir, create_run
 from trainkit.workflows.check.problems import located
-from trainkit.workflows.check.run import run_checks
+from trainkit.workflows.check.run import piece_notes, run_checks
 from trainkit.workflows.report import measure_facts
 from trainkit.workflows.train import changes
 from trainkit.workflows.train import resume_point as resuming
@@ -168,9 +168,10 @@ def prepare(
         if point.best_is_lost:
             state.best.value = state.best.epoch = None
         notes += changes.schedule_changes(point.saved, state, steps_per_epoch=batches.batches_per_epoch)
-        notes += changes.environment_changes(point.saved, setup.choices)
+        notes += changes.environment_changes(point.saved, setup.choices, loaded.resolved()["training"])
     if classes := setup.data.describe_classes():
         frontend.say(f"classes: {classes}")
+    notes += piece_notes(setup.model, checked.sizes)
     for note in (*setup.data.notes, *notes):
         frontend.say(f"note: {note}")
     for name, choice in setup.choices.items():
