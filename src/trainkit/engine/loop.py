@@ -150,9 +150,18 @@ def numbers(values: Sequence[Tensor | float]) -> list[float]:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, plan: Plan, batches: Batches, *, should_stop: Callable[[], bool]
+    model: nn.Module,
+    plan: Plan,
+    batches: Batches,
+    *,
+    should_stop: Callable[[], bool],
+    keep: Callable[[Tensor], None] = lambda outputs: None,
 ) -> dict[str, float] | None:
-    """Loss and metrics over all samples: sums and counts, divided once. None if stopped on the way."""
+    """Loss and metrics over all samples: sums and counts, divided once. None if stopped on the way.
+
+    Args:
+        keep: called with the outputs of each batch: float32 (N, ...), on the device.
+    """
     model.eval()
     metrics = plan.new_metrics()
     sums: Tensor | None = None
@@ -160,6 +169,7 @@ def evaluate(
         if should_stop():
             return None
         outputs = forward(model, batch.inputs, precision=plan.precision)
+        keep(outputs)
         if sums is None:
             # One tensor for all batches: many small ones would fragment the memory between the activations (a
             # validation of the MNIST CNN took 62 to 114 MB, and takes 19 to 30).

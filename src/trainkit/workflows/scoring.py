@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainkit.builders import Setup, build_loss_for
 from trainkit.data.dataset import Dataset
@@ -25,16 +25,19 @@ def preferred_split(data: Dataset, order: Sequence[str] = ("test", "val", "train
     return next(name for name in order if name in data.splits)
 
 
-def score(setup: Setup, split: str, *, frontend: Frontend, stopped: str) -> dict[str, float]:
+def score(
+    setup: Setup, split: str, *, frontend: Frontend, stopped: str, keep: Callable[[Tensor], None] = lambda outputs: None
+) -> dict[str, float]:
     """Loss and metrics of the model over a split.
 
     Args:
         stopped: the message after a stop.
+        keep: called with the outputs of each batch.
 
     Raises:
         Interrupted: the frontend asked for a stop.
     """
-    metrics = evaluate(setup.model, setup.plan(), setup.batches(split), should_stop=frontend.stop)
+    metrics = evaluate(setup.model, setup.plan(), setup.batches(split), should_stop=frontend.stop, keep=keep)
     frontend.check(stopped)
     assert metrics is not None, "there was no stop"
     return metrics
@@ -46,18 +49,14 @@ def score_and_keep(setup: Setup, split: str, *, frontend: Frontend, stopped: str
     kept: Tensor | None = None
     done = 0
 
-    def keep(module: nn.Module, inputs: object, outputs: Tensor) -> None:
+    def keep(outputs: Tensor) -> None:
         nonlocal kept, done
         if kept is None:  # one tensor for all, as in ``evaluate``
             kept = torch.empty(num_samples, *outputs.shape[1:])
         kept[done : done + len(outputs)] = outputs
         done += len(outputs)
 
-    handle = setup.model.register_forward_hook(keep)
-    try:
-        metrics = score(setup, split, frontend=frontend, stopped=stopped)
-    finally:
-        handle.remove()
+    metrics = score(setup, split, frontend=frontend, stopped=stopped, keep=keep)
     assert kept is not None, "an empty split"
     return metrics, kept
 

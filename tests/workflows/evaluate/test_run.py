@@ -146,6 +146,22 @@ def test_the_batch_size_changes_nothing(tiny_run, tmp_path, batch_size):
     assert [m.position for m in result.report.mistakes] == [m.position for m in expected.report.mistakes]
 
 
+def test_a_run_in_bf16_is_scored_and_reported(tmp_path):
+    """Its last layer computes in fp32, so that the model is not called as a whole."""
+    result = train_config(
+        tmp_path,
+        """
+dataset: digits
+transforms: [{type: normalize, mean: [0.3], std: [0.4]}]
+model: {type: cnn, blocks: [{channels: 4, pool: 2}], norm: batch}
+training: {epochs: 1, precision: bf16}
+""",
+    )
+    assert result.report is not None
+    found = evaluate(result.best_checkpoint).metrics
+    assert {name: found[name] for name in result.metrics["test"]} == result.metrics["test"]
+
+
 def test_files_go_into_the_run(tiny_run):
     result = evaluate(tiny_run.best_checkpoint)
     folder = evaluation_folder(result)
