@@ -88,6 +88,8 @@ def write_config(work: Path, workload: str, *, device: str, quick: bool) -> Path
     training: dict[str, Any] = {"batch_size": batch_size}
     if workload.endswith("workers"):
         training["num_workers"] = min(8, max(1, (os.cpu_count() or 1) - 1))
+    if workload.endswith("map"):
+        training["residency"] = "map"
     config = {
         "seed": 0,
         "device": device,

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from torch.nn.functional import cross_entropy
 
 from trainkit import Frontend, load_config, train
 from trainkit.builders import Setup, build_setup
-from trainkit.builders import setup as setup_module
 from trainkit.data.images import materialize
 from trainkit.system import StopRequest
 
@@ -96,8 +94,6 @@ def trainkit(workload: str, config: Path, epochs: int, watch: Watch) -> list[flo
     if workload.endswith("workers"):  # no room in the cache and in memory: files are decoded while training
         os.environ["TRAINKIT_CACHE"] = "/dev/null/none"
         materialize.free_host_bytes = lambda: 0  # type: ignore[attr-defined]
-    if workload.endswith("map"):
-        setup_module.make_batches = partial(setup_module.make_batches, residency="map")  # type: ignore[attr-defined]
     clock = Clock(watch)
     frontend = Frontend(say=clock.say, stop=clock)
     with tempfile.TemporaryDirectory() as folder:
@@ -121,9 +117,7 @@ def by_hand(workload: str, config: Path, epochs: int, watch: Watch, *, graph: bo
 
     def step(raw: Tensor, targets: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        with cast(setup, cache=not graph):
-            outputs = model(prepare(raw))
-        loss = cross_entropy(outputs.float(), targets)
+        loss = cross_entropy(setup.forward(prepare(raw)), targets)
         loss.backward()
         optimizer.step()
         total.add_(loss.detach())
@@ -140,13 +134,6 @@ def by_hand(workload: str, config: Path, epochs: int, watch: Watch, *, graph: bo
         total.item()
         seconds.append(time.perf_counter() - started)
     return seconds
-
-
-def cast(setup: Setup, *, cache: bool = True) -> Any:
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    reduced = setup.precision != "fp32"
-    dtype = kinds[setup.precision] if reduced else torch.bfloat16
-    return torch.autocast(setup.device.type, dtype=dtype, enabled=reduced, cache_enabled=cache)
 
 
 def preparation(setup: Setup) -> Callable[[Tensor], Tensor]:
@@ -264,7 +251,7 @@ def lightning(workload: str, config: Path, epochs: int, watch: Watch) -> list[fl
             synchronize()
             seconds.append(time.perf_counter())
 
-    precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[setup.precision]
+    precision: Any = {"bf16": "bf16-mixed", "fp16": "16-mixed"}.get(setup.precision, "32-true")  # TF32 is set already
     accelerator = "gpu" if setup.device.type == "cuda" else "cpu"
     quiet: dict[str, Any] = dict.fromkeys(("enable_progress_bar", "logger", "enable_checkpointing"), False)
     trainer = L.Trainer(max_epochs=epochs, accelerator=accelerator, devices=1, precision=precision, **quiet)

@@ -13,7 +13,6 @@ from gpu.states import compare_states
 from gpu.workplace import AUGMENT, CNN, GEOMETRY, JITTER, Run, Workplace
 from trainkit import load_config
 from trainkit.builders import build_setup
-from trainkit.data.loading import make_batches
 
 FAR = 1e-5
 """Rounding stays below this; a pixel that nearest interpolation takes from its neighbor does not."""
@@ -46,7 +45,12 @@ def data(found: Findings, place: Workplace) -> None:
     config = place.config("data_places", dataset=place.images(), transforms=AUGMENT, model=CNN, batch_size=16)
     for residency in ("device", "host", "map"):
         with found.case(f"residency {residency}"):
-            judge(found, f"residency {residency}", batches(config, "cpu"), batches_from(config, place, residency))
+            judge(
+                found,
+                f"residency {residency}",
+                batches(config, "cpu"),
+                batches(config, place.device, f"training.residency={residency}"),
+            )
     with found.case("memory layouts"):
         left, right = (batches(config, place.device, f"training.channels_last={on}") for on in ("false", "true"))
         judge(found, "memory layouts", left, right)
@@ -63,24 +67,6 @@ def data(found: Findings, place: Workplace) -> None:
 def batches(config: Path, device: str, *sets: str) -> Any:
     return build_setup(load_config(config, overrides=[f"device={device}", *sets]).config).batches(
         "train", training=True
-    )
-
-
-def batches_from(config: Path, place: Workplace, residency: str, *, batch_size: int = 16) -> Any:
-    """The batches of training on the device, with the data in a place that is chosen here."""
-    setup = build_setup(load_config(config, overrides=[f"device={place.device}"]).config)
-    split = setup.data.splits["train"]
-    return make_batches(
-        setup.data.parts[split.part],
-        split.indices,
-        batch_transforms=setup.transforms,
-        batch_size=batch_size,
-        shuffle=True,
-        seed=setup.config.seed,
-        random=True,
-        device=setup.device,
-        channels_last=setup.channels_last,
-        residency=residency,
     )
 
 

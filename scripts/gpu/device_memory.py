@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gpu.batches import batches_from
+from gpu.batches import batches
 from gpu.findings import Findings
 from gpu.workplace import Workplace, blobs
 from trainkit.errors import TrainkitError
@@ -54,10 +54,10 @@ def memory_estimate(found: Findings, place: Workplace) -> None:
 def reserved_over_epochs(config: Path, place: Workplace) -> list[int]:
     """MB that PyTorch has reserved after some of 40 epochs whose batches come from host memory."""
     torch.cuda.empty_cache()
-    batches = batches_from(config, place, "host", batch_size=1000)
+    some = batches(config, place.device, "training.residency=host", "training.batch_size=1000")
     reserved = []
     for epoch in range(40):
-        for _ in batches.epoch(epoch):
+        for _ in some.epoch(epoch):
             pass
         if epoch % 8 in (0, 7):
             torch.cuda.synchronize()

@@ -9,8 +9,9 @@ from typing import Any, get_args
 import torch
 
 from gpu.findings import Findings
+from gpu.non_finite import Backward, expect_stop, poisoned_table
 from gpu.states import compare_states
-from gpu.workplace import ADAMW, AUGMENT, CNN, MLP_NORM, POOLS, RESIDUAL, Run, Workplace, blobs
+from gpu.workplace import ADAMW, AUGMENT, CNN, MLP, MLP_NORM, POOLS, RESIDUAL, Run, Workplace, blobs
 from trainkit.config.schema.run import Training
 
 SAVE_ALL = ("checkpoint.every=1st", "checkpoint.keep_last=1000")
@@ -19,6 +20,8 @@ SAVE_ALL = ("checkpoint.every=1st", "checkpoint.keep_last=1000")
 def exact_tables(found: Findings, place: Workplace) -> None:
     """The same run twice, and resumed from files, bitwise: tables."""
     exact(found, place, "13 features, batch 10", place.config("exact_mlp"))
+    if place.cuda:  # where auto takes TF32
+        exact(found, place, "13 features, batch 10, fp32", place.config("exact_mlp32", precision="fp32"))
     averaged = {"model": MLP_NORM, "optimizer": ADAMW, "ema": {"decay": 0.9}, "clip_grad_norm": 1.0}
     exact(found, place, "dropout, batch norm, EMA", place.config("exact_norm", **averaged))
     lbfgs = {"type": "lbfgs", "lr": 0.3, "max_iter": 3}
@@ -104,6 +107,12 @@ def compiled(found: Findings, place: Workplace, mode: str) -> None:
     }
     # Tuning the convolutions takes minutes.
     chosen = 1 if place.quick else 3 if mode == "max-autotune" else len(cases)
+    with found.case("NaN in the data"):
+        config = place.config(
+            "compile_nan", model=MLP, **poisoned_table(place), checkpoint={"every": "1st"}, compile=mode
+        )
+        with Backward() as watch:
+            expect_stop(found, place, "NaN in the data", config, watch)
     for name, (tolerance, keys) in list(cases.items())[:chosen]:
         with found.case(name):
             config = place.config(f"compile_{name.replace(' ', '_')}", ema={"decay": 0.9}, **keys)

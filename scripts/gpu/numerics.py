@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections import Counter
@@ -95,18 +94,19 @@ def numbers(found: Findings, place: Workplace) -> None:
     }
     for name, config in cases.items():
         with found.case(name):
-            loss, gradient = one_step(config, "cpu")
+            loss, gradient = one_step(config, "cpu", "fp32")
             result, far = {}, False
-            for kind, setting in (("fp32", {}), ("tf32", {"tf32": True}), ("bf16", {"bf16": True})):
-                other, others = one_step(config, place.device, **setting)
+            for precision in ("fp32", "tf32", "bf16"):
+                other, others = one_step(config, place.device, precision)
                 away = ((others - gradient).norm() / gradient.norm()).item()
-                result[kind] = f"loss {abs(other - loss) / loss:.1e}, gradient {away:.1e}"
-                far |= away > (1e-3 if kind == "fp32" else 0.1)
+                result[precision] = f"loss {abs(other - loss) / loss:.1e}, gradient {away:.1e}"
+                far |= away > (1e-3 if precision == "fp32" else 0.1)
             found.expect(not far, name, result)
     chosen: dict[str, dict[str, Any]] = {
         "mlp": {},
         "cnn": {"dataset": place.images(), "model": CNN},
         "cnn, lbfgs": {"dataset": place.images(), "model": CNN, "optimizer": "lbfgs"},
+        "regression": {"dataset": {"type": "synthetic", "problem": "linear_regression"}},
     }
     for name, keys in chosen.items():
         with found.case(f"auto, {name}"):
@@ -114,20 +114,14 @@ def numbers(found: Findings, place: Workplace) -> None:
             found[f"auto, {name}"] = f"{choice.value} ({choice.reason})"
 
 
-def one_step(config: Path, device: str, *, tf32: bool = False, bf16: bool = False) -> tuple[float, torch.Tensor]:
-    """Loss and gradient (all parameters, flat, on the CPU) of the first batch."""
-    setup = build_setup(load_config(config, overrides=[f"device={device}"]).config)
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    try:
-        batch = next(iter(setup.batches("train", training=True).epoch(0)))
-        setup.model.train()
-        with torch.autocast(setup.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
-            outputs = setup.model(batch.inputs)
-        loss = setup.loss.mean(outputs.float(), batch.targets)
-        loss.backward()
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+def one_step(config: Path, device: str, precision: str) -> tuple[float, torch.Tensor]:
+    """Loss and gradient (all parameters, flat, on the CPU) of the first batch, computed as training does."""
+    sets = [f"device={device}", f"training.precision={precision}"]
+    setup = build_setup(load_config(config, overrides=sets).config)
+    batch = next(iter(setup.batches("train", training=True).epoch(0)))
+    setup.model.train()
+    loss = setup.loss.mean(setup.forward(batch.inputs), batch.targets)
+    loss.backward()
     gradients = [
         tensor.grad.float().cpu().reshape(-1) for tensor in setup.model.parameters() if tensor.grad is not None
     ]
