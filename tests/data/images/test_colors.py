@@ -238,11 +238,86 @@ def png(pixels: np.ndarray, color_type: int) -> bytes:
 @pytest.mark.parametrize(("color_type", "bands"), [(2, 3), (4, 2), (6, 4)])
 def test_16_bits_a_color_are_said(color_type: int, bands: int) -> None:
     pixels = np.full((4, 5, bands), 65535, np.uint16)
-    pixels[..., 0] = 513
+    pixels[..., 0] = 10260
     traits: set[str] = set()
     decoded = decode_bytes(png(pixels, color_type), channels=3, traits=traits)
-    assert decoded[0].tolist() == [[2] * 5] * 4
+    assert decoded[0].tolist() == [[40] * 5] * 4
     assert "16-bit color" in traits
+
+
+@pytest.mark.parametrize(("color_type", "bands"), [(2, 3), (4, 2), (6, 4)])
+def test_12_bits_a_color_in_16_are_refused_for_they_would_be_black(color_type: int, bands: int) -> None:
+    pixels = np.random.default_rng(0).integers(1030, 1271, (4, 5, bands)).astype(np.uint16)
+    with pytest.raises(BadImageError, match="16 bits a color with values below 4096"):
+        decode_bytes(png(pixels, color_type), channels=3)
+    assert decode_bytes(png(0 * pixels, 2 if bands == 3 else color_type), channels=3) is not None
+
+
+def tiff(values: np.ndarray, *, bits: int, kind: int = 1, photometric: int = 1) -> bytes:
+    """A TIFF as Pillow does not write it: (H, W, bands), a kind of 1 unsigned, 2 signed, 3 floats."""
+    height, width, bands = values.shape
+    data, strip = values.tobytes(), 8
+    end = strip + len(data) + len(data) % 2
+
+    def entry(tag: int, value: int, count: int = 1, type_: int = 4) -> bytes:
+        return struct.pack("<HHII", tag, type_, count, value)
+
+    tables = b"".join(struct.pack("<H", number) * bands for number in (bits, kind))
+    at = [end, end + 2 * bands] if bands > 2 else [bits | bits << 16, kind | kind << 16]
+    entries = [
+        entry(256, width),
+        entry(257, height),
+        entry(258, at[0], bands, 3) if bands > 1 else entry(258, bits, 1, 3),
+        entry(259, 1),
+        entry(262, photometric),
+        entry(273, strip),
+        entry(277, bands),
+        entry(278, height),
+        entry(279, len(data)),
+        *([entry(338, 0, 1, 3)] if bands in (2, 4) else []),  # the last band is no alpha
+        entry(339, at[1], bands, 3) if bands > 1 else entry(339, kind, 1, 3),
+    ]
+    directory = end + (len(tables) if bands > 2 else 0)
+    head = b"II*\0" + struct.pack("<I", directory) + data + bytes(len(data) % 2)
+    return head + (tables if bands > 2 else b"") + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "reason"),
+    [
+        (np.zeros((4, 5, 5), np.uint8), {"bits": 8}, r"a TIFF file that Pillow does not read \(unknown"),
+        (np.zeros((4, 5, 3), np.float32), {"bits": 32, "kind": 3, "photometric": 2}, "it reads gray of 8 to 32 bits"),
+        (np.zeros((4, 5, 1), np.float64), {"bits": 64, "kind": 3}, "a TIFF file that Pillow does not read"),
+        (np.zeros((4, 5, 1), np.float16), {"bits": 16, "kind": 3}, "a TIFF file that Pillow does not read"),
+        (np.full((4, 5, 1), -3, np.int8), {"bits": 8, "kind": 2}, "signed values of 8 bits"),
+        (np.full((4, 5, 1), 2**32 - 9, np.uint32), {"bits": 32}, "unsigned values of 32 bits above 2147483647"),
+    ],
+)
+def test_tiffs_that_pillow_reads_wrong_or_not_say_why(values: np.ndarray, options: Any, reason: str) -> None:
+    with pytest.raises(BadImageError, match=reason):
+        decode_bytes(tiff(values, **options), channels=1, rules=PixelRules(value_range=(0.0, 1.0), allow_8_bit=True))
+
+
+@pytest.mark.parametrize(
+    ("bands", "options", "trait"),
+    [
+        (2, {"bits": 8}, "bands"),
+        (4, {"bits": 8, "photometric": 2}, "bands"),
+        (1, {"bits": 16, "photometric": 0}, "white is 0"),
+    ],
+)
+def test_what_pillow_leaves_out_of_a_tiff_is_said(bands: int, options: Any, trait: str) -> None:
+    values = np.full((4, 5, bands), 9000, np.uint16) if options["bits"] == 16 else np.full((4, 5, bands), 9, np.uint8)
+    traits: set[str] = set()
+    decode_bytes(tiff(values, **options), channels=3, traits=traits)
+    assert trait in traits
+
+
+def test_signed_16_bits(tmp_path: Path) -> None:
+    values = np.array([[[-1000], [0], [1000]]], np.int16)
+    data = tiff(values, bits=16, kind=2)
+    decoded = decode_bytes(data, channels=1, rules=PixelRules(value_range=(-1000.0, 1000.0)))
+    assert decoded[0].tolist() == [[0, 0.5, 1]]
 
 
 def test_one_line_says_what_was_met() -> None:

@@ -164,8 +164,8 @@ def huge_png(width: int, height: int) -> bytes:
     [
         (lambda path: path.write_bytes(b""), "empty file"),
         (lambda path: path.write_text("this is not a picture"), "not an image .*this is not"),
-        (lambda path: path.write_bytes(huge_png(0, 5)), "not an image|an image of 5 x 0 pixels"),
-        (lambda path: path.write_bytes(b"GIF89a\0\0\5\0\0\0\0;"), "not an image|pixels|damaged"),
+        (lambda path: path.write_bytes(huge_png(0, 5)), r"not an image|an image of 5 x 0 pixels|a PNG file that"),
+        (lambda path: path.write_bytes(b"GIF89a\0\0\5\0\0\0\0;"), r"a GIF file that Pillow does not read"),
         (lambda path: path.write_bytes(huge_png(30_000, 30_000)), r"too large \(."),
         (lambda path: path.write_bytes(huge_png(13_000, 14_000)), r"too large \(."),
         (lambda path: path.symlink_to("nowhere.jpg"), "dangling link"),
@@ -193,6 +193,34 @@ def test_images_cut_short_are_refused(tmp_path: Path, suffix: str) -> None:
         cut.write_bytes(data[:length])
         with pytest.raises(BadImageError):
             decode_image(cut, channels=3)
+
+
+def test_a_broken_png_says_why(tmp_path: Path) -> None:
+    data = bytearray(save(tmp_path, Image.fromarray(RGB), icc_profile=b"profile").read_bytes())
+    data[data.find(b"iCCP") + 6] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(BadImageError, match=r"a PNG file that Pillow does not read .*checksum"):
+        decode_image(tmp_path / "a.png", channels=3)
+    with pytest.raises(BadImageError, match=r"a PNG file that Pillow does not read .*checksum"):
+        probe_file(tmp_path / "a.png")
+
+
+def test_large_metadata_are_no_damage(tmp_path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("workflow", "x" * 3_000_000, zip=True)
+    path = save(tmp_path, Image.fromarray(RGB), pnginfo=info)
+    assert np.array_equal(decode_image(path, channels=3), RGB.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("where", ["before the scan", "at the end"])
+def test_a_jpeg_with_bytes_too_many_is_read(tmp_path: Path, where: str) -> None:
+    path = save(tmp_path, Image.fromarray(RGB), "a.jpg")
+    data, expected = path.read_bytes(), decode_image(path, channels=3)
+    scan = data.find(b"\xff\xda") if where == "before the scan" else len(data)
+    path.write_bytes(data[:scan] + b"\1\2" * 600 + data[scan:])
+    assert np.array_equal(decode_image(path, channels=3), expected)
 
 
 def test_random_bytes_behind_a_good_header_raise_nothing_else(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import struct
@@ -13,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from trainkit.checkpoints import load_checkpoint
 from trainkit.config import load_config
 from trainkit.errors import UserError
 from trainkit.system import Frontend
+from trainkit.workflows.check import check
 from trainkit.workflows.evaluate import evaluate
 from trainkit.workflows.export import export
 from trainkit.workflows.predict import predict
-from trainkit.workflows.train.run import TrainResult, train
+from trainkit.workflows.train.run import TrainResult, resume, train
 
 pytestmark = pytest.mark.usefixtures("fast_runs")
 CONFIG = """
@@ -174,3 +177,76 @@ def test_bad_exif(tmp_path: Path) -> None:
     broken = train_on(root, "training.epochs=3")
     assert broken.metrics == clean.metrics
     assert train_on(root).metrics["test"]["accuracy"] == 1
+
+
+def test_a_checkpoint_that_dropped_transparency_still_does(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+
+    def make(name: str, index: int, rng: np.random.Generator) -> None:
+        pixels = np.dstack([noise(rng, name), np.full((16, 16), 255, np.uint8)])
+        pixels[:8, :, 3] = 0
+        Image.fromarray(pixels).save(root / name / f"{index}.png")
+
+    result = train_on(write(root, make), "training.epochs=3")
+    saved = torch.load(result.best_checkpoint, weights_only=True)
+    del saved["preprocessing"]["pixels"]  # as versions wrote it that had no rules
+    old = result.best_checkpoint.with_name("old.pth")
+    torch.save(saved, old)
+    for path in (root / "a").iterdir():
+        with Image.open(path) as image:
+            image.convert("RGB").save(tmp_path / path.name)
+    clear = [answer.probability for answer in predict(old, [root / "a"], device="cpu")]
+    plain = [answer.probability for answer in predict(old, sorted(tmp_path.glob("*.png")), device="cpu")]
+    assert clear == pytest.approx(plain, abs=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_twelve_bits_that_fit_nowhere_are_decoded_in_every_epoch(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = twelve_bits(tmp_path / "data")
+    expected = train_on(root, "training.epochs=2", "transforms=[]").metrics
+    monkeypatch.setattr("trainkit.data.images.materialize.free_host_bytes", lambda: 10)
+    monkeypatch.setattr("trainkit.data.images.materialize._shortage", lambda job, cache_dir: "the disk is full")
+    monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
+    lines: list[str] = []
+    found = train_on(root, "training.epochs=2", f"training.num_workers={workers}", "transforms=[]", lines=lines).metrics
+    assert found == expected
+    assert any("decoded in every epoch" in line for line in lines)
+
+
+def test_a_run_of_twelve_bits_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    root = twelve_bits(tmp_path / "data")
+    whole = train_on(root, "training.epochs=4")
+    half = train_on(root, "training.epochs=2")
+    done = resume(half.run.path, overrides=["training.epochs=4"])
+    assert done is not None
+    assert done.metrics == whole.metrics
+
+
+def test_check_says_that_the_range_is_still_to_be_found(tmp_path: Path) -> None:
+    root = twelve_bits(tmp_path / "data")
+    path = root.with_suffix(".yaml")
+    path.write_text(CONFIG.format(root=root))
+    report = check(load_config(path), runs_dir=tmp_path / "runs")
+    assert any(note.startswith("gray values 1030 to 1270 in the images that were tried") for note in report.notes)
+
+
+def test_heic_without_its_package_is_counted(tmp_path: Path) -> None:
+    if importlib.util.find_spec("pillow_heif"):
+        pytest.skip("pillow-heif is installed")
+    root = tmp_path / "data"
+
+    def make(name: str, index: int, rng: np.random.Generator) -> None:
+        Image.fromarray(noise(rng, name)).save(root / name / f"{index}.png")
+
+    write(root, make)
+    for index in range(12):
+        (root / "b" / f"IMG_{index}.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+    with pytest.raises(UserError, match=r"12 \.heic files: install pillow-heif, or remove them"):
+        train_on(root)
+    lines: list[str] = []
+    result = train_on(root, "training.epochs=1", "dataset.max_bad_files=12", lines=lines)
+    assert any("skipped 12 unreadable images" in line and "install pillow-heif" in line for line in lines)
+    [answer] = predict(result.best_checkpoint, [root / "b" / "IMG_1.HEIC"], device="cpu")
+    assert "install pillow-heif" in str(answer.error)

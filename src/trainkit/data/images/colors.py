@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _GRAY_MODES = ("L", "LA", "La", "1")
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
+_BITS, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 339
+"""Tags of TIFF."""
 _DARK = 4096
 """Of 16 bits. With no value as high, the high byte is nearly black: such values are of 12 bits or fewer."""
 
@@ -44,10 +46,10 @@ def is_gray(image: Image) -> bool:
 
 def to_array(image: Image, channels: int, rules: PixelRules, traits: set[str]) -> NDArray[Any]:
     """The pixels, (C, H, W) of ``rules.dtype``; what was special about the image is added to ``traits``."""
-    if not is_gray(image) and channels == 3 and image.mode != "RGB":
-        traits.add({"P": "palette", "PA": "palette", "CMYK": "CMYK"}.get(image.mode, ""))
     if is_gray(image):
         traits.add("gray")
+    elif channels == 3 and (kind := {"P": "palette", "PA": "palette", "CMYK": "CMYK"}.get(image.mode)):
+        traits.add(kind)
     if is_deep(image):
         gray = _deep_pixels(image, rules, traits)[None]
         return gray if channels == 1 else np.repeat(gray.transpose(1, 2, 0), channels, axis=2).transpose(2, 0, 1)
@@ -92,6 +94,41 @@ def _has_alpha_palette(image: Image) -> bool:
     return image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
 
 
+def check_tiff(image: Image, traits: set[str]) -> None:
+    """What a TIFF says of its values and Pillow does not heed; ``image`` is loaded.
+
+    Raises:
+        BadImageError: Signed values of 8 bits, or unsigned ones that 32 bits with a sign do not hold.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits, samples = _first(tags.get(_BITS, 1)), _first(tags.get(_SAMPLES, 1))
+    signed = _first(tags.get(_SAMPLE_FORMAT, 1)) == 2
+    if signed and bits == 8:
+        raise BadImageError("signed values of 8 bits, which Pillow takes for unsigned ones; save it with 16 bits")
+    if image.mode == "I" and bits == 32 and not signed and np.asarray(image).min() < 0:
+        raise BadImageError("unsigned values of 32 bits above 2147483647; save it as 32-bit floats")
+    if samples > len(image.getbands()):
+        traits.add("bands")
+    if is_deep(image) and tags.get(_PHOTOMETRIC) == 0:
+        traits.add("white is 0")
+
+
+def check_dark(image: Image) -> None:
+    """Raise BadImageError where a color image of 16 bits has nearly nothing in the high bytes that Pillow reads."""
+    bands = [image.getchannel(band) for band in image.getbands() if band != "A"]
+    highest = max(int(np.asarray(band).max()) for band in bands)
+    if 0 < highest < _DARK // 256:
+        raise BadImageError(
+            f"16 bits a color with values below {_DARK}, of which Pillow reads the high byte: it would be black; "
+            "save it with 8 bits, or as gray"
+        )
+
+
+def _first(value: Any) -> Any:
+    """A tag has one value, or one for each band."""
+    return value[0] if isinstance(value, tuple) and value else value
+
+
 def deep_values(image: Image) -> NDArray[Any]:
     """The values of an image of more than 8 bits, (H, W), as they are in the file.
 
@@ -116,7 +153,7 @@ def _deep_pixels(image: Image, rules: PixelRules, traits: set[str]) -> NDArray[A
         white: float = 1
     else:
         traits.add("high byte")
-        pixels, white = _to_8_bits(values, image.mode), 255
+        pixels, white = _to_8_bits(values), 255
     key = image.info.get("transparency")
     if isinstance(key, int) and rules.background is not None:
         traits.add("transparent")
@@ -125,14 +162,14 @@ def _deep_pixels(image: Image, rules: PixelRules, traits: set[str]) -> NDArray[A
     return pixels
 
 
-def _to_8_bits(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
+def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
         if low < 0 or high > 1:
             raise BadImageError(f"32-bit floats from {low:g} to {high:g}, and the data set has 8 bits; save it so")
         return np.asarray(np.rint(values * 255), dtype=np.uint8)
     if low < 0 or high > 65535:
-        raise BadImageError(f"pixel type {mode} (32 bit) with values {low} to {high}; save it with 8 or 16 bits")
+        raise BadImageError(f"gray values {low} to {high}, and the data set has 8 bits; save it with 8 bits")
     if 0 < high < _DARK:
         raise BadImageError(
             f"16 bits with values {low} to {high}, and the data set has 8 bits: it would be black; save it with 8 bits"
@@ -162,6 +199,8 @@ def describe_traits(counts: Mapping[str, int], total: int, *, channels: int, rul
         "8 bits": "of 8 bits (0 to 255 become 0 to 1, whatever the range of the others)",
         "high byte": "of more than 8 bits (the high byte is used)",
         "16-bit color": "of 16 bits a color (the high byte, which is what Pillow reads)",
+        "bands": "with more bands (the first 1 or 3, which is what Pillow reads)",
+        "white is 0": "with white as 0 (not inverted)",
         "outside": f"with values outside {wide} (cut off)",
     }
     found = [f"{counts[trait]:,} {text}" for trait, text in rows.items() if counts[trait] and text]

@@ -16,14 +16,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from trainkit.data.images.colors import BadImageError, deep_values, is_deep, is_gray, to_array
-from trainkit.data.images.formats import init_pillow, needed_package
+from trainkit.data.images.colors import BadImageError, check_dark, check_tiff, deep_values, is_deep, is_gray, to_array
+from trainkit.data.images.formats import init_pillow, needed_package, why_unknown
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""By EXIF orientation: Pillow's name of what makes the image upright."""
 
 
 class Header(NamedTuple):
@@ -96,8 +106,13 @@ def decode_bytes(
     try:
         if image.format != "MPO" and getattr(image, "is_animated", False):  # of MPO the first is the picture itself
             traits.add("frames")
-        if image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", "")):
+        if image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA", "LA") and ";16" in str(_tile(image)):
             traits.add("16-bit color")
+        image.load()
+        if image.format == "TIFF":
+            check_tiff(image, traits)
+        if "16-bit color" in traits:
+            check_dark(image)
         return to_array(_upright(image), channels, rules, traits)
     except (BadImageError, MemoryError):
         raise
@@ -112,6 +127,8 @@ def read_deep_values(data: bytes) -> NDArray[Any] | None:
         return None
     try:
         image.load()
+        if image.format == "TIFF":
+            check_tiff(image, set())
         return deep_values(image)
     except (BadImageError, MemoryError):
         raise
@@ -119,27 +136,22 @@ def read_deep_values(data: bytes) -> NDArray[Any] | None:
         raise BadImageError(f"damaged {image.format} ({_reason(error)})") from error
 
 
+def _tile(image: Image) -> object:
+    """How the pixels lie in the file; Pillow forgets it when they are loaded."""
+    return getattr(image, "tile", "")
+
+
 def _upright(image: Image) -> Image:
     """The image turned as its orientation says.
 
     Not by ``ImageOps.exif_transpose``: it writes the other tags anew, and fails where one of them is broken.
     """
+    orientation = _orientation(image)
+    if orientation not in _TURNS:
+        return image
     from PIL.Image import Transpose
 
-    image.load()
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    turn = turns.get(_orientation(image))
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
+    turned = image.transpose(Transpose[_TURNS[orientation]])
     turned.info = image.info
     return turned
 
@@ -183,9 +195,14 @@ def _open(data: bytes | io.BufferedReader) -> Image:
     except Image.DecompressionBombError as error:
         raise BadImageError(f"too large ({_reason(error)})") from None
     except UnidentifiedImageError:
-        start = data[:16] if isinstance(data, bytes) else os.pread(data.fileno(), 16, 0)
+        if not isinstance(data, bytes):
+            data.seek(0)
+            data = data.read()
+        start = data[:16]
         if package := needed_package(start):
             raise BadImageError(f"an image that Pillow does not read by itself: install {package}") from None
+        if why := why_unknown(data, start):
+            raise BadImageError(why) from None
         raise BadImageError(f"not an image (it begins with {start[:12]!r})") from None
     except Exception as error:  # see decode_bytes
         raise BadImageError(f"not an image that can be read ({_reason(error)})") from error

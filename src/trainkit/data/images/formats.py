@@ -6,6 +6,7 @@ content, whatever the ending says.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections import Counter
@@ -40,10 +41,12 @@ def init_pillow() -> tuple[str, ...]:
 
     Its warnings about large images and odd metadata are silenced; once, because all threads share the filters.
     """
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     warnings.filterwarnings("ignore", module=r"PIL\.")
     Image.init()
+    # Large metadata are no damage. All texts of a file together keep Pillow's limit of 64 MB.
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 << 20)
     try:
         import pillow_heif  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -69,9 +72,9 @@ def is_junk(name: str) -> bool:
 
 def is_image_file(path: str) -> bool:
     """Whether this is an image, as far as its name or its first bytes say. Those of other packages count too."""
-    suffix = suffix_of(path)
+    suffix = "." + path.rpartition(".")[2].lower()
     if suffix in _known_suffixes() or suffix in PLUGINS:
-        return True
+        return True  # the way of most files
     return suffix not in _NO_IMAGES and suffix not in _CAMERA_RAW and _begins_as_image(path)
 
 
@@ -115,6 +118,22 @@ def needed_package(start: bytes) -> str | None:
         brand = start[8:12]
         return PLUGINS[".avif"] if brand in (b"avif", b"avis") else PLUGINS[".heic"] if brand in _HEIF_BRANDS else None
     return PLUGINS[".jxl"] if start[:2] == b"\xff\x0a" or start[4:8] == b"JXL " else None
+
+
+def why_unknown(data: bytes, start: bytes) -> str | None:
+    """Why Pillow does not know a file that begins as an image of a common format; None where it begins otherwise."""
+    from PIL import Image
+
+    for name in _SNIFFED:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is None or accept is None or accept(start) is not True or name in ("PPM", "BMP"):
+            continue
+        try:
+            factory(io.BytesIO(data), "")
+        except Exception as error:  # noqa: BLE001  (Pillow's decoders raise anything)
+            kinds = "; it reads gray of 8 to 32 bits, and RGB of 8 and 16" if name == "TIFF" else ""
+            return f"a {name} file that Pillow does not read ({error}{kinds})"
+    return None
 
 
 def missing_plugins(paths: Iterable[str | PurePath]) -> list[str]:

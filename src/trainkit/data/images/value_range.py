@@ -80,7 +80,14 @@ def find_deep(paths: Sequence[Path], *, should_stop: Callable[[], bool] | None =
 
 def _is_deep(path: Path) -> bool:
     try:
-        return probe_file(path).deep
+        # Of the common formats the first bytes say it: opening a PNG with Pillow takes ten times as long.
+        with open(path, "rb", buffering=0) as file:
+            start = file.read(26)
+        if start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 26:
+            return start[24] == 16 and start[25] == 0  # bits and form of the colors
+        return not start.startswith((b"\xff\xd8\xff", b"GIF8")) and probe_file(path).deep
+    except OSError:
+        return False
     except BadImageError:
         return False  # named when the images are decoded
 

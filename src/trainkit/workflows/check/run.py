@@ -30,6 +30,7 @@ from trainkit.config import LoadedConfig
 from trainkit.config.rules import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
+from trainkit.data.pixel_rules import range_text
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import LayerRow, check_output
 from trainkit.runtime import Choice, claim, resolve_device, set_num_threads
@@ -139,6 +140,11 @@ def run_checks(
         )
     if shapes is None:
         raise problems.error(loaded)
+    if data.rules.value_range is None and (tried := shapes.sample.rules.value_range) is not None:
+        notes.append(
+            f"gray values {range_text(tried)} in the images that were tried, of more than 8 bits; training takes the "
+            "range of all training images, and it becomes 0 to 1"
+        )
     if loss is not None and size is not None:
         problems.catch("model", lambda: check_output(shapes.model, shapes.input_shape, output_size=size))
     if loss is not None:
