@@ -103,7 +103,7 @@ def test_pixels_come_out_of_the_cache_as_they_were_decoded(root: Path, cache_dir
     [entry] = cache.list_entries(cache_dir)
     stored = np.load(entry.path / "inputs.npy", mmap_mode="r")
     assert stored.shape == ((24, 15, 20, 3) if channels == 3 else (24, 1, 15, 20))
-    assert resident._is_mapped(built.images)
+    assert resident.is_mapped(built.images)
 
 
 def test_entries_in_nchw_are_not_read_as_nhwc(root: Path, cache_dir: Path) -> None:
