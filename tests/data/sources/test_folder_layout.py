@@ -189,6 +189,13 @@ def test_a_folder_that_is_no_split_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_splits_beside_the_root_are_named(tmp_path: Path) -> None:
+    write(tmp_path, of_splits("Train", "val", "test"))
+    [note] = load(tmp_path / "Train").notes
+    assert note == f"test and val beside {tmp_path}/Train: not read; dataset.root: {tmp_path} would read all splits"
+    assert load(tmp_path / "val").notes == ()
+
+
 def test_loose_images_beside_class_folders_are_named(tmp_path: Path) -> None:
     data = load(write(tmp_path, {"a": 10, "b": 10, ".": 2}))
     assert data.notes == (f"{tmp_path}: ignored 2 images that lie in no class folder (000.png, 001.png)",)

@@ -14,11 +14,11 @@ from trainkit.data.images.decode import printable, probe_file
 from trainkit.data.images.formats import missing_plugins
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.sources.folder_layout import SPLITS, Layout, find_layout
-from trainkit.data.sources.folder_names import is_text
-from trainkit.data.sources.folder_scan import Scan, describe_files, find_images, parents
+from trainkit.data.sources.folder_names import is_text, split_names
+from trainkit.data.sources.folder_scan import Scan, describe_files, find_images, is_folder, list_entries, parents
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
-from trainkit.wording import closest, first_lines, listed, not_a_folder
+from trainkit.wording import closest, enumerated, first_lines, listed, not_a_folder
 
 Found = dict[str, dict[str, list[Path]]]
 """By split and by class: the image files."""
@@ -49,7 +49,7 @@ def load_image_folder(
     layout, found, notes = _read_folders(root, known=(), key="dataset.root")
     first = next(iter(found))
     class_names = tuple(found[first])
-    notes = [*layout.notes, *_check_classes(layout.roots, found), *notes]
+    notes = [*layout.notes, *_check_classes(layout.roots, found), *_splits_beside(root), *notes]
     parts = {split: _make_part(classes, class_names) for split, classes in found.items()}
     _check_plugins(parts, max_bad_files)
     fractions = {"test": test_fraction, "val": val_fraction}
@@ -177,6 +177,21 @@ def _check_classes(folders: dict[str, Path], found: Found) -> list[str]:
     if problems:
         raise DataError("\n".join(first_lines(problems)))
     return notes
+
+
+def _splits_beside(root: Path) -> list[str]:
+    """A note where the root is the folder of the training split, and those of other splits lie beside it."""
+    root = root.resolve()
+    try:
+        splits = split_names(entry.name for entry in list_entries(root.parent, Scan()) if is_folder(entry))
+    except DataError:
+        return []
+    beside = [name for name, split in splits.items() if split != "train"]
+    if splits.get(root.name) != "train" or not beside:
+        return []
+    return [
+        f"{printable(enumerated(beside))} beside {root}: not read; dataset.root: {root.parent} would read all splits"
+    ]
 
 
 def _make_part(classes: dict[str, list[Path]], class_names: Sequence[str]) -> Part:
