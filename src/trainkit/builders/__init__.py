@@ -1,5 +1,6 @@
 """From config sections to objects: the only folder that knows both the schema and the machine."""
 
+from trainkit.builders.compiling import choose_compile
 from trainkit.builders.data import (
     ImageFiles,
     build_batch_transforms,
@@ -37,6 +38,7 @@ __all__ = [
     "build_setup",
     "build_static_transforms",
     "check_rules",
+    "choose_compile",
     "choose_precision",
     "count_static_transforms",
     "data_bytes",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainkit.builders.compiling import choose_compile, compiled_plan
 from trainkit.builders.data import (
     ImageFiles,
     build_batch_transforms,
@@ -67,7 +68,7 @@ class Setup:
     """With the static transforms applied."""
     device: torch.device
     choices: dict[str, Choice]
-    """The values that ``auto`` stands for, with the reasons: device, threads, precision, loss."""
+    """The values that ``auto`` stands for, with the reasons: device, threads, precision, loss, compile."""
     transforms: list[BatchTransform]
     """The transforms of each batch, after the static ones."""
     input_shape: tuple[int, ...]
@@ -172,16 +173,16 @@ class Setup:
         """The model in the precision of the run: inputs to outputs in float32."""
         return partial(forward, self.model, precision=self.precision)
 
-    def plan(self, forward: Callable[[Tensor], Tensor] | None = None) -> Plan:
-        """The settings of the loop; ``forward`` is the compiled model where there is one."""
+    def plan(self, *, say: Callable[[str], None] | None = None) -> Plan:
+        """The settings of the loop: compiled as was chosen, for training, if ``say`` is given, which gets warnings."""
         spec = self.config.training
         every = parse_duration(self.config.checkpoint.every)
-        return Plan(
+        plan = Plan(
             seed=self.config.seed,
             epochs=spec.epochs,
             loss=self.loss,
             new_metrics=self._new_metrics,
-            forward=self.forward if forward is None else forward,
+            forward=self.forward,
             precision=self.precision,
             accumulation_steps=spec.accumulation_steps,
             clip_grad_norm=spec.clip_grad_norm,
@@ -190,6 +191,9 @@ class Setup:
             log_every=self.config.logging.every,
             save_every=(every.value, every.unit),
         )
+        if say is None:
+            return plan
+        return compiled_plan(plan, self.choices["compile"], config=self.config, model=self.model, say=say)
 
     def _new_metrics(self) -> Metrics:
         if self.data.num_classes:
@@ -230,6 +234,7 @@ def build_setup(
     model = build_model(config, input_shape=input_shape, output_size=size)
     check_shapes(model, input_shape, batch_size=config.training.batch_size)
     check_output(model, input_shape, output_size=size)
+    precision = choose_precision(config, device, loss=loss)
     return Setup(
         config=config,
         data=data,
@@ -237,8 +242,9 @@ def build_setup(
         choices={
             "device": device_choice,
             "threads": threads,
-            "precision": choose_precision(config, device, loss=loss),
+            "precision": precision,
             "loss": loss_name(config, data),
+            "compile": choose_compile(config, model, device=device, precision=precision.value, input_shape=input_shape),
         },
         transforms=transforms,
         input_shape=input_shape,

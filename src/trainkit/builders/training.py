@@ -51,7 +51,7 @@ def build_schedule_for(config: Config, *, steps_per_epoch: int) -> Schedule:
         case schema.Cosine() if spec.T_max is not None:
             knobs["T_max"] = steps(spec.T_max)
         case schema.OneCycle():
-            knobs["cycle_momentum"] = spec.cycle_momentum and config.optimizer.moves_momentum
+            knobs["cycle_momentum"] = moves_momentum(config)
     return build_schedule(
         spec.type,
         base_lr=config.optimizer.lr,
@@ -60,6 +60,12 @@ def build_schedule_for(config: Config, *, steps_per_epoch: int) -> Schedule:
         warmup_steps=0 if warmup is None else steps(warmup),
         **knobs,
     )
+
+
+def moves_momentum(config: Config) -> bool:
+    """Whether the schedule moves the momentum, or the first beta."""
+    spec = config.scheduler
+    return isinstance(spec, schema.OneCycle) and spec.cycle_momentum and config.optimizer.moves_momentum
 
 
 def monitor_of(config: Config, *, task: str, has_val: bool) -> str:

@@ -90,7 +90,7 @@ def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: boo
 def words(setting: Setting) -> str:
     """A setting in a sentence."""
     parts = [setting.precision, layout(setting), f"batch {setting.batch_size}"]
-    if setting.compile is not False:
+    if setting.is_compiled:
         parts.insert(2, "compiled" if setting.compile is True else f"compiled ({setting.compile})")
     return ", ".join(parts)
 
@@ -153,7 +153,7 @@ def show_comparison(loaded: LoadedConfig, found: Comparison) -> None:
 def table_row(trial: Trial, base: Measurement) -> list[str]:
     setting, measured = trial.setting, trial.measurement
     mode = str(setting.compile) if isinstance(setting.compile, str) else "yes" if setting.compile else "no"
-    if measured is not None and setting.compile is not False:
+    if measured is not None and measured.compile_seconds:
         mode += f" ({duration(measured.compile_seconds)})"
     row = [setting.precision, layout(setting), mode, str(setting.batch_size)]
     if measured is None:

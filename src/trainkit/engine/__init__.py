@@ -1,5 +1,7 @@
 """The training loop and its parts: state and plan, steps, losses, metrics, optimizers, schedules."""
 
+from trainkit.engine.captured import CapturedStep
+from trainkit.engine.compile import WITH_CUDA_GRAPHS, compiled
 from trainkit.engine.loop import Outcome, evaluate, fit, train_epoch
 from trainkit.engine.losses import (
     EXPECTS,
@@ -15,7 +17,7 @@ from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.optimizers import Ema, build_optimizer
-from trainkit.engine.plan import Batches, Metrics, Plan, Unit, compiled
+from trainkit.engine.plan import Batches, Metrics, Plan, Unit
 from trainkit.engine.records import Recorder, Saver
 from trainkit.engine.schedules import Schedule, build_schedule, duration_to_steps
 from trainkit.engine.state import Progress, TrainState
@@ -23,8 +25,10 @@ from trainkit.engine.step import compute_gradients, train_step
 
 __all__ = [
     "EXPECTS",
+    "WITH_CUDA_GRAPHS",
     "Batches",
     "Best",
+    "CapturedStep",
     "ClassificationMetrics",
     "EarlyStopping",
     "Ema",

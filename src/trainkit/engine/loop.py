@@ -85,11 +85,12 @@ def train_epoch(
     completed = False
     started = time.perf_counter()
     state.model.train()
+    step = train_step if plan.step is None else plan.step
     batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
     for batch in timed(batches, progress):
         lr = state.learning_rate()
         set_learning_rate(state.optimizer, lr=lr, momentum=state.schedule.momentum_at(progress.steps_completed))
-        kept.append(train_step(state, plan, batch, guard=guard, lr=lr))
+        kept.append(step(state, plan, batch, guard=guard, lr=lr))
         progress.batches_completed += 1
         progress.steps_completed += 1
         progress.samples_seen += len(batch.targets)

@@ -1,12 +1,11 @@
-"""What the training loop works with besides its state: the settings, the batches, the compiled model."""
+"""What the training loop works with besides its state: the settings, the batches, the model or step as compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from trainkit.data.loading import Batch
@@ -42,42 +41,10 @@ class Plan:
     """Pieces that a batch is computed in."""
     keep_gradients: bool = False
     """Set gradients to zero before a step instead of freeing them."""
+    step: Callable[..., Any] | None = None
+    """In the place of ``train_step``: a ``CapturedStep``."""
     clip_grad_norm: float | None = None
     clip_grad_value: float | None = None
     skip_limit: int = 0
     log_every: int = 50
     save_every: tuple[int, Unit] = (1, "epochs")
-
-
-def compiled(
-    model: Callable[[Tensor], Tensor], mode: bool | str, *, say: Callable[[str], None]
-) -> Callable[[Tensor], Tensor]:
-    """The model as training calls it, compiled by ``torch.compile`` where ``mode`` is ``True`` or one of its modes.
-
-    Where compiling fails (no C++ compiler, an unknown operation), ``say`` gets one warning and the plain model runs.
-    ``reduce-overhead`` uses CUDA graphs.
-    """
-    if mode is False:
-        return model
-    # dynamic=False: each shape has code of its own. Else a second shape brings code for any shape, which then computes
-    # the first one too, with other roundings: a run resumed after a ragged batch would end with other bits.
-    program = torch.compile(model, dynamic=False, mode="default" if mode is True else str(mode))
-    works: bool | None = None  # not known before the first call
-
-    def forward(inputs: Tensor) -> Tensor:
-        nonlocal works
-        if works is False:
-            return model(inputs)
-        try:
-            outputs: Tensor = program(inputs)
-        except Exception as error:
-            if works:  # it was compiled before: this is an error of the model itself
-                raise
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            say(f"warning: training.compile: torch.compile failed, so the model runs uncompiled: {first_line}")
-            works = False
-            return model(inputs)
-        works = True
-        return outputs
-
-    return forward

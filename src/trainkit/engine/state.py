@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -159,9 +160,12 @@ def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, *, lr: float, momentum: float | None) -> None:
-    """Set the learning rate, and the momentum (or first beta) where a schedule moves it."""
+    """Set the learning rate, and the momentum (or first beta) where a schedule moves it.
+
+    Fused kernels on CUDA get it in float32, as CUDA graphs read it from memory: so both have the same bits.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = float(np.float32(lr)) if group.get("fused") and group["params"][0].is_cuda else lr
         if momentum is not None:
             if "betas" in group:
                 group["betas"] = (momentum, group["betas"][1])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.data.loading import Batch, aligned
+from trainkit.engine.compile import CompiledModel
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
 from trainkit.runtime import any_non_finite, copy_, seed_default_generators, take_step
+
+Gradients = tuple[Tensor, Tensor | float, Tensor | None]
 
 
 class StepResult(NamedTuple):
@@ -78,11 +82,17 @@ def restore_buffers(model: nn.Module, before: Sequence[Tensor]) -> None:
         buffer.copy_(value)
 
 
-def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor | None]:
+def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
     """Set the gradients of the batch's mean loss: the sum over its pieces, in their order.
 
     Returns the mean loss (), what its sum was divided by, and how many predictions are right (), None for values.
     """
+    work = partial(sum_over_pieces, state, plan, batch)
+    return plan.forward.attempt(work, batch.inputs.shape) if isinstance(plan.forward, CompiledModel) else work()
+
+
+def sum_over_pieces(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
+    """``compute_gradients`` with the forward pass of the plan, whatever it is."""
     zero_gradients(state.parameters, keep=plan.keep_gradients)
     normalizer = plan.loss.normalizer(batch.targets)
     losses: list[Tensor] = []
@@ -159,7 +169,7 @@ def added(values: Sequence[Tensor]) -> Tensor:
 
 def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
     """One step of L-BFGS, which evaluates the loss several times; with the same dropout masks each time."""
-    evaluations: list[tuple[Tensor, Tensor | float, Tensor | None]] = []
+    evaluations: list[Gradients] = []
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     buffers = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
 

@@ -10,7 +10,7 @@ from trainkit.runtime.internals import (
     spare_the_compiler,
     take_step,
 )
-from trainkit.runtime.memory import free_device_bytes, free_host_bytes
+from trainkit.runtime.memory import free_device_bytes, free_host_bytes, memory_that_ran_out
 from trainkit.runtime.precision import forward, resolve_precision, use_tf32
 from trainkit.runtime.seeding import derive_seed, permutation, seed_default_generators, uniforms
 
@@ -26,6 +26,7 @@ __all__ = [
     "halt_updates",
     "leaves_out_updates",
     "lerp_",
+    "memory_that_ran_out",
     "noting_nondeterminism",
     "permutation",
     "resolve_device",

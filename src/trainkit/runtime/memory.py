@@ -6,11 +6,25 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
 """Limits of the container, as version 2 of control groups shows them inside it."""
+
+_NO_HOST_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory")
+_NO_DEVICE_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")
+"""Words of errors that are no ``torch.OutOfMemoryError``: of MPS, of cuBLAS and cuDNN, of the driver."""
+
+
+def memory_that_ran_out(error: Exception) -> Literal["host", "device"] | None:
+    """Whose memory ran out; None for any other error."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in _NO_HOST_MEMORY):
+        return "host"
+    found = isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _NO_DEVICE_MEMORY)
+    return "device" if found else None
 
 
 def keep_freed_memory() -> None:

@@ -140,9 +140,16 @@ SABOTEURS = [
     Saboteur(
         "a NaN steps",
         "engine/nonfinite.py",
-        "            return not skip",
-        "            return True",
+        "        return not skip\n",
+        "        return True\n",
         "tests/engine/test_nonfinite.py",
+    ),
+    Saboteur(
+        "a captured step begins from the state of its trial",
+        "engine/captured.py",
+        "        put_back(live, after)\n",
+        "",
+        "tests/engine/test_captured.py",
     ),
     Saboteur(
         "a flipped bit is taken",

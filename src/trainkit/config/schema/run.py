@@ -75,8 +75,10 @@ class Training(Section):
         default_factory=lambda: StopOnNonFinite.model_construct(type="stop"),
         description="What happens at a NaN or Inf in the loss or a gradient.",
     )
-    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = Field(
-        False, description="Compile the model with torch.compile, true for its default mode."
+    compile: bool | Literal["auto", "default", "reduce-overhead", "max-autotune"] = Field(
+        "auto",
+        description="A mode of torch.compile for the model, true for its default mode; auto makes the whole step of a "
+        "small model one CUDA graph, compiles nothing else, and prints its choice and the reason.",
     )
     channels_last: bool | Literal["auto"] = Field(
         "auto", description="Memory layout of images; auto is channels-last for models with convolutions."

@@ -37,13 +37,14 @@ class Loop:
 
     def step(self, batch: Batch) -> None:
         """One step of the real loop."""
-        train_step(self.state, self.plan, batch, guard=self.guard, lr=self.state.learning_rate())
+        step = train_step if self.plan.step is None else self.plan.step
+        step(self.state, self.plan, batch, guard=self.guard, lr=self.state.learning_rate())
 
 
 def measure_phases(
     loaded: LoadedConfig, loop: Loop, *, step_seconds: float, budget: float, should_stop: Callable[[], bool]
 ) -> dict[str, float]:
-    """Seconds of an epoch by phase: data, augment, forward, backward, optimizer, validation, checkpoint.
+    """Seconds of an epoch by phase: data, augment, forward, backward, optimizer (or step), validation, checkpoint.
 
     Phases of a step are timed one by one and scaled, so that their sum is ``step_seconds``. ``augment`` and
     ``validation`` are left out where there is none.
@@ -110,7 +111,8 @@ def batch_seconds(batches: Batches, device: torch.device, over: Callable[[], boo
 def step_phases(loop: Loop, over: Callable[[], bool]) -> dict[str, float]:
     """Seconds a step of forward, backward (with the loss) and optimizer (with clipping, checks and averaging).
 
-    The gradients alone and whole steps are timed in turn, on the same batches, and the middle times are taken.
+    The gradients alone and whole steps are timed in turn, on the same batches, and the middle times are taken. A step
+    that is one CUDA graph has no parts.
     """
     plan, device = loop.plan, loop.setup.device
     forward_seconds = 0.0
@@ -129,7 +131,8 @@ def step_phases(loop: Loop, over: Callable[[], bool]) -> dict[str, float]:
     loop.state.model.train()
     for batch in itertools.cycle(list(itertools.islice(loop.batches.epoch(0), BATCHES_KEPT))):
         forward_seconds, started = 0.0, time.perf_counter()
-        compute_gradients(loop.state, timed_plan, batch)
+        if plan.step is None:
+            compute_gradients(loop.state, timed_plan, batch)
         synchronize(device)
         between = time.perf_counter()
         loop.step(batch)
@@ -138,6 +141,8 @@ def step_phases(loop: Loop, over: Callable[[], bool]) -> dict[str, float]:
         if over() and len(times) >= MIN_STEPS:
             break
     forward, gradients, step = map(statistics.median, zip(*times, strict=True))
+    if plan.step is not None:
+        return {"step": step}
     return {
         "forward": forward,
         "backward": max(0.0, gradients - forward),

@@ -37,6 +37,11 @@ class Setting:
     compile: bool | str
     batch_size: int
 
+    @property
+    def is_compiled(self) -> bool:
+        """By ``torch.compile``; ``auto`` takes a CUDA graph at most."""
+        return self.compile not in (False, "auto")
+
     def changes(self, base: Setting) -> dict[str, Any]:
         """The keys of the section ``training`` in which this differs from ``base``."""
         own, other = asdict(self), asdict(base)
@@ -169,7 +174,7 @@ def compare(
     """
     begin(None, 1, 0)
     base = measure(())
-    worth = base.run_seconds > COMPILE_WORTH_SECONDS or base.setting.compile is not False
+    worth = base.run_seconds > COMPILE_WORTH_SECONDS or base.setting.is_compiled
     compiling = worth if try_compile is None else try_compile
     plain = [setting for setting in plain_settings(base) if setting != base.setting]
     found = Comparison(base, [Trial(base.setting, base)], 1 + len(plain) + compiling * len(precisions(base)))
@@ -205,7 +210,7 @@ def measured_trial(measure: Measure, setting: Setting, *, base: Setting) -> Tria
         return Trial(setting, None, str(error))
     if found.setting == setting:
         return Trial(setting, found)
-    reason = next((note for note in found.notes if "torch.compile" in note), "the config turned it into another")
+    reason = next((note for note in found.notes if "training.compile" in note), "the config turned it into another")
     reason = reason.removeprefix("warning: training.compile: ").replace(", so the model runs uncompiled", "")
     return Trial(setting, None, reason)
 
@@ -215,19 +220,20 @@ def precisions(base: Measurement) -> tuple[str, ...]:
 
 
 def plain_settings(base: Measurement) -> Iterator[Setting]:
-    """Precision x layout x batch size, uncompiled. A batch larger than the training split is the split."""
+    """Precision x layout x batch size, without ``torch.compile``. A batch larger than the split is the split."""
     own = base.setting
+    plain = False if own.is_compiled else own.compile
     layouts = (True, False) if base.convolutional else (own.channels_last,)
     sizes = [size for size in (own.batch_size, LARGER_BATCH * own.batch_size) if size <= base.epoch_samples]
     for precision, layout, size in itertools.product(precisions(base), layouts, sizes or [own.batch_size]):
-        yield Setting(precision, layout, False, size)
+        yield Setting(precision, layout, plain, size)
 
 
 def compiled_settings(trials: Sequence[Trial]) -> Iterator[Setting]:
     """For each precision its fastest layout, compiled; without measured ones, and without precisions that are slow."""
     base = trials[0].setting
-    mode = base.compile or True
-    plain = [t for t in trials if t.setting.compile is False and t.setting.batch_size == base.batch_size]
+    mode = base.compile if base.is_compiled else True
+    plain = [t for t in trials if not t.setting.is_compiled and t.setting.batch_size == base.batch_size]
     done = [trial.setting for trial in trials]
     for precision in dict.fromkeys(trial.setting.precision for trial in plain):
         fastest = max((t for t in plain if t.setting.precision == precision), key=lambda t: t.speed)

@@ -15,7 +15,7 @@ import torch
 
 from trainkit.builders import Setup, build_setup, is_convolutional
 from trainkit.config import LoadedConfig
-from trainkit.engine import Guard, Saver, Schedule, compiled, train_epoch
+from trainkit.engine import Guard, Saver, Schedule, train_epoch
 from trainkit.system import Frontend
 from trainkit.workflows.bench.profile import MIN_STEPS, Loop, measure_phases, synchronize
 from trainkit.workflows.bench.run import Measurement, Memory, Setting
@@ -54,7 +54,8 @@ def measure(loaded: LoadedConfig, *, seconds: float = 2.0, frontend: Frontend | 
         setup = build_setup(loaded.config, frontend=frontend)
         loop = prepare(setup, say=notes.append)
     with explained(batch_size=spec.batch_size):
-        compile_seconds = warm_up(loop, seconds=seconds, twice=spec.compile is not False)
+        compiles = setup.choices["compile"].value != "false"
+        compile_seconds = warm_up(loop, seconds=seconds, twice=compiles)
         stamps = train_for(loop, seconds=seconds, should_stop=frontend.stop)
         speeds = window_speeds(stamps)
         speed = statistics.median(speeds)
@@ -62,12 +63,12 @@ def measure(loaded: LoadedConfig, *, seconds: float = 2.0, frontend: Frontend | 
         step_seconds = spec.batch_size / speed
         phases = measure_phases(loaded, loop, step_seconds=step_seconds, budget=seconds, should_stop=frontend.stop)
     frontend.check("nothing was measured")
-    works = not any("torch.compile failed" in note for note in notes)
+    works = compiles and not any("training.compile" in note for note in notes)
     return Measurement(
         setting=Setting(
             precision=setup.precision,
             channels_last=setup.channels_last,
-            compile=spec.compile if works else False,
+            compile=spec.compile if works or spec.compile == "auto" else False,
             batch_size=spec.batch_size,
         ),
         samples_per_second=speed,
@@ -91,7 +92,7 @@ def prepare(setup: Setup, *, say: Callable[[str], None]) -> Loop:
     """
     batches = setup.batches("train", training=True)
     state = setup.state(steps_per_epoch=batches.batches_per_epoch)
-    plan = setup.plan(compiled(setup.forward, setup.config.training.compile, say=say))
+    plan = setup.plan(say=say)
     guard = Guard(state.model, state.optimizer, skip_limit=plan.skip_limit, scaled=state.scaler is not None)
     if not isinstance(state.optimizer, torch.optim.LBFGS):
         momentum = state.schedule.momentum_at(0)

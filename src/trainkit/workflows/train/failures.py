@@ -6,16 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import torch
-
 from trainkit.data.loading import worker_failure
 from trainkit.errors import Interrupted, TrainkitError
+from trainkit.runtime import memory_that_ran_out
 from trainkit.system import Frontend, RunDir, StopRequest
 from trainkit.workflows.report import report_failure
-
-_NO_HOST_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory")
-_NO_DEVICE_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")
-"""Words of errors that are no ``torch.OutOfMemoryError``: of MPS, of cuBLAS and cuDNN, of the driver."""
 
 
 @contextmanager
@@ -63,14 +58,12 @@ def explained(*, batch_size: int, data_on_device: bool = False) -> Iterator[None
 
 def out_of_memory(error: Exception, *, batch_size: int, data_on_device: bool = False) -> TrainkitError | None:
     """The memory that ran out, the size of the request, and advice; None for any other error."""
-    text = str(error)
-    on_cpu = isinstance(error, MemoryError) or any(words in text for words in _NO_HOST_MEMORY)
-    on_device = isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _NO_DEVICE_MEMORY)
-    if not on_cpu and not on_device:
+    whose = memory_that_ran_out(error)
+    if whose is None:
         return None
-    request = re.search(r"allocate ([\d.]+ \w+)", text)
+    request = re.search(r"allocate ([\d.]+ \w+)", str(error))
     return TrainkitError(
-        f"out of memory{'' if on_cpu else ' of the device'}: batch_size {batch_size}"
+        f"out of memory{' of the device' if whose == 'device' else ''}: batch_size {batch_size}"
         + (f", {request[1]} more were asked for" if request else "")
         + ("; keep the samples elsewhere with training.residency: host, or" if data_on_device else ";")
         + " set training.accumulation_steps (the same gradient, computed in pieces; batch norm sees a piece at a "

@@ -14,7 +14,7 @@ from trainkit.builders import Setup, check_rules, load_data, load_source
 from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
-from trainkit.engine import Batches, Outcome, TrainState, compiled, fit
+from trainkit.engine import Batches, Outcome, TrainState, fit
 from trainkit.recorders import TextLog
 from trainkit.runtime import noting_nondeterminism
 from trainkit.system import Frontend, RunDir, create_run
@@ -237,7 +237,7 @@ def run_loop(
         with explained(batch_size=spec.batch_size, data_on_device=on_device), noting_nondeterminism(frontend.say):
             outcome = fit(
                 state,
-                setup.plan(compiled(setup.forward, spec.compile, say=frontend.say)),
+                setup.plan(say=frontend.say),
                 train=batches,
                 val=setup.batches("val") if "val" in setup.data.splits else None,
                 recorder=recorder,
