@@ -100,6 +100,16 @@ def test_the_test_split_does_not_set_the_range(tmp_path: Path) -> None:
     assert any("12 with values outside 1000 to 2000 (cut off)" in note for note in data.notes)
 
 
+def test_samples_held_out_do_not_set_the_range(tmp_path: Path) -> None:
+    fill(tmp_path, low=1000, high=2000, count=10)
+    held_out = load_image_folder(tmp_path, val_fraction=0.0, test_fraction=0.2, seed=0)
+    paths = held_out.parts["all"].inputs
+    assert isinstance(paths, tuple)
+    for index in held_out.splits["test"].indices:
+        Image.fromarray(np.full((4, 6), 9000, np.uint16)).save(paths[index])
+    assert load(tmp_path, test_fraction=0.2).rules.value_range == (1000, 2000)
+
+
 def test_a_written_range_holds(tmp_path: Path) -> None:
     fill(tmp_path, low=1030, high=1270)
     data = load(tmp_path, rules=make_rules("white", [0, 4095]))
