@@ -53,6 +53,8 @@ class Gate(nn.Module):
         ({"on_non_finite": "skip"}, {}, "the host decides in each step whether to skip it"),
         ({}, {"model": nn.Sequential(nn.Flatten(), Gate())}, "Gate may do something else in each step"),
         ({}, {"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 500_000))}, "auto: 6.4 billion multiply-adds a batch"),
+        ({"batch_size": 1}, {"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 2_000_000))}, "520 MB of weights keep"),
+        ({}, {"model": nn.Sequential(*[nn.Sigmoid() for _ in range(9800)])}, "502 MB of activations keep the GPU busy"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:30],
 )

@@ -8,6 +8,7 @@ from digit_runs import assert_same
 from digit_runs import run as train
 
 from trainkit.engine.compile import CompiledModel, compiled
+from trainkit.engine.step import zero_gradients
 
 FAILED = "warning: training.compile: torch.compile failed, so the model runs uncompiled: "
 
@@ -142,3 +143,15 @@ def test_every_mode_trains_on_cuda_and_resumes_bit_for_bit(mode, pieces):
     half = train(changes, device="cuda", plan_of=plan_of, stop=5)
     assert not said
     assert_same(whole, train(changes, device="cuda", plan_of=plan_of, resume=half))
+
+
+def test_kept_gradients_leave_frozen_weights_without_one():
+    """A gradient of zeros would let the weight decay of an optimizer move them."""
+    first, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    zero_gradients([first, frozen], keep=True)
+    assert torch.equal(first.grad, torch.zeros(2))
+    assert frozen.grad is None
+    memory = first.grad.data_ptr()
+    first.grad.fill_(3.0)
+    zero_gradients([first, frozen], keep=True)
+    assert (first.grad.data_ptr(), first.grad.tolist()) == (memory, [0.0, 0.0])

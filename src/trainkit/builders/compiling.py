@@ -14,6 +14,7 @@ from trainkit.config.schema.run import SkipNonFinite
 from trainkit.engine import WITH_CUDA_GRAPHS, CapturedStep, Plan, compiled
 from trainkit.models import layer_table
 from trainkit.runtime import Choice
+from trainkit.wording import size_text
 
 EAGER, GRAPH = "false", "graph"
 """Values of the choice besides the modes of ``torch.compile``: the step as it is, and all of it as a CUDA graph."""
@@ -23,6 +24,12 @@ LARGE_STEP = 5_000_000_000
 
 With the backward pass 30 GFLOP: about a millisecond of a large GPU. On an H200 the steps of ``configs/mnist_mlp.yaml``
 (0.007 billion) and ``mnist_cnn.yaml`` (0.2 billion) took 1.5 and 2.3 ms, of which the GPU worked 5 and 10 %.
+"""
+
+LARGE_MEMORY = 500_000_000
+"""Bytes of weights, or of a batch's activations, that take a GPU about as long to read and write as a step is launched.
+
+They bound the memory too: a graph has its own for activations, and weights and state are copied twice to compare it.
 """
 
 FUSED_ON_CUDA = ("sgd", "adam", "adamw")
@@ -43,10 +50,16 @@ def choose_compile(
     hindrance = why_not_captured(config, model, precision=precision)
     if hindrance is not None:
         return Choice(EAGER, f"auto: no CUDA graph, since {hindrance}")
-    products = sum(row.multiply_adds for row in layer_table(model, input_shape)) * config.training.batch_size
+    rows, batch_size = layer_table(model, input_shape), config.training.batch_size
+    products = sum(row.multiply_adds for row in rows) * batch_size
+    weights = sum(4 * row.parameters for row in rows)
+    activations = sum(row.activation_bytes for row in rows) * batch_size
     amount = f"{products / 1e9:.3g} billion multiply-adds a batch"
     if products >= LARGE_STEP:
         return Choice(EAGER, f"auto: {amount} keep the GPU busy")
+    for name, size in (("weights", weights), ("activations", activations)):
+        if size >= LARGE_MEMORY:
+            return Choice(EAGER, f"auto: {size_text(size)} of {name} keep the GPU busy")
     return Choice(GRAPH, f"auto: {amount}, so the GPU would wait for the host; the step is one CUDA graph")
 
 

@@ -127,10 +127,10 @@ def zero_gradients(parameters: Sequence[nn.Parameter], *, keep: bool) -> None:
     for parameter in parameters:
         if not keep:
             parameter.grad = None
-        elif parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        else:
+        elif parameter.grad is not None:
             parameter.grad.zero_()
+        elif parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def pieces(batch: Batch, count: int) -> list[Batch]:
