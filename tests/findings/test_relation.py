@@ -74,3 +74,11 @@ def test_no_sample_is_its_own_neighbor():
     [means] = _nearest(inputs @ inputs.T, inputs)
     assert means[0].item() == np.mean(range(1, 11))
     assert _correlation([torch.ones(30, 1, dtype=torch.float64)], inputs) == 0.0
+
+
+def test_the_score_is_that_of_the_better_model_without_training():
+    inputs = drawn(0, 400, 2)
+    far = (inputs.square().sum(dim=1) > 1.4).long()
+    assert relation(inputs, far, num_classes=2)["score"] > 0.9
+    noisy = 100 + 10 * (inputs[:, :1] + drawn(1, 400, 1))
+    assert relation(inputs, noisy)["score"] == pytest.approx(0.5, abs=0.1), "half of the variance is noise"

@@ -278,3 +278,25 @@ def test_against_overfitting_only_what_is_not_there():
     assert finding.name == "overfitting"
     assert "augmentation" not in finding.suggestion
     assert [change.key for change in finding.changes] == ["training.epochs"]
+
+
+@pytest.mark.parametrize(("score", "expected"), [(0.99, ["underfitting"]), (0.8, [])])
+def test_a_model_that_simpler_ones_beat(score, expected):
+    relation = {"related": True, "linear": 0.5, "neighbors": 0.9, "score": score, "samples": 1000}
+    loss = {"train_loss": [0.7, 0.6, 0.55, 0.54], "train_accuracy": [0.7] * 4, "val_accuracy": [0.7] * 4}
+    config = {**CONFIG, "model": {"hidden_sizes": []}, "training": {"epochs": 4}}
+    given = replace(evidence(**loss), config=config, confusion=[[70, 30], [25, 75]], split="test", class_names="ab")
+    found = find(replace(given, facts={**FACTS, "constant_loss": 0.7, "zero_loss": 0.7, "relation": relation}))
+    assert names(found) == expected
+    assert not expected or [change.override for change in found[0].changes] == [
+        "--set 'model.hidden_sizes=[128, 128]'",
+        "--set training.epochs=8",
+    ]
+
+
+def test_a_first_batch_above_knowing_nothing_is_no_rough_start():
+    course = {"train_loss": [0.9, 0.5, 0.4], "train_loss_max": [1.6, 0.6, 0.5], "train_accuracy": [0.8] * 3}
+    facts = {**FACTS, "constant_loss": 0.45, "zero_loss": 0.5}
+    assert names(find(replace(evidence(**course), facts=facts))) == ["learning-rate-too-high"]
+    first = {"loss": 1.2, "spread": 1.0, "size": 1.0, "samples": 64, "silent": []}
+    assert find(replace(evidence(**course), facts={**facts, "first_outputs": first})) == []

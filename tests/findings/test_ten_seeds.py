@@ -104,6 +104,18 @@ def parity(rng, num_samples=600):
     return Samples(inputs, np.array([f"c{odd}" for odd in (inputs > 0).sum(axis=1) % 2]))
 
 
+def ring(rng, num_samples=600):
+    """Two classes, one around the other."""
+    inputs = rng.normal(size=(num_samples, 2))
+    return Samples(inputs, np.array([f"c{far:d}" for far in (inputs**2).sum(axis=1) > 1.4]))
+
+
+def hump(rng, num_samples=600):
+    """A value that is high in the middle."""
+    inputs = rng.normal(size=(num_samples, 2))
+    return Samples(inputs, np.cos(2 * inputs[:, 0]) + 0.1 * rng.normal(size=num_samples))
+
+
 def pictures(rng, *, num_samples=240, spread=40.0):
     """Stripes along or across, on noise."""
     labels = rng.integers(2, size=num_samples)
@@ -233,6 +245,12 @@ CASES = {
         run("99 to 1", partial(classes, **RARE)),
         variant("99 to 1, binary", partial(classes, **RARE), *BINARY),
         variant("95 to 5", partial(classes, num_samples=1500, rare=0.05, gap=0.8)),
+    ),
+    **cases(
+        "underfitting",
+        run("a line for a ring", ring, "model.hidden_sizes=[]"),
+        variant("a unit for a ring", ring, "model.hidden_sizes=[1]", LONG),
+        variant("a line for a hump", hump, "model.hidden_sizes=[]", LONG),
     ),
     **cases(
         "overfitting",

@@ -1,7 +1,7 @@
 """Rules that find what is wrong with a run. What measures for them needs torch, and is imported as modules."""
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, evidence_from_records
-from trainkit.findings.guessing import guessing
+from trainkit.findings.guessing import guessing, may_fall_short
 from trainkit.findings.rules import find
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "evidence_from_records",
     "find",
     "guessing",
+    "may_fall_short",
 ]

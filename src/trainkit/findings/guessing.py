@@ -1,4 +1,4 @@
-"""Rules about a model that is no better than guessing: whether the labels are at fault, or the training."""
+"""Rules about a model that is no better than guessing, or worse than models without training, and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean_of_last_third
 from trainkit.recorders import number
-from trainkit.wording import listed
+from trainkit.wording import SPLITS, listed
 
 GUESS_Z = 2.5
 """A score counts as chance up to this many of its standard deviations: a test set is looked at once."""
@@ -16,6 +16,10 @@ FEW_SCORED = 20
 """Samples: fewer say less than the curves of the validation split."""
 NO_BETTER_R2 = (0.02, 0.1)
 """R² over the last epochs, and in the best one, of a model that has learned nothing about new samples."""
+COULD_BE_BETTER = 0.9
+"""Accuracy or R² from which no other model is compared."""
+FALLS_SHORT = 0.1
+"""Accuracy or R² below that of models without training, beyond what chance makes of it."""
 MAJORITY = 0.8
 """Share of the most frequent class from which always answering it looks good."""
 
@@ -52,8 +56,8 @@ def _guessed_classes(evidence: Evidence) -> str | None:
         return None
     always = max(support) / total
     return (
-        f"Accuracy on the {total:,} samples of the {evidence.split} split is {right:.1%}, no better than guessing: "
-        f"always answering the most frequent class gives {always:.1%}, the same answers in random order {chance:.1%}"
+        f"Accuracy on the {total:,} samples of the {SPLITS[evidence.split]} split is {right:.1%}, no better than "
+        f"guessing: always answering the most frequent class gives {always:.1%}, the same answers in random order {chance:.1%}"
     )
 
 
@@ -62,7 +66,7 @@ def _guessed_values(evidence: Evidence) -> str | None:
     if score > min(WEAK_R2, GUESS_Z**2 / samples):
         return None
     return (
-        f"R² on the {samples:,} samples of the {evidence.split} split is {score:.3g}, no better than always "
+        f"R² on the {samples:,} samples of the {SPLITS[evidence.split]} split is {score:.3g}, no better than always "
         "answering the mean, which gives 0"
     )
 
@@ -80,8 +84,8 @@ def _chance_in_classes(evidence: Evidence, split: str) -> str | None:
     if mean_of_last_third(recalls) > even + 1.5 * chance_reach(even, samples):
         return None  # with weighted classes the most frequent one may be answered less than it is right
     return (
-        f"Accuracy on the {split} split is {score:.1%} over the last epochs, no better than always answering the "
-        f"most frequent class ({chance:.1%})"
+        f"Accuracy on the {samples:,} samples of the {SPLITS[split]} split is {score:.1%} over the last epochs; chance "
+        f"alone may bring always answering the most frequent class ({chance:.1%}) there"
     )
 
 
@@ -90,7 +94,9 @@ def _chance_in_values(evidence: Evidence, split: str) -> str | None:
     score = mean_of_last_third(scores)
     if not score <= NO_BETTER_R2[0] or not max(scores) <= NO_BETTER_R2[1]:
         return None
-    return f"R² on the {split} split is {score:.3g} over the last epochs, no better than always answering the mean"
+    return (
+        f"R² on the {SPLITS[split]} split is {score:.3g} over the last epochs, no better than always answering the mean"
+    )
 
 
 def labels_unrelated(evidence: Evidence) -> Finding | None:
@@ -202,4 +208,42 @@ def learned_nothing(evidence: Evidence) -> Finding | None:
         f"{text}.{course}{probed}",
         advice,
         (evidence.scaled("optimizer.lr", 0.1),),
+    )
+
+
+def may_fall_short(evidence: Evidence) -> bool:
+    """Whether the model misses enough for a comparison with simpler ones to be worth it."""
+    score, _ = _score(evidence)
+    return score < COULD_BE_BETTER
+
+
+def _score(evidence: Evidence) -> tuple[float, int]:
+    """Accuracy or R² where the best checkpoint was scored, and the number of samples; NaN where it was not."""
+    if evidence.confusion is not None:
+        samples = sum(map(sum, evidence.confusion))
+        return sum(row[k] for k, row in enumerate(evidence.confusion)) / max(1, samples), samples
+    return number(evidence.r2), evidence.num_samples(evidence.split)
+
+
+def underfitting(evidence: Evidence) -> Finding | None:
+    """Models without training do better, and training samples are no better known than new ones."""
+    (score, samples), simple = _score(evidence), number(evidence.relation.get("score"))
+    if math.isnan(score) or not samples or not simple > score:
+        return None
+    metric, known = "accuracy", evidence.history.values("train_accuracy")[-1]
+    reach = chance_reach(score, samples) + chance_reach(simple, evidence.relation["samples"])
+    if evidence.confusion is None:
+        metric, known = "R²", math.nan
+        reach = 2 / math.sqrt(samples)
+    if simple - score < FALLS_SHORT + reach or known > simple:
+        return None
+    sizes = evidence.value("model.hidden_sizes")
+    wider = (evidence.change("model.hidden_sizes", "[128, 128]"),)
+    return Finding(
+        "underfitting",
+        "The model is too simple for the task, or was not trained well enough",
+        f"Its {metric} on the {samples:,} samples of the {SPLITS[evidence.split]} split is {score:.3g}; ridge "
+        f"regression or nearest neighbors reach {simple:.3g} on training samples left out.",
+        "Take a larger model, and train for longer.",
+        (*(wider if isinstance(sizes, list) and sum(sizes) < 128 else ()), evidence.scaled("training.epochs", 2.0)),
     )

@@ -39,22 +39,26 @@ def measure_relation(batches: Iterable[Batch], *, num_classes: int) -> dict[str,
 
     Returns:
         ``related``: True, False, or None where the samples are too few to say; ``linear`` and ``neighbors``: the
-        highest correlation over classes or targets; ``samples``.
+        highest correlation over classes or targets; ``score``: the better accuracy or R² of the two; ``samples``.
     """
     inputs, targets = _sample(batches)
     columns = _columns(targets, num_classes)
     count = len(inputs)
     if columns.shape[1] == 0 or inputs.shape[1] == 0 or count < _RARE[0]:
-        return {"related": None, "linear": None, "neighbors": None, "samples": count}
+        return {"related": None, "linear": None, "neighbors": None, "score": None, "samples": count}
     gram = inputs @ inputs.T / inputs.shape[1]
-    linear, neighbors = _correlation(_ridge(gram, columns), columns), _correlation(_nearest(gram, columns), columns)
+    exact = torch.nn.functional.one_hot(targets, num_classes).double() if num_classes else targets.double()
+    both = torch.cat([columns, exact - exact.mean(dim=0)], dim=1)
+    kinds, width = (_ridge(gram, both), _nearest(gram, both)), columns.shape[1]
+    linear, neighbors = (_correlation([each[:, :width] for each in kind], columns) for kind in kinds)
+    score = max(_score(each[:, width:], exact, targets, num_classes) for kind in kinds for each in kind)
     # Without a relation: nearly normal, with twice the variance of a plain correlation, since sample i helps to predict
     # sample j and j helps to predict i.
     tries = columns.shape[1] * (1 + len(_RIDGE))
     enough = NormalDist().inv_cdf(1 - _CHANCE / tries) * math.sqrt(2 / count)
     few = count < _FEWEST or bool(num_classes and (targets.bincount().topk(2).values < _RARE[1]).any())
     related = True if max(linear, neighbors) > enough else None if few else False
-    return {"related": related, "linear": linear, "neighbors": neighbors, "samples": count}
+    return {"related": related, "linear": linear, "neighbors": neighbors, "score": score, "samples": count}
 
 
 def _sample(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
@@ -87,6 +91,16 @@ def _columns(targets: Tensor, num_classes: int) -> Tensor:
         shown = targets.double().argsort(dim=0).argsort(dim=0).double()
         shown = shown[:, (targets != targets[0]).any(dim=0)]
     return shown - shown.mean(dim=0)
+
+
+def _score(predicted: Tensor, exact: Tensor, targets: Tensor, num_classes: int) -> float:
+    """The accuracy, or R² as a mean over targets, of centered predictions (N, T)."""
+    if num_classes:
+        return ((predicted + exact.mean(dim=0)).argmax(dim=1) == targets).double().mean().item()
+    centered = exact - exact.mean(dim=0)
+    spread = centered.square().sum(dim=0)
+    missed = (centered - predicted).square().sum(dim=0)
+    return (1 - missed[spread > 0] / spread[spread > 0]).mean().item()
 
 
 def _ridge(gram: Tensor, columns: Tensor) -> list[Tensor]:

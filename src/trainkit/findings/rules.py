@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from trainkit.findings.data import class_collapse, data_bound, validation_too_small
 from trainkit.findings.evidence import Evidence, Finding, Rule
-from trainkit.findings.guessing import labels_unrelated, learned_nothing, too_much_regularization
+from trainkit.findings.guessing import labels_unrelated, learned_nothing, too_much_regularization, underfitting
 from trainkit.findings.scale import first_weights, inputs_identical, inputs_out_of_scale, targets_out_of_scale
 from trainkit.findings.training import (
     dead_units,
@@ -37,6 +37,7 @@ CONSEQUENCES: tuple[Rule, ...] = (
     overfitting,
     loss_spikes,
     dead_units,
+    underfitting,
     class_collapse,
     learned_nothing,
     validation_too_small,
@@ -44,11 +45,18 @@ CONSEQUENCES: tuple[Rule, ...] = (
 INDEPENDENT: tuple[Rule, ...] = (data_bound,)
 EXPLAINS: Mapping[str, tuple[str, ...]] = {
     # Few samples activate few units of a large model, and are few for validation too.
-    "overfitting": ("dead-units", "no-better-than-guessing", "validation-set-too-small"),
+    "overfitting": ("dead-units", "underfitting", "no-better-than-guessing", "validation-set-too-small"),
     # A large step of the weights leaves units that no sample activates, and makes scores jump.
-    "loss-spikes": ("dead-units", "no-better-than-guessing", "class-collapse", "validation-set-too-small"),
+    "loss-spikes": (
+        "dead-units",
+        "underfitting",
+        "no-better-than-guessing",
+        "class-collapse",
+        "validation-set-too-small",
+    ),
     # Units that are always 0 cannot tell classes apart.
-    "dead-units": ("no-better-than-guessing", "class-collapse", "validation-set-too-small"),
+    "dead-units": ("underfitting", "no-better-than-guessing", "class-collapse", "validation-set-too-small"),
+    "underfitting": ("class-collapse", "no-better-than-guessing", "validation-set-too-small"),
     "class-collapse": ("no-better-than-guessing", "validation-set-too-small"),
     "no-better-than-guessing": ("validation-set-too-small",),
 }

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean, mean_of_last_third, rises, warm_up
+from trainkit.findings.guessing import guessing
 from trainkit.recorders import number
 from trainkit.wording import listed
 
@@ -84,9 +85,12 @@ def _never_settled(evidence: Evidence) -> str | None:
 def _rough_start(evidence: Evidence) -> str | None:
     history, reference = evidence.history, evidence.reference_loss
     means, peaks = history.values("train_loss"), history.values("train_loss_max")
+    # First weights that are a little off have a loss above that of knowing nothing, whatever the learning rate is.
+    first = number(evidence.facts.get("first_outputs", {}).get("loss"))
+    above = max(reference, min(first, TOO_HIGH_START * reference))
     for epoch in range(1, min(warm_up(history), len(means)) + 1):
         average, peak = means[epoch - 1], peaks[epoch - 1]
-        if peak > TOO_HIGH_START * reference and average > reference:
+        if peak > TOO_HIGH_START * above and average > above:
             return (
                 f"In epoch {epoch} the loss of a batch went up to {peak:.4g} and the epoch's mean is {average:.4g}; "
                 f"a network that knows nothing has {reference:.4g}."
@@ -121,7 +125,8 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
 def _stands_still(evidence: Evidence) -> str | None:
     """The losses of all epochs are nearly equal; of a model that could do better, up to noise."""
     train, reference = evidence.history.values("train_loss"), evidence.reference_loss
-    still = STILL_GUESSING if evidence.relation.get("related") else STILL
+    missed = evidence.relation.get("related") and guessing(evidence) is not None
+    still = STILL_GUESSING if missed else STILL
     if len(train) < 2 or not max(train) - min(train) < still * reference:
         return None
     first = number(evidence.facts.get("first_outputs", {}).get("loss"))

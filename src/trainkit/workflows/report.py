@@ -14,7 +14,7 @@ from trainkit.config.schema.transforms import COSTLY
 from trainkit.data.loading import ResidentBatches, WorkerBatches
 from trainkit.errors import TrainkitError
 from trainkit.evaluation import ClassificationReport, RegressionReport
-from trainkit.findings import Evidence, Finding, evidence_from_records, find, guessing
+from trainkit.findings import Evidence, Finding, evidence_from_records, find, guessing, may_fall_short
 from trainkit.findings.facts import facts_before_training
 from trainkit.findings.probes import DeadUnits, count_silent_units
 from trainkit.findings.relation import measure_relation
@@ -175,7 +175,7 @@ def write_report(
     history = history_of(read_json_lines(run.metrics))
     status = run.status()
     evidence = evidence_of(info, history, status=status, probed=probed)
-    if setup is not None and guessing(evidence) is not None:
+    if setup is not None and (guessing(evidence) is not None or may_fall_short(evidence)):
         evidence = _with_relation(evidence, run, setup)
     findings = find(evidence)
     data = PageData(
@@ -222,7 +222,7 @@ def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probe
 
 
 def _with_relation(evidence: Evidence, run: RunDir, setup: Setup) -> Evidence:
-    """Whether the inputs say anything about the labels: a second of work, so it is done for a model that guesses only.
+    """Whether the inputs say anything about the labels: half a second of work, so not done for a good model.
 
     run.json keeps the answer, so that the records alone lead to the same findings.
     """
