@@ -295,7 +295,7 @@ def test_a_model_that_simpler_ones_beat(score, expected):
 
 
 def test_a_first_batch_above_knowing_nothing_is_no_rough_start():
-    course = {"train_loss": [0.9, 0.5, 0.4], "train_loss_max": [1.6, 0.6, 0.5], "train_accuracy": [0.8] * 3}
+    course = {"train_loss": [0.9, 0.5, 0.3, 0.3], "train_loss_max": [1.6, 0.6, 0.5, 0.5], "train_accuracy": [0.8] * 4}
     facts = {**FACTS, "constant_loss": 0.45, "zero_loss": 0.5}
     assert names(find(replace(evidence(**course), facts=facts))) == ["learning-rate-too-high"]
     first = {"loss": 1.2, "spread": 1.0, "size": 1.0, "samples": 64, "silent": []}

@@ -57,7 +57,8 @@ def _guessed_classes(evidence: Evidence) -> str | None:
     always = max(support) / total
     return (
         f"Accuracy on the {total:,} samples of the {SPLITS[evidence.split]} split is {right:.1%}, no better than "
-        f"guessing: always answering the most frequent class gives {always:.1%}, the same answers in random order {chance:.1%}"
+        f"guessing: always answering the most frequent class gives {always:.1%}, the same answers in random "
+        f"order {chance:.1%}"
     )
 
 
@@ -230,11 +231,11 @@ def underfitting(evidence: Evidence) -> Finding | None:
     (score, samples), simple = _score(evidence), number(evidence.relation.get("score"))
     if math.isnan(score) or not samples or not simple > score:
         return None
-    metric, known = "accuracy", evidence.history.values("train_accuracy")[-1]
-    reach = chance_reach(score, samples) + chance_reach(simple, evidence.relation["samples"])
     if evidence.confusion is None:
-        metric, known = "R²", math.nan
-        reach = 2 / math.sqrt(samples)
+        metric, known, reach = "R²", math.nan, 2 / math.sqrt(samples)
+    else:
+        metric, known = "accuracy", evidence.history.values("train_accuracy")[-1]
+        reach = chance_reach(score, samples) + chance_reach(simple, evidence.relation["samples"])
     if simple - score < FALLS_SHORT + reach or known > simple:
         return None
     sizes = evidence.value("model.hidden_sizes")
