@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from trainkit.findings import guessing
 from trainkit.findings.evidence import Evidence
+from trainkit.findings.guessing import _deviation_of_matches
 from trainkit.findings.probes import DeadUnits
 from trainkit.findings.rules import EXPLAINS, find
 from trainkit.recorders.history import history_of
@@ -300,3 +302,17 @@ def test_a_first_batch_above_knowing_nothing_is_no_rough_start():
     assert names(find(replace(evidence(**course), facts=facts))) == ["learning-rate-too-high"]
     first = {"loss": 1.2, "spread": 1.0, "size": 1.0, "samples": 64, "silent": []}
     assert find(replace(evidence(**course), facts={**facts, "first_outputs": first})) == []
+
+
+def test_a_model_with_weighted_classes_is_not_compared_by_accuracy():
+    facts = {**FACTS, "relation": {"related": True, "linear": 0.5, "neighbors": 0.9, "score": 0.99, "samples": 1000}}
+    given = replace(evidence(HEALTHY), facts=facts, confusion=[[140, 50], [0, 10]], split="test", class_names="ab")
+    assert names(find(given)) == ["underfitting"]
+    assert find(replace(given, config={**CONFIG, "loss": {"weight": "balanced"}})) == []
+
+
+def test_the_spread_of_right_answers_in_random_order():
+    rng = np.random.default_rng(0)
+    labels, answers = np.repeat([0, 1, 2], [50, 30, 5]), np.repeat([0, 1, 2], [20, 60, 5])
+    right = [(labels == rng.permutation(answers)).sum() for _ in range(4000)]
+    assert _deviation_of_matches([50, 30, 5], [20, 60, 5]) == pytest.approx(np.std(right), rel=0.05)

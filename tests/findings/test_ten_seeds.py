@@ -249,7 +249,6 @@ CASES = {
     **cases(
         "underfitting",
         run("a line for a ring", ring, "model.hidden_sizes=[]"),
-        variant("a unit for a ring", ring, "model.hidden_sizes=[1]", LONG),
         variant("a line for a hump", hump, "model.hidden_sizes=[]", LONG),
     ),
     **cases(

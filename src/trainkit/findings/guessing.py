@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean_of_last_third
 from trainkit.recorders import number
@@ -42,7 +43,7 @@ def _num_scored(evidence: Evidence) -> int:
 
 
 def _guessed_classes(evidence: Evidence) -> str | None:
-    """By Cohen's kappa, the share of right answers beyond those that the same answers give in random order."""
+    """By the right answers beyond those that the same answers give in random order; Cohen's kappa is their share."""
     confusion = evidence.confusion or ()
     support, answers = [sum(row) for row in confusion], [sum(column) for column in zip(*confusion, strict=True)]
     total = sum(support)
@@ -51,8 +52,7 @@ def _guessed_classes(evidence: Evidence) -> str | None:
     if chance > 1 - 1e-9:  # one class, and all right
         return None
     kappa = (right - chance) / (1 - chance)
-    deviation = math.sqrt(chance / (1 - chance) / total)
-    if kappa > WEAK_KAPPA or kappa > GUESS_Z * deviation:
+    if kappa > WEAK_KAPPA or (right - chance) * total > GUESS_Z * _deviation_of_matches(support, answers):
         return None
     always = max(support) / total
     return (
@@ -60,6 +60,18 @@ def _guessed_classes(evidence: Evidence) -> str | None:
         f"guessing: always answering the most frequent class gives {always:.1%}, the same answers in random "
         f"order {chance:.1%}"
     )
+
+
+def _deviation_of_matches(support: Sequence[int], answers: Sequence[int]) -> float:
+    """Of the number of right answers when the order of the answers is drawn (Hoeffding, 1951)."""
+    total = sum(support)
+    mean = sum(s * a for s, a in zip(support, answers, strict=True)) / total**2
+    squares = sum(
+        s * a * ((k == j) - answers[k] / total - support[j] / total + mean) ** 2
+        for k, s in enumerate(support)
+        for j, a in enumerate(answers)
+    )
+    return math.sqrt(squares / max(1, total - 1))
 
 
 def _guessed_values(evidence: Evidence) -> str | None:
@@ -231,6 +243,8 @@ def underfitting(evidence: Evidence) -> Finding | None:
     (score, samples), simple = _score(evidence), number(evidence.relation.get("score"))
     if math.isnan(score) or not samples or not simple > score:
         return None
+    if evidence.value("loss.weight") is not None or evidence.value("loss.pos_weight") is not None:
+        return None  # weights cost accuracy on purpose
     if evidence.confusion is None:
         metric, known, reach = "R²", math.nan, 2 / math.sqrt(samples)
     else:
