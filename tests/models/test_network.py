@@ -9,7 +9,7 @@ from torch import nn
 
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.mlp import build_mlp
-from trainkit.models.network import GlobalAvgPool2d, activation_layer, initialize, output_layer
+from trainkit.models.network import GlobalAvgPool2d, Network, activation_layer, initialize, output_layer
 from trainkit.models.sequential import LayerSpec, build_sequential
 
 IMAGE = (3, 12, 12)
@@ -201,3 +201,51 @@ def test_building_on_the_meta_device_draws_nothing():
     initialize(model, "kaiming_normal")
     assert all(parameter.is_meta for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def chain(*layers):
+    return Network([(str(at), layer) for at, layer in enumerate(layers)], config_keys={})
+
+
+def in_bf16(model, rows):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return model(rows)
+
+
+def test_the_last_layer_with_weights_computes_in_fp32() -> None:
+    torch.manual_seed(0)
+    seen = []
+    model = chain(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2), nn.Sigmoid())
+    for layer in model:
+        layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    rows = torch.randn(4, 5)
+    outputs = in_bf16(model, rows)
+    assert seen == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+    hidden = torch.relu(rows.bfloat16() @ model[0].weight.bfloat16().T + model[0].bias.bfloat16()).float()
+    torch.testing.assert_close(outputs, torch.sigmoid(hidden @ model[2].weight.T + model[2].bias), rtol=0, atol=2e-3)
+
+
+def test_large_logits_keep_their_gradient_in_bf16() -> None:
+    """In bf16 a sigmoid is 1 from 6.2 on, and a wrong, confident sample would have no gradient."""
+    model = chain(nn.Linear(1, 1), nn.Linear(1, 1), nn.Sigmoid())
+    with torch.no_grad():
+        for layer, weight in ((model[0], 1.0), (model[1], 7.0)):
+            layer.weight.fill_(weight)
+            layer.bias.zero_()
+    output = in_bf16(model, torch.ones(1, 1))
+    assert output.item() < 1
+    nn.functional.binary_cross_entropy(output, torch.zeros(1, 1)).backward()
+    assert model[1].bias.grad.item() == pytest.approx(0.999, abs=1e-3)
+
+
+def test_programs_hold_the_layers_alone():
+    """Neither TorchScript nor torch.export sees the way through autocast."""
+    model = chain(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    rows = torch.randn(4, 5)
+    for program in (
+        torch.jit.script(model),
+        torch.jit.trace(model, rows),
+        torch.export.export(model, (rows,)).module(),
+    ):
+        assert torch.equal(program(rows), model(rows))
+    assert "autocast" not in str(torch.export.export(model, (rows,)).graph)

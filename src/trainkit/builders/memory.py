@@ -80,7 +80,8 @@ def residency_of(config: Config, data: Dataset, *, device: torch.device, reserve
     for split in data.splits.values():
         inputs = data.parts[split.part].inputs
         if isinstance(inputs, tuple):
-            return Choice("workers", "image files are decoded while training")
+            processes = config.training.num_workers or "no"
+            return Choice("workers", f"images are decoded while training, by {processes} extra processes")
         mapped |= is_mapped(inputs)
     requested = config.training.residency
     return choose_residency(data_bytes(data), device=device, mapped=mapped, requested=requested, reserved=reserved)

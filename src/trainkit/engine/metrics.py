@@ -1,7 +1,7 @@
 """Metrics as exact sums and counts that batches add to and that can be merged; divided once, in ``compute``.
 
-They equal scikit-learn's on the same predictions (``zero_division=0``), but for the top k of equal scores: here the lower
-index comes first, as in argmax; scikit-learn takes the higher one.
+They equal scikit-learn's on the same predictions (``zero_division=0``), but for the top k of equal scores: the lower
+index comes first here, as in argmax; scikit-learn takes the higher one.
 """
 
 from __future__ import annotations

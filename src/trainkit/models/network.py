@@ -24,12 +24,39 @@ class Network(nn.Sequential):
     Messages use it; TorchScript leaves it out.
     """
 
-    __jit_ignored_attributes__: ClassVar[list[str]] = ["config_keys"]
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["config_keys", "last_weighted"]
     config_keys: dict[str, str]
+    last_weighted: int
+    """Index of the last layer with weights."""
 
     def __init__(self, layers: Sequence[tuple[str, nn.Module]], *, config_keys: dict[str, str]) -> None:
         super().__init__(OrderedDict(layers))
         self.config_keys = config_keys
+        self.last_weighted = max(
+            (at for at, (_, layer) in enumerate(layers) if next(layer.parameters(), None) is not None), default=0
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Under autocast, the last layer with weights, and what stands behind it, compute in fp32.
+
+        In bf16 the outputs would have 8 bits: 152.34 becomes 152, a sigmoid is 1 from 6.2 on, and ties are common.
+        """
+        if not torch.jit.is_scripting() and torch.is_autocast_enabled(inputs.device.type):  # type: ignore[attr-defined]
+            return self._forward_in_autocast(inputs)
+        for layer in self:
+            inputs = layer(inputs)
+        return inputs
+
+    @torch.jit.unused
+    def _forward_in_autocast(self, inputs: Tensor) -> Tensor:
+        layers = list(self)
+        for layer in layers[: self.last_weighted]:
+            inputs = layer(inputs)
+        with torch.autocast(inputs.device.type, enabled=False):
+            inputs = inputs.float()
+            for layer in layers[self.last_weighted :]:
+                inputs = layer(inputs)
+        return inputs
 
 
 class ResidualBlock(nn.Module):

@@ -56,29 +56,10 @@ def use_tf32(precision: str) -> None:
 
 
 def forward(model: nn.Module, inputs: Tensor, *, precision: str) -> Tensor:
-    """The outputs of a model, float32, computed in a number format.
-
-    The last layer with weights, and what stands behind it, computes in fp32, if the model is a chain of layers: in bf16
-    the outputs would have 8 bits (152.34 becomes 152, a sigmoid is 1 from 6.2 on), and equal ones would be common.
-    """
-    if precision in ("fp32", "tf32"):
-        return model(inputs).float()  # type: ignore[no-any-return]
-    if not isinstance(model, nn.Sequential):
-        with autocast(inputs.device, precision):
-            return model(inputs).float()  # type: ignore[no-any-return]
-    layers = list(model)
-    last = max((at for at, layer in enumerate(layers) if has_parameters(layer)), default=0)
+    """The outputs of a model, float32, computed in a number format."""
     with autocast(inputs.device, precision):
-        for layer in layers[:last]:
-            inputs = layer(inputs)
-    inputs = inputs.float()
-    for layer in layers[last:]:
-        inputs = layer(inputs)
-    return inputs
-
-
-def has_parameters(layer: nn.Module) -> bool:
-    return next(layer.parameters(), None) is not None
+        outputs: Tensor = model(inputs)
+    return outputs.float()
 
 
 def _native_bf16(device: torch.device) -> str | None:
@@ -109,7 +90,7 @@ def _hardware(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context of a forward pass in this number format; it does nothing for fp32."""
-    if precision == "fp32":
+    """The context of a forward pass in this number format; it does nothing for fp32 and tf32."""
+    if precision in ("fp32", "tf32"):
         return nullcontext()
     return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])

@@ -97,7 +97,6 @@ class WorkerBatches:
         self._targets = torch.from_numpy(part.targets)
         self.num_samples = len(sampler.indices)
         self.batches_per_epoch = sampler.batches_per_epoch
-        self.residency_reason = f"images are decoded while training, by {num_workers or 'no'} extra processes"
         self._order: list[list[int]] = []
         """The samples of each batch, which every epoch sets: the workers go on from one to the next."""
         self._loader: DataLoader[Any] = DataLoader(
