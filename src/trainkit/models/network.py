@@ -41,7 +41,9 @@ class Network(nn.Sequential):
 
         In bf16 the outputs would have 8 bits: 152.34 becomes 152, a sigmoid is 1 from 6.2 on, and ties are common.
         """
-        if not torch.jit.is_scripting() and torch.is_autocast_enabled(inputs.device.type):  # type: ignore[attr-defined]
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            pass  # a branch of its own: TorchScript would compile an `and` whole
+        elif not inputs.is_meta and torch.is_autocast_enabled(inputs.device.type):
             return self._forward_in_autocast(inputs)
         for layer in self:
             inputs = layer(inputs)

@@ -99,7 +99,7 @@ def test_the_json_schema_says_what_editors_need() -> None:
     scheduler_names = schema["properties"]["scheduler"]["anyOf"][0]["enum"]
     assert "constant" in scheduler_names
     assert "step" not in scheduler_names, "a bare name is allowed only where no knob is required"
-    assert definitions["Training"]["properties"]["precision"]["enum"] == ["auto", "fp32", "bf16", "fp16"]
+    assert definitions["Training"]["properties"]["precision"]["enum"] == ["auto", "fp32", "tf32", "bf16", "fp16"]
     for definition in [schema, *definitions.values()]:
         for name, field in definition["properties"].items():
             assert name == "type" or field["description"]
