@@ -34,15 +34,18 @@ def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
     Raises:
         RuntimeError: something in it cannot be recorded, such as a copy to the host.
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+    current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    stream.wait_stream(current)
     with torch.cuda.stream(stream), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*capturable=True")  # it is, in a moment
         work()
-    torch.cuda.current_stream().wait_stream(stream)
+    current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        work()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            work()
+    finally:
+        torch.cuda.set_stream(current)  # PyTorch leaves the other one where the recording fails
     return graph.replay
 
 

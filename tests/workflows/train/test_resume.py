@@ -20,6 +20,8 @@ from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserErr
 from trainkit.recorders.logs import read_json_lines
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, RunLocked, list_runs, newest_run
+from trainkit.workflows.evaluate.run import evaluate
+from trainkit.workflows.train.recording import description
 from trainkit.workflows.train.run import resume, train
 
 pytestmark = pytest.mark.usefixtures("fast_runs")
@@ -468,6 +470,28 @@ def test_a_stop_while_images_are_prepared_has_the_code_of_its_signal(tmp_path):
         train(load(tmp_path, text), runs_dir=tmp_path / "runs", frontend=front)
     assert error.value.exit_code == 143
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_of_before_a_choice_was_stored_goes_on_and_is_scored(tmp_path, monkeypatch):
+    """The choice of what is compiled is younger than the first checkpoints."""
+    text = MLP.replace("precision: fp32", "precision: fp32, compile: false")
+    whole = train(load(tmp_path, text), runs_dir=tmp_path / "whole", frontend=frontend()).run
+
+    def older(loaded, setup):
+        described = description(loaded, setup)
+        del described["choices"]["compile"]
+        return described
+
+    with monkeypatch.context() as before:
+        before.setattr("trainkit.workflows.train.run.description", older)
+        with pytest.raises(Interrupted):
+            train(load(tmp_path, text), runs_dir=tmp_path / "runs", frontend=frontend(stop_at=9))
+    (run,) = list_runs(tmp_path / "runs")
+    checkpoint = CheckpointFolder(run.checkpoints).last()
+    assert "compile" not in load_checkpoint(checkpoint)["choices"]
+    assert 0 <= evaluate(checkpoint, split="val", frontend=frontend()).metrics["accuracy"] <= 1
+    resume(run.path, frontend=frontend())
+    assert differences(whole, run) == []
 
 
 @pytest.mark.parametrize("optimizer", ["{type: sgd, lr: 0.05, momentum: 0.9}", "{type: adamw, lr: 0.01}"])
