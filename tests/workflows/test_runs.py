@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from trainkit.cli.app import app
 from trainkit.errors import UserError
 from trainkit.workflows.find import find_run
-from trainkit.workflows.runs import compare, config_differences, list_summaries, write_comparison
+from trainkit.workflows.runs import compare, config_differences, list_summaries, sort_summaries, write_comparison
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -81,6 +81,41 @@ def test_filters(runs):
     assert names(dataset="iris") == ["third"]
     assert names(status="failed") == ["third"]
     assert names(since="2026-02-03", until="2026-03-01") == ["second", "third"]
+
+
+def test_the_list_tells_optimizer_and_learning_rate(runs):
+    rows = {summary.name: (summary.optimizer, summary.lr) for summary in list_summaries(runs)}
+    assert rows["first"] == ("sgd", None)
+    assert rows["second"] == ("adam", 0.001)
+
+
+def test_the_list_in_the_order_of_a_column(runs):
+    write_run(runs, "20260401-120000_loss", [0.1, 0.3], optimizer={"type": "adam", "lr": 0.1})
+    write_run(runs, "20260402-120000_better", [0.1, 0.2], optimizer={"type": "adam", "lr": 0.03})
+    for folder, loss in (("20260401-120000_loss", 0.5), ("20260402-120000_better", 0.2)):
+        path = runs / folder / "run.json"
+        info = json.loads(path.read_text()) | {"monitor": "val_loss", "metrics": {"val": {"loss": loss}}}
+        path.write_text(json.dumps(info))
+
+    def names(key):
+        return [summary.name for summary in sort_summaries(list_summaries(runs), key)]
+
+    assert names("score") == ["first", "second", "better", "loss", "third", "fourth"], "best first, none last"
+    assert names("lr") == ["second", "better", "loss", "first", "third", "fourth"]
+    assert names("optimizer")[:3] == ["second", "loss", "better"]
+    assert names("started") == ["first", "second", "third", "fourth", "loss", "better"]
+    done = CliRunner().invoke(app, ["runs", "list", "--run-dir", str(runs), "--sort", "score", "--limit", "2"])
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [
+        "20260101-120000_first",
+        "20260203-120000_second",
+    ]
+    assert "the first 2 of 6" in done.stderr
+
+
+def test_a_column_that_is_none_is_refused(runs):
+    done = CliRunner().invoke(app, ["runs", "list", "--sort", "speed", "--run-dir", str(runs)])
+    assert done.exit_code == 2
+    assert "'score'" in done.stderr
 
 
 def test_an_unfinished_run_has_the_score_of_its_best_checkpoint(runs):
@@ -183,7 +218,7 @@ def test_a_day_that_is_none_is_refused(runs):
     assert "--since yesterday: not a day" in str(done.exception)
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["show", "first"], ["compare", "first", "second"]])
+@pytest.mark.parametrize("arguments", [["list", "--sort", "score"], ["show", "first"], ["compare", "first", "second"]])
 def test_no_command_imports_torch(runs, arguments):
     code = (
         "import sys; sys.argv = ['trainkit', 'runs', *sys.argv[1:]]\n"

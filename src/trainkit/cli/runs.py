@@ -28,17 +28,24 @@ def list_command(
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="Started on this day or later.")] = None,
     until: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="Started on this day or before.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The newest so many.")] = None,
+    sort: Annotated[
+        Literal["started", "name", "status", "dataset", "optimizer", "lr", "score", "epochs", "time"] | None,
+        typer.Option(help="In the order of this column, the best score first; the newest last when left out."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The newest so many; with --sort, the first so many.")
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
 ) -> None:
-    """List runs, the newest last: status, best score, epochs, time."""
-    from trainkit.workflows.runs import list_summaries
+    """List runs, the newest last: status, data, optimizer, learning rate, best score, epochs, time."""
+    from trainkit.workflows.runs import list_summaries, sort_summaries
 
     for option, day in (("--since", since), ("--until", until)):
         check_day(option, day)
     found = list_summaries(runs_dir, name=name, dataset=dataset, status=status, since=since, until=until)
-    shown = found if limit is None else found[-limit:]
+    newest = found if limit is None else found[-limit:]
+    shown = newest if sort is None else sort_summaries(found, sort)[:limit]
     if json:
         console.print_json([summary.as_json() for summary in shown])
         return
@@ -47,25 +54,27 @@ def list_command(
         return
     print_list(shown)
     if len(shown) < len(found):
-        console.say(f"the newest {len(shown)} of {len(found)}; without --limit: all")
+        console.say(f"the {'newest' if sort is None else 'first'} {len(shown)} of {len(found)}; without --limit: all")
 
 
 def print_list(summaries: list[RunSummary]) -> None:
     """Aligned columns without rich, which would take longer than reading the runs."""
 
-    header = ("run", "status", "dataset", "best score", "epochs", "time")
+    header = ("run", "status", "dataset", "optimizer", "lr", "best score", "epochs", "time")
     rows = [
         (
             summary.run.path.name,
             short(summary.status, 34),
             summary.dataset,
+            summary.optimizer,
+            "-" if summary.lr is None else f"{summary.lr:g}",
             "-" if summary.score is None else f"{summary.monitor} {summary.score:.4f}",
             str(summary.epochs),
             duration(summary.seconds),
         )
         for summary in summaries
     ]
-    for line in console.aligned([header, *rows], left=4):
+    for line in console.aligned([header, *rows], left=6):
         print(line)
 
 

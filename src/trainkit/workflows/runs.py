@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trainkit.errors import UserError
 from trainkit.recorders import history_of, read_json_lines
 from trainkit.system import RunDir, durable, list_runs
-from trainkit.wording import by_key
+from trainkit.wording import better, by_key
 from trainkit.workflows.find import find_run
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class RunSummary:
     name: str
     dataset: str
     model: str
+    optimizer: str
+    lr: float | None
+    """``optimizer.lr`` of the config, where the schedule starts or has its highest value."""
     monitor: str
     score: float | None
     """Of the best checkpoint, by ``monitor``."""
@@ -66,6 +69,8 @@ def summarize(run: RunDir) -> RunSummary:
         name=str(info.get("name") or run.path.name.partition("_")[2]),
         dataset=_type(config, "dataset", "type"),
         model=_type(config, "model", "type"),
+        optimizer=_type(config, "optimizer", "type"),
+        lr=_finite(by_key(config).get("optimizer.lr")),
         monitor=monitor,
         score=score,
         epochs=epochs if isinstance(epochs, int) else 0,
@@ -114,6 +119,22 @@ def list_summaries(
             continue
         found.append(summary)
     return found
+
+
+def sort_summaries(summaries: Sequence[RunSummary], by: str) -> list[RunSummary]:
+    """The runs in ascending order of a field, those without a value last; equal ones stay as they are.
+
+    Scores go from the best to the worst, and those of one monitor stand together: others cannot be compared.
+    """
+    field = "seconds" if by == "time" else by
+
+    def value(summary: RunSummary) -> Any:
+        if by == "score" and summary.score is not None:
+            return summary.monitor, summary.score if better(summary.monitor) == "min" else -summary.score
+        return getattr(summary, field)
+
+    known = [summary for summary in summaries if getattr(summary, field) not in (None, "")]
+    return [*sorted(known, key=value), *(summary for summary in summaries if summary not in known)]
 
 
 def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -181,7 +202,7 @@ def _score(info: Mapping[str, Any], monitor: str) -> float | None:
     split, _, metric = monitor.partition("_")
     metrics = info.get("metrics")
     value = metrics.get(split, {}).get(metric) if isinstance(metrics, Mapping) else None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return _finite(value)
 
 
 def _journal_score(run: RunDir) -> float | None:
@@ -218,6 +239,10 @@ def _time_of(run: RunDir) -> str:
     """When the folder was made, from its name."""
     text = run.path.name[:15]
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[9:11]}:{text[11:13]}:{text[13:15]}"
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _type(config: Any, *keys: str) -> str:
