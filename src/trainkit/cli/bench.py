@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
+from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset, load
 from trainkit.errors import TrainkitError
 from trainkit.wording import duration
 
@@ -35,9 +35,7 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure how fast a config trains, where the time goes, and what would be faster. Changes no run."""
-    from trainkit.config import load_config
-
-    loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    loaded = load(config, set_, unset, quiet=quiet)
     if single:
         from trainkit.workflows.bench.speed import measure
 

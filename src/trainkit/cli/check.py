@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.cli import console
-from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset
+from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset, load
 from trainkit.wording import size_text
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ def check(
     config: ConfigFile, set_: Set = None, unset: Unset = None, runs_dir: RunsDir = Path("runs"), json: Json = False
 ) -> None:
     """Find every mistake that can be found before training, without writing anything."""
-    from trainkit.config import load_config
-
-    show_check(load_config(config, overrides=set_ or (), unset=unset or ()), runs_dir=runs_dir, json=json)
+    show_check(load(config, set_, unset), runs_dir=runs_dir, json=json)
 
 
 def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, Set, Unset
+from trainkit.cli.options import Json, Set, Unset, load
 
 app = typer.Typer(no_args_is_help=True, help="Show, write and list configs.")
 
@@ -22,10 +22,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print the resolved config, defaults included, with the origin of each value."""
-    from trainkit.config import load_config
     from trainkit.config.text import to_yaml
 
-    loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    loaded = load(config, set_, unset)
     origins = {key: str(origin) for key, origin in loaded.origins.items()}
     if as_json:
         print(json.dumps({"name": loaded.name, "config": loaded.resolved(), "origins": origins}, indent=2))

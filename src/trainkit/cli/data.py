@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset
+from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset, load
 from trainkit.errors import UserError
 from trainkit.wording import size_text
 
@@ -81,9 +81,7 @@ def preview(
     quiet: Quiet = False,
 ) -> None:
     """Draw an augmented training batch next to the originals into a PNG file."""
-    from trainkit.config import load_config
-
-    loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    loaded = load(config, set_, unset, quiet=quiet)
 
     from trainkit.workflows.preview import preview as draw_preview
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, RunsDir, Set, Unset
+from trainkit.cli.options import Json, RunsDir, Set, Unset, load
 from trainkit.wording import size_text
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def inspect(
     """Show a model's layers: shapes, parameters, multiply-adds, memory, and where the code is."""
 
     if path is not None and is_config(path):
-        from trainkit.config import load_config
-
-        loaded = load_config(path, overrides=set_ or (), unset=unset or ())
+        loaded = load(path, set_, unset)
 
         from trainkit.workflows.inspect import inspect_config
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from trainkit.cli import console
+
+if TYPE_CHECKING:
+    from trainkit.config import LoadedConfig
 
 
 def _complete_set(incomplete: str) -> list[str]:
@@ -27,7 +32,20 @@ def _complete_config(incomplete: str) -> list[str]:
     return [name for name in names if name.endswith(("/", ".yaml", ".yml"))]
 
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML config.", autocompletion=_complete_config)]
+def load(config: Path, set_: list[str] | None, unset: list[str] | None, *, quiet: bool = False) -> LoadedConfig:
+    """The config that the arguments of a command name; what was guessed is said on stderr."""
+    from trainkit.config import load_config
+
+    loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    for note in () if quiet else loaded.notes:
+        console.say(f"note: {note}")
+    return loaded
+
+
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(metavar="CONFIG", help="The YAML config, or a shipped one's name.", autocompletion=_complete_config),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,7 +12,7 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.check import show_check
-from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset
+from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset, load
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
 from trainkit.wording import better
@@ -54,9 +54,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the model that a config describes, into a new run folder."""
-    from trainkit.config import load_config
-
-    loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    loaded = load(config, set_, unset, quiet=quiet)
     if dry_run:
         show_check(loaded, runs_dir=runs_dir, json=json)
         return

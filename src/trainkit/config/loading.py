@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from trainkit.config.help.introspect import child_value
 from trainkit.config.help.messages import explain
-from trainkit.config.help.shipped import hint_for_missing
+from trainkit.config.help.shipped import find_config, hint_for_missing
 from trainkit.config.places import Places
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
@@ -52,6 +52,8 @@ class LoadedConfig:
     """By key path, one entry for each value of ``resolved()``."""
     files: tuple[str, ...]
     """The file, and the files that it extends."""
+    notes: tuple[str, ...]
+    """What was guessed on the way here."""
     _places: Places = field(repr=False)
 
     @property
@@ -73,8 +75,12 @@ class LoadedConfig:
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
-    """Read a config, apply overrides and defaults, check it. Raises ConfigError with all mistakes in it."""
-    file = Path(path)
+    """Read a config, apply overrides and defaults, check it. Raises ConfigError with all mistakes in it.
+
+    Args:
+        path: a file, or the name of a shipped config where there is no such file.
+    """
+    file, note = find_config(Path(path))
     if is_missing(file):
         raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
     tree, text, problems, files = read_with_bases(file)
@@ -90,7 +96,8 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Seque
     texts = (*(f"--unset {key}" for key in unset), *(f"--set {item}" for item in overrides))
     if problems or config is None:
         raise ConfigError(_in_order(list(dict.fromkeys(problems)), (*files, *texts)))
-    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, places)
+    notes = () if note is None else (note,)
+    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, notes, places)
 
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:

@@ -58,7 +58,7 @@ def find_checkpoint(given: Path | None, *, runs_dir: Path, frontend: Frontend) -
             return found
     raise CheckpointError(
         f"{runs_dir}: no run with a checkpoint in this folder; give a checkpoint file, "
-        "or train first: trainkit train configs/digits_cnn.yaml"
+        "or train first: trainkit train digits_cnn"
     )
 
 

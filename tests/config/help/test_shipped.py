@@ -38,13 +38,30 @@ def test_they_are_found_by_name() -> None:
 def test_a_missing_file_gets_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("")
-    path = folder() / "digits_cnn.yaml"
-    assert hint_for_missing(Path("digits_cnn")) == f"digits_cnn is a shipped config: give its path, {path}"
+    hint = "digits_cnn is a shipped config: give its name alone, digits_cnn"
+    assert hint_for_missing(Path("configs/digits_cnn.yaml")) == hint
     assert hint_for_missing(Path("min.yaml")) == "did you mean mine.yaml?"
-    assert hint_for_missing(Path("digit_cnn.yaml")) == f"did you mean the shipped {path}?"
+    assert hint_for_missing(Path("digit_cnn.yaml")) == "did you mean the shipped digits_cnn?"
     assert hint_for_missing(Path("no/folder/frobnicate.yaml")).startswith("`trainkit config list` shows")
     with pytest.raises(ConfigError, match=r"^min\.yaml: there is no such file; did you mean mine\.yaml\?$"):
         load_config("min.yaml")
+
+
+def test_a_shipped_config_is_named_without_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = folder() / "digits_cnn.yaml"
+    (tmp_path / "digits_cnn").mkdir()  # a folder is no config
+    for name in ("digits_cnn", "digits_cnn.yaml"):
+        loaded = load_config(name, overrides=["training.epochs=2"])
+        assert (loaded.path, loaded.name, loaded.config.training.epochs) == (shipped, "digits_cnn", 2)
+        assert loaded.notes == (f"{name} is the shipped config {shipped}: there is no file of this name here",)
+    assert load_config(shipped).notes == ()
+    (tmp_path / "digits_cnn.yaml").write_text("name: mine\ndataset: iris\nmodel: mlp\n")
+    own = load_config("digits_cnn.yaml")
+    assert (own.name, own.notes) == ("mine", ())
+    for path in ("no/digits_cnn", "digits_cnn_x"):
+        with pytest.raises(ConfigError):
+            load_config(path)
 
 
 def keys(node: Node, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], Node]]:

@@ -89,6 +89,14 @@ def find(name: str) -> ShippedConfig | None:
     return next((config for config in list_shipped() if config.name == name.removesuffix(".yaml")), None)
 
 
+def find_config(given: Path) -> tuple[Path, str | None]:
+    """The file of a config: as given, or the shipped one of this name where there is no such file; then a note too."""
+    named = find(given.name) if given.name == str(given) and not given.is_file() else None
+    if named is None:
+        return given, None
+    return named.path, f"{given} is the shipped config {_shown(named.path)}: there is no file of this name here"
+
+
 def _description(path: Path) -> str:
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -102,13 +110,13 @@ def hint_for_missing(path: Path) -> str:
     """What to do about a config file that does not exist."""
     exact = find(path.name)
     if exact is not None:
-        return f"{exact.name} is a shipped config: give its path, {_shown(exact.path)}"
+        return f"{exact.name} is a shipped config: give its name alone, {exact.name}"
     near = closest_file(path)
     if near is not None:
         return f"did you mean {near}?"
     similar = closest(path.stem, (config.name for config in list_shipped()))
     if similar is not None:
-        return f"did you mean the shipped {_shown(folder() / f'{similar}.yaml')}?"
+        return f"did you mean the shipped {similar}?"
     return "`trainkit config list` shows the shipped ones, `trainkit config init` writes one to start from"
 
 
