@@ -59,6 +59,19 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
         assert getattr(parameter, "help", None), f"{name} {parameter.name}"
 
 
+@pytest.mark.parametrize("name", [name for name, _ in commands()])
+def test_help_has_a_short_option_and_its_lines_are_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    short, long = (CliRunner().invoke(app, [*name.split()[1:], option]) for option in ("-h", "--help"))
+    assert short.exit_code == long.exit_code == 0
+    assert short.stdout == long.stdout
+    assert "..." not in short.stdout.partition("Commands:")[2]
+
+
+def test_the_version_has_a_short_option() -> None:
+    assert CliRunner().invoke(app, ["-V"]).stdout == CliRunner().invoke(app, ["--version"]).stdout != ""
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"), [("trian", "train"), ("chek", "check"), ("inspct", "inspect"), ("predct", "predict")]
 )

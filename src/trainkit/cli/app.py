@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from trainkit._version import __version__
 from trainkit.cli import ckpt, config, data, runs, selftest
@@ -15,8 +18,26 @@ from trainkit.cli.predict import predict
 from trainkit.cli.report import report
 from trainkit.cli.train import resume, train
 
+
+class Group(TyperGroup):
+    """Commands whose first sentence is shown whole, folded where the terminal is narrow; typer itself cuts it."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, first_sentence(command.help)) for name, command in commands if command and not command.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def first_sentence(text: str | None) -> str:
+    words = " ".join((text or "").split())
+    return words.partition(". ")[0].removesuffix(".") + "."
+
+
 app = typer.Typer(
     name="trainkit",
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Train PyTorch models from YAML configs.",
     epilog="Any command takes --debug, which shows the traceback of an error.",
     no_args_is_help=True,
@@ -32,11 +53,8 @@ app.command()(predict)
 app.command()(export)
 app.command()(bench)
 app.command()(report)
-app.add_typer(runs.app, name="runs")
-app.add_typer(config.app, name="config")
-app.add_typer(data.app, name="data")
-app.add_typer(ckpt.app, name="ckpt")
-app.add_typer(selftest.app, name="selftest")
+for group, name in ((runs, "runs"), (config, "config"), (data, "data"), (ckpt, "ckpt"), (selftest, "selftest")):
+    app.add_typer(group.app, name=name, cls=Group)
 
 
 def version(show: bool) -> None:
@@ -47,6 +65,8 @@ def version(show: bool) -> None:
 
 @app.callback()
 def main(
-    show_version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Show the version."),
+    show_version: bool = typer.Option(
+        False, "--version", "-V", callback=version, is_eager=True, help="Show the version."
+    ),
 ) -> None:
     pass

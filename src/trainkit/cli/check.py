@@ -42,10 +42,10 @@ def as_json(found: CheckReport) -> dict[str, Any]:
         "data": {
             "name": data.name,
             "task": data.task,
-            "splits": {name: len(split) for name, split in data.splits.items()},
+            "splits": {name: len(data.splits[name]) for name in data.split_names},
             "num_classes": data.num_classes,
             "class_names": list(data.class_names),
-            "class_counts": {name: data.class_counts(name) for name in data.splits},
+            "class_counts": {name: data.class_counts(name) for name in data.split_names},
             "target_names": list(data.target_names),
             "input_shape": list(found.input_shape),
         },
@@ -82,7 +82,7 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
 
     data, memory, sizes, config = found.source, found.costs.memory, found.sizes, found.loaded.config
     what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"
-    splits = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
+    splits = ", ".join(f"{name} {len(data.splits[name]):,}" for name in data.split_names)
     shape = " x ".join(map(str, found.input_shape))
     multiply_adds = sum(row.multiply_adds for row in found.rows)
     ragged = f", the last of {sizes.last_batch}" if sizes.last_batch != sizes.batch_size else ""

@@ -16,7 +16,9 @@ def export(
     checkpoint: Checkpoint = None,
     torchscript: Annotated[bool, typer.Option("--torchscript", help="Write a TorchScript program (libtorch).")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX program (extra: onnx).")] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write an ONNX program (needs onnx, onnxscript, onnxruntime).")
+    ] = False,
     safetensors: Annotated[bool, typer.Option("--safetensors", help="Write the weights as safetensors.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Write all four into one bundle.")] = False,
     method: Annotated[Literal["script", "trace"], typer.Option(help="How TorchScript is made.")] = "script",

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
+from trainkit.wording import SPLITS
 
 Kind = Literal["image", "table"]
 Task = Literal["classification", "regression"]
@@ -118,6 +119,11 @@ class Dataset:
             return []
         return [int(count) for count in np.bincount(self.split_targets(split), minlength=self.num_classes)]
 
+    @property
+    def split_names(self) -> list[str]:
+        """Train, val and test, those that there are, as messages list them; ``splits`` may have another order."""
+        return [name for name in SPLITS if name in self.splits]
+
     def describe_classes(self, *, limit: int = 10) -> str:
         """``cat 80/10/10, dog 40/5/5 (train/val/test)``: the first classes with their samples.
 
@@ -125,12 +131,12 @@ class Dataset:
         """
         if not self.fingerprint:
             return ""
-        counts = zip(*map(self.class_counts, self.splits), strict=True)
+        counts = zip(*map(self.class_counts, self.split_names), strict=True)
         classes = [
             f"{name} {'/'.join(map(str, numbers))}" for name, numbers in zip(self.class_names, counts, strict=True)
         ]
         more = f" and {len(classes) - limit} more" if len(classes) > limit else ""
-        return f"{', '.join(classes[:limit])}{more} ({'/'.join(self.splits)})" if classes else ""
+        return f"{', '.join(classes[:limit])}{more} ({'/'.join(self.split_names)})" if classes else ""
 
 
 def name_key(name: str) -> str:

@@ -56,7 +56,9 @@ def check_packages(formats: Sequence[Format]) -> None:
         return
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"--onnx needs the packages {', '.join(missing)}; install them: pip install 'trainkit[onnx]'")
+        raise UserError(
+            f"--onnx needs the packages {', '.join(missing)}; install them: pip install {' '.join(missing)}"
+        )
 
 
 def torchscript_bytes(program: nn.Module, example: Tensor, *, method: Method) -> bytes:

@@ -60,18 +60,18 @@ class ExportResult:
 
 
 def export(
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     *,
     formats: tuple[Format, ...],
     method: Method = "script",
-    output: Path | None = None,
+    output: str | Path | None = None,
     raw: bool = False,
     logits: bool = False,
     input_dtype: InputDtype = "uint8",
     half: bool = False,
     quantize: Quantization | None = None,
     max_drop: float = 0.01,
-    runs_dir: Path = Path("runs"),
+    runs_dir: str | Path = "runs",
     frontend: Frontend | None = None,
 ) -> ExportResult:
     """Write a bundle. Each program is checked against the model in a fresh process; if one differs, nothing is written.
@@ -89,6 +89,7 @@ def export(
     """
     frontend = frontend or Frontend()
     request = check_request(ExportRequest(formats, method, raw, logits, input_dtype, half, quantize))
+    output = None if output is None else Path(output)
     if output is not None:
         check_target(output)
     setup, source, path = _open(checkpoint, runs_dir=runs_dir, frontend=frontend)
@@ -150,9 +151,9 @@ def export_at_end(
 
 
 def benchmark(
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     *,
-    runs_dir: Path = Path("runs"),
+    runs_dir: str | Path = "runs",
     frontend: Frontend | None = None,
 ) -> list[dict[str, Any]]:
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
@@ -163,9 +164,10 @@ def benchmark(
     return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(setup, source), say=frontend.say)
 
 
-def _open(checkpoint: Path | None, *, runs_dir: Path, frontend: Frontend) -> tuple[Setup, Source, Path]:
+def _open(checkpoint: str | Path | None, *, runs_dir: str | Path, frontend: Frontend) -> tuple[Setup, Source, Path]:
     """The checkpoint's model on its data. Exports are made and compared on the CPU, wherever it was trained."""
-    trained = open_trained(find_checkpoint(checkpoint, runs_dir=runs_dir, frontend=frontend), device="cpu")
+    given = None if checkpoint is None else Path(checkpoint)
+    trained = open_trained(find_checkpoint(given, runs_dir=Path(runs_dir), frontend=frontend), device="cpu")
     setup = trained.setup(*load_data(trained.config, stored=trained.preprocessing, frontend=frontend))
     return setup, describe_source(setup, trained.path, trained.saved, averaged=trained.averaged), trained.path
 

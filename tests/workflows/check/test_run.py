@@ -140,7 +140,9 @@ def test_the_commands(command: list[str], tmp_path: Path, monkeypatch: pytest.Mo
     lines = done.stdout.splitlines()
     assert lines[0].endswith("iris_mlp.yaml can be trained")
     assert [line.split()[0] for line in lines[1:6]] == ["data", "model", "training", "memory", "disk"]
+    assert ": train 96, val 24, test 30 samples;" in lines[1]
     assert "50 epochs x 6 steps = 300" in lines[3]
+    assert any("setosa 32/8/10, " in line and line.endswith("(train/val/test)") for line in lines)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -152,7 +152,7 @@ def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:
         return preferred_split(data)
     if split not in data.splits:
         where = data.name if path is None else path
-        raise UserError(f"--split {split}: {where} has the splits {', '.join(data.splits)}; take one of these")
+        raise UserError(f"--split {split}: {where} has the splits {', '.join(data.split_names)}; take one of these")
     return split
 
 

@@ -92,6 +92,6 @@ def _load(path: Path, format: str) -> Run:
     try:
         return load(path, format)
     except ImportError as error:
-        raise UserError(f"{path}: cannot run it without {error.name}; pip install 'trainkit[onnx]'") from None
+        raise UserError(f"{path}: cannot run it without {error.name}; install it: pip install {error.name}") from None
     except Exception as error:  # noqa: BLE001  (each format raises its own errors)
         raise UserError(f"{path}: cannot be loaded ({str(error).strip().splitlines()[0]})") from None

@@ -39,7 +39,7 @@ class ResumePoint:
     """The config of an earlier resume after this checkpoint: its changes were allowed then."""
 
 
-def find_unfinished(given: Path | None, *, runs_dir: Path) -> RunDir:
+def find_unfinished(given: str | Path | None, *, runs_dir: Path) -> RunDir:
     """The run for ``trainkit resume [RUN]``: the one named, or the newest one that is not finished.
 
     Raises:

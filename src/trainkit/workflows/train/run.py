@@ -39,9 +39,9 @@ def train(
     config: LoadedConfig | str | Path,
     *,
     overrides: Sequence[str] = (),
-    runs_dir: Path = Path("runs"),
-    resume: Path | Literal["auto"] | None = None,
-    init_from: Path | None = None,
+    runs_dir: str | Path = "runs",
+    resume: str | Path | Literal["auto"] | None = None,
+    init_from: str | Path | None = None,
     allow_change: Sequence[str] = (),
     frontend: Frontend | None = None,
 ) -> TrainResult:
@@ -61,6 +61,7 @@ def train(
         TrainkitError: the run failed; its checkpoints are intact.
     """
     frontend = frontend or Frontend()
+    runs_dir = Path(runs_dir)
     loaded = config if isinstance(config, LoadedConfig) else load_config(config, overrides=overrides)
     if resume == "auto":
         run = resuming.unfinished_run(loaded, runs_dir=runs_dir)
@@ -68,10 +69,10 @@ def train(
             return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         resume = None
-    point = None if resume is None else resuming.point_at(resume, frontend=frontend)
+    point = None if resume is None else resuming.point_at(Path(resume), frontend=frontend)
     prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
     if init_from is not None:
-        resuming.start_from_weights(prepared.state, init_from, frontend=frontend)
+        resuming.start_from_weights(prepared.state, Path(init_from), frontend=frontend)
     run = create_run(runs_dir, loaded.name, now=datetime.now())
     with run.locked(), recorded(run, frontend):
         if point is not None:
@@ -82,11 +83,11 @@ def train(
 
 
 def resume(
-    given: Path | None = None,
+    given: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
     unset: Sequence[str] = (),
-    runs_dir: Path = Path("runs"),
+    runs_dir: str | Path = "runs",
     allow_change: Sequence[str] = (),
     frontend: Frontend | None = None,
 ) -> TrainResult | None:
@@ -101,7 +102,7 @@ def resume(
         as ``train``.
     """
     frontend = frontend or Frontend()
-    run = resuming.find_unfinished(given, runs_dir=runs_dir)
+    run = resuming.find_unfinished(given, runs_dir=Path(runs_dir))
     loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
     done = resuming.why_finished(run, loaded, allowed=allow_change)
     if done is not None:
