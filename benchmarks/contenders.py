@@ -126,9 +126,12 @@ def tutorial(kind: str, epochs: int, data: Path) -> list[float]:
 
 def trainkit(kind: str, epochs: int, data: Path, *, precision: str = "auto") -> list[float]:
     """The command's own workflow: validation with all its metrics, the log, and a checkpoint after each epoch."""
+    import trainkit as package
     from trainkit.config import load_config
     from trainkit.workflows.train.run import train
 
+    if hasattr(package, "own_process"):  # as the command line does; earlier versions did it without being asked
+        package.own_process()
     model = (
         "{type: mlp, hidden_sizes: [128, 64]}"
         if kind == "mlp"

@@ -15,19 +15,30 @@ from trainkit._version import __version__
 
 if TYPE_CHECKING:
     from trainkit.config import load_config
-    from trainkit.system import Frontend
+    from trainkit.system import Frontend, own_process
     from trainkit.workflows.evaluate import evaluate
     from trainkit.workflows.export import export
     from trainkit.workflows.predict import predict
     from trainkit.workflows.train import resume, train
 
-__all__ = ["Frontend", "__version__", "evaluate", "export", "load_config", "predict", "resume", "train"]
+__all__ = [
+    "Frontend",
+    "__version__",
+    "evaluate",
+    "export",
+    "load_config",
+    "own_process",
+    "predict",
+    "resume",
+    "train",
+]
 
 _HOMES = {
     "Frontend": "trainkit.system.frontend",
     "evaluate": "trainkit.workflows.evaluate.run",
     "export": "trainkit.workflows.export",
     "load_config": "trainkit.config",
+    "own_process": "trainkit.system.processes",
     "predict": "trainkit.workflows.predict.run",
     "resume": "trainkit.workflows.train.run",
     "train": "trainkit.workflows.train.run",

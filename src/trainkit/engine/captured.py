@@ -128,10 +128,10 @@ class CapturedStep:
         recorded.run()
         loss, *rest = copies(recorded.results)
         weight = rest.pop(0) if isinstance(recorded.weight, Tensor) else recorded.weight
-        recorded.guard.read_later(loss, batch=batch, progress=state.progress, lr=lr)
+        recorded.guard.read_later(loss, weight, batch=batch, progress=state.progress, lr=lr)
         if state.ema is not None:
             state.ema.update(state.model)
-        return StepResult(loss, weight, rest[0] if rest else None, len(batch.targets), taken=True)
+        return StepResult(loss, weight, rest[0] if rest else None, batch.targets, taken=True)
 
     def give_up(self, reason: str) -> None:
         """Train without the graph from here on."""
@@ -151,7 +151,7 @@ class RecordedStep:
         self.rates = [torch.zeros((), device=batch.inputs.device) for _ in state.optimizer.param_groups]
         self.settings = settings_of(state.optimizer)
         self.results: list[Tensor] = []
-        """The mean loss, the sum of class weights if it has them, and the number of right predictions of classes."""
+        """The summed loss, the sum of class weights if it has them, and the predicted classes, where there are any."""
         self.weight: Tensor | float = 0.0
 
     def fits(self, state: TrainState, guard: Guard) -> bool:
@@ -171,13 +171,12 @@ class RecordedStep:
         state, plan = self.state, self.plan
         zero_gradients(state.parameters, keep=False)
         self.weight = plan.loss.normalizer(self.batch.targets)
-        loss, num_correct = add_gradients(plan, self.batch, self.weight, scaler=None)
-        mean = loss / self.weight
+        loss, predicted = add_gradients(plan, self.batch, self.weight, scaler=None)
         grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
-        self.guard.halt_if_bad(mean, grads)
+        self.guard.halt_if_bad(loss, grads)
         with capturable(state.optimizer, self.rates):
             apply_gradients(state, plan)
-        self.results = [value for value in (mean, self.weight, num_correct) if isinstance(value, Tensor)]
+        self.results = [value for value in (loss, self.weight, predicted) if isinstance(value, Tensor)]
 
 
 @contextmanager
@@ -205,7 +204,7 @@ def tensors_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 def numbers_of(result: StepResult) -> list[Tensor]:
     """The tensors of a result, in the order of ``RecordedStep.results``."""
-    return [value for value in (result.loss, result.weight, result.num_correct) if isinstance(value, Tensor)]
+    return [value for value in (result.loss, result.weight, result.predicted) if isinstance(value, Tensor)]
 
 
 def copies(tensors: Sequence[Tensor]) -> list[Tensor]:

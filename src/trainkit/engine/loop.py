@@ -19,7 +19,7 @@ from trainkit.engine.step import StepResult, train_step
 from trainkit.runtime import forward
 
 Outcome = Literal["finished", "early stopping", "interrupted"]
-# Losses and counts of this many steps are kept on the device and summed in one go: one sync instead of many.
+# Losses and predicted classes of this many steps are kept on the device and summed in one go: one sync instead of many.
 STEPS_BETWEEN_SUMS = 64
 
 
@@ -99,10 +99,9 @@ def train_epoch(
         save = saver.due_after_step()
         if log or save or len(kept) == STEPS_BETWEEN_SUMS:
             guard.flush()  # a sync point, like the two below
-            add_up(state.totals, kept)
+            means = add_up(state.totals, kept)
             if log:
-                classes = plan.loss.is_classification
-                recorder.log(step_record(state, loss=kept[-1].loss.item(), lr=lr, classes=classes))
+                recorder.log(step_record(state, loss=means[-1], lr=lr, classes=plan.loss.is_classification))
             kept.clear()
         if save:
             progress.train_seconds += time.perf_counter() - started
@@ -129,24 +128,28 @@ def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
         yield batch
 
 
-def add_up(totals: EpochTotals, kept: Sequence[StepResult]) -> None:
-    """Add the kept steps to the epoch's sums, one after the other: where the sums are taken does not change them."""
-    steps = [step for step in kept if step.taken]
-    if not steps:
-        return
-    losses, weights = numbers([step.loss for step in steps]), numbers([step.weight for step in steps])
-    for value, weight in zip(losses, weights, strict=True):
-        totals.loss_sum += value * weight
-        totals.weight_sum += weight
-        totals.loss_max = max(totals.loss_max, value)
-    totals.num_samples += sum(step.num_samples for step in steps)
-    totals.num_correct += int(sum(numbers([step.num_correct for step in steps if step.num_correct is not None])))
+def add_up(totals: EpochTotals, kept: Sequence[StepResult]) -> list[float]:
+    """Add the kept steps to the epoch's sums, one after the other: where the sums are taken does not change them.
 
-
-def numbers(values: Sequence[Tensor | float]) -> list[float]:
-    """The values on the host, with one sync for all tensors."""
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    return torch.stack(tensors).tolist() if tensors else [float(value) for value in values]
+    Returns the mean loss of each step, skipped ones included. One sync for the losses, one for the counts.
+    """
+    if not kept:
+        return []
+    sums, weights = torch.stack([step.loss for step in kept]), [step.weight for step in kept]
+    tensors = [weight for weight in weights if isinstance(weight, Tensor)]
+    divisors = torch.stack(tensors) if tensors else sums.new_tensor(weights)
+    means = (sums / divisors).tolist()
+    for step, value, weight in zip(kept, means, divisors.tolist(), strict=True):
+        if step.taken:
+            totals.loss_sum += value * weight
+            totals.weight_sum += weight
+            totals.loss_max = max(totals.loss_max, value)
+            totals.num_samples += len(step.targets)
+    pairs = [(step.predicted, step.targets) for step in kept if step.taken and step.predicted is not None]
+    if pairs:
+        predicted, targets = map(torch.cat, zip(*pairs, strict=True))
+        totals.num_correct += int(torch.count_nonzero(predicted == targets).item())
+    return means
 
 
 @torch.inference_mode()

@@ -103,11 +103,7 @@ class Loss:
 
     def predicted_classes(self, outputs: Tensor) -> Tensor:
         """int64 (N,): the class of the highest score, the first of equals; of two, the second above probability 0.5."""
-        return self.predictions(outputs).argmax(dim=1)
-
-    def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """How many of the predicted classes are right: int64 (), on the device."""
-        return torch.count_nonzero(self.predicted_classes(outputs) == targets)
+        return (self.predictions(outputs) if self.is_binary else outputs).argmax(dim=1)
 
     def _prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.is_binary:

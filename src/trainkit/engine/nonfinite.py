@@ -30,6 +30,8 @@ class Verdict:
     lr: float
     indices: Tensor
     loss: Tensor
+    """Summed over the batch: ()."""
+    weight: Tensor | float
     bad: Tensor
     ready: torch.cuda.Event | None
 
@@ -61,11 +63,21 @@ class Guard:
         self.halted = torch.zeros((), device=device)
         self.verdicts: deque[Verdict] = deque()
 
-    def allows(self, loss: Tensor, tensors: list[Tensor], *, batch: Batch, progress: Progress, lr: float) -> bool:
+    def allows(
+        self,
+        loss: Tensor,
+        weight: Tensor | float,
+        tensors: list[Tensor],
+        *,
+        batch: Batch,
+        progress: Progress,
+        lr: float,
+    ) -> bool:
         """Whether the optimizer may step; a skipped step is counted in ``progress``.
 
         Args:
-            loss: the batch's mean loss, ().
+            loss: summed over the batch, ().
+            weight: what makes the sum a mean.
             tensors: the gradients.
 
         Raises:
@@ -73,12 +85,12 @@ class Guard:
         """
         if self.on_device:
             self.halt_if_bad(loss, tensors)
-            self.read_later(loss, batch=batch, progress=progress, lr=lr)
+            self.read_later(loss, weight, batch=batch, progress=progress, lr=lr)
             return True
         bad = any_non_finite([*tensors, *self.buffers])
         skip = not math.isfinite(loss.item()) or bad.item() != 0
         if skip and progress.steps_skipped >= self.skip_limit:
-            verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, bad, None)
+            verdict = Verdict(progress.steps_completed, lr, batch.indices, loss, weight, bad, None)
             raise self._error(verdict, progress.steps_skipped)
         progress.steps_skipped += skip
         return not skip
@@ -93,7 +105,7 @@ class Guard:
         torch.maximum(self.halted, bad, out=self.halted)
         halt_updates(self.optimizer, self.halted)
 
-    def read_later(self, loss: Tensor, *, batch: Batch, progress: Progress, lr: float) -> None:
+    def read_later(self, loss: Tensor, weight: Tensor | float, *, batch: Batch, progress: Progress, lr: float) -> None:
         """Copy what the device found at this step, and read what it found ``LOOK_BEHIND`` steps before."""
         if self.halted.is_cuda:
             flag = torch.empty((), pin_memory=True).copy_(self.halted, non_blocking=True)
@@ -101,7 +113,7 @@ class Guard:
             ready.record()
         else:
             flag, ready = self.halted.clone(), None
-        self.verdicts.append(Verdict(progress.steps_completed, lr, batch.indices, loss, flag, ready))
+        self.verdicts.append(Verdict(progress.steps_completed, lr, batch.indices, loss, weight, flag, ready))
         if len(self.verdicts) > LOOK_BEHIND:
             self._read(self.verdicts.popleft())
 
@@ -123,7 +135,7 @@ class Guard:
         return "a gradient"
 
     def _error(self, verdict: Verdict, skipped: int) -> NonFiniteError:
-        loss = verdict.loss.item()
+        loss = (verdict.loss / verdict.weight).item()
         what = f"the loss is {loss}"
         if math.isfinite(loss):
             what = f"the loss is {loss:.6g} but {self._culprit()} is not finite"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -23,16 +24,16 @@ Gradients = tuple[Tensor, Tensor | float, Tensor | None]
 class StepResult(NamedTuple):
     """Tensors of a step on the device, summed later. A skipped step (``taken`` is False) is left out of the sums.
 
-    Counts, not outputs: under CUDA graphs the outputs of a step lie in memory that the next step overwrites.
+    Predicted classes, not outputs: under CUDA graphs these lie in memory that the next step overwrites.
     """
 
     loss: Tensor
-    """The mean over the batch: ()."""
+    """Summed over the batch: ()."""
     weight: Tensor | float
-    """What its sum was divided by."""
-    num_correct: Tensor | None
-    """int64 (), for classes."""
-    num_samples: int
+    """What makes the sum a mean: the loss's ``normalizer``."""
+    predicted: Tensor | None
+    """The predicted classes, int64 (N,); None for values."""
+    targets: Tensor
     taken: bool
 
 
@@ -41,12 +42,12 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     if isinstance(state.optimizer, torch.optim.LBFGS):
         return lbfgs_step(state, plan, batch, guard=guard, lr=lr)
     before = [buffer.clone() for buffer in state.model.buffers()] if plan.skip_limit else []
-    loss, weight, num_correct = compute_gradients(state, plan, batch)
+    loss, weight, predicted = compute_gradients(state, plan, batch)
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
     grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
     overflow = state.scaler is not None and overflows(state.scaler, loss, any_non_finite(grads))
-    taken = not overflow and guard.allows(loss, grads, batch=batch, progress=state.progress, lr=lr)
+    taken = not overflow and guard.allows(loss, weight, grads, batch=batch, progress=state.progress, lr=lr)
     if taken:
         apply_gradients(state, plan)
         if state.ema is not None:
@@ -56,7 +57,7 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     if state.scaler is not None:
         state.progress.overflows += overflow
         state.scaler.update()
-    return StepResult(loss, weight, num_correct, len(batch.targets), taken)
+    return StepResult(loss, weight, predicted, batch.targets, taken)
 
 
 def apply_gradients(state: TrainState, plan: Plan) -> None:
@@ -85,7 +86,7 @@ def restore_buffers(model: nn.Module, before: Sequence[Tensor]) -> None:
 def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
     """Set the gradients of the batch's mean loss: the sum over its pieces, in their order.
 
-    Returns the mean loss (), what its sum was divided by, and how many predictions are right (), None for values.
+    Returns the summed loss (), what divides it to the mean, and the predicted classes (N,), None for values.
     """
     work = partial(sum_over_pieces, state, plan, batch)
     return plan.forward.attempt(work, batch.inputs.shape) if isinstance(plan.forward, CompiledModel) else work()
@@ -96,25 +97,25 @@ def sum_over_pieces(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
     zero_gradients(state.parameters, keep=plan.keep_gradients)
     normalizer = plan.loss.normalizer(batch.targets)
     losses: list[Tensor] = []
-    correct: list[Tensor] = []
+    predicted: list[Tensor] = []
     for number, piece in enumerate(pieces(batch, plan.accumulation_steps)):
         seed_layer_noise(plan.seed, state.progress.steps_completed, number, device=piece.inputs.device)
-        loss, num_correct = add_gradients(plan, piece, normalizer, scaler=state.scaler)
+        loss, classes = add_gradients(plan, piece, normalizer, scaler=state.scaler)
         losses.append(loss)
-        if num_correct is not None:
-            correct.append(num_correct)
-    return added(losses) / normalizer, normalizer, added(correct) if correct else None
+        if classes is not None:
+            predicted.append(classes)
+    return added(losses), normalizer, torch.cat(predicted) if len(predicted) > 1 else classes
 
 
 def add_gradients(
     plan: Plan, piece: Batch, normalizer: Tensor | float, *, scaler: torch.amp.GradScaler | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Add the gradients of a piece to those before. Returns its summed loss () and how many predictions are right."""
+    """Add the gradients of a piece to those before. Returns its summed loss () and predicted classes (N,)."""
     outputs = plan.forward(piece.inputs)
     loss = plan.loss.sum(outputs, piece.targets)
     loss.backward(gradient_of_sum(loss, normalizer, scaler))
-    num_correct = plan.loss.num_correct(outputs.detach(), piece.targets) if plan.loss.is_classification else None
-    return loss.detach(), num_correct
+    predicted = plan.loss.predicted_classes(outputs.detach()) if plan.loss.is_classification else None
+    return loss.detach(), predicted
 
 
 def zero_gradients(parameters: Sequence[nn.Parameter], *, keep: bool) -> None:
@@ -155,8 +156,14 @@ def seed_layer_noise(seed: int, step: int, piece: int, *, device: torch.device) 
 
 def gradient_of_sum(loss: Tensor, normalizer: Tensor | float, scaler: torch.amp.GradScaler | None) -> Tensor:
     """The derivative of the (scaled) mean loss with respect to a summed loss: ``1 / normalizer``, ()."""
-    gradient = torch.ones_like(loss) / normalizer
+    gradient = normalizer.reciprocal() if isinstance(normalizer, Tensor) else _reciprocal(normalizer, loss.device)
     return gradient if scaler is None else scaler.scale(gradient)
+
+
+@functools.lru_cache(maxsize=8)
+def _reciprocal(normalizer: float, device: torch.device) -> Tensor:
+    """``1 / normalizer``, made once for the batches of a size."""
+    return torch.ones((), device=device) / normalizer
 
 
 def added(values: Sequence[Tensor]) -> Tensor:
@@ -178,10 +185,11 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
         for parameter in state.model.parameters():  # L-BFGS calls .view(-1), which channels-last tensors do not have
             if parameter.grad is not None:
                 parameter.grad = parameter.grad.contiguous()
-        return evaluations[-1][0]
+        total, normalizer, _ = evaluations[-1]
+        return total / normalizer
 
     state.optimizer.step(closure)  # type: ignore[arg-type]
-    loss, weight, num_correct = evaluations[0]
+    loss, weight, predicted = evaluations[0]
     with torch.no_grad():
         norm = torch.nn.utils.get_total_norm(list(state.model.parameters()))
     if not torch.isfinite(norm + loss):
@@ -189,9 +197,9 @@ def lbfgs_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
         with torch.no_grad():
             copy_(list(state.model.parameters()), before)
         state.optimizer.state.clear()
-    taken = guard.allows(loss, [norm], batch=batch, progress=state.progress, lr=lr)
+    taken = guard.allows(loss, weight, [norm], batch=batch, progress=state.progress, lr=lr)
     if not taken:
         restore_buffers(state.model, buffers)
     elif state.ema is not None:
         state.ema.update(state.model)
-    return StepResult(loss, weight, num_correct, len(batch.targets), taken)
+    return StepResult(loss, weight, predicted, batch.targets, taken)

@@ -241,7 +241,7 @@ def _score(evidence: Evidence) -> tuple[float, int]:
 def underfitting(evidence: Evidence) -> Finding | None:
     """Models without training do better, and training samples are no better known than new ones."""
     (score, samples), simple = _score(evidence), number(evidence.relation.get("score"))
-    if math.isnan(score) or not samples or not simple > score:
+    if math.isnan(score) or not samples or not simple > score or not evidence.history.values("train_loss"):
         return None
     if evidence.value("loss.weight") is not None or evidence.value("loss.pos_weight") is not None:
         return None  # weights cost accuracy on purpose

@@ -57,8 +57,12 @@ def use_tf32(precision: str) -> None:
 
 def forward(model: nn.Module, inputs: Tensor, *, precision: str) -> Tensor:
     """The outputs of a model, float32, computed in a number format."""
+    outputs: Tensor
+    if precision in ("fp32", "tf32"):  # without a context, which takes 3 us
+        outputs = model(inputs)
+        return outputs
     with autocast(inputs.device, precision):
-        outputs: Tensor = model(inputs)
+        outputs = model(inputs)
     return outputs.float()
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
-from trainkit.data.loading.transfer import Chunk, aligned, on_device
+from trainkit.data.loading.transfer import Chunk, aligned_parts, on_device
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, permutation
 from trainkit.wording import size_text
@@ -101,8 +101,7 @@ class ResidentBatches:
             if self.residency == "device":
                 rows, targets = self._inputs[rows], self._targets[rows]
             tensors = (self._pipeline(rows, chunk.parameters), targets, chunk.indices)
-            for parts in zip(*(tensor.split(self._sampler.batch_size) for tensor in tensors), strict=True):
-                yield Batch(aligned(parts[0]), aligned(parts[1]), parts[2])
+            yield from map(Batch, *(aligned_parts(tensor, self._sampler.batch_size) for tensor in tensors))
 
     def _gather(self, positions: torch.Tensor, epoch: int) -> Chunk:
         """The samples at these positions in the split; where they lie on the device, their positions alone."""

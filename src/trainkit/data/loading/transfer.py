@@ -75,3 +75,12 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     # On MPS, data_ptr() is the handle of the buffer, whose memory is aligned.
     start = tensor.storage_offset() * tensor.element_size() if tensor.device.type == "mps" else tensor.data_ptr()
     return tensor if start % _BOUNDARY.get(tensor.device.type, 256) == 0 else tensor.clone()
+
+
+def aligned_parts(tensor: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """The tensor cut into parts of ``size`` rows, each aligned."""
+    parts = tensor.split(size)
+    distance = size * tensor.stride(0) * tensor.element_size()
+    if distance % _BOUNDARY.get(tensor.device.type, 256) == 0 and aligned(parts[0]) is parts[0]:
+        return list(parts)
+    return [aligned(part) for part in parts]
