@@ -46,5 +46,5 @@ def test_a_stream_that_is_closed_at_the_start(tiny_run, tmp_path, closed, shown)
     shell = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "trainkit", *arguments]
     done = subprocess.run(shell, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == (3 if shown else 0)
+    assert len(done.stdout.splitlines()) == (4 if shown else 0)
     assert "Error" not in done.stderr

@@ -82,10 +82,10 @@ def write_predictions(output: Path | None, *, columns: Sequence[str], json: bool
         with _as_json() as show:
             yield show
     elif sys.stdout.isatty():
-        with _as_table() as show:
+        with _as_table(columns) as show:
             yield show
     else:
-        yield _print_line
+        yield _as_lines(columns)
 
 
 @contextmanager
@@ -129,9 +129,9 @@ def _cells(prediction: Prediction, width: int) -> list[object]:
     return [prediction.source, *answers, ""]
 
 
-def _csv_text(rows: Iterable[Sequence[object]]) -> str:
+def _csv_text(rows: Iterable[Sequence[object]], *, delimiter: str = ",") -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
 
 
@@ -158,18 +158,20 @@ def _as_json() -> Iterator[Show]:
 
 
 @contextmanager
-def _as_table() -> Iterator[Show]:
+def _as_table(columns: Sequence[str]) -> Iterator[Show]:
     waiting: list[Prediction] | None = []
+    print_line: Show
 
     def show(prediction: Prediction) -> None:
-        nonlocal waiting
+        nonlocal waiting, print_line
         if waiting is None:
-            _print_line(prediction)
+            print_line(prediction)
             return
         waiting.append(prediction)
         if len(waiting) > MAX_TABLE_ROWS:
+            print_line = _as_lines(columns)
             for earlier in waiting:
-                _print_line(earlier)
+                print_line(earlier)
             waiting = None
 
     yield show
@@ -194,11 +196,17 @@ def _print_table(answers: Sequence[Prediction]) -> None:
     console.table(None, ["source", "label", "probability", "then"], rows)
 
 
-def _print_line(prediction: Prediction) -> None:
-    """source, label and probability, or the values, between tabs; broken inputs are on stderr alone."""
-    if prediction.error is not None:
-        return
-    if prediction.label is None:
-        print(prediction.source, *prediction.values.values(), sep="\t")
-    else:
-        print(prediction.source, prediction.label, f"{prediction.probability:.6f}", sep="\t")
+def _as_lines(columns: Sequence[str]) -> Show:
+    """The columns of a CSV file between tabs, below a header; broken inputs are on stderr alone."""
+
+    def write(cells: Sequence[object]) -> None:
+        shown = [f"{cell:.6f}" if isinstance(cell, float) and "probability" in columns else cell for cell in cells]
+        print(_csv_text([shown[:-1]], delimiter="\t"), end="")
+
+    write(columns)
+
+    def show(prediction: Prediction) -> None:
+        if prediction.error is None:
+            write(_cells(prediction, len(columns)))
+
+    return show
