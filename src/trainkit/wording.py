@@ -73,6 +73,13 @@ def percent(share: float | None, *, decimals: int = 1) -> str:
     return f"{100 * share:.{decimals}f} %"
 
 
+def computed_in(precision: str, *, trained_in: str) -> str:
+    """What the scores of the best checkpoint were computed in, and what chose it where that computed otherwise."""
+    if trained_in == precision:
+        return f"computed in {precision}"
+    return f"computed in {precision}; the validation during training, which chose the checkpoint, in {trained_in}"
+
+
 def better(metric: str) -> Literal["min", "max"]:
     """Whether a lower or a higher value of a metric (``val_loss``, ``rmse``) is better."""
     return "min" if metric.split("_")[-1] in _LOWER_IS_BETTER else "max"

@@ -22,7 +22,7 @@ from trainkit.builders.model import (
     output_size_for,
     place,
 )
-from trainkit.builders.setup import Setup, build_setup, choose_precision
+from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
 from trainkit.builders.training import build_schedule_for, monitor_of
 
@@ -40,6 +40,7 @@ __all__ = [
     "check_rules",
     "choose_compile",
     "choose_precision",
+    "choose_scoring_precision",
     "count_static_transforms",
     "data_bytes",
     "estimate_memory",

@@ -46,8 +46,10 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.loading import ResidentBatches, WorkerBatches, make_batches
 from trainkit.data.transforms import BatchTransform
 from trainkit.engine import Best, ClassificationMetrics, Ema, Loss, Metrics, Plan, RegressionMetrics, TrainState
+from trainkit.errors import UserError
 from trainkit.models import check_output, check_shapes
 from trainkit.runtime import (
+    PRECISIONS,
     Choice,
     claim,
     forward,
@@ -57,6 +59,7 @@ from trainkit.runtime import (
     use_tf32,
 )
 from trainkit.system import Frontend
+from trainkit.wording import listed
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,13 @@ class Setup:
         assert model_input_shape(self.config, data, transforms) == self.input_shape, "samples of another shape"
         loss = build_loss_for(self.config, data, device=self.device)
         return replace(self, data=data, files=files or {}, transforms=transforms, loss=loss)
+
+    def computing_in(self, precision: Choice) -> Setup:
+        """The same run in another precision, which is set for the matrix products of CUDA too."""
+        use_tf32(precision.value)
+        changed = replace(self, choices={**self.choices, "precision": precision})
+        vars(changed)["residency"] = self.residency  # the data stay where they are
+        return changed
 
     def batches(self, split: str, *, training: bool = False, augmented: bool = True) -> ResidentBatches | WorkerBatches:
         """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation.
@@ -272,6 +282,21 @@ def choose_precision(
         choice = Choice(**stored["choices"]["precision"])
     use_tf32(choice.value)
     return choice
+
+
+def choose_scoring_precision(device: torch.device, requested: str | None = None) -> Choice:
+    """The precision of scores and predictions: fp32 unless another one is asked for, whatever the training's is.
+
+    Raises:
+        UserError: the device cannot compute in it.
+    """
+    if requested is None:
+        return Choice("fp32", "as exported programs compute")
+    if requested not in PRECISIONS:
+        raise UserError(f"precision {requested!r} is not known; take {listed(PRECISIONS, quoted=False)}")
+    if requested == "fp16" and device.type != "cuda":
+        raise UserError(f"precision fp16 needs a CUDA device, got device {device}; take bf16 or fp32")
+    return resolve_precision(requested, device, convolutional=False)
 
 
 def _why_exact(config: Config, loss: Loss) -> str | None:

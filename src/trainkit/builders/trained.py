@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainkit.builders.data import ImageFiles, build_batch_transforms, check_rules, model_input_shape
 from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, place
-from trainkit.builders.setup import Setup
+from trainkit.builders.setup import Setup, choose_scoring_precision
 from trainkit.checkpoints import check_fits, load_checkpoint
 from trainkit.config import config_from_dict
 from trainkit.config.schema import Config
@@ -40,7 +40,7 @@ class TrainedModel:
     loss: Loss
     """Without class weights: it turns outputs into probabilities."""
     device: torch.device
-    precision: str
+    precision: Choice
     pipeline: Pipeline
     """From rows with the static transforms applied to model inputs."""
     averaged: bool
@@ -84,7 +84,7 @@ class TrainedModel:
         ``rows`` are samples with the static transforms applied: uint8 (N, C, H, W), or table features float32 (N, F).
         """
         inputs = self.pipeline(rows.to(self.device))
-        outputs = forward(self.model, inputs, precision=self.precision)
+        outputs = forward(self.model, inputs, precision=self.precision.value)
         return (self.loss.probabilities(outputs) if self.loss.is_classification else outputs).cpu()
 
     def setup(self, data: Dataset, files: ImageFiles | None = None) -> Setup:
@@ -107,7 +107,7 @@ class TrainedModel:
             choices={
                 "device": Choice(str(self.device), "as asked for"),
                 "threads": threads,
-                "precision": Choice(self.precision, chosen["precision"].reason),
+                "precision": self.precision,
                 "loss": chosen["loss"],
             },
             transforms=transforms,
@@ -119,15 +119,17 @@ class TrainedModel:
         )
 
 
-def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
+def open_trained(path: Path, *, device: str | None = None, precision: str | None = None) -> TrainedModel:
     """Load a checkpoint to predict with, or to score.
 
     Args:
         device: where to compute; None for the config's.
+        precision: what to compute in; None for fp32, as exported programs do, whatever the training computed in.
 
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint.
         ProblemsError: there is no such device.
+        UserError: the device cannot compute in this precision.
     """
     saved = load_checkpoint(path)
     config = config_from_dict(saved["config"], where=str(path))
@@ -147,8 +149,8 @@ def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
     load_scored_weights(model, saved)
     where = torch.device(resolve_device(config.device).value)
     claim(where, deterministic=config.training.deterministic)
-    precision = _precision(saved, where)
-    use_tf32(precision)
+    chosen = choose_scoring_precision(where, precision)
+    use_tf32(chosen.value)
     return TrainedModel(
         path=path,
         saved={name: value for name, value in saved.items() if name not in _TENSORS},
@@ -157,7 +159,7 @@ def open_trained(path: Path, *, device: str | None = None) -> TrainedModel:
         model=place(model, config, where).eval(),
         loss=build_loss(name),
         device=where,
-        precision=precision,
+        precision=chosen,
         pipeline=build_pipeline(
             _scaling(preprocessing, path),
             input_shape=input_shape,
@@ -180,12 +182,6 @@ def load_scored_weights(model: nn.Module, saved: Mapping[str, Any]) -> None:
     weights = scored_weights(saved)
     check_fits(weights, model)
     model.load_state_dict(weights)
-
-
-def _precision(saved: Mapping[str, Any], device: torch.device) -> str:
-    """As in training; fp16 is for GPUs."""
-    stored = str(saved["choices"]["precision"]["value"])
-    return "fp32" if stored == "fp16" and device.type != "cuda" else stored
 
 
 def _scaling(preprocessing: Mapping[str, Any], path: Path) -> list[BatchTransform]:

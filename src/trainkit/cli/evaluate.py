@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+from trainkit.cli.options import Checkpoint, Json, Precision, Quiet, RunsDir
 
 if TYPE_CHECKING:
     from trainkit.evaluation import ClassificationReport, RegressionReport
@@ -38,6 +38,7 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(help="Where to compute: auto, cpu, cuda, ...; the config's when left out.")
     ] = None,
+    precision: Precision = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -52,6 +53,7 @@ def evaluate(
             split=split,
             data=data,
             device=device,
+            precision=precision,
             runs_dir=runs_dir,
             frontend=frontend,
         )
@@ -75,7 +77,7 @@ def show_result(result: EvalResult) -> None:
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
     intervals = {name: f"{console.number(i.low)} to {console.number(i.high)}" for name, i in report.intervals.items()}
     console.table(
-        f"{result.checkpoint} on {where}: {result.num_samples:,} samples",
+        f"{result.checkpoint} on {where}: {result.num_samples:,} samples, computed in {result.precision}",
         ["metric", "value", "95 % interval"],
         [[name, value, intervals.get(name, "")] for name, value in result.metrics.items()],
     )

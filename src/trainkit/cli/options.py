@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -65,6 +65,10 @@ Unset = Annotated[
     ),
 ]
 RunsDir = Annotated[Path, typer.Option("--run-dir", help="The folder that holds the run folders.")]
+Precision = Annotated[
+    Literal["fp32", "tf32", "bf16", "fp16"] | None,
+    typer.Option(help="What the model computes in; fp32, as the exported programs, when left out."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 Checkpoint = Annotated[

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, Quiet, RunsDir
+from trainkit.cli.options import Json, Precision, Quiet, RunsDir
 from trainkit.errors import TrainkitError, UserError
 from trainkit.wording import percent
 
@@ -40,6 +40,7 @@ def predict(
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to name, the most probable first.")] = 3,
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")] = "auto",
+    precision: Precision = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -55,7 +56,7 @@ def predict(
 
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:
-        opened = open_model(model, device=device, runs_dir=runs_dir, frontend=frontend)
+        opened = open_model(model, device=device, precision=precision, runs_dir=runs_dir, frontend=frontend)
         predictions = run_prediction(opened, inputs, top_k=top_k, frontend=frontend)
         with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
             for prediction in predictions:

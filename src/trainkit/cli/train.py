@@ -15,7 +15,7 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset, load
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
-from trainkit.wording import better
+from trainkit.wording import better, computed_in
 
 if TYPE_CHECKING:
     from trainkit.builders import Setup
@@ -120,6 +120,7 @@ def as_json(result: TrainResult) -> dict[str, object]:
         "best_epoch": result.best_epoch,
         "checkpoint": str(result.best_checkpoint),
         "metrics": result.metrics,
+        "computed_in": result.precision,
         "exports": [str(path) for path in result.exports],
         "report": None if result.report is None else str(result.report.path),
         "findings": [] if result.report is None else [finding_as_json(one) for one in result.report.findings],
@@ -143,6 +144,7 @@ def show_result(result: TrainResult, *, json: bool) -> None:
         [
             ("run", str(result.run.path)),
             ("checkpoint", str(result.best_checkpoint)),
+            ("scores", computed_in(result.precision, trained_in=result.trained_in)),
             *(("export", str(path)) for path in result.exports),
             *((("report", str(report.path)),) if report is not None else ()),
             ("next", f"trainkit eval {result.run.path}"),

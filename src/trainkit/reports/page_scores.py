@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.recorders import metric_text, number, title_of
 from trainkit.reports.page_data import Evaluated, PageData
-from trainkit.wording import SPLITS, percent
+from trainkit.wording import SPLITS, computed_in, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,12 +43,15 @@ def scores_section(data: PageData) -> dict[str, Any] | None:
         for name, row in zip(names, rows, strict=True):
             interval = evaluated.report.intervals.get(name)
             row.append(ends(name, interval) if interval else "")
-    best = data.history.best_epoch
+    best, info = data.history.best_epoch, data.info
+    precision = info.get("computed_in")  # runs of earlier versions do not say it
+    trained_in = info.get("choices", {}).get("precision", {}).get("value", precision)
     return {
         "caption": "The best checkpoint" + (f" (epoch {best})" if best else ""),
         "header": header,
         "rows": rows,
-        "checkpoint": data.info.get("best_checkpoint", ""),
+        "checkpoint": info.get("best_checkpoint", ""),
+        "precision": precision and computed_in(precision, trained_in=trained_in),
     }
 
 

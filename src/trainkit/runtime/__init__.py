@@ -11,10 +11,11 @@ from trainkit.runtime.internals import (
     take_step,
 )
 from trainkit.runtime.memory import free_device_bytes, free_host_bytes, memory_that_ran_out
-from trainkit.runtime.precision import forward, resolve_precision, use_tf32
+from trainkit.runtime.precision import PRECISIONS, forward, resolve_precision, use_tf32
 from trainkit.runtime.seeding import derive_seed, permutation, seed_default_generators, uniforms
 
 __all__ = [
+    "PRECISIONS",
     "Choice",
     "any_non_finite",
     "claim",

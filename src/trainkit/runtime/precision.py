@@ -12,6 +12,8 @@ from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime.device import Choice
 from trainkit.runtime.memory import lines_of
 
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
 
 def resolve_precision(requested: str, device: torch.device, *, convolutional: bool, exact: str | None = None) -> Choice:
     """The number format of the forward pass: ``fp32``, ``tf32``, or ``bf16`` or ``fp16`` by autocast.

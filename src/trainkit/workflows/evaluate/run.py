@@ -38,6 +38,8 @@ class EvalResult:
     """How many epochs the checkpoint was trained for."""
     data: str
     """The name of the data set, or the path of other data."""
+    precision: str
+    """What the model computed in."""
     is_other_data: bool = False
     data_changes: list[str] = field(default_factory=list)
     """Differences from the data that the checkpoint was trained on."""
@@ -56,6 +58,7 @@ class EvalResult:
             "epoch": self.epoch,
             "data": self.data,
             "split": self.split,
+            "computed_in": self.precision,
             "data_changes": self.data_changes,
             **described,
         }
@@ -67,6 +70,7 @@ def evaluate(
     split: str | None = None,
     data: str | Path | None = None,
     device: str | None = None,
+    precision: str | None = None,
     runs_dir: str | Path = Path("runs"),
     frontend: Frontend | None = None,
 ) -> EvalResult:
@@ -77,6 +81,7 @@ def evaluate(
         split: train, val or test; None takes test where there is one, else val, else train.
         data: another folder of images or another CSV file; classes are matched by name.
         device: where to compute; None for the config's.
+        precision: what to compute in; None for fp32, as the exported programs, whatever the training computed in.
 
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint.
@@ -86,7 +91,7 @@ def evaluate(
     checkpoint = None if checkpoint is None else Path(checkpoint)
     data = None if data is None else Path(data)
     path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), frontend=frontend))
-    trained = open_trained(path, device=device)
+    trained = open_trained(path, device=device, precision=precision)
     setup = setup_on_data(trained, data, frontend=frontend)
     for note in setup.data.notes:
         frontend.say(f"note: {note}")
@@ -110,6 +115,7 @@ def evaluate(
         report=report,
         epoch=int(trained.saved["progress"]["epochs_completed"]),
         data=str(data) if data else setup.data.name,
+        precision=setup.precision,
         is_other_data=data is not None,
         data_changes=changes,
         sample_names=names,
@@ -137,9 +143,10 @@ def _check_numbers(setup: Setup, outputs: Tensor, path: Path) -> None:
     bad = (~answers.isfinite()).reshape(len(answers), -1).any(dim=1)
     if bad.any():
         first = int(bad.nonzero()[0])
+        advice = "look at these inputs" + (", or score in fp32" if setup.precision == "fp16" else "")
         raise TrainkitError(
             f"{path}: the model answers with NaN or infinity to {int(bad.sum()):,} of {len(bad):,} samples, first to "
-            f"number {first}; look at these inputs, or score in float32 (training.precision)"
+            f"number {first}; {advice}"
         )
 
 

@@ -80,6 +80,7 @@ def predict(
     *,
     top_k: int = 3,
     device: str = "auto",
+    precision: str | None = None,
     frontend: Frontend | None = None,
 ) -> Iterator[Prediction]:
     """A prediction for every sample, in the order of the inputs; memory does not grow with their number.
@@ -88,13 +89,15 @@ def predict(
         model: a checkpoint, a run folder (its best checkpoint), an exported bundle, or what ``open_model`` gave.
         inputs: image files, folders, globs, CSV files (one prediction a row) and .npy arrays.
         top_k: how many classes to name.
+        device: where a checkpoint's model computes.
+        precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
         frontend: its ``progress`` gets (done, total); the inputs are counted first where there is one.
 
     Raises:
         UserError: the model cannot be used, or no input exists. A broken input gives a ``Prediction`` with an error.
     """
     frontend = frontend or Frontend()
-    predictor = open_model(Path(model), device=device) if isinstance(model, str | Path) else model
+    predictor = open_model(Path(model), device=device, precision=precision) if isinstance(model, str | Path) else model
     kind = predictor.preprocessing["kind"]
     first = [item for given in inputs for item in [next(iter(find_inputs([given], kind=kind)))]]
     if all(item.kind == "broken" for item in first):
@@ -129,18 +132,24 @@ def open_model(
     model: Path,
     *,
     device: str = "auto",
+    precision: str | None = None,
     runs_dir: Path = Path("runs"),
     frontend: Frontend | None = None,
 ) -> Predictor:
     """A checkpoint, a run folder, an exported bundle, or a program in one.
 
+    Args:
+        precision: what a checkpoint's model computes in; None for fp32. An exported program has its own.
+
     Raises:
         UserError: it is no model, or a damaged one.
     """
     if is_export(model):
+        if precision is not None:
+            raise UserError(f"--precision {precision}: {model} is an exported program and computes as it was exported")
         return open_export(model)
     checkpoint = find_checkpoint(model, runs_dir=runs_dir, frontend=frontend or Frontend())
-    return open_trained(checkpoint, device=device)
+    return open_trained(checkpoint, device=device, precision=precision)
 
 
 def make_input_spec(predictor: Predictor) -> InputSpec:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainkit.builders import Setup, load_scored_weights
+from trainkit.builders import Setup, choose_scoring_precision, load_scored_weights
 from trainkit.checkpoints import CheckpointFolder
 from trainkit.engine import Outcome, TrainState
 from trainkit.errors import Interrupted
@@ -28,6 +28,10 @@ class TrainResult:
     epochs_completed: int
     metrics: dict[str, dict[str, float]]
     """Scores of the best checkpoint, by split."""
+    precision: str
+    """What the scores were computed in."""
+    trained_in: str
+    """What the training and its validation, which chose the best checkpoint, computed in."""
     exports: list[Path]
     report: RunReport | None
     """None where it could not be written."""
@@ -45,9 +49,14 @@ def finish(
     started: float,
     frontend: Frontend,
 ) -> TrainResult:
-    """Score and export the best checkpoint, which is loaded once, record the end of the run, and report on it."""
+    """Score and export the best checkpoint, which is loaded once, record the end of the run, and report on it.
+
+    All of it computes in fp32, as exported programs do, whatever the training computed in.
+    """
     best, saved = load_best(folder, frontend=frontend)
     load_scored_weights(setup.model, saved)
+    trained_in = setup.precision
+    setup = setup.computing_in(choose_scoring_precision(setup.device))
     scores: dict[str, dict[str, float]] = {}
     for split in ("val", "test"):
         if split in setup.data.splits:
@@ -66,6 +75,7 @@ def finish(
         best_epoch=state.best.epoch,
         best_checkpoint=best.name,
         metrics=scores,
+        computed_in=setup.precision,
         exports=[str(path.relative_to(run.path)) for path in exports],
         exports_skipped=skipped,
         seconds=round(seconds, 2),
@@ -80,6 +90,8 @@ def finish(
         best_epoch=state.best.epoch,
         epochs_completed=state.progress.epochs_completed,
         metrics=scores,
+        precision=setup.precision,
+        trained_in=trained_in,
         exports=exports,
         report=report,
         seconds=seconds,

@@ -1,0 +1,103 @@
+"""A picture gets the same probabilities from predict, eval, report and bundle, whatever the training computed in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from trainkit.builders import open_trained
+from trainkit.cli.app import app
+from trainkit.config import load_config
+from trainkit.errors import UserError
+from trainkit.system import Frontend
+from trainkit.workflows.evaluate import evaluate
+from trainkit.workflows.evaluate.run import setup_on_data
+from trainkit.workflows.predict import predict
+from trainkit.workflows.report import make_report, probe_model
+from trainkit.workflows.train import train
+
+CONFIG = """
+dataset: digits
+transforms: [normalize]
+model: {type: cnn, blocks: [{channels: 8, pool: 2}], norm: batch}
+training: {epochs: 2, precision: bf16}
+export: {torchscript: true}
+"""
+NAMES = [str(digit) for digit in range(10)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run in bf16, and the pictures of its test split as files."""
+    folder = tmp_path_factory.mktemp("bf16")
+    (folder / "config.yaml").write_text(CONFIG)
+    result = train(load_config(folder / "config.yaml"), runs_dir=folder / "runs")
+    setup = setup_on_data(open_trained(result.best_checkpoint), frontend=Frontend())
+    split = setup.data.splits["test"]
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    files = []
+    for index in split.indices:
+        files.append(pictures / f"{index:05d}.png")
+        Image.fromarray(setup.data.parts[split.part].inputs[index][0]).save(files[-1])
+    return SimpleNamespace(result=result, setup=setup, files=files, targets=setup.data.split_targets("test"))
+
+
+def answers(model: Path, files: list[Path], **options: str) -> np.ndarray:
+    found = predict(model, files, top_k=10, **options)
+    return np.array([[dict(one.top)[name] for name in NAMES] for one in found])
+
+
+def test_predict_bundle_and_scores_agree(trained: SimpleNamespace) -> None:
+    result, files = trained.result, trained.files
+    expected = answers(result.best_checkpoint, files)
+    [program] = result.exports
+    np.testing.assert_allclose(answers(program.parent, files), expected, rtol=0, atol=1e-5)
+    command = [sys.executable, program.parent / "predict.py", *files[:40]]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    alone = [[json.loads(line)["probabilities"][name] for name in NAMES] for line in lines]
+    np.testing.assert_allclose(alone, expected[:40], rtol=0, atol=1e-5)
+
+    true = expected[np.arange(len(files)), trained.targets]
+    assert result.metrics["test"]["loss"] == pytest.approx(-np.log(true).mean(), abs=1e-5)
+    scored = evaluate(result.best_checkpoint)
+    assert {name: scored.metrics[name] for name in result.metrics["test"]} == result.metrics["test"]
+    for report in (scored.report, probe_model(trained.setup, frontend=Frontend()).evaluated.report):
+        assert report.mistakes
+        for mistake in report.mistakes:
+            assert mistake.probability == pytest.approx(expected[mistake.position].max(), abs=1e-5)
+
+
+def test_another_precision_is_asked_for(trained: SimpleNamespace) -> None:
+    path, files = trained.result.best_checkpoint, trained.files
+    exact, rounded = answers(path, files), answers(path, files, precision="bf16")
+    assert 1e-4 < np.abs(exact - rounded).max() < 0.1
+    assert evaluate(path, precision="bf16").metrics["loss"] != evaluate(path).metrics["loss"]
+    assert evaluate(path).as_json()["computed_in"] == "fp32"
+    assert evaluate(path, precision="bf16").as_json()["computed_in"] == "bf16"
+    with pytest.raises(UserError, match="precision fp16 needs a CUDA device, got device cpu; take bf16 or fp32"):
+        evaluate(path, precision="fp16", device="cpu")
+    with pytest.raises(UserError, match="precision 'half' is not known; take fp32, tf32, bf16, fp16"):
+        evaluate(path, precision="half")
+    with pytest.raises(UserError, match="is an exported program and computes as it was exported"):
+        predict(trained.result.exports[0].parent, files, precision="bf16")
+
+
+def test_what_the_scores_were_computed_in_is_said(trained: SimpleNamespace) -> None:
+    run, result = trained.result.run, trained.result
+    said = "computed in fp32; the validation during training, which chose the checkpoint, in bf16"
+    assert (result.precision, result.trained_in) == ("fp32", "bf16")
+    assert run.read_info()["computed_in"] == "fp32"
+    assert said in (run.path / "report.html").read_text()
+    assert said in make_report(run.path).path.read_text()
+    done = CliRunner().invoke(app, ["eval", str(run.path), "--precision", "bf16", "--no-plots"])
+    assert done.exit_code == 0, done.output
+    assert "samples, computed in bf16" in " ".join(done.stdout.split())
