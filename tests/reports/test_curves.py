@@ -33,6 +33,16 @@ def test_curves_have_three_panels_with_a_metric_and_two_without(tmp_path):
     assert widths[0] > widths[1] > 900
 
 
+def test_a_constant_learning_rate_is_written_on_its_line():
+    constant = draw_learning_curves(history_of(RECORDS), title="run").charts[-1].svg
+    assert ">0.1, constant<" in constant
+    assert "0.1 throughout." in constant
+    single = draw_learning_curves(history_of(RECORDS[:1]), title="run").charts[-1].svg
+    assert ">0.1<" in single
+    falling = [one | {"lr": 0.1 / one["epoch"]} for one in RECORDS]
+    assert "constant" not in draw_learning_curves(history_of(falling), title="run").charts[-1].svg
+
+
 def test_nothing_is_drawn_of_nothing():
     assert draw_learning_curves(history_of([]), title="run") is None
     assert draw_overlay({"A": history_of([])}, metric="val_loss") is None

@@ -15,7 +15,8 @@ from trainkit.config import load_config
 from trainkit.findings.evidence import Change, Finding
 from trainkit.recorders.history import history_of
 from trainkit.reports.page_data import PageData
-from trainkit.reports.page_scores import data_url
+from trainkit.reports.page_run import config_section
+from trainkit.reports.page_scores import picture
 from trainkit.reports.run_page import build_run_page, render
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.report import make_report
@@ -91,7 +92,7 @@ def test_a_real_page_can_be_read_without_eyes(page):
 
 
 def test_a_real_page_tells_what_was_run(page, tiny_run):
-    for text in ("digits", "Confusion matrix", "optimizer.lr", "digits_mlp.yaml:", "still learning", "best epoch"):
+    for text in ("digits", "Confusion matrix", "optimizer.lr", "digits_mlp.yaml", "still learning", "best epoch"):
         assert text in page
     accuracy = tiny_run.metrics["test"]["accuracy"]
     assert f"{100 * accuracy:.2f} %" in page
@@ -165,9 +166,48 @@ def test_the_command_always_draws(regression):
     assert (regression.run.plots / "learning_curves.png").exists()
 
 
-def test_a_picture_becomes_small_text():
-    assert data_url(np.zeros((3, 900, 400), np.uint8)).startswith("data:image/png;base64,")
-    assert len(data_url(np.zeros((1, 900, 400), np.uint8))) < 1000
+def test_a_picture_becomes_small_text_with_its_size():
+    assert picture(np.zeros((3, 900, 400), np.uint8))["url"].startswith("data:image/png;base64,")
+    tall = picture(np.zeros((1, 900, 400), np.uint8))
+    assert len(tall["url"]) < 1000
+    assert (tall["width"], tall["height"]) == (71, 160)
+
+
+def test_pictures_tell_their_size_before_they_are_drawn(page):
+    pictures = [(name, attributes) for name, attributes in check(page) if name in ("img", "svg")]
+    assert {name for name, _ in pictures} == {"img", "svg"}
+    for _, attributes in pictures:
+        assert float(attributes["width"]) > 0
+        assert float(attributes["height"]) > 0
+
+
+def test_the_config_names_each_file_once_and_its_lines_in_a_column():
+    info = {
+        "config": {"seed": 3, "optimizer": {"type": "adam", "lr": 0.1}, "model": {"type": "mlp", "norm": None}},
+        "origins": {
+            "seed": "a:b.yaml:7",
+            "optimizer.type": "base.yaml:2",
+            "optimizer.lr": "--set optimizer.lr=0.1",
+            "model.type": "a:b.yaml:9",
+            "model.norm": "default",
+        },
+    }
+    section = config_section(info)
+    assert section["files"] == [
+        ("a:b.yaml", [["seed", "3", "7"], ["model.type", "mlp", "9"]]),
+        ("base.yaml", [["optimizer.type", "adam", "2"]]),
+    ]
+    assert section["overridden"] == [["optimizer.lr", "0.1"]]
+    assert section["rest"] == [["model.norm", "null"]]
+    page = build_run_page(PageData("runs/x", info, "finished", history_of([]), []))
+    check(page)
+    assert page.count("From a:b.yaml") == 2, "the caption and its name for screen readers"
+
+
+def test_an_override_with_a_colon_and_a_number_is_no_file():
+    info = {"config": {"device": "cuda:1"}, "origins": {"device": "--set device=cuda:1"}}
+    assert config_section(info)["overridden"] == [["device", "cuda:1"]]
+    assert config_section({}) is None
 
 
 # ---- in a browser ----

@@ -48,8 +48,7 @@ def draw_learning_curves(history: History, *, title: str, loss: str = "loss") ->
     figure, panels = new_panels(len(names), title=title)
     for axes, name in zip(panels, names, strict=True):
         if name == "lr":
-            _line(axes, _learning_rates(history), style=0, marker="")
-            axes.set_ylim(bottom=0)
+            _draw_learning_rates(axes, _learning_rates(history))
         else:
             _draw_splits(axes, history, name)
         _finish(axes, name, num_epochs=len(history))
@@ -99,6 +98,18 @@ def _draw_splits(axes: Axes, history: History, name: str) -> None:
     _star(axes, history.series(f"val_{name}"), history.best_epoch, style=1, label=f"best epoch: {best}")
 
 
+def _draw_learning_rates(axes: Axes, points: Points) -> None:
+    """A constant rate is written on its line: the axis would say it only roughly."""
+    rates = {rate for _, rate in points}
+    _line(axes, points, style=0, marker="" if len(points) > 1 else None)
+    axes.set_ylim(bottom=0)
+    if len(rates) == 1:
+        (rate,) = rates
+        axes.set_ylim(0, 1.25 * rate or 1)
+        text = f"{rate:.4g}" + (", constant" if len(points) > 1 else "")
+        axes.annotate(text, (points[0][0], rate), (6, 6), textcoords="offset points", color=INK)
+
+
 def _learning_rates(history: History) -> Points:
     return sorted([*history.step_series("lr"), *history.series("lr")])
 
@@ -145,8 +156,7 @@ def _finish(axes: Axes, name: str, *, num_epochs: int, title: str = "") -> None:
         (lambda value, position: f"{100 * value:.4g} %") if is_rate(name) else (lambda value, position: f"{value:.4g}")
     )
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if num_epochs > 1:
-        axes.set_xlim(0, num_epochs * 1.02)
+    axes.set_xlim(0, num_epochs * 1.02 if num_epochs > 1 else 2)
     directions = {"max": " (higher is better)", "min": " (lower is better)"}
     direction = "" if name == "lr" else directions[better(name)]
     style_axes(axes, title=f"{title or title_of(name)}{direction}".strip(), xlabel="epoch", grid="y")
@@ -157,6 +167,8 @@ def _finish(axes: Axes, name: str, *, num_epochs: int, title: str = "") -> None:
 def _describe(history: History, name: str) -> str:
     if name == "lr":
         rates = [rate for _, rate in _learning_rates(history)]
+        if len(set(rates)) == 1:
+            return f"{rates[0]:.4g} throughout."
         return f"From {rates[0]:.3g} to {rates[-1]:.3g}; at most {max(rates):.3g}." if rates else ""
     texts = []
     for split in ("train", "val"):

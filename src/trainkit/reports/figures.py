@@ -165,7 +165,9 @@ def _for_page(svg: str, *, label: str) -> str:
     drawn = svg[svg.index("</defs>") + len("</defs>") :]
     drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)
     drawn = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda found: _ON_PAGE.get(found[0], found[0]), drawn)
-    start = f'<svg viewBox="{size[1]}" role="img" aria-label="{html.escape(label)}" focusable="false">'
+    _, _, width, height = size[1].split()
+    box = f'viewBox="{size[1]}" width="{width}" height="{height}"'
+    start = f'<svg {box} role="img" aria-label="{html.escape(label)}" focusable="false">'
     return start + drawn.rstrip()
 
 

@@ -118,13 +118,13 @@ def mistakes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
         f"{report.num_mistakes:,} of {report.num_samples:,} samples of the {where} split are wrong. "
         f"These are the {len(report.mistakes)} that the model was surest of."
     )
-    samples = [
+    samples: list[dict[str, Any]] = [
         {"name": name, "true": one.true, "predicted": one.predicted, "probability": percent(one.probability)}
         for name, one in zip(names, report.mistakes, strict=False)
     ]
     if evaluated.images:
         pairs = zip(samples, evaluated.images, strict=False)
-        return section | {"images": [{**sample, "url": data_url(image)} for sample, image in pairs]}
+        return section | {"images": [sample | picture(image) for sample, image in pairs]}
     return section | {
         "caption": "Most confidently wrong",
         "header": ["sample", "true", "predicted", "probability"],
@@ -132,16 +132,17 @@ def mistakes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
     }
 
 
-def data_url(image: NDArray[np.uint8]) -> str:
-    """A picture (C, H, W) as the text of a PNG file that an ``img`` shows without a request."""
+def picture(image: NDArray[np.uint8]) -> dict[str, Any]:
+    """A picture (C, H, W) as the text of a PNG file that an ``img`` shows without a request, and its size in pixels."""
     from PIL import Image
 
     pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    small = Image.fromarray(pixels)
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    small.save(buffer, format="PNG", optimize=True)
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"url": url, "width": small.width, "height": small.height}
 
 
 def ends(metric: str, interval: Interval) -> str:

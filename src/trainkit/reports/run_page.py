@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.recorders import main_metric, metric_text, number, title_of
 from trainkit.reports.page_data import PageData
+from trainkit.reports.page_run import config_section
 from trainkit.reports.page_scores import classes_section, ends, mistakes_section, scores_section
-from trainkit.wording import SPLITS, by_key, duration, percent
+from trainkit.wording import SPLITS, duration, percent
 
 if TYPE_CHECKING:
     import jinja2
@@ -35,7 +36,7 @@ def build_run_page(data: PageData) -> str:
         "mistakes": mistakes_section(data.evaluated),
         "time": _time(data),
         "network": _network(data.layers),
-        "config": _config(data.info),
+        "config": config_section(data.info),
         "environment": _environment(data.info),
     }
     regression = data.info.get("task") == "regression"
@@ -210,22 +211,6 @@ def _network(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             for row in layers
         ],
     }
-
-
-def _config(info: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Every value with its origin: those that the user wrote apart from the defaults."""
-    origins = info.get("origins", {})
-    rows: list[list[str]] = []
-    for key, value in by_key(info.get("config", {})).items():
-        origin = origins.get(key) or "default"
-        text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        rows.append([key, text, origin])
-    if not rows:
-        return None
-    written = [row for row in rows if row[2] != "default"]
-    rest = [row for row in rows if row[2] == "default"]
-    caption = f"{len(rest)} values left at their default" if written else f"All {len(rest)} values"
-    return {"written": written, "rest": rest, "caption": caption}
 
 
 def _environment(info: Mapping[str, Any]) -> list[list[str]]:
