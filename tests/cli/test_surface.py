@@ -24,7 +24,8 @@ def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def describe(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        word = (parameter.metavar or parameter.name).strip("[]").rstrip(".").upper()
+        word = (parameter.metavar or parameter.name).rstrip(".").upper()
+        word = word[1:-1] if word.startswith("[") and word.endswith("]") else word
         return f"{word}{'...' if parameter.nargs == -1 else ''}" if parameter.required else f"[{word}]"
     names = "|".join((*parameter.opts, *parameter.secondary_opts))
     if parameter.is_flag:

@@ -9,22 +9,27 @@ from typing import Annotated
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json
+from trainkit.cli.options import Json, RunsDir
 from trainkit.errors import UserError
 
+FOLDER = "A run by its folder or a part of its name, or its checkpoints folder; the newest run if left out."
 app = typer.Typer(help="Look at saved checkpoints.", no_args_is_help=True)
 
 
 @app.command()
 def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Checkpoints, runs or checkpoint folders.")],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Checkpoints, runs, checkpoint folders; the newest run if left out."),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
     json: Json = False,
 ) -> None:
     """Read every byte of each file and say OK, BAD (why) or UNCOMMITTED. Exit code 1 where any is BAD."""
     from trainkit.checkpoints import verify as verdicts_of
 
     found = []
-    for path in paths:
+    for path in [_place(given, runs_dir) for given in paths or (None,)]:
         verdicts = list(verdicts_of(path))
         if not verdicts:
             raise UserError(f"{path}: no checkpoints here; give a checkpoint, a run folder, or its checkpoints folder")
@@ -40,12 +45,14 @@ def verify(
 
 @app.command(name="list")
 def list_checkpoints(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A run or its checkpoints folder.")],
+    path: Annotated[Path | None, typer.Argument(metavar="[PATH]", help=FOLDER)] = None,
+    runs_dir: RunsDir = Path("runs"),
     json: Json = False,
 ) -> None:
     """List what is committed, oldest first, with step, epoch and score. Does not read the files themselves."""
     from trainkit.checkpoints import checkpoint_folder, read_journal, with_uncommitted
 
+    path = _place(path, runs_dir)
     folder = checkpoint_folder(path)
     journal = read_journal(folder) or with_uncommitted(folder, None)[0]
     if not journal.entries:
@@ -64,3 +71,13 @@ def list_checkpoints(
         [*("" if row[key] is None else row[key] for key in columns), " ".join(row["pointers"])] for row in described
     ]
     console.table(str(folder), header, rows)
+
+
+def _place(given: Path | None, runs_dir: Path) -> Path:
+    """The path itself where there is one, or else the folder of the run of this name."""
+    if given is not None and (given.exists() or given.name != str(given) or given.suffix == ".pth"):
+        return given
+
+    from trainkit.workflows.find import find_run
+
+    return find_run(given, runs_dir=runs_dir).path

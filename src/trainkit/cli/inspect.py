@@ -20,7 +20,7 @@ def inspect(
         Path | None,
         typer.Argument(
             metavar="CONFIG|CHECKPOINT",
-            help="A config, a checkpoint or a run folder; the best checkpoint of the newest run when left out.",
+            help="A config, a checkpoint, or a run by its folder or a part of its name; the newest run if left out.",
         ),
     ] = None,
     set_: Set = None,
@@ -34,7 +34,7 @@ def inspect(
 ) -> None:
     """Show a model's layers: shapes, parameters, multiply-adds, memory, and where the code is."""
 
-    if path is not None and is_config(path):
+    if path is not None and is_config(path, runs_dir=runs_dir):
         loaded = load(path, set_, unset)
 
         from trainkit.workflows.inspect import inspect_config
@@ -53,12 +53,21 @@ def inspect(
         show(found, source=source)
 
 
-def is_config(path: Path) -> bool:
-    """Whether a file is a config: by its suffix, else by its first bytes (a checkpoint is a zip file)."""
+def is_config(path: Path, *, runs_dir: Path) -> bool:
+    """Whether this is a config: by its suffix, else by its first bytes (a checkpoint is a zip file).
+
+    Where there is no such file: whether a shipped config has this name, or no run has it in its name.
+    """
     if path.is_dir() or path.suffix == ".pth":
         return False
     if path.suffix in (".yaml", ".yml"):
         return True
+    if not path.exists():
+        from trainkit.config.help import find_config
+        from trainkit.system import list_runs
+
+        is_shipped = find_config(path)[1] is not None
+        return is_shipped or not any(str(path).lower() in run.path.name.lower() for run in list_runs(runs_dir))
     try:
         with open(path, "rb") as file:
             return file.read(4) != b"PK\x03\x04"

@@ -73,5 +73,5 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 Checkpoint = Annotated[
     Path | None,
-    typer.Argument(help="A checkpoint file or a run folder; the best checkpoint of the newest run when left out."),
+    typer.Argument(help="A checkpoint, or a run by its folder or a part of its name; the newest run if left out."),
 ]

@@ -1,10 +1,11 @@
-"""``trainkit predict MODEL INPUT...``."""
+"""``trainkit predict [MODEL] INPUTS...``."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json as json_module
+import mimetypes
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,10 +32,14 @@ ROWS_AT_A_TIME = 1000
 
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(help="A checkpoint, a run folder (its best checkpoint), or an exported bundle.")
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] INPUTS...",
+            help="A checkpoint, a run or a bundle; the newest run if left out. "
+            "Then images, folders, globs, CSV files (one row a sample), .npy.",
+        ),
     ],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders, globs, CSV files (one row a sample), .npy.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the predictions to this .csv or .jsonl file.")
     ] = None,
@@ -54,6 +59,7 @@ def predict(
     from trainkit.workflows.predict import open_model
     from trainkit.workflows.predict import predict as run_prediction
 
+    model, inputs = split_arguments(given)
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:
         opened = open_model(model, device=device, precision=precision, runs_dir=runs_dir, frontend=frontend)
@@ -69,6 +75,24 @@ def predict(
         console.lines([("predictions", f"{done - failed:,}"), ("written to", str(output))])
     if failed:
         raise TrainkitError(f"{failed:,} of {done:,} inputs could not be used")
+
+
+def split_arguments(given: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
+    """The model and the inputs; no model where the first argument is the only one, or has the ending of an input.
+
+    Raises:
+        UserError: there is a model and no input.
+    """
+    first = Path(given[0])
+    is_image = (mimetypes.guess_type(first.name)[0] or "").startswith("image/")
+    if is_image or first.suffix.lower() in (".csv", ".npy"):
+        return None, given
+    if len(given) > 1:
+        return first, given[1:]
+    folders_of_models = (first / name for name in ("run.json", "checkpoints", "signature.json"))
+    if first.suffix in (".pth", ".pt", ".pt2", ".onnx") or any(path.exists() for path in folders_of_models):
+        raise UserError(f"{first}: a model, and nothing to predict; give images, folders, CSV files or arrays after it")
+    return None, given
 
 
 @contextmanager

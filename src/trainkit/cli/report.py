@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def report(
-    run: Annotated[Path | None, typer.Argument(help="A run folder; the newest run when left out.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="A run's folder, or a part of its name; the newest run if left out.")
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,

@@ -122,7 +122,10 @@ def show(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Run folders, names, or parts of them that fit one run.")],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Run folders, names, or parts of them that fit one run; the newest two if left out."),
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="Compare by this metric of the epochs, such as val_loss.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of compare.html and compare.png; the runs' own.")] = None,
     runs_dir: RunsDir = Path("runs"),
@@ -133,7 +136,7 @@ def compare(
     from trainkit.workflows.runs import compare as compare_runs
     from trainkit.workflows.runs import write_comparison
 
-    comparison = compare_runs(runs, runs_dir=runs_dir, metric=metric)
+    comparison = compare_runs(runs or (), runs_dir=runs_dir, metric=metric)
     folder = output or Path(comparison.runs[0].folder).parent
     folder.mkdir(parents=True, exist_ok=True)
     files = write_comparison(comparison, folder)

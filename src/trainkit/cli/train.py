@@ -30,10 +30,12 @@ Resume = Annotated[
         "--resume",
         metavar="auto|CHECKPOINT",
         help="auto: go on with the newest unfinished run of this config, or start one. "
-        "A checkpoint: go on from it in a new run folder.",
+        "A checkpoint, or the last one of a run: go on from it in a new run folder.",
     ),
 ]
-InitFrom = Annotated[Path | None, typer.Option(help="Start from the weights of a .pth or .safetensors file.")]
+InitFrom = Annotated[
+    Path | None, typer.Option(help="Start from the weights of a .pth or .safetensors file, or of a run.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and stop, as `trainkit check` does.")]
 AllowChange = Annotated[
     list[str] | None,
@@ -74,7 +76,10 @@ def train(
 
 
 def resume(
-    run: Annotated[Path | None, typer.Argument(help="A run folder; the newest unfinished run when left out.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A run's folder, or a part of its name; the newest unfinished run if left out."),
+    ] = None,
     set_: Set = None,
     unset: Unset = None,
     allow_change: AllowChange = None,

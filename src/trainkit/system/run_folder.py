@@ -45,6 +45,12 @@ class RunDir:
     path: Path
 
     @property
+    def name(self) -> str:
+        """That of the config, without the time and the number of the folder."""
+        order = _order(self.path.name)
+        return self.path.name if order is None else order[1]
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -2,64 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from trainkit.errors import CheckpointError, UserError
 from trainkit.system import Frontend, RunDir, list_runs
-
-
-def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
-    """A run by its folder, its name, or a part of the name that is in one run only; the newest for None.
-
-    Raises:
-        UserError: none fits, or several do.
-    """
-    if given is None:
-        runs = list_runs(runs_dir)
-        if not runs:
-            raise UserError(f"{runs_dir}: no runs in this folder; train first, or give a run folder")
-        return runs[-1]
-    for path in (Path(given), runs_dir / given):
-        if (path / "run.json").is_file():
-            return RunDir(path)
-    part = str(given).lower()
-    matches = [run for run in list_runs(runs_dir) if part in run.path.name.lower()]
-    if len(matches) == 1:
-        return matches[0]
-    if Path(given).is_dir():
-        raise UserError(f"{given}: not a run folder (no run.json); `trainkit runs list` shows the runs")
-    if not matches:
-        raise UserError(f"{given}: no run of this name in {runs_dir}; `trainkit runs list` shows what is there")
-    names = ", ".join(run.path.name for run in matches[-3:])
-    raise UserError(
-        f"{given}: fits {len(matches)} runs ({names}{', ...' if len(matches) > 3 else ''}); give more of it"
-    )
-
-
-def find_checkpoint(given: Path | None, *, runs_dir: Path, frontend: Frontend) -> Path:
-    """The checkpoint file: the best of a run folder; None takes the newest run that has a checkpoint.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if given is not None:
-        if not given.is_dir():
-            return given
-        folder = given / "checkpoints" if (given / "checkpoints").is_dir() else given
-        found = best_of(folder)
-        if found is None:
-            raise CheckpointError(f"{given}: no checkpoint in this folder; give a checkpoint file or a run folder")
-        frontend.say(f"checkpoint: {found}")
-        return found
-    for run in reversed(list_runs(runs_dir)):
-        found = best_of(run.checkpoints)
-        if found is not None:
-            frontend.say(f"checkpoint: {found} (the best of the newest run)")
-            return found
-    raise CheckpointError(
-        f"{runs_dir}: no run with a checkpoint in this folder; give a checkpoint file, "
-        "or train first: trainkit train digits_cnn"
-    )
 
 
 def best_of(folder: Path) -> Path | None:
@@ -68,3 +15,79 @@ def best_of(folder: Path) -> Path | None:
 
     checkpoints = CheckpointFolder(folder)
     return checkpoints.best() or checkpoints.last()
+
+
+def last_of(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder."""
+    from trainkit.checkpoints import CheckpointFolder
+
+    return CheckpointFolder(folder).last()
+
+
+def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
+    """A run by its folder, its name, or a part of the name that is in one run only; the newest for None.
+
+    A run whose whole name this is comes before those that have it in their names.
+
+    Raises:
+        UserError: none fits, or several do.
+    """
+    runs = list_runs(runs_dir)
+    if given is None:
+        if not runs:
+            raise UserError(f"{runs_dir}: no runs in this folder; train first, or give a run folder")
+        return runs[-1]
+    for path in (Path(given), runs_dir / given):
+        if (path / "run.json").is_file():
+            return RunDir(path)
+    part = str(given).lower()
+    exact = [run for run in runs if part in (run.name.lower(), run.path.name.lower())]
+    matches = exact or [run for run in runs if part in run.path.name.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    if Path(given).is_dir():
+        raise UserError(f"{given}: not a run folder (no run.json); `trainkit runs list` shows the runs")
+    if not matches:
+        raise UserError(
+            f"{given}: no such file, and no run of this name in {runs_dir}; `trainkit runs list` shows what is there"
+        )
+    names = ", ".join(run.path.name for run in matches[-3:])
+    raise UserError(
+        f"{given}: fits {len(matches)} runs ({names}{', ...' if len(matches) > 3 else ''}); give more of it"
+    )
+
+
+def find_checkpoint(
+    given: Path | None, *, runs_dir: Path, pick: Callable[[Path], Path | None] = best_of, frontend: Frontend
+) -> Path:
+    """The checkpoint file: the best of a run or of a folder; None takes the newest run that has a checkpoint.
+
+    Args:
+        given: a file, a folder, or what ``find_run`` takes.
+        pick: which checkpoint of a folder.
+
+    Raises:
+        UserError: no run fits, or several do.
+        CheckpointError: there is none.
+    """
+    if given is None:
+        for run in reversed(list_runs(runs_dir)):
+            found = pick(run.checkpoints)
+            if found is not None:
+                frontend.say(f"checkpoint: {found} (of the newest run)")
+                return found
+        raise CheckpointError(
+            f"{runs_dir}: no run with a checkpoint in this folder; give a checkpoint file, "
+            "or train first: trainkit train digits_cnn"
+        )
+    is_name = given.name == str(given) and given.suffix not in (".pth", ".safetensors")
+    if given.is_file() or not (given.is_dir() or is_name):
+        return given
+    found = pick(given / "checkpoints" if (given / "checkpoints").is_dir() else given) if given.is_dir() else None
+    if found is None and is_name:
+        given = find_run(given, runs_dir=runs_dir).path
+        found = pick(given / "checkpoints")
+    if found is None:
+        raise CheckpointError(f"{given}: no checkpoint in this folder; give a checkpoint file or a run folder")
+    frontend.say(f"checkpoint: {found}")
+    return found

@@ -149,7 +149,7 @@ def compare(given: Sequence[str], *, runs_dir: Path, metric: str | None = None) 
     """Put runs side by side.
 
     Args:
-        given: run folders or names, at least two.
+        given: run folders or names, at least two; none for the newest two.
         metric: of the epochs, such as ``val_loss``; None chooses one.
 
     Raises:
@@ -157,7 +157,7 @@ def compare(given: Sequence[str], *, runs_dir: Path, metric: str | None = None) 
     """
     from trainkit.reports import Compared, Comparison, pick_metric
 
-    found = [find_run(one, runs_dir=runs_dir) for one in given]
+    found = [find_run(one, runs_dir=runs_dir) for one in given] if given else list_runs(runs_dir)[-2:]
     if len({run.path.resolve() for run in found}) < 2:
         raise UserError("nothing to compare: give at least two different runs; `trainkit runs list` shows them")
     runs = []

@@ -182,7 +182,7 @@ def test_what_is_no_model(tmp_path):
 
 
 def run_command(model, inputs, **options):
-    command.predict(model, [str(given) for given in inputs], **options)
+    command.predict([str(model), *map(str, inputs)], **options)
 
 
 def test_lines_for_a_pipe(tiny_run, digit_files, capsys):

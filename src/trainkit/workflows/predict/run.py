@@ -129,14 +129,14 @@ def _name_others(others: Sequence[str], kind: str, frontend: Frontend) -> None:
 
 
 def open_model(
-    model: Path,
+    model: Path | None,
     *,
     device: str = "auto",
     precision: str | None = None,
     runs_dir: Path = Path("runs"),
     frontend: Frontend | None = None,
 ) -> Predictor:
-    """A checkpoint, a run folder, an exported bundle, or a program in one.
+    """A checkpoint, a run, an exported bundle, or a program in one; None for the newest run.
 
     Args:
         precision: what a checkpoint's model computes in; None for fp32. An exported program has its own.
@@ -144,7 +144,7 @@ def open_model(
     Raises:
         UserError: it is no model, or a damaged one.
     """
-    if is_export(model):
+    if model is not None and is_export(model):
         if precision is not None:
             raise UserError(f"--precision {precision}: {model} is an exported program and computes as it was exported")
         return open_export(model)

@@ -20,6 +20,7 @@ from trainkit.runtime import noting_nondeterminism
 from trainkit.system import Frontend, RunDir, create_run
 from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import piece_notes, run_checks
+from trainkit.workflows.find import find_checkpoint, last_of
 from trainkit.workflows.report import measure_facts
 from trainkit.workflows.train import changes
 from trainkit.workflows.train import resume_point as resuming
@@ -50,9 +51,9 @@ def train(
     Args:
         config: a config file, or one that is loaded already.
         overrides: changes to a config file: ``optimizer.lr=0.1``.
-        resume: a checkpoint to resume from, in a new folder that begins with its history; or ``auto``: go on with the
-            newest unfinished run of this config, in its own folder, where there is one.
-        init_from: weights to start from: a checkpoint, a state_dict or a safetensors file.
+        resume: a checkpoint to resume from, or the last one of a run, in a new folder that begins with its history; or
+            ``auto``: go on with the newest unfinished run of this config, in its own folder, where there is one.
+        init_from: weights to start from: a checkpoint, the best of a run, a state_dict or a safetensors file.
         allow_change: config keys that may differ from the checkpoint's although they change the result.
 
     Raises:
@@ -69,10 +70,15 @@ def train(
             return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         resume = None
-    point = None if resume is None else resuming.point_at(Path(resume), frontend=frontend)
-    prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
+    point, weights = None, None
     if init_from is not None:
-        resuming.start_from_weights(prepared.state, Path(init_from), frontend=frontend)
+        weights = find_checkpoint(Path(init_from), runs_dir=runs_dir, frontend=frontend)
+    if resume is not None:
+        checkpoint = find_checkpoint(Path(resume), runs_dir=runs_dir, pick=last_of, frontend=frontend)
+        point = resuming.point_at(checkpoint, frontend=frontend)
+    prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
+    if weights is not None:
+        resuming.start_from_weights(prepared.state, weights, frontend=frontend)
     run = create_run(runs_dir, loaded.name, now=datetime.now())
     with run.locked(), recorded(run, frontend):
         if point is not None:
