@@ -166,7 +166,6 @@ def test_probabilities_add_up_to_one_and_decide(case):
     assert probabilities.shape == (50, 2 if loss.is_binary else K)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(50))
     assert torch.equal(loss.predicted_classes(outputs), probabilities.argmax(dim=1))
-    assert torch.equal(loss.predicted_classes(outputs), probabilities.argmax(dim=1))
 
 
 def test_one_output_means_the_second_class_above_one_half():

@@ -208,6 +208,15 @@ def test_a_model_guesses_where_its_answers_do_not_go_with_the_classes(confusion,
     assert not guesses or find(given) != []
 
 
+@pytest.mark.parametrize(("confusion", "guesses"), [([[8, 0], [0, 8]], False), ([[5, 3], [3, 5]], True)])
+def test_few_answers_that_are_all_right_are_no_guesses(confusion, guesses):
+    """Whatever the curves of a tiny validation split look like."""
+    given = evidence(HEALTHY, val_accuracy=[0.5] * len(HEALTHY), val_recall_macro=[0.5] * len(HEALTHY))
+    facts = {**FACTS, "majority_share": 0.5, "num_samples": {"train": 58, "val": 6, "test": 16}}
+    given = replace(given, facts=facts, confusion=confusion, split="test", class_names=("a", "b"))
+    assert (guessing(given) is not None) is guesses
+
+
 @pytest.mark.parametrize(("r2", "samples", "guesses"), [(-12, 100, True), (0.0, 100, True), (0.05, 100, True)])
 @pytest.mark.parametrize("scale", [1, 10])
 def test_a_low_r2_counts_by_the_number_of_samples(r2, samples, guesses, scale):

@@ -32,7 +32,7 @@ def guessing(evidence: Evidence) -> str | None:
     if evidence.r2 is not None and evidence.num_samples(evidence.split) >= FEW_SCORED:
         return _guessed_values(evidence)
     history = evidence.history
-    if not len(history):
+    if not len(history) or (evidence.confusion is not None and _beyond_chance(evidence.confusion)):
         return None
     split = "val" if history.series("val_loss") else "train"
     return _chance_in_classes(evidence, split) or _chance_in_values(evidence, split)
@@ -52,7 +52,7 @@ def _guessed_classes(evidence: Evidence) -> str | None:
     if chance > 1 - 1e-9:  # one class, and all right
         return None
     kappa = (right - chance) / (1 - chance)
-    if kappa > WEAK_KAPPA or (right - chance) * total > GUESS_Z * _deviation_of_matches(support, answers):
+    if kappa > WEAK_KAPPA or _beyond_chance(confusion):
         return None
     always = max(support) / total
     return (
@@ -60,6 +60,14 @@ def _guessed_classes(evidence: Evidence) -> str | None:
         f"guessing: always answering the most frequent class gives {always:.1%}, the same answers in random "
         f"order {chance:.1%}"
     )
+
+
+def _beyond_chance(confusion: Sequence[Sequence[int]]) -> bool:
+    """Whether more answers are right than the same answers in random order would be, beyond what chance makes of it."""
+    support, answers = [sum(row) for row in confusion], [sum(column) for column in zip(*confusion, strict=True)]
+    right = sum(row[k] for k, row in enumerate(confusion))
+    by_chance = sum(s * a for s, a in zip(support, answers, strict=True)) / max(1, sum(support))
+    return right - by_chance > GUESS_Z * _deviation_of_matches(support, answers)
 
 
 def _deviation_of_matches(support: Sequence[int], answers: Sequence[int]) -> float:
