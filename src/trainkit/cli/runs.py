@@ -1,7 +1,8 @@
-"""``trainkit runs``: list the runs, show one, compare several."""
+"""``trainkit runs``: list the runs, show one, compare several, delete some."""
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,12 +12,13 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.options import Json, RunsDir
 from trainkit.errors import UserError
-from trainkit.wording import duration
+from trainkit.wording import duration, size_text
 
 if TYPE_CHECKING:
+    from trainkit.workflows.delete import Deletion
     from trainkit.workflows.runs import RunSummary
 
-app = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
+app = typer.Typer(help="List, show, compare and delete runs.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -176,6 +178,55 @@ def compare(
     for sentence in comparison.verdict():
         print(f"  {sentence}")
     console.lines([("wrote", str(path)) for path in files])
+
+
+@app.command()
+def delete(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, names, or parts of them that fit one run.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    with_exports: Annotated[
+        bool, typer.Option("--with-exports", help="Delete exports too; without it, a run that holds some is refused.")
+    ] = False,
+    runs_dir: RunsDir = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Delete runs with their checkpoints and logs, after a question; never an export unless you say so."""
+    from trainkit.workflows.delete import delete_run, plan_deletion
+
+    planned = plan_deletion(runs, runs_dir=runs_dir, with_exports=with_exports)
+    if not yes:
+        for one in planned:
+            print_deletion(one)
+        ask(f"Delete {'this run' if len(planned) == 1 else f'these {len(planned)} runs'}? [y/N] ")
+    for one in planned:
+        delete_run(one)
+        if not json:
+            print(f"deleted {one.run.path} ({size_text(one.num_bytes)})")
+    if json:
+        console.print_json([{"run": str(one.run.path), "bytes": one.num_bytes} for one in planned])
+
+
+def print_deletion(planned: Deletion) -> None:
+    """What a question is about."""
+    parts = [size_text(planned.num_bytes), f"checkpoints: {planned.checkpoints}"]
+    if planned.exports:
+        parts.append(f"exports: {', '.join(planned.exports)}")
+    if planned.foreign:
+        parts.append(f"not written by trainkit: {', '.join(planned.foreign)}")
+    console.say(f"{planned.run.path}: {'; '.join(parts)}")
+
+
+def ask(question: str) -> None:
+    """Go on after a yes.
+
+    Raises:
+        UserError: the answer is another one, or there is nobody to answer.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UserError("nothing was deleted: stdin is no terminal that could answer; --yes deletes without asking")
+    console.say(question, end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError("nothing was deleted")
 
 
 def check_day(option: str, day: str | None) -> None:
