@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainkit.wording import better, by_key, duration, enumerated, listed, percent, size_text
+from trainkit.wording import better, by_key, counted, duration, enumerated, listed, percent, size_text
 
 
 def test_lists():
@@ -14,6 +14,22 @@ def test_lists():
     assert enumerated(["a", "b", "c"]) == "a, b and c"
     assert listed(["a", "b"]) == "'a', 'b'"
     assert listed(range(5), limit=2, quoted=False) == "0, 1 and 3 more"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, "sample", "0 samples"),
+        (1, "epoch", "1 epoch"),
+        (1, "entry", "1 entry"),
+        (2, "entry", "2 entries"),
+        (3, "class", "3 classes"),
+        (4, "batch", "4 batches"),
+        (1200, "step", "1,200 steps"),
+    ],
+)
+def test_counts(number, noun, text):
+    assert counted(number, noun) == text
 
 
 @pytest.mark.parametrize(

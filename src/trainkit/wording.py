@@ -24,6 +24,15 @@ def listed(names: Sequence[object], *, limit: int = 10, quoted: bool = True) -> 
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 epoch``, ``1,200 epochs``, ``0 classes``, ``2 entries``."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
 def not_a_folder(path: str | os.PathLike[str]) -> str:
     """What is there instead of a folder: ``does not exist``, ``is not a folder but a file``."""
     if not os.path.exists(path):

@@ -20,6 +20,7 @@ from typing import Any
 from trainkit.checkpoints.archive import DamagedFile, open_regular
 from trainkit.checkpoints.inspection import JOURNAL_NAME, CheckpointSpec, inspect_checkpoint
 from trainkit.system import durable
+from trainkit.wording import counted
 
 POINTERS = ("best", "last")
 JOURNAL_FORMAT = 1
@@ -160,7 +161,7 @@ def with_uncommitted(folder: str | Path, journal: Journal | None) -> tuple[Journ
         identity = journal.folder
     elif found:
         identity = _own(folder, found)
-        notes.append(f"{JOURNAL_NAME} was missing or damaged: rebuilt from {len(found[identity])} files")
+        notes.append(f"{JOURNAL_NAME} was missing or damaged: rebuilt from {counted(len(found[identity]), 'file')}")
     else:
         identity = secrets.token_hex(8)
     for entry in found.get(identity, ()):

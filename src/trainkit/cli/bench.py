@@ -10,7 +10,7 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset, load
 from trainkit.errors import TrainkitError
-from trainkit.wording import duration
+from trainkit.wording import counted, duration
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
@@ -105,7 +105,7 @@ def show(loaded: LoadedConfig, found: Measurement) -> None:
     """One measurement: speed, memory, and where the time goes."""
 
     machine = found.machine
-    threads = f"{machine['threads']} thread{'' if machine['threads'] == '1' else 's'}"
+    threads = counted(int(machine["threads"]), "thread")
     epoch = found.epoch_samples / found.samples_per_second
     slowest, fastest = found.spread
     memory = f"{found.memory.host:,.0f} MB at the peak, {found.memory.at_start:,.0f} MB of it Python and PyTorch"
@@ -118,8 +118,8 @@ def show(loaded: LoadedConfig, found: Measurement) -> None:
             ("speed", f"{found.samples_per_second:,.0f} samples/s ({slowest:,.0f} to {fastest:,.0f})"),
             (
                 "training",
-                f"{duration(epoch)} an epoch of {found.epoch_samples:,} samples, "
-                f"{duration(found.run_seconds)} for {found.epochs} epochs",
+                f"{duration(epoch)} an epoch of {counted(found.epoch_samples, 'sample')}, "
+                f"{duration(found.run_seconds)} for {counted(found.epochs, 'epoch')}",
             ),
             ("memory", memory),
             *(("note", note.removeprefix("warning: ")) for note in found.notes),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.cli import console
 from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset, load
-from trainkit.wording import size_text
+from trainkit.wording import counted, size_text
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
@@ -95,12 +95,13 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
         ("data", f"{data.name}: {splits} samples; {what}; model inputs {shape}"),
         (
             "model",
-            f"{config.model.type}: {found.num_parameters:,} parameters, {len(found.rows)} layers, "
+            f"{config.model.type}: {found.num_parameters:,} parameters, {counted(len(found.rows), 'layer')}, "
             f"{multiply_adds:,} multiply-adds a sample",
         ),
         (
             "training",
-            f"{config.training.epochs} epochs x {sizes.steps_per_epoch:,} steps = {found.total_steps:,}; "
+            f"{counted(config.training.epochs, 'epoch')} x {counted(sizes.steps_per_epoch, 'step')} = "
+            f"{found.total_steps:,}; "
             f"batches of {sizes.batch_size}{in_pieces}{ragged}",
         ),
         (
@@ -109,7 +110,7 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
             f"{size_text(memory.gradients)}, optimizer {size_text(memory.optimizer)}, activations "
             f"{size_text(memory.activations)}), {size_text(memory.free)} free",
         ),
-        ("disk", f"{count} checkpoints of about {size_text(found.costs.checkpoint_bytes)}{disk}"),
+        ("disk", f"{counted(count, 'checkpoint')} of about {size_text(found.costs.checkpoint_bytes)}{disk}"),
         *([("classes", classes)] if (classes := data.describe_classes()) else []),
         *((name, f"{choice.value} ({choice.reason})") for name, choice in found.choices.items()),
         *(("note", note) for note in found.notes),

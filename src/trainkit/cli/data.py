@@ -11,7 +11,7 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset, load
 from trainkit.errors import UserError
-from trainkit.wording import size_text
+from trainkit.wording import counted, size_text
 
 if TYPE_CHECKING:
     from trainkit.data.cache import Entry
@@ -33,7 +33,7 @@ def list_command(as_json: Json = False) -> None:
     for entry in entries:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
         print(f"{entry.key[:12]}  {size_text(entry.num_bytes):>9}  {made}  {entry.label}")
-    console.say(f"{len(entries)} entries, {size_text(total)} in {folder}")
+    console.say(f"{counted(len(entries), 'entry')}, {size_text(total)} in {folder}")
 
 
 @app.command("clear")
@@ -56,7 +56,7 @@ def clear_command(
     if as_json:
         console.print_json({"folder": str(folder), "bytes": total, "removed": list(map(_describe, removed))})
     else:
-        print(f"removed {len(removed)} entries, {size_text(total)}, from {folder}")
+        print(f"removed {counted(len(removed), 'entry')}, {size_text(total)}, from {folder}")
 
 
 def _describe(entry: Entry) -> dict[str, object]:

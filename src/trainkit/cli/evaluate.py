@@ -10,6 +10,7 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.options import Checkpoint, Json, Precision, Quiet, RunsDir
+from trainkit.wording import counted
 
 if TYPE_CHECKING:
     from trainkit.evaluation import ClassificationReport, RegressionReport
@@ -77,7 +78,7 @@ def show_result(result: EvalResult) -> None:
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
     intervals = {name: f"{console.number(i.low)} to {console.number(i.high)}" for name, i in report.intervals.items()}
     console.table(
-        f"{result.checkpoint} on {where}: {result.num_samples:,} samples, computed in {result.precision}",
+        f"{result.checkpoint} on {where}: {counted(result.num_samples, 'sample')}, computed in {result.precision}",
         ["metric", "value", "95 % interval"],
         [[name, value, intervals.get(name, "")] for name, value in result.metrics.items()],
     )

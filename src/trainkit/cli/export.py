@@ -10,6 +10,7 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+from trainkit.wording import counted
 
 
 def export(
@@ -82,7 +83,7 @@ def _show(report: Mapping[str, Any], *, json: bool, title: str | None, path: Pat
     rows: list[list[object]] = []
     for name, program in report["programs"].items():
         if "tensors" in program:
-            rows.append([name, f"{program['tensors']} tensors", "bitwise", "", ""])
+            rows.append([name, f"{counted(program['tensors'], 'tensor')}", "bitwise", "", ""])
             continue
         agreement = program["batch_sizes"]["64"].get("class_agreement")
         change = f"{program['metric']} {program['change']:+.4f}" if "metric" in program else ""

@@ -9,7 +9,7 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.options import Json, RunsDir, Set, Unset, load
-from trainkit.wording import size_text
+from trainkit.wording import counted, size_text
 
 if TYPE_CHECKING:
     from trainkit.workflows.inspect import Inspection
@@ -120,10 +120,13 @@ def show(found: Inspection, *, source: bool) -> None:
     frozen = found.num_parameters - found.num_trainable
     lines = [
         ("parameters", f"{found.num_parameters:,}" + (f", {frozen:,} of them frozen" if frozen else "")),
-        ("a batch", f"{found.batch_size} samples keep about {size_text(batch_bytes)} of activations"),
+        (
+            "a batch",
+            f"{counted(found.batch_size, 'sample')}, for which about {size_text(batch_bytes)} of activations are kept",
+        ),
     ]
     if seen is not None:
-        lines.append(("this batch", f"{seen.num_samples} samples, loss {console.number(seen.loss)}"))
+        lines.append(("this batch", f"{counted(seen.num_samples, 'sample')}, loss {console.number(seen.loss)}"))
         lines += [(f"sick: {flag.kind}", f"{flag.key}: {flag.message}") for flag in seen.flags]
         if not seen.flags:
             lines.append(("looks healthy", "no dead units, no vanishing or exploding gradients, inputs in scale"))

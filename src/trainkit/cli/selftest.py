@@ -10,6 +10,7 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.options import Json, Quiet, Set
+from trainkit.wording import counted
 
 if TYPE_CHECKING:
     from trainkit.workflows.selftest import Comparison
@@ -91,13 +92,13 @@ def show(config: Path, found: Comparison) -> None:
         [f"kill {number}", kill.step, "the start" if kill.saved_step is None else f"step {kill.saved_step}"]
         for number, kill in enumerate(found.kills, start=1)
     ]
-    title = f"{config.name}: {found.steps} steps, killed {len(rows)} times"
+    title = f"{config.name}: {counted(found.steps, 'step')}, killed {counted(len(rows), 'time')}"
     console.table(title, ["", "after step", "went on from"], rows)
     console.lines(
         [
             ("without kills", found.digest),
             ("with kills", found.killed_digest),
-            ("compared", f"newest and best state, metrics.jsonl ({found.lines} lines), scores"),
+            ("compared", f"newest and best state, metrics.jsonl ({counted(found.lines, 'line')}), scores"),
             ("result", "bitwise equal" if found.passed else f"DIFFERENT: {', '.join(found.differences)}"),
             ("runs", str(found.folder)),
         ]

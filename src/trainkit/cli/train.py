@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset, load
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
-from trainkit.wording import better, computed_in
+from trainkit.wording import better, computed_in, counted
 
 if TYPE_CHECKING:
     from trainkit.builders import Setup
@@ -139,7 +140,7 @@ def show_result(result: TrainResult, *, json: bool) -> None:
         return
     how = {"finished": "finished", "early stopping": "stopped early"}.get(result.outcome, result.outcome)
     best = "" if result.best_epoch is None else f", best epoch {result.best_epoch}"
-    title = f"{how} after {result.epochs_completed} epochs in {result.seconds:.1f} s{best}"
+    title = f"{how} after {counted(result.epochs_completed, 'epoch')} in {result.seconds:.1f} s{best}"
     console.scores_table(title, "best checkpoint", result.metrics)
     report = result.report
     if report is not None:
@@ -152,10 +153,24 @@ def show_result(result: TrainResult, *, json: bool) -> None:
             ("scores", computed_in(result.precision, trained_in=result.trained_in)),
             *(("export", str(path)) for path in result.exports),
             *((("report", str(report.path)),) if report is not None else ()),
-            ("next", f"trainkit eval {result.run.path}"),
-            ("", f"trainkit export {result.run.path} --torchscript"),
+            *(("" if index else "next", step) for index, step in enumerate(next_steps(result))),
         ]
     )
+
+
+def next_steps(result: TrainResult) -> list[str]:
+    """Commands that do what is not done yet: the scores are there, and so may exports be."""
+    run = shlex.quote(str(result.run.path))
+    findings = [] if result.report is None else result.report.findings
+    longer = [
+        f"trainkit resume {run} {change.override}"
+        for finding in findings
+        for change in finding.changes
+        if finding.name == "training-too-short" and change.key == "training.epochs" and change.value != "..."
+    ]
+    report = [f"trainkit report {run}"] if result.report is None else []
+    export = [] if result.exports else [f"trainkit export {run} --torchscript"]
+    return [*report, *longer, *export, f"trainkit predict {run} INPUT..."]
 
 
 def show_curves(history: History) -> None:

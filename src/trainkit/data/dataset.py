@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
-from trainkit.wording import SPLITS
+from trainkit.wording import SPLITS, counted
 
 Kind = Literal["image", "table"]
 Task = Literal["classification", "regression"]
@@ -211,9 +211,9 @@ def describe_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     old_parts, new_parts = old.get("parts", {}), new.get("parts", {})
     for name in sorted({*old_parts, *new_parts}):
         if name not in new_parts:
-            changes.append(f"the part {name!r} is gone ({old_parts[name]['samples']} samples)")
+            changes.append(f"the part {name!r} is gone ({counted(old_parts[name]['samples'], 'sample')})")
         elif name not in old_parts:
-            changes.append(f"the part {name!r} is new ({new_parts[name]['samples']} samples)")
+            changes.append(f"the part {name!r} is new ({counted(new_parts[name]['samples'], 'sample')})")
         else:
             changes.extend(_describe_part(name, old_parts[name], new_parts[name]))
     if not changes:
@@ -237,7 +237,7 @@ def _describe_names(old: Sequence[str], new: Sequence[str]) -> str:
 def _describe_part(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old["samples"] != new["samples"]:
         per_class = _describe_counts(old.get("samples_per_class", {}), new.get("samples_per_class", {}))
-        return [f"part {name!r}: {old['samples']} samples then, {new['samples']} now{per_class}"]
+        return [f"part {name!r}: {counted(old['samples'], 'sample')} then, {new['samples']} now{per_class}"]
     names = {
         "shape": "the shape of the inputs",
         "files": "names or sizes of files",
@@ -261,7 +261,7 @@ def _describe_splits(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if before is None or after is None:
             changes.append(f"the split {name!r} is {'gone' if after is None else 'new'}")
         elif before["samples"] != after["samples"]:
-            changes.append(f"split {name!r}: {before['samples']} samples then, {after['samples']} now")
+            changes.append(f"split {name!r}: {counted(before['samples'], 'sample')} then, {after['samples']} now")
         elif before["indices"] != after["indices"]:
             changes.append(f"split {name!r} holds other samples of the same data (another seed or fraction)")
     return changes

@@ -17,6 +17,7 @@ from trainkit.errors import Interrupted
 from trainkit.exports.formats import ExportError
 from trainkit.exports.standalone_runner import BATCH_SIZES
 from trainkit.system import run_child
+from trainkit.wording import counted
 
 RUNNER = Path(__file__).with_name("standalone_runner.py")
 TIMEOUT_SECONDS = 600
@@ -137,7 +138,7 @@ def failures(report: Mapping[str, Any]) -> list[str]:
             continue
         if "differing_tensors" in program:
             differing = program["differing_tensors"]
-            lines.append(f"{name}: {len(differing)} tensors differ: {', '.join(differing[:5])}")
+            lines.append(f"{name}: {counted(len(differing), 'tensor')} differ: {', '.join(differing[:5])}")
             continue
         worst = max(program["batch_sizes"], key=lambda size: program["batch_sizes"][size]["error"])
         lines.append(

@@ -176,7 +176,8 @@ def training_too_short(evidence: Evidence) -> Finding | None:
     return Finding(
         "training-too-short",
         "Training ended while the model was still learning",
-        f"The last of {len(train)} epochs lowered the {'training' if curve is train else 'validation'} loss by "
+        f"{f'The last of {len(train)} epochs' if len(train) > 1 else 'The only epoch'} lowered the "
+        f"{'training' if curve is train else 'validation'} loss by "
         f"{gained:.3g} to {curve[-1]:.4g}, its lowest value; a network that knows nothing has {reference:.4g}.",
         "Train for more epochs.",
         (evidence.scaled("training.epochs", 4.0),),

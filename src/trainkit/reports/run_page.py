@@ -14,7 +14,7 @@ from trainkit.recorders import main_metric, metric_text, number, title_of
 from trainkit.reports.page_data import PageData
 from trainkit.reports.page_run import config_section
 from trainkit.reports.page_scores import classes_section, ends, mistakes_section, scores_section
-from trainkit.wording import SPLITS, duration, percent
+from trainkit.wording import SPLITS, counted, duration, percent
 
 if TYPE_CHECKING:
     import jinja2
@@ -88,7 +88,7 @@ def _head(data: PageData) -> dict[str, Any]:
     config = info.get("config", {})
     parts = [f"{section_type(config, 'model')} on {section_type(config, 'dataset')}"]
     if history.epochs:
-        parts.append(f"{len(history)} epochs, {history.epochs[-1]['step']:,} steps")
+        parts.append(f"{counted(len(history), 'epoch')}, {counted(history.epochs[-1]['step'], 'step')}")
     if info.get("seconds"):
         parts.append(duration(number(info["seconds"])))
     device = info.get("choices", {}).get("device", {}).get("value")
@@ -125,7 +125,7 @@ def _cards(data: PageData) -> list[tuple[str, str, str]]:
         cards.append(("training samples", f"{samples.get('train', 0):,}", rest))
     parameters = sum(int(row.get("parameters", 0)) for row in data.layers)
     if parameters:
-        cards.append(("parameters", f"{parameters:,}", f"{len(data.layers)} layers"))
+        cards.append(("parameters", f"{parameters:,}", f"{counted(len(data.layers), 'layer')}"))
     return cards
 
 
@@ -237,5 +237,7 @@ def _environment(info: Mapping[str, Any]) -> list[list[str]]:
     git = info.get("git")
     if git:
         changed = git.get("changed_files", 0)
-        rows.append(["git commit", f"{git.get('commit')}" + (f", {changed} files changed" if changed else "")])
+        rows.append(
+            ["git commit", f"{git.get('commit')}" + (f", {counted(changed, 'file')} changed" if changed else "")]
+        )
     return rows

@@ -328,7 +328,7 @@ def test_no_readable_image_at_all(root: Path, cache_dir: Path) -> None:
 def test_a_class_that_lost_every_training_image_is_an_error(root: Path, cache_dir: Path) -> None:
     for path in root.glob("a/*"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="no training image of 1 classes can be read: 'a'"):
+    with pytest.raises(DataError, match="no training image of 1 class can be read: 'a'"):
         build(root, cache_dir, max_bad_files=100)
 
 

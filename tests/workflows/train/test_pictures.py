@@ -159,7 +159,7 @@ def test_other_extensions(tmp_path: Path) -> None:
     answers = list(predict(result.best_checkpoint, [root], device="cpu", frontend=saying(lines)))
     assert len(answers) == 80
     assert {Path(answer.source).parent.name == answer.label for answer in answers} == {True}
-    assert f"note: left out 1 files in folders that are no images: {root}/notes.txt" in lines
+    assert f"note: left out 1 file in folders that are no images: {root}/notes.txt" in lines
 
 
 def test_bad_exif(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from trainkit.config.rules.review import Review
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as opt
 from trainkit.config.schema.base import parse_duration
-from trainkit.wording import better, closest
+from trainkit.wording import better, closest, counted
 
 _TRAIN_CLASSIFICATION = ("train_loss", "train_accuracy")
 _TRAIN_REGRESSION = ("train_loss",)
@@ -120,7 +120,7 @@ def _length(review: Review, value: int | str) -> _Length | None:
     """A duration in epochs; None where that takes the number of samples, and this is not known."""
     duration = parse_duration(value)
     if duration.unit == "epochs":
-        return _Length(Fraction(duration.value), f"{duration.value} epoch{'s' * (duration.value != 1)}")
+        return _Length(Fraction(duration.value), counted(duration.value, "epoch"))
     count = review.dataset.num_train
     steps = 0 if count is None else epoch_sizes(review.config, count).steps_per_epoch
     if steps == 0:
@@ -202,7 +202,7 @@ def _training(review: Review) -> None:
     if training.drop_last and count is not None and size > count:
         review.add(
             "training.batch_size",
-            f"no batch is left: the training split has {count} samples, got {size} with {{0}}; "
+            f"no batch is left: the training split has {counted(count, 'sample')}, got {size} with {{0}}; "
             "lower the batch size, or drop_last: false",
             "training.drop_last",
         )

@@ -19,7 +19,7 @@ from trainkit.data.images.layout import Shape, to_nchw
 from trainkit.data.pixel_rules import PixelRules
 from trainkit.data.transforms.static import StaticTransform
 from trainkit.errors import DataError
-from trainkit.wording import first_lines
+from trainkit.wording import counted, first_lines
 
 
 @dataclass
@@ -102,7 +102,7 @@ def _check_bad_files(dataset: Dataset, jobs: Sequence[Job]) -> None:
         return
     total = sum(len(job.part) for job in jobs)
     advice = (
-        f"{len(bad)} of {total} images cannot be read; repair or remove them, or skip them with "
+        f"{len(bad)} of {counted(total, 'image')} cannot be read; repair or remove them, or skip them with "
         f"dataset.max_bad_files: {len(bad)} (now {dataset.max_bad_files})"
     )
     raise DataError("\n".join([*first_lines([f"{path}: {reason}" for path, reason in bad]), advice]))
@@ -132,7 +132,7 @@ def _check_none_is_empty(before: Dataset, dataset: Dataset) -> None:
     lost = np.setdiff1d(before.split_targets("train"), dataset.split_targets("train"))
     if len(lost):
         names = ", ".join(repr(dataset.class_names[label]) for label in lost[:10])
-        raise DataError(f"no training image of {len(lost)} classes can be read: {names}")
+        raise DataError(f"no training image of {counted(len(lost), 'class')} can be read: {names}")
 
 
 def _describe_shared(dataset: Dataset, jobs: Sequence[Job], splits: dict[str, Split]) -> list[str]:
@@ -151,7 +151,8 @@ def _describe_shared(dataset: Dataset, jobs: Sequence[Job], splits: dict[str, Sp
             first = by_part[splits["train"].part].path(int(splits["train"].indices[twin]))
             pairs.append(f"{first} = {by_part[splits[name].part].path(int(splits[name].indices[row]))}")
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
-        notes.append(f"{len(shared)} images of {name} are in train too, byte for byte: {'; '.join(pairs)}{more}")
+        found = f"{counted(len(shared), 'image')} of {name} {'is' if len(shared) == 1 else 'are'} in train too"
+        notes.append(f"{found}, byte for byte: {'; '.join(pairs)}{more}")
     return notes
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainkit.builders import Setup
 from trainkit.data.loading import Batch
 from trainkit.runtime import seed_default_generators
+from trainkit.wording import counted
 from trainkit.workflows.check.problems import fail
 
 DRY_RUN_SAMPLES = 8
@@ -41,7 +42,7 @@ def dry_run(setup: Setup) -> None:
             outputs, value = _forward_and_backward(setup, batch)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
-            fail(f"the model fails on a batch of {len(batch.targets)} samples: {reason}", "model")
+            fail(f"the model fails on a batch of {counted(len(batch.targets), 'sample')}: {reason}", "model")
         if not torch.isfinite(outputs).all():
             fail("the first outputs of the model are not finite; choose another init, or normalize the inputs", "model")
         if float(loss.normalizer(batch.targets)) == 0:

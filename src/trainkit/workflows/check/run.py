@@ -35,6 +35,7 @@ from trainkit.data.pixel_rules import range_text
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import LayerRow, check_output
 from trainkit.runtime import Choice, claim, resolve_device, set_num_threads
+from trainkit.wording import counted
 from trainkit.workflows.check.dry_run import check_export, dry_run
 from trainkit.workflows.check.memory import Costs, check_costs
 from trainkit.workflows.check.probe_data import (
@@ -188,7 +189,7 @@ def run_checks(
     assert source is not None, "or there is a problem"
     notes += piece_notes(setup.model, sizes)
     if sizes.num_samples < sizes.batch_size:
-        notes.append(f"an epoch is one batch: the training split has {sizes.num_samples} samples")
+        notes.append(f"an epoch is one batch: the training split has {counted(sizes.num_samples, 'sample')}")
     return CheckReport(loaded, source, setup, tuple(notes), size, shapes.rows, sizes, costs)
 
 
@@ -209,7 +210,7 @@ def piece_notes(model: nn.Module, sizes: EpochSizes) -> list[str]:
     layers = list(model.modules())
     effects = []
     if any(isinstance(layer, batch_norm) for layer in layers):
-        effects.append(f"batch norm takes its statistics over pieces of {sizes.piece} samples")
+        effects.append(f"batch norm takes its statistics over pieces of {counted(sizes.piece, 'sample')}")
     if any(isinstance(layer, dropout) and layer.p > 0 for layer in layers):
         effects.append("dropout draws anew for each piece")
     if sizes.accumulation_steps == 1 or not effects:

@@ -22,7 +22,7 @@ from trainkit.data.pixel_rules import rules_of
 from trainkit.data.transforms import static_transforms_from_json
 from trainkit.errors import UserError
 from trainkit.system import Frontend
-from trainkit.wording import listed
+from trainkit.wording import counted, listed
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict.exported_model import is_export, open_export
 from trainkit.workflows.predict.inputs import Chunk, InputSpec, Item, count_samples, find_inputs, read_chunks
@@ -125,7 +125,7 @@ def _name_others(others: Sequence[str], kind: str, frontend: Frontend) -> None:
     if others:
         what = "images" if kind == "image" else "CSV or .npy files"
         names = listed(others, quoted=False)
-        frontend.say(f"note: left out {len(others)} files in folders that are no {what}: {names}")
+        frontend.say(f"note: left out {counted(len(others), 'file')} in folders that are no {what}: {names}")
 
 
 def open_model(
@@ -190,7 +190,7 @@ def _predict_all(
     with closing(chunks), _forward_thread() as forward:
         for batch in chain(_batches(chunks, predictor.batch_size), [None]):
             if frontend.stop():
-                raise frontend.stop.error(f"{done:,} samples were done")
+                raise frontend.stop.error(f"{counted(done, 'sample')} were done")
             before = running
             running = None if batch is None else (batch, forward.submit(_predict_batch, predictor, batch))
             if before is None:

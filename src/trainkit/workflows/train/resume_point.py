@@ -21,7 +21,7 @@ from trainkit.config import LoadedConfig
 from trainkit.engine import TrainState
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.system import Frontend, RunDir, durable, newest_run
-from trainkit.wording import listed
+from trainkit.wording import counted, listed
 from trainkit.workflows.find import find_run
 from trainkit.workflows.runs import config_differences
 from trainkit.workflows.train.changes import check_changes, config_hash
@@ -179,11 +179,12 @@ def why_finished(run: RunDir, loaded: LoadedConfig, *, allowed: Sequence[str]) -
     check_changes(at_its_end, loaded.resolved(), allowed=allowed, accepted={})
     if early:
         return (
-            f"{run.path}: early stopping ended it after {completed} epochs, nothing to do; to train it for longer: "
+            f"{run.path}: early stopping ended it after {counted(completed, 'epoch')}, nothing to do; "
+            "to train it for longer: "
             f"trainkit resume {run.path} --unset training.early_stopping --allow-change training.early_stopping"
         )
     return (
-        f"{run.path}: finished after {completed} epochs, nothing to do; "
+        f"{run.path}: finished after {counted(completed, 'epoch')}, nothing to do; "
         f"to train it for longer: trainkit resume {run.path} --set training.epochs=N"
     )
 
@@ -218,13 +219,15 @@ def start_from_weights(state: TrainState, path: Path, *, frontend: Frontend) -> 
     """
     weights = load_weights_file(path)
     report = match_weights(weights, state.model)
-    frontend.say(f"weights: {len(report.matched)} of {len(state.model.state_dict())} tensors taken from {path}")
+    frontend.say(
+        f"weights: {len(report.matched)} of {counted(len(state.model.state_dict()), 'tensor')} taken from {path}"
+    )
     shapes = [f"{name} ({theirs} in the file, {ours} in the model)" for name, theirs, ours in report.wrong_shape]
     for what, names in (("missing", report.missing), ("unexpected", report.unexpected), ("wrong shape", shapes)):
         if names:
             frontend.say(f"weights: {what}: {listed(names, limit=5, quoted=False)}")
     if not report.matched:
-        raise CheckpointError(f"{path}: none of its {len(weights)} tensors fits the model by name and shape")
+        raise CheckpointError(f"{path}: none of its {counted(len(weights), 'tensor')} fits the model by name and shape")
     own = state.model.state_dict()
     state.model.load_state_dict(own | {name: weights[name].to(own[name].dtype) for name in report.matched})
     if state.ema is not None:
