@@ -6,14 +6,18 @@ import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import trainkit
 from trainkit.errors import Interrupted, UserError
 from trainkit.exports import bundle as bundles
 from trainkit.exports.assemble import ExportRequest, Samples, Source, make_files
@@ -108,6 +112,35 @@ def test_what_is_inside(written):
     assert report["programs"]["model.safetensors"] == {"passed": True, "tensors": 4, "differing_tensors": []}
     assert json.loads((target / "labels.json").read_text()) == ["ant", "bee", "Käfer"]
     assert [path.name for path in target.parent.iterdir()] == ["net_torchscript"]
+
+
+def records_of(data):
+    """A file's bytes and, of an archive, those of its records; by name."""
+    records = {"": data}
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert archive.testzip() is None
+            records |= {name: archive.read(name) for name in archive.namelist()}
+    return records
+
+
+def test_nothing_names_the_machine_that_made_it(source, samples, written):
+    """Neither the folders of trainkit and PyTorch, nor the home or the working folder."""
+    paths = [Path(module.__file__).parents[1] for module in (trainkit, torch)] + [Path.home(), Path.cwd()]
+    contents = make_files(source, ExportRequest(("torchscript", "pt2", "onnx", "safetensors")), samples)
+    contents["traced.pt"] = make_files(source, ExportRequest(("torchscript",), "trace"), samples)["model.pt"]
+    contents |= {f"written {path.name}": path.read_bytes() for path in written[0].iterdir()}
+    for file, data in contents.items():
+        for name, record in records_of(data).items():
+            assert not [path for path in paths if str(path).encode() in record], (file, name)
+
+
+def test_torchscript_records_start_where_pytorch_puts_them(written):
+    data = (written[0] / "model.pt").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        starts = [record.header_offset for record in archive.infolist()]
+    for start in starts:
+        assert (start + 30 + sum(struct.unpack("<HH", data[start + 26 : start + 30]))) % 64 == 0
 
 
 def test_the_signature(written):

@@ -7,8 +7,10 @@ import functools
 import importlib.util
 import io
 import logging
+import struct
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +77,24 @@ def torchscript_bytes(program: nn.Module, example: Tensor, *, method: Method) ->
     buffer = io.BytesIO()
     with quiet():
         torch.jit.save(compiled, buffer)
+    return _without_source(buffer.getvalue())
+
+
+def _without_source(archive: bytes) -> bytes:
+    """A TorchScript file without the debug records, which hold source lines and the paths of this machine.
+
+    Each record still starts at a multiple of 64 bytes, as PyTorch writes it.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as before, zipfile.ZipFile(buffer, "w") as after:
+        for old in before.infolist():
+            if old.filename.endswith(".debug_pkl"):
+                continue
+            record = zipfile.ZipInfo(old.filename, old.date_time)
+            record.compress_type = old.compress_type
+            padding = -(buffer.tell() + 30 + len(record.filename.encode()) + 4) % 64  # 30: a header, 4: the field's own
+            record.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
+            after.writestr(record, before.read(old))
     return buffer.getvalue()
 
 
@@ -105,6 +125,9 @@ def pt2_bytes(program: nn.Module, example: Tensor, *, free_size: bool) -> bytes:
             return torch.export.export(module, inputs, dynamic_shapes=tuple(axes for _ in inputs))
 
     exported = _attempt(attempt, program, example, what="torch.export")
+    for part in exported.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # source lines, with the paths of this machine
     buffer = io.BytesIO()
     with quiet(*_LOGGERS):
         torch.export.save(exported, buffer)
