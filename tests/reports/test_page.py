@@ -121,10 +121,22 @@ def test_a_report_without_its_data_or_checkpoint_goes_without_scores(tiny_run, t
     for path in (folder / "checkpoints").glob("*.pth"):
         path.write_bytes(path.read_bytes()[:1000])
     messages = []
-    text = make_report(folder, frontend=Frontend(say=messages.append)).path.read_text()
+    good = (folder / "report.html").read_text()
+    made = make_report(folder, frontend=Frontend(say=messages.append))
+    assert made.path.read_text() == good, "a page with scores is not replaced by one without"
+    assert messages[1] == f"note: {made.path} stays as it is: it has scores, and a new one would have none"
+    assert made.history.epochs
+    made.path.unlink()
+    messages.clear()
+    for _ in range(2):  # the second time a page without scores is replaced
+        text = make_report(folder, frontend=Frontend(say=messages.append)).path.read_text()
     assert "could not be scored" in text
     assert "Learning curves" in text
     assert "cannot be scored" in messages[0]
+    assert not any("stays as it is" in message for message in messages)
+    shutil.rmtree(folder / "checkpoints")
+    made.path.write_text(good)
+    assert make_report(folder).path.read_text() == good
 
 
 def test_a_value_that_a_template_lacks_is_an_error():

@@ -37,6 +37,8 @@ from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report
 
 _SAMPLE_BATCH = 256
 _PROBED_SAMPLES = 1024
+_SCORED = 'href="#network"'
+"""In each page, and in those alone, for which a checkpoint was opened and scored."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +112,28 @@ def make_report(
     run = find_run(given, runs_dir=runs_dir)
     checkpoint = best_of(run.checkpoints)
     if checkpoint is None:
-        return write_report(run, missing="The run has no checkpoint, so nothing was scored.", always_draw=True)
+        return _report_without_scores(run, "The run has no checkpoint, so nothing was scored.", frontend=frontend)
     try:
         setup = setup_on_data(open_trained(checkpoint), frontend=frontend)
         probed = probe_model(setup, frontend=frontend)
     except TrainkitError as error:
         if frontend.stop():
             raise
-        frontend.say(f"warning: the best checkpoint cannot be scored, so the report goes without: {error}")
-        return write_report(run, missing=f"The best checkpoint could not be scored: {error}", always_draw=True)
+        frontend.say(f"warning: the best checkpoint cannot be scored: {error}")
+        return _report_without_scores(run, f"The best checkpoint could not be scored: {error}", frontend=frontend)
     return write_report(run, probed=probed, setup=setup, always_draw=True)
+
+
+def _report_without_scores(run: RunDir, missing: str, *, frontend: Frontend) -> RunReport:
+    """The report from the records alone; a page with scores is not replaced by one without."""
+    page = run.path / "report.html"
+    try:
+        has_scores = _SCORED in page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        has_scores = False
+    if has_scores:
+        frontend.say(f"note: {page} stays as it is: it has scores, and a new one would have none")
+    return write_report(run, missing=missing, always_draw=True, replace_page=not has_scores)
 
 
 def probe_model(setup: Setup, *, frontend: Frontend) -> Probed:
@@ -161,12 +175,14 @@ def write_report(
     setup: Setup | None = None,
     missing: str | None = None,
     always_draw: bool = False,
+    replace_page: bool = True,
 ) -> RunReport:
     """Write ``report.html`` and, where the config wants plots, draw the curves: on the page and into a PNG file.
 
     Args:
         setup: the run with the scored weights, for its layers and, where the model guesses, a look at its samples.
         always_draw: draw the curves whatever the config wants.
+        replace_page: write ``report.html``; False leaves the one that is there.
 
     Raises:
         durable.WriteError: a file cannot be written.
@@ -191,7 +207,8 @@ def write_report(
     if always_draw or info.get("config", {}).get("logging", {}).get("plots", True):
         data = _with_charts(data, run)
     path = run.path / "report.html"
-    durable.write_text(path, build_run_page(data))
+    if replace_page:
+        durable.write_text(path, build_run_page(data))
     return RunReport(path, findings, history)
 
 
