@@ -81,7 +81,11 @@ def test_there_are_shipped_configs():
     assert len(CONFIGS) >= 15
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem == "cifar10_resnet18" else path for path in CONFIGS],
+    ids=[path.stem for path in CONFIGS],
+)
 def test_two_steps(path, tmp_path, capsys):
     overrides = replaced(load_config(path).config, tmp_path / "data")
     if overrides:

@@ -8,6 +8,7 @@ from trainkit.data.loading.resident import Batch
 from trainkit.engine.losses import build_loss
 from trainkit.findings.facts import facts_before_training
 from trainkit.findings.probes import count_silent_units
+from trainkit.models import BlockSpec, build_cnn
 
 
 def model_for(loss, inputs, width):
@@ -82,6 +83,21 @@ def test_dead_units_are_those_that_no_sample_wakes():
     assert [(layer.name, layer.dead, layer.total) for layer in result] == [("1", 1, 2), ("4", 2, 3)]
     model(torch.ones(1, 1, 2, 2))
     assert not model[1]._forward_hooks, "the layers are left as they were"
+
+
+def test_units_inside_a_residual_block_are_named_by_its_config_key():
+    torch.manual_seed(0)
+    model = build_cnn((1, 6, 6), 3, blocks=[BlockSpec(10, convs=2, residual=True)]).eval()
+    with torch.no_grad():
+        model.blocks[0].residual.branch.conv1.bias[:7] = -100
+        model.blocks[0].residual.branch.conv2.bias[:] = 1
+    with torch.no_grad(), count_silent_units(model) as found:
+        model(torch.randn(64, 1, 6, 6))
+        result = [(layer.name, layer.key, layer.dead, layer.total) for layer in found()]
+    assert result == [
+        ("blocks.0.residual.branch.activation1", "model.blocks[0]", 7, 10),
+        ("blocks.0.activation2", "model.blocks[0]", 0, 10),
+    ]
 
 
 def test_each_call_of_a_layer_has_its_own_units():

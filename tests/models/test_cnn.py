@@ -54,6 +54,32 @@ def test_residual_block_projects_its_input_when_the_shape_changes():
     assert normed(torch.randn(2, 4, 7, 7)).shape == (2, 2)
 
 
+def test_two_convolutions_start_and_compute_as_the_network_written_by_hand():
+    torch.manual_seed(3)
+    blocks = [
+        BlockSpec(4, convs=2, pool=2),
+        BlockSpec(8, 5, padding=2, stride=2, convs=2, norm="group", residual=True, activation="gelu"),
+    ]
+    built = build_cnn((3, 12, 12), 7, blocks=blocks, norm="batch", norm_groups=2, bias=False)
+    torch.manual_seed(3)
+    first = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()),
+        *(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
+    )
+    branch = nn.Sequential(
+        *(nn.Conv2d(4, 8, 5, padding=2, stride=2, bias=False), nn.GroupNorm(2, 8), nn.GELU()),
+        *(nn.Conv2d(8, 8, 5, padding=2, bias=False), nn.GroupNorm(2, 8)),
+    )
+    shortcut = nn.Sequential(nn.Conv2d(4, 8, 1, stride=2, bias=False), nn.GroupNorm(2, 8))
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 3 * 3, 7))
+    images = torch.randn(5, 3, 12, 12)
+    by_hand = (parameter for part in (first, branch, shortcut, head) for parameter in part.parameters())
+    for ours, theirs in zip(built.parameters(), by_hand, strict=True):
+        assert torch.equal(ours, theirs)
+    middle = first(images)
+    assert torch.equal(built(images), head(nn.functional.gelu(branch(middle) + shortcut(middle))))
+
+
 @pytest.mark.parametrize("global_pool", ["avg", "max"])
 def test_global_pool_makes_one_value_a_channel(global_pool):
     model = build_cnn((3, 9, 9), 5, blocks=[BlockSpec(7)], global_pool=global_pool)
@@ -117,15 +143,33 @@ def test_same_padding_of_an_even_kernel_keeps_the_size():
         (
             (1, 8, 8),
             [BlockSpec(4, padding="valid", residual=True)],
-            "model.blocks[0]: a residual block adds its input to the output of its convolution, but the shortcut is "
-            "(N, 4, 8, 8) and the convolution makes (N, 4, 6, 6)",
+            "model.blocks[0]: a residual block adds its input to the output of its layers, but the shortcut is "
+            "(N, 4, 8, 8) and the layers make (N, 4, 6, 6); choose padding: same (stride 1) or half of an odd "
+            "kernel_size",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4), BlockSpec(4, 5, padding=1, stride=2, residual=True, convs=2)],
+            "model.blocks[1]: a residual block adds its input to the output of its layers, but the shortcut is "
+            "(N, 4, 4, 4) and the layers make (N, 4, 1, 1)",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4), BlockSpec(4, 5, padding=0, convs=3)],
+            "model.blocks[1]: Conv2d has a kernel of 5 x 5, larger than its input (N, 4, 4, 4)",
+        ),
+        (
+            (1, 8, 8),
+            [BlockSpec(4, pool=8), BlockSpec(4, norm="group")],
+            "model.blocks[1]: GroupNorm has 4 groups for (N, 4, 1, 1), one value in each, and would make all outputs "
+            "0; use fewer groups",
         ),
         ((30,), [BlockSpec(4)], "model.type: a cnn takes images (N, C, H, W), but a sample of this data set is (30,)"),
     ],
 )
 def test_a_block_that_does_not_fit_is_named(input_shape, blocks, expected):
     with pytest.raises(ProblemsError) as error:
-        build_cnn(input_shape, 3, blocks=blocks)
+        build_cnn(input_shape, 3, blocks=blocks, norm_groups=4)
     assert expected in message(error)
 
 

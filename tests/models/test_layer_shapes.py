@@ -37,6 +37,7 @@ def image_layers(draw):
             st.builds(nn.Softmax, dim=st.integers(-5, 5)),
             st.builds(nn.Linear, sizes, st.just(3)),
             st.builds(nn.LayerNorm, sizes | pairs),
+            st.builds(nn.GroupNorm, st.just(2), st.sampled_from([4, 8])),
         )
     )
     return layer, (draw(st.integers(1, 2)), channels, draw(st.integers(1, 7)), draw(st.integers(1, 7)))

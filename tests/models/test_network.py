@@ -18,6 +18,12 @@ RESIDUAL = [
     BlockSpec(8, [3, 1], residual=True),
     BlockSpec(4, 2, pool=2, pool_type="avg"),
 ]
+TWO_CONVS = [
+    BlockSpec(8, convs=2, pool=2),
+    BlockSpec(8, convs=2, residual=True, dropout=0.2, norm="group"),
+    BlockSpec(12, stride=2, padding=1, convs=3, residual=True, norm="group"),
+    BlockSpec(6, convs=2, residual=True, pool=2, activation="silu"),
+]
 NETWORKS = {
     "mlp": lambda: build_mlp((7,), 3),
     "mlp_image": lambda: build_mlp(IMAGE, 3, hidden_sizes=[9, 8], norm="batch", dropout=0.3, activation="elu"),
@@ -26,6 +32,7 @@ NETWORKS = {
     "cnn": lambda: build_cnn(IMAGE, 3, blocks=[BlockSpec(8, 5, pool=2)], norm="batch", output="softmax"),
     "cnn_plain": lambda: build_cnn(IMAGE, 3, blocks=[BlockSpec(8, padding="valid")], activation="silu", dropout=0.1),
     "cnn_residual": lambda: build_cnn(IMAGE, 3, blocks=RESIDUAL, norm="batch", global_pool="avg", head_dropout=0.1),
+    "cnn_two_convs": lambda: build_cnn(IMAGE, 3, blocks=TWO_CONVS, norm="batch", norm_groups=4, bias=False),
     "cnn_max": lambda: build_cnn(IMAGE, 3, blocks=RESIDUAL, activation="leaky_relu", global_pool="max", head_sizes=[5]),
     "sequential": lambda: build_sequential(
         IMAGE,

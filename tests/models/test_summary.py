@@ -15,6 +15,11 @@ def residual_cnn():
     return build_cnn((1, 28, 28), 10, blocks=blocks, norm="batch", global_pool="avg", head_sizes=[6])
 
 
+def two_convs():
+    blocks = [BlockSpec(4, pool=2, convs=2), BlockSpec(8, stride=2, padding=1, residual=True, convs=2, norm="group")]
+    return build_cnn((1, 28, 28), 10, blocks=blocks, norm="batch", norm_groups=2, global_pool="avg")
+
+
 def layer_outputs(model, images):
     """What each layer really makes, by name."""
     seen = {}
@@ -30,7 +35,7 @@ def layer_outputs(model, images):
 
 
 @pytest.mark.parametrize(
-    "build", [residual_cnn, lambda: build_mlp((1, 28, 28), 10, norm="layer", dropout=0.1, output="softmax")]
+    "build", [residual_cnn, two_convs, lambda: build_mlp((1, 28, 28), 10, norm="layer", dropout=0.1, output="softmax")]
 )
 def test_table_has_the_shapes_of_a_real_run_in_its_order(build):
     model = build()
@@ -65,6 +70,9 @@ def test_rows_name_their_config_key_and_where_the_code_is():
     by_name = {row.name: row for row in rows}
     assert by_name["blocks.1.shortcut.0"].key == "model.blocks[1]"
     assert by_name["blocks.0.pool"].key == "model.blocks[0].pool"
+    of_two = {row.name: row.key for row in layer_table(two_convs(), (1, 28, 28))}
+    assert of_two["blocks.0.pool"] == "model.blocks[0].pool"
+    assert of_two["blocks.1.residual.branch.conv2"] == of_two["blocks.1.activation2"] == "model.blocks[1]"
     assert by_name["head.linear1"].key == "model.head_sizes[0]"
     file, _, line = by_name["head.linear1"].source.rpartition(":")
     with open(file) as lines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -16,11 +16,13 @@ from trainkit.models.network import (
     GlobalAvgPool2d,
     Network,
     OutputActivation,
+    Residual,
     ResidualBlock,
     activation_layer,
     output_layer,
 )
 
+ConvNorm = Literal["none", "batch", "group"]
 Layers = OrderedDict[str, nn.Module]
 
 
@@ -32,12 +34,13 @@ class BlockSpec:
     kernel_size: int | Sequence[int] = 3
     stride: int | Sequence[int] = 1
     padding: Literal["same", "valid"] | int = "same"
-    norm: Literal["none", "batch"] | None = None
+    norm: ConvNorm | None = None
     activation: Activation | None = None
     pool: int = 1
     pool_type: Literal["max", "avg"] = "max"
     dropout: float | None = None
     residual: bool = False
+    convs: int = 1
 
 
 def build_cnn(
@@ -45,7 +48,9 @@ def build_cnn(
     output_size: int,
     *,
     blocks: Sequence[BlockSpec],
-    norm: Literal["none", "batch"] = "none",
+    norm: ConvNorm = "none",
+    norm_groups: int = 32,
+    bias: bool = True,
     activation: Activation = "relu",
     dropout: float = 0.0,
     global_pool: Literal["none", "avg", "max"] = "none",
@@ -55,8 +60,9 @@ def build_cnn(
 ) -> Network:
     """Blocks of conv -> norm -> activation -> pool -> dropout, then linear layers: (N, C, H, W) to (N, output_size).
 
-    Convolutions keep PyTorch's default bias also before a batch norm (which makes it redundant), as the usual network
-    written by hand has it. A part that is switched off adds no layer.
+    A block of several convolutions has conv -> norm -> activation for each. Convolutions keep PyTorch's default bias
+    also before a norm (which makes it redundant), as the usual network written by hand has it. A part that is switched
+    off adds no layer.
 
     Raises:
         ProblemsError: a block does not take its input; names ``model.blocks[i]`` and the shapes.
@@ -71,11 +77,14 @@ def build_cnn(
     built: Layers = OrderedDict()
     for i, block in enumerate(blocks):
         key = f"model.blocks[{i}]"
-        layers = _block_layers(block, shape, norm=norm, activation=activation, dropout=dropout, key=key)
-        built[str(i)], shape = _join_block(block, layers, shape, key=key)
-        keys[f"blocks.{i}"] = key
-        place = f"blocks.{i}.rest" if block.residual else f"blocks.{i}"
-        keys |= {f"{place}.{part}": f"{key}.{part}" for part in ("pool", "dropout") if part in layers}
+        complete = replace(
+            block,
+            norm=block.norm or norm,
+            activation=block.activation or activation,
+            dropout=dropout if block.dropout is None else block.dropout,
+        )
+        built[str(i)], shape, inside = _build_block(complete, shape, norm_groups=norm_groups, bias=bias, key=key)
+        keys |= {f"blocks.{i}": key, **{f"blocks.{i}.{part}": place for part, place in inside.items()}}
 
     head: Layers = OrderedDict()
     if global_pool != "none":
@@ -103,9 +112,12 @@ def build_cnn(
 
 
 def _block_layers(
-    block: BlockSpec, shape: Shape, *, norm: Literal["none", "batch"], activation: Activation, dropout: float, key: str
-) -> Layers:
-    """The layers of a block that are switched on, by name, in their order."""
+    block: BlockSpec, shape: Shape, *, norm_groups: int, bias: bool, key: str
+) -> tuple[Layers, nn.Module, Layers]:
+    """The layers of a block that are switched on, by name, in their order: those up to the last norm, and the rest.
+
+    Between them stands the shortcut of a residual block.
+    """
     kernel, stride = pair(block.kernel_size), pair(block.stride)
     padding: str | int | tuple[int, int] = block.padding
     if padding == "same":
@@ -118,38 +130,61 @@ def _block_layers(
             )
         if kernel[0] % 2 and kernel[1] % 2:
             padding = (kernel[0] // 2, kernel[1] // 2)  # the same zeros; the text form is slower and exports worse
-    layers: Layers = OrderedDict()
-    layers["conv"] = nn.Conv2d(shape[1], block.channels, kernel, stride=stride, padding=padding)
-    with_norm = (block.norm or norm) == "batch"
-    if with_norm:
-        layers["norm"] = nn.BatchNorm2d(block.channels)
+    branch: Layers = OrderedDict()
+    rest: Layers = OrderedDict()
+    for number in range(1, block.convs + 1):
+        end = str(number) if block.convs > 1 else ""
+        channels, step = (shape[1], stride) if number == 1 else (block.channels, (1, 1))
+        branch[f"conv{end}"] = nn.Conv2d(channels, block.channels, kernel, stride=step, padding=padding, bias=bias)
+        branch |= {f"norm{end}": layer for layer in _norm_layers(block, norm_groups)}
+        (branch if number < block.convs else rest)[f"activation{end}"] = activation_layer(block.activation or "relu")
+    shortcut: nn.Module = nn.Identity()
     if block.residual and (shape[1] != block.channels or stride != (1, 1)):
-        project = nn.Conv2d(shape[1], block.channels, 1, stride=stride)
-        layers["shortcut"] = nn.Sequential(project, nn.BatchNorm2d(block.channels)) if with_norm else project
-    layers["activation"] = activation_layer(block.activation or activation)
+        shortcut = nn.Conv2d(shape[1], block.channels, 1, stride=stride, bias=bias)
+        if norms := _norm_layers(block, norm_groups):
+            shortcut = nn.Sequential(shortcut, *norms)
     if block.pool > 1:
-        layers["pool"] = nn.MaxPool2d(block.pool) if block.pool_type == "max" else nn.AvgPool2d(block.pool)
-        if block.pool_type == "max" and isinstance(layers["activation"], nn.ReLU):
+        rest["pool"] = nn.MaxPool2d(block.pool) if block.pool_type == "max" else nn.AvgPool2d(block.pool)
+        name, activation = next(iter(rest.items()))
+        if block.pool_type == "max" and isinstance(activation, nn.ReLU):
             # The same values and gradients, bit for bit, from a ReLU of fewer numbers: a step of the MNIST CNN takes
             # 13.7 ms instead of 15.7.
-            layers.move_to_end("activation")
-    share = dropout if block.dropout is None else block.dropout
-    if share > 0:
-        layers["dropout"] = nn.Dropout2d(share)
-    return layers
+            rest.move_to_end(name)
+    if block.dropout:
+        rest["dropout"] = nn.Dropout2d(block.dropout)
+    return branch, shortcut, rest
 
 
-def _join_block(block: BlockSpec, layers: Layers, shape: Shape, *, key: str) -> tuple[nn.Module, Shape]:
-    """One module of the block's layers, and the shape it makes."""
+def _norm_layers(block: BlockSpec, groups: int) -> list[nn.Module]:
+    """A norm layer, or none."""
+    match block.norm:
+        case "batch":
+            return [nn.BatchNorm2d(block.channels)]
+        case "group":
+            return [nn.GroupNorm(groups, block.channels)]
+        case _:
+            return []
+
+
+def _build_block(
+    block: BlockSpec, shape: Shape, *, norm_groups: int, bias: bool, key: str
+) -> tuple[nn.Module, Shape, dict[str, str]]:
+    """One module of the block's layers, the shape it makes, and the config keys of its parts."""
+    branch, shortcut, rest = _block_layers(block, shape, norm_groups=norm_groups, bias=bias, key=key)
     after = shape
-    for name, layer in layers.items():
-        if name == "shortcut":
-            continue
+    for layer in branch.values():
+        after = output_shape(layer, after, key=key)
+    if block.residual:
+        remedy = "choose padding: same (stride 1) or half of an odd kernel_size"
+        check_shortcut(output_shape(shortcut, shape, key=key), after, remedy=remedy, key=key)
+    for name, layer in rest.items():
         after = output_shape(layer, after, key=f"{key}.pool" if name == "pool" else key)
-        if name == "conv" and block.residual:
-            check_shortcut(shape, after, stride=pair(block.stride), key=key)
+    keys = {part: f"{key}.{part}" for part in ("pool", "dropout") if part in rest}
     if not block.residual:
-        return nn.Sequential(layers), after
-    rest = layers.copy()
-    parts = {name: rest.pop(name, nn.Identity()) for name in ("conv", "norm", "shortcut")}
-    return ResidualBlock(**parts, rest=rest), after
+        return nn.Sequential(branch | rest), after, keys
+    if block.convs == 1:  # as a class of its own, whose names older checkpoints have
+        norm = branch.get("norm", nn.Identity())
+        module = ResidualBlock(conv=branch["conv"], norm=norm, shortcut=shortcut, rest=rest)
+        return module, after, {f"rest.{part}": place for part, place in keys.items()}
+    sum_of_both: Layers = OrderedDict(residual=Residual(branch=nn.Sequential(branch), shortcut=shortcut))
+    return nn.Sequential(sum_of_both | rest), after, keys

@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 KNOWN_LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.Linear, nn.Conv2d, nn.Flatten),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, GlobalAvgPool2d),
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
     *(nn.Dropout, nn.Dropout2d, nn.Identity),
@@ -60,6 +60,8 @@ def known_output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape | N
             return _batch_norm(layer, shape, key)
         case nn.LayerNorm():
             return _layer_norm(layer, shape, key)
+        case nn.GroupNorm():
+            return _group_norm(layer, shape, key)
         case nn.Dropout2d():
             _need_images(layer, shape, key, instead="Dropout")
             return shape
@@ -175,6 +177,22 @@ def _layer_norm(layer: nn.LayerNorm, shape: Shape, key: str) -> Shape:
     return shape
 
 
+def _group_norm(layer: nn.GroupNorm, shape: Shape, key: str) -> Shape:
+    if shape[1] != layer.num_channels:
+        fail(
+            f"GroupNorm takes {layer.num_channels} channels, but its input is {shape_text(shape)}; "
+            f"set num_channels to {shape[1]} or leave it out",
+            key,
+        )
+    if math.prod(shape[1:]) == layer.num_groups:
+        fail(
+            f"GroupNorm has {layer.num_groups} groups for {shape_text(shape)}, one value in each, and would make all "
+            "outputs 0; use fewer groups",
+            key,
+        )
+    return shape
+
+
 def _softmax(layer: nn.Softmax | nn.LogSoftmax, shape: Shape, key: str) -> Shape | None:
     if layer.dim is None:
         return None
@@ -193,14 +211,12 @@ def _need_images(layer: nn.Module, shape: Shape, key: str, *, instead: str = "")
     fail(f"{type(layer).__name__} takes images (N, C, H, W), but its input is {shape_text(shape)}; {remedy}", key)
 
 
-def check_shortcut(before: Shape, after: Shape, *, stride: tuple[int, int], key: str) -> None:
-    """Raise where the convolution's output and the shortcut's (one value in ``stride``) have different sizes."""
-    shortcut = tuple((size - 1) // step + 1 for size, step in zip(before[2:], stride, strict=True))
-    if shortcut != after[2:]:
+def check_shortcut(shortcut: Shape, branch: Shape, *, remedy: str, key: str) -> None:
+    """Raise where the two sides of a residual block cannot be added: broadcasting would add them silently."""
+    if shortcut != branch:
         fail(
-            f"a residual block adds its input to the output of its convolution, but the shortcut is "
-            f"{shape_text((*after[:2], *shortcut))} and the convolution makes {shape_text(after)}; "
-            "choose padding: same (stride 1) or half of an odd kernel_size",
+            f"a residual block adds its input to the output of its layers, but the shortcut is {shape_text(shortcut)} "
+            f"and the layers make {shape_text(branch)}; {remedy}",
             key,
         )
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.models.layer_shapes import KNOWN_LAYERS, Shape, check_shortcut, fail, known_output_shape, shape_text
-from trainkit.models.network import Network, ResidualBlock, config_key
+from trainkit.models.network import Network, Residual, ResidualBlock, config_key
 
-_WITHOUT_KERNELS = {*KNOWN_LAYERS, ResidualBlock}
+_WITHOUT_KERNELS = {*KNOWN_LAYERS, Residual, ResidualBlock}
 
 
 @dataclass
@@ -181,7 +181,7 @@ def _watched(module: nn.Module, name: str, record: _Record, *, key: str) -> Iter
         stack.callback(before.remove)
         stack.callback(module.register_forward_hook(record.end).remove)
         if type(module) in _WITHOUT_KERNELS and "forward" not in vars(module):
-            own = _residual if type(module) is ResidualBlock else _known
+            own = {Residual: _residual, ResidualBlock: _residual_block}.get(type(module), _known)
             module.forward = partial(own, module, key)
             stack.callback(delattr, module, "forward")
         yield
@@ -204,9 +204,19 @@ def _known(layer: nn.Module, key: str, input: Tensor) -> Tensor:
     return torch.zeros(shape, dtype=input.dtype)
 
 
-def _residual(block: nn.Module, key: str, images: Tensor) -> Tensor:
-    """``ResidualBlock.forward``, with a message where the shapes cannot be added."""
+def _residual_block(block: nn.Module, key: str, images: Tensor) -> Tensor:
+    """``ResidualBlock.forward`` without the kernel of its sum."""
     assert isinstance(block, ResidualBlock)
-    main, shortcut = block.norm(block.conv(images)), block.shortcut(images)
-    check_shortcut(tuple(shortcut.shape), tuple(main.shape), stride=(1, 1), key=key)
-    return block.rest(main)  # type: ignore[no-any-return]
+    return block.rest(_sum(block.norm(block.conv(images)), block.shortcut(images), key))  # type: ignore[no-any-return]
+
+
+def _residual(block: nn.Module, key: str, inputs: Tensor) -> Tensor:
+    """``Residual.forward`` without the kernel of its sum."""
+    assert isinstance(block, Residual)
+    return _sum(block.branch(inputs), block.shortcut(inputs), key)
+
+
+def _sum(branch: Tensor, shortcut: Tensor, key: str) -> Tensor:
+    remedy = "let both make the same shape"
+    check_shortcut(tuple(shortcut.shape), tuple(branch.shape), remedy=remedy, key=key)
+    return branch

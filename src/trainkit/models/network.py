@@ -78,6 +78,19 @@ class ResidualBlock(nn.Module):
         return self.rest(self.norm(self.conv(images)) + self.shortcut(images))  # type: ignore[no-any-return]
 
 
+class Residual(nn.Module):
+    """The layers of a branch, plus the shortcut of their input (He et al., 2015)."""
+
+    def __init__(self, *, branch: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+        self.shortcut = shortcut
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Both make the same shape, which is that of the output."""
+        return self.branch(inputs) + self.shortcut(inputs)  # type: ignore[no-any-return]
+
+
 class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
     """The mean of each channel: (N, C, H, W) to (N, C, 1, 1), as PyTorch's own with an output size of 1, bit for bit.
 

@@ -50,7 +50,7 @@ def test_the_optimizer_keeps_as_many_numbers(optimizer: str) -> None:
     assert numbers == config.optimizer.states_per_weight * sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn", "cifar10_cnn"])
+@pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn", "cifar10_cnn", "cifar10_resnet18"])
 def test_activations_are_what_autograd_keeps(name: str) -> None:
     config = load_config(CONFIGS / f"{name}.yaml").config
     shape = (3, 32, 32) if name.startswith("cifar") else (1, 8, 8)

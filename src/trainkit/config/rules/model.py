@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from trainkit.config.help.messages import shown
@@ -35,6 +36,7 @@ def check(review: Review) -> None:
         _loss_fits_classes(review)
         _output_fits_loss(review)
     _batch_norm(review)
+    _group_norm(review)
     _tables(review)
 
 
@@ -146,6 +148,19 @@ def _batch_norm(review: Review) -> None:
             f"the training split has {count} samples, with {see}; set drop_last: true, or another batch size",
             *others,
         )
+
+
+def _group_norm(review: Review) -> None:
+    model = review.config.model
+    if not isinstance(model, schema.Cnn):
+        return
+    normalized = [i for i, block in enumerate(model.blocks) if (block.norm or model.norm) == "group"]
+    common = math.gcd(model.norm_groups, *(model.blocks[i].channels for i in normalized))
+    for i in normalized:
+        if model.blocks[i].channels % model.norm_groups:
+            message = f"norm: group takes channels that {{0}} divides, got {model.blocks[i].channels}; "
+            message += f"set norm_groups to {common}" if common > 1 else "choose other channels"
+            review.add(f"model.blocks[{i}].channels", message, "model.norm_groups")
 
 
 def _tables(review: Review) -> None:

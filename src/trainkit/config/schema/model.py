@@ -8,6 +8,7 @@ from trainkit.config.schema.base import Count, NonNegative, Probability, Section
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
 Norm = Literal["none", "batch", "layer"]
+ConvNorm = Literal["none", "batch", "group"]
 Nonlinearity = Literal["relu", "leaky_relu", "tanh", "linear"]
 OutputActivation = Literal["none", "sigmoid", "softmax", "log_softmax"]
 
@@ -78,22 +79,24 @@ class Mlp(Section):
 
 
 class Block(Section):
-    """conv -> norm -> activation -> pool -> dropout."""
+    """conv -> norm -> activation -> pool -> dropout; with ``convs: 2``, conv -> norm -> activation come twice."""
 
-    channels: Count = Field(description="Output channels of the convolution.")
+    channels: Count = Field(description="Output channels of each convolution.")
+    convs: Count = Field(1, description="Convolutions, each with norm and activation; a stride is that of the first.")
     kernel_size: Size = Field(3, description="[H, W] of the kernel, or one number.")
-    stride: Size = Field(1, description="Stride of the convolution.")
+    stride: Size = Field(1, description="Stride of the first convolution.")
     padding: Literal["same", "valid"] | Annotated[int, Field(ge=0)] = Field(
         "same", description="Zeros around the input: same keeps the size (stride 1 only), valid adds none."
     )
-    norm: Literal["none", "batch"] | None = Field(None, description="Instead of the model's norm.")
+    norm: ConvNorm | None = Field(None, description="Instead of the model's norm.")
     activation: Activation | None = Field(None, description="Instead of the model's activation.")
     pool: Count = Field(1, description="Window and stride of the pooling; 1 for none.")
     pool_type: Literal["max", "avg"] = Field("max", description="What the pooling takes of its window.")
     dropout: Probability | None = Field(None, description="Instead of the model's dropout; whole channels are dropped.")
     residual: bool = Field(
         False,
-        description="Add the block's input before the activation (by a 1 x 1 convolution where the shape changes).",
+        description="Add the block's input before the last activation (by a 1 x 1 convolution and the norm where the "
+        "shape changes).",
     )
 
 
@@ -102,7 +105,11 @@ class Cnn(Section):
 
     type: Literal["cnn"]
     blocks: list[Block] = Field(min_length=1, description="The convolution blocks, input first.")
-    norm: Literal["none", "batch"] = Field("none", description="Normalization after each convolution.")
+    norm: ConvNorm = Field("none", description="Normalization after each convolution.")
+    norm_groups: Count = Field(32, description="Groups of channels that norm: group normalizes together.")
+    bias: bool = Field(
+        True, description="Whether the convolutions add a bias, which a norm after them takes off again."
+    )
     activation: Activation = Field("relu", description="Activation in blocks and head.")
     dropout: Probability = Field(0.0, description="Share of channels dropped after each block.")
     global_pool: Literal["none", "avg", "max"] = Field(
