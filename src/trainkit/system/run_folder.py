@@ -31,11 +31,11 @@ _held_descriptors: set[int] = set()
 class RunLocked(UserError):
     """Another process works in this run folder."""
 
-    def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, owner: Mapping[str, Any], *, what: str = "in this run") -> None:
         self.owner = dict(owner)
         who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
         since = f" since {owner['since']}" if owner.get("since") else ""
-        super().__init__(f"{path}: {who} is working in this run{since}; wait for it, stop it, or start another run")
+        super().__init__(f"{path}: {who} is working {what}{since}; wait for it, stop it, or start another run")
 
 
 @dataclass(frozen=True, order=True)
@@ -121,11 +121,7 @@ class RunDir:
 
     def lock_owner(self) -> dict[str, Any] | None:
         """pid, host and start time of the process that works in this run; None: none does. Leaves the lock alone."""
-        owner = _read_owner(self.lock_file)
-        process = Process.from_token(str(owner.get("process", "")))
-        if process is None or is_alive(process) is False:
-            return None
-        return owner
+        return _living_owner(self.lock_file)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -134,29 +130,43 @@ class RunDir:
         Raises:
             RunLocked: a living process holds it.
         """
-        descriptor = _take_lock(self)
-        try:
+        with locked(self.lock_file, of=self.path):
             yield
-        finally:
-            _held_descriptors.discard(descriptor)
-            with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, 0)
-            os.close(descriptor)
 
 
-def _take_lock(run: RunDir) -> int:
-    path = run.lock_file
+@contextlib.contextmanager
+def locked(path: Path, *, of: Path, what: str = "in this run") -> Iterator[None]:
+    """Hold a lock file for this process.
+
+    Args:
+        of: what is locked, for the message.
+        what: what its owner is working in or on, for the message.
+
+    Raises:
+        RunLocked: a living process holds it.
+    """
+    descriptor = _take_lock(path, of=of, what=what)
+    try:
+        yield
+    finally:
+        _held_descriptors.discard(descriptor)
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+def _take_lock(path: Path, *, of: Path, what: str) -> int:
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise durable.WriteError(path, error) from error
     try:
         locked = _flock(descriptor)
-        owner = run.lock_owner()
+        owner = _living_owner(path)
         # System locks end with their process and work across containers and machines: where they exist, the content of
         # the file does not matter. Elsewhere the process in the file decides.
         if locked is False or (locked is None and owner is not None):
-            raise RunLocked(run.path, owner or _read_owner(path))
+            raise RunLocked(of, owner or _read_owner(path), what=what)
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -193,6 +203,12 @@ def _leave_locks_to_the_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
+def _living_owner(path: Path) -> dict[str, Any] | None:
+    owner = _read_owner(path)
+    process = Process.from_token(str(owner.get("process", "")))
+    return None if process is None or is_alive(process) is False else owner
 
 
 def _read_owner(path: Path) -> dict[str, Any]:

@@ -96,6 +96,30 @@ class TestAuto:
         train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend())
         assert len(list_runs(tmp_path / "runs")) == 2
 
+    @pytest.mark.parametrize("when", ["data: ", "run: "])
+    def test_two_at_once_are_one_run(self, tmp_path, when):
+        """The second starts while the first one reads its data, or when it has claimed its folder."""
+        loaded, answers = load(tmp_path, MLP, "training.epochs=1"), []
+
+        def say(message: str) -> None:
+            if message.startswith(when) and not answers:
+                answers.append("")
+                try:
+                    train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend())
+                except UserError as error:
+                    answers[0] = str(error)
+
+        if when == "run: ":
+            train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(say=say))
+            assert "runs: process" in answers[0]
+            assert "is working on a run of this config since" in answers[0]
+        else:
+            with pytest.raises(UserError, match="another process has begun this run meanwhile"):
+                train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(say=say))
+        assert [run.status() for run in list_runs(tmp_path / "runs")] == ["finished"]
+        train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend())
+        assert len(list_runs(tmp_path / "runs")) == 2, "one after the other, as before"
+
     def test_another_config_is_another_run(self, stopped, tmp_path):
         train(load(tmp_path, MLP, "optimizer.lr=0.01"), runs_dir=tmp_path / "runs", resume="auto", frontend=frontend())
         assert len(list_runs(tmp_path / "runs")) == 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from trainkit.checkpoints import (
 from trainkit.config import LoadedConfig
 from trainkit.engine import TrainState
 from trainkit.errors import CheckpointError, TrainkitError, UserError
-from trainkit.system import Frontend, RunDir, durable, newest_run
+from trainkit.system import Frontend, RunDir, durable, locked, newest_run
 from trainkit.wording import counted, listed
 from trainkit.workflows.find import find_run
 from trainkit.workflows.runs import config_differences
@@ -56,6 +57,31 @@ def find_unfinished(given: str | Path | None, *, runs_dir: Path) -> RunDir:
 def unfinished_run(loaded: LoadedConfig, *, runs_dir: Path) -> RunDir | None:
     """The newest unfinished run of this config, for ``--resume auto``."""
     return newest_run(runs_dir, unfinished=True, config_hash=config_hash(loaded.resolved()))
+
+
+@contextmanager
+def only_one(loaded: LoadedConfig, *, runs_dir: Path, newest: RunDir | None) -> Iterator[None]:
+    """Hold the config for this process while it trains a new run, so that ``--resume auto`` begins no second one.
+
+    Args:
+        newest: the newest run of this config when there was no unfinished one.
+
+    Raises:
+        RunLocked: another process trains one.
+        UserError: another process has trained one since.
+    """
+    digest = config_hash(loaded.resolved())
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise durable.WriteError(runs_dir, error) from error
+    with locked(runs_dir / f".{digest}.lock", of=runs_dir, what="on a run of this config"):
+        found = newest_run(runs_dir, config_hash=digest)
+        if found is not None and found != newest:
+            raise UserError(
+                f"{found.path}: another process has begun this run meanwhile; nothing was started beside it"
+            )
+        yield
 
 
 def resume_point(run: RunDir, *, frontend: Frontend) -> ResumePoint | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -17,7 +18,7 @@ from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Outcome, TrainState, fit
 from trainkit.recorders import TextLog
 from trainkit.runtime import noting_nondeterminism
-from trainkit.system import Frontend, RunDir, create_run
+from trainkit.system import Frontend, RunDir, create_run, newest_run
 from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import piece_notes, run_checks
 from trainkit.workflows.find import find_checkpoint, last_of
@@ -64,12 +65,14 @@ def train(
     frontend = frontend or Frontend()
     runs_dir = Path(runs_dir)
     loaded = config if isinstance(config, LoadedConfig) else load_config(config, overrides=overrides)
+    alone: AbstractContextManager[None] = nullcontext()
     if resume == "auto":
+        newest = newest_run(runs_dir, config_hash=changes.config_hash(loaded.resolved()))
         run = resuming.unfinished_run(loaded, runs_dir=runs_dir)
         if run is not None:
             return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
-        resume = None
+        alone, resume = resuming.only_one(loaded, runs_dir=runs_dir, newest=newest), None
     point, weights = None, None
     if init_from is not None:
         weights = find_checkpoint(Path(init_from), runs_dir=runs_dir, frontend=frontend)
@@ -79,13 +82,14 @@ def train(
     prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
     if weights is not None:
         resuming.start_from_weights(prepared.state, weights, frontend=frontend)
-    run = create_run(runs_dir, loaded.name, now=datetime.now())
-    with run.locked(), recorded(run, frontend):
-        if point is not None:
-            resuming.copy_history(run, point, keep_last=loaded.config.checkpoint.keep_last)
-            frontend.say(f"going on from {point.checkpoint}, after step {prepared.steps_completed}")
-        # A run that starts from a weights file saves its first state: that file may change later.
-        return run_training(run, loaded, prepared, save_first=init_from is not None, frontend=frontend)
+    with alone:
+        run = create_run(runs_dir, loaded.name, now=datetime.now())
+        with run.locked(), recorded(run, frontend):
+            if point is not None:
+                resuming.copy_history(run, point, keep_last=loaded.config.checkpoint.keep_last)
+                frontend.say(f"going on from {point.checkpoint}, after step {prepared.steps_completed}")
+            # A run that starts from a weights file saves its first state: that file may change later.
+            return run_training(run, loaded, prepared, save_first=init_from is not None, frontend=frontend)
 
 
 def resume(
