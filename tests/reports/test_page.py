@@ -15,7 +15,7 @@ from trainkit.config import load_config
 from trainkit.findings.evidence import Change, Finding
 from trainkit.recorders.history import history_of
 from trainkit.reports.page_data import PageData
-from trainkit.reports.page_run import config_section
+from trainkit.reports.page_run import config_section, environment_section
 from trainkit.reports.page_scores import picture
 from trainkit.reports.run_page import build_run_page, render
 from trainkit.system.frontend import Frontend
@@ -220,6 +220,23 @@ def test_an_override_with_a_colon_and_a_number_is_no_file():
     info = {"config": {"device": "cuda:1"}, "origins": {"device": "--set device=cuda:1"}}
     assert config_section(info)["overridden"] == [["device", "cuda:1"]]
     assert config_section({}) is None
+
+
+def test_the_environment_has_commit_cpu_and_memory_and_nothing_twice(tiny_run):
+    info = tiny_run.run.read_info()
+    rows = environment_section(info)
+    terms = [term for term, _ in rows]
+    assert len(terms) == len(set(terms))
+    told = dict(rows)
+    assert told["memory"].endswith("B")
+    assert f", {info['num_cpus']} core" in told["CPU"]
+    assert told["threads"].startswith(str(info["num_threads"]))
+    git = {"commit": "abc", "changed_files": 2}
+    asked = {"loss": {"value": "mse", "reason": "as asked for"}}
+    command = ["/usr/lib/trainkit/__main__.py", "train", "my config.yaml"]
+    told = dict(environment_section({"git": git, "choices": asked, "command": command}))
+    assert told == {"command": "trainkit train 'my config.yaml'", "commit": "abc, 2 files changed"}
+    assert environment_section({}) == []
 
 
 # ---- in a browser ----

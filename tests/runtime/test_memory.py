@@ -27,6 +27,7 @@ def test_limits_of_a_container_are_read(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
     assert device._cgroup_cpus() == 2
     assert module._cgroup_free_bytes() == 450
+    assert module.host_bytes() == 1000
     assert free_host_bytes() == 450
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")

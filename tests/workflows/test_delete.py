@@ -132,6 +132,7 @@ def test_without_a_terminal_nobody_can_say_yes(runs):
 
 def test_a_run_must_be_named(runs):
     assert command(runs, "--yes").exit_code == 2
+    assert "an empty name" in str(command(runs, "", "--yes").exception)
     assert len(names(runs)) == 3
 
 
@@ -159,6 +160,6 @@ def test_it_asks_on_a_terminal_and_imports_no_torch(runs, answer, code, left):
     os.close(ours)
     os.close(theirs)
     assert done.returncode == code, done.stderr
-    assert "checkpoints: 1; not written by trainkit: notes.txt" in done.stderr
-    assert "Delete this run? [y/N]" in done.stderr
+    assert "; 1 checkpoint; not written by trainkit: notes.txt" in done.stderr
+    assert "Delete 1 run? [y/N]" in done.stderr
     assert len(names(runs)) == left

@@ -12,7 +12,7 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.options import Json, RunsDir
 from trainkit.errors import UserError
-from trainkit.wording import duration, size_text
+from trainkit.wording import counted, duration, size_text
 
 if TYPE_CHECKING:
     from trainkit.workflows.delete import Deletion
@@ -197,7 +197,7 @@ def delete(
     if not yes:
         for one in planned:
             print_deletion(one)
-        ask(f"Delete {'this run' if len(planned) == 1 else f'these {len(planned)} runs'}? [y/N] ")
+        ask(f"Delete {counted(len(planned), 'run')}? [y/N] ")
     for one in planned:
         delete_run(one)
         if not json:
@@ -208,7 +208,7 @@ def delete(
 
 def print_deletion(planned: Deletion) -> None:
     """What a question is about."""
-    parts = [size_text(planned.num_bytes), f"checkpoints: {planned.checkpoints}"]
+    parts = [size_text(planned.num_bytes), counted(planned.checkpoints, "checkpoint")]
     if planned.exports:
         parts.append(f"exports: {', '.join(planned.exports)}")
     if planned.foreign:

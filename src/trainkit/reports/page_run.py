@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
-from trainkit.wording import by_key
+from trainkit.wording import by_key, counted, size_text
 
 
 def config_section(info: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -31,3 +33,39 @@ def config_section(info: Mapping[str, Any]) -> dict[str, Any] | None:
         "rest": rest,
         "caption": f"{len(rest)} values left at their default" if files or overridden else f"All {len(rest)} values",
     }
+
+
+def environment_section(info: Mapping[str, Any]) -> list[list[str]]:
+    """Where and with what the run ran, by row; a choice that was asked for stands in the config."""
+    gpus = info.get("gpus")
+    git = info.get("git") or {}
+    changed = git.get("changed_files", 0)
+    commit = f"{git.get('commit')}" + (f", {counted(changed, 'file')} changed" if changed else "")
+    memory, cores, choices = info.get("memory_bytes"), info.get("num_cpus"), info.get("choices", {})
+    rows = {
+        "started": str(info.get("started") or "").replace("T", " "),
+        "command": _command(info.get("command")),
+        "commit": commit if git.get("commit") else "",
+        "machine": info.get("host"),
+        "system": info.get("platform"),
+        "CPU": ", ".join(str(part) for part in (info.get("cpu"), cores and counted(cores, "core")) if part),
+        "memory": size_text(memory) if isinstance(memory, int) else "",
+        "GPUs": ", ".join(map(str, gpus)) if isinstance(gpus, list) else gpus,
+        "threads": info.get("num_threads"),
+    }
+    rows |= {
+        name: f"{choice.get('value')} ({choice.get('reason')})"
+        for name, choice in choices.items()
+        if choice.get("reason") != "as asked for"
+    }
+    rows |= info.get("versions", {})
+    return [[term, str(value)] for term, value in rows.items() if value not in (None, "")]
+
+
+def _command(command: object) -> str:
+    """As it was typed, up to the quotes: without the path of the program."""
+    if not isinstance(command, list):
+        return str(command or "")
+    program, *arguments = map(str, command or [""])
+    name = PurePath(program).name
+    return " ".join(["trainkit" if name in ("__main__.py", "trainkit") else program, *map(shlex.quote, arguments)])

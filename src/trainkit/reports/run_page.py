@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.recorders import main_metric, metric_text, number, title_of
 from trainkit.reports.page_data import PageData
-from trainkit.reports.page_run import config_section
+from trainkit.reports.page_run import config_section, environment_section
 from trainkit.reports.page_scores import classes_section, ends, mistakes_section, scores_section
 from trainkit.wording import SPLITS, counted, duration, percent
 
@@ -37,7 +37,7 @@ def build_run_page(data: PageData) -> str:
         "time": _time(data),
         "network": _network(data.layers),
         "config": config_section(data.info),
-        "environment": _environment(data.info),
+        "environment": environment_section(data.info),
     }
     regression = data.info.get("task") == "regression"
     titles = {"curves": "Learning curves", "mistakes": "Largest errors" if regression else "Mistakes"}
@@ -211,33 +211,3 @@ def _network(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             for row in layers
         ],
     }
-
-
-def _environment(info: Mapping[str, Any]) -> list[list[str]]:
-    """Where and with what the run ran, by row."""
-    terms = {
-        "started": "started",
-        "command": "command",
-        "host": "machine",
-        "platform": "system",
-        "num_cpus": "CPU cores",
-        "num_threads": "threads",
-        "gpus": "GPUs",
-    }
-    rows = []
-    for key, term in terms.items():
-        value = info.get(key)
-        if isinstance(value, list):
-            value = (" " if key == "command" else ", ").join(map(str, value))
-        if value not in (None, ""):
-            rows.append([term, str(value)])
-    for name, choice in info.get("choices", {}).items():
-        rows.append([name, f"{choice.get('value')} ({choice.get('reason')})"])
-    rows += [[name, str(version)] for name, version in info.get("versions", {}).items()]
-    git = info.get("git")
-    if git:
-        changed = git.get("changed_files", 0)
-        rows.append(
-            ["git commit", f"{git.get('commit')}" + (f", {counted(changed, 'file')} changed" if changed else "")]
-        )
-    return rows

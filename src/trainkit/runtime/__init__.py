@@ -1,6 +1,13 @@
 """The device that a run computes on, its number format, its memory and its random numbers."""
 
-from trainkit.runtime.device import Choice, claim, noting_nondeterminism, resolve_device, set_num_threads
+from trainkit.runtime.device import (
+    Choice,
+    claim,
+    noting_nondeterminism,
+    processor_name,
+    resolve_device,
+    set_num_threads,
+)
 from trainkit.runtime.internals import (
     any_non_finite,
     copy_,
@@ -10,7 +17,7 @@ from trainkit.runtime.internals import (
     spare_the_compiler,
     take_step,
 )
-from trainkit.runtime.memory import free_device_bytes, free_host_bytes, memory_that_ran_out
+from trainkit.runtime.memory import free_device_bytes, free_host_bytes, host_bytes, memory_that_ran_out
 from trainkit.runtime.precision import PRECISIONS, forward, resolve_precision, use_tf32
 from trainkit.runtime.seeding import derive_seed, permutation, seed_default_generators, uniforms
 
@@ -25,11 +32,13 @@ __all__ = [
     "free_device_bytes",
     "free_host_bytes",
     "halt_updates",
+    "host_bytes",
     "leaves_out_updates",
     "lerp_",
     "memory_that_ran_out",
     "noting_nondeterminism",
     "permutation",
+    "processor_name",
     "resolve_device",
     "resolve_precision",
     "seed_default_generators",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from trainkit.errors import Problem, ProblemsError
-from trainkit.runtime.memory import CGROUP, keep_freed_memory
+from trainkit.runtime.memory import CGROUP, keep_freed_memory, lines_of
 from trainkit.system import owns_process
 
 
@@ -97,6 +98,12 @@ def _preferred(devices: tuple[str, ...]) -> Choice:
     if first == "mps":
         return Choice("mps", "auto: the GPU of this Mac, no CUDA")
     return Choice("cpu", "auto: neither CUDA nor MPS is available")
+
+
+def processor_name() -> str:
+    """The model of the CPU as the system calls it, such as ``AMD EPYC``."""
+    names = (line.partition(":")[2].strip() for line in lines_of("/proc/cpuinfo") if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _missing_reason(name: str) -> str:

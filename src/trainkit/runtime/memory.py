@@ -56,30 +56,47 @@ def free_device_bytes(device: torch.device) -> int:
 def free_host_bytes() -> int:
     """RAM that can be taken without swapping, within the limits of the container."""
     available = [int(line.split()[1]) * 1024 for line in lines_of("/proc/meminfo") if line.startswith("MemAvailable:")]
-    free = available[0] if available else _total_host_bytes()
+    free = available[0] if available else _free_without_proc()
     limit = _cgroup_free_bytes()
     return free if limit is None else min(free, limit)
 
 
-def _cgroup_free_bytes() -> int | None:
-    """Bytes left under a cgroup v2 limit; file pages that can be dropped do not count as used."""
+def _free_without_proc() -> int:
+    """macOS, which does not tell what is free: all of it. Windows."""
+    return host_bytes() if hasattr(os, "sysconf") else int(_windows_memory().available)
+
+
+def host_bytes() -> int:
+    """RAM of the machine, or the limit of the container where that is lower."""
+    if hasattr(os, "sysconf"):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        total = int(_windows_memory().total)
+    limit = _cgroup_limit()
+    return total if limit is None else min(total, limit)
+
+
+def _cgroup_limit() -> int | None:
+    """The memory that a cgroup v2 allows; None without a limit."""
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
+        return None if limit == "max" else int(limit)
+    except (OSError, ValueError):
+        return None
+
+
+def _cgroup_free_bytes() -> int | None:
+    """Bytes left under a cgroup v2 limit; file pages that can be dropped do not count as used."""
+    limit = _cgroup_limit()
+    if limit is None:
+        return None
+    try:
         used = int((CGROUP / "memory.current").read_text())
         lines = (CGROUP / "memory.stat").read_text().splitlines()
     except (OSError, ValueError):
         return None
-    if limit == "max":
-        return None
     droppable = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
-    return max(0, int(limit) - used + droppable)
-
-
-def _total_host_bytes() -> int:
-    """The RAM of a system without /proc: macOS, Windows."""
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(_windows_memory().available)
+    return max(0, limit - used + droppable)
 
 
 class _MemoryStatus(ctypes.Structure):

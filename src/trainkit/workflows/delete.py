@@ -44,6 +44,8 @@ def plan_deletion(given: Sequence[str], *, runs_dir: Path, with_exports: bool = 
     problems, found = [], {}
     for one in given:
         try:
+            if not one.strip():
+                raise UserError("an empty name fits every run; name the run to delete")
             run = find_run(one, runs_dir=runs_dir)
             found[run.path.resolve()] = look_at(run, with_exports=with_exports)
         except UserError as error:

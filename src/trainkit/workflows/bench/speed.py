@@ -16,6 +16,7 @@ import torch
 from trainkit.builders import Setup, build_setup, is_convolutional
 from trainkit.config import LoadedConfig
 from trainkit.engine import Guard, Saver, Schedule, train_epoch
+from trainkit.runtime import processor_name
 from trainkit.system import Frontend
 from trainkit.workflows.bench.profile import MIN_STEPS, Loop, measure_phases, synchronize
 from trainkit.workflows.bench.run import Measurement, Memory, Setting
@@ -195,14 +196,3 @@ def describe_machine(setup: Setup) -> dict[str, str]:
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     threads = setup.choices["threads"].value
     return {"device": str(device), "hardware": hardware, "threads": threads, "torch": torch.__version__}
-
-
-def processor_name() -> str:
-    import platform
-
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

@@ -22,6 +22,7 @@ from trainkit.config import LoadedConfig
 from trainkit.config.text import to_yaml
 from trainkit.engine import Batches, Progress, Recorder
 from trainkit.recorders import Fanout, JsonLines, TextLog, tensorboard
+from trainkit.runtime import host_bytes, processor_name
 from trainkit.system import Frontend, RunDir, durable
 from trainkit.wording import by_key
 
@@ -80,7 +81,9 @@ def describe_machine() -> dict[str, Any]:
         "command": sys.argv,
         "host": platform.node(),
         "platform": platform.platform(),
+        "cpu": processor_name(),
         "num_cpus": os.cpu_count(),
+        "memory_bytes": host_bytes(),
         "num_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "git": _git_state(),
