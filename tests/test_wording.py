@@ -21,6 +21,7 @@ def test_lists():
     [
         (0, "sample", "0 samples"),
         (1, "epoch", "1 epoch"),
+        (2, "epoch", "2 epochs"),
         (1, "entry", "1 entry"),
         (2, "entry", "2 entries"),
         (3, "class", "3 classes"),

@@ -30,7 +30,8 @@ def counted(number: int, noun: str) -> str:
         return f"1 {noun}"
     if noun.endswith("y"):
         return f"{number:,} {noun[:-1]}ies"
-    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+    hisses = noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("epoch")
+    return f"{number:,} {noun}{'es' if hisses else 's'}"
 
 
 def not_a_folder(path: str | os.PathLike[str]) -> str:
