@@ -96,6 +96,7 @@ def test_what_is_inside(written):
     assert sorted(path.name for path in target.iterdir()) == [
         "README.md",
         "SHA256SUMS",
+        "front.py",
         "golden.npz",
         "labels.json",
         "model.pt",

@@ -23,11 +23,12 @@ ENTRY = {"front_outside": [], "input": {"dtypes": ["uint8"]}}
 
 def bundled(folder: Path, channels: int, pixels: dict[str, Any] | None) -> ModuleType:
     """The script as it lies in a bundle."""
-    preprocessing = {"channels": channels} | ({} if pixels is None else {"pixels": pixels})
+    preprocessing = {"channels": channels, "front": []} | ({} if pixels is None else {"pixels": pixels})
     signature = {"programs": {}, "preprocessing": preprocessing}
     (folder / "signature.json").write_text(json.dumps(signature))
     (folder / "labels.json").write_text("[]")
     (folder / "predict.py").write_bytes(TEMPLATE.read_bytes())
+    (folder / "front.py").write_bytes(TEMPLATE.with_name("static_transforms.py").read_bytes())
     spec = importlib.util.spec_from_file_location("bundled_predict", folder / "predict.py")
     assert spec is not None
     assert spec.loader is not None
@@ -89,7 +90,9 @@ def test_every_form_gives_the_same_numbers(tmp_path: Path, rules: PixelRules, ch
     script = bundled(tmp_path, channels, rules.to_json())
     files = write_all(tmp_path)
     for path in [*files, *([] if rules.value_range is None else [tmp_path / "deep.png"])]:
-        found, expected = script.read_image(path, ENTRY), decode_image(path, channels=channels, rules=rules)
+        expected = decode_image(path, channels=channels, rules=rules)
+        script.SIGNATURE["preprocessing"]["input_shape"] = list(expected.shape)
+        found = script.read_image(path, ENTRY)
         assert found.dtype == rules.dtype, path
         assert np.array_equal(found[0], expected), path
 
@@ -97,6 +100,7 @@ def test_every_form_gives_the_same_numbers(tmp_path: Path, rules: PixelRules, ch
 def test_the_bundle_of_an_earlier_version_drops_transparency(tmp_path: Path) -> None:
     script = bundled(tmp_path, 3, None)
     [path] = [path for path in write_all(tmp_path) if path.name == "rgba.png"]
+    script.SIGNATURE["preprocessing"]["input_shape"] = [3, 6, 9]
     with Image.open(path) as image:
         assert np.array_equal(script.read_image(path, ENTRY)[0], np.asarray(image)[..., :3].transpose(2, 0, 1))
 

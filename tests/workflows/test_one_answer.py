@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(result=result, setup=setup, files=files, targets=setup.data.split_targets("test"))
 
 
-def answers(model: Path, files: list[Path], **options: str) -> np.ndarray:
+def answers(model: Path, files: list[Path], **options: Any) -> np.ndarray:
     found = predict(model, files, top_k=10, **options)
     return np.array([[dict(one.top)[name] for name in NAMES] for one in found])
 
@@ -101,3 +102,54 @@ def test_what_the_scores_were_computed_in_is_said(trained: SimpleNamespace) -> N
     done = CliRunner().invoke(app, ["eval", str(run.path), "--precision", "bf16", "--no-plots"])
     assert done.exit_code == 0, done.output
     assert "samples, computed in bf16" in " ".join(done.stdout.split())
+
+
+@pytest.fixture(
+    scope="module", params=["[normalize]", "[{type: resize, size: 12}, normalize]"], ids=["plain", "resizing"]
+)
+def fixed_size(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint of a model for square pictures, and its bundle; the global pool takes any size."""
+    folder = tmp_path_factory.mktemp("fixed")
+    model = "{type: cnn, blocks: [{channels: 8}], global_pool: avg}"
+    (folder / "config.yaml").write_text(
+        f"dataset: digits\ntransforms: {request.param}\nmodel: {model}\n"
+        "training: {epochs: 1}\nexport: {torchscript: true}\n"
+    )
+    result = train(load_config(folder / "config.yaml"), runs_dir=folder / "runs")
+    return result.best_checkpoint, result.exports[0].parent
+
+
+def test_pictures_of_another_size_or_kind(fixed_size: tuple[Path, Path], tmp_path: Path) -> None:
+    """Colors become gray; another size is refused, or resized where that is asked for: alike in all three places."""
+    checkpoint, bundle = fixed_size
+    rng = np.random.default_rng(0)
+    forms = {"wide": (20, 31), "tall": (31, 7), "small": (3, 4), "color": (8, 8, 3), "clear": (9, 8, 4), "fits": (8, 8)}
+    for name, shape in forms.items():
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "text.png").write_text("no image")
+    files = sorted(tmp_path.iterdir())
+    script = [sys.executable, "-I", bundle / "predict.py", *files]
+
+    strict = [{Path(one.source).stem: one for one in predict(model, files)} for model in (checkpoint, bundle)]
+    for found in strict:
+        assert {name for name, one in found.items() if one.error is None} == {"color", "fits"}
+        assert "31 x 7 pixels" in found["tall"].error or "53 x 12 pixels after" in found["tall"].error
+        assert found["tall"].error.endswith("(height x width); resize it, or add --resize")
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert {Path(json.loads(line)["input"]).stem for line in done.stdout.splitlines()} == {"color", "fits"}
+    assert done.stderr.count("\n") == 5
+    assert f"error: {tmp_path / 'tall.png'}: {strict[0]['tall'].error}\n" in done.stderr
+
+    good = [file for file in files if file.stem != "text"]
+    expected = answers(checkpoint, good, resize=True)
+    assert len(expected) == len(forms)
+    np.testing.assert_allclose(answers(bundle, good, resize=True), expected, rtol=0, atol=1e-5)
+    done = subprocess.run([*script, "--resize"], capture_output=True, text=True, check=False)
+    alone = [[json.loads(line)["probabilities"][name] for name in NAMES] for line in done.stdout.splitlines()]
+    np.testing.assert_allclose(alone, expected, rtol=0, atol=1e-5)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    np.save(tmp_path / "wide.npy", np.asarray(Image.open(tmp_path / "wide.png")))
+    wide = [file.stem for file in good].index("wide")
+    np.testing.assert_allclose(answers(checkpoint, [tmp_path / "wide.npy"], resize=True)[0], expected[wide], atol=1e-6)
+    np.testing.assert_allclose(answers(bundle, [tmp_path / "wide.npy"], resize=True)[0], expected[wide], atol=1e-5)

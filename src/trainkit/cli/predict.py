@@ -46,6 +46,10 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to name, the most probable first.")] = 3,
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")] = "auto",
     precision: Precision = None,
+    resize: Annotated[
+        bool,
+        typer.Option("--resize", help="Resize images of another size than the model takes; they may be stretched."),
+    ] = False,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -63,7 +67,7 @@ def predict(
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:
         opened = open_model(model, device=device, precision=precision, runs_dir=runs_dir, frontend=frontend)
-        predictions = run_prediction(opened, inputs, top_k=top_k, frontend=frontend)
+        predictions = run_prediction(opened, inputs, top_k=top_k, resize=resize, frontend=frontend)
         with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
             for prediction in predictions:
                 done += 1

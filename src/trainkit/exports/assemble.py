@@ -149,7 +149,7 @@ def make_files(
     if any(program["format"] != "safetensors" for program in programs.values()) and not request.raw:
         kind = source.preprocessing["kind"]
         files["predict.py"] = _template(f"predict_{kind}.py")
-        if any(program.get("front_outside") for program in programs.values()):
+        if kind == "image":
             files["front.py"] = _template("static_transforms.py")
     return files
 

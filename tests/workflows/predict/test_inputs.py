@@ -97,7 +97,7 @@ def test_broken_files_do_not_stop_the_others(images):
     assert reasons["1.png"] == "empty file (0 bytes)"
     assert "not an image" in reasons["2.png"]
     assert "damaged PNG" in reasons["7.png"]
-    assert reasons["8.png"] == "8 x 9 pixels, and the model takes 8 x 8 (height x width); resize it"
+    assert reasons["8.png"] == "8 x 9 pixels, and the model takes 8 x 8 (height x width); resize it, or add --resize"
     assert reasons["gone.png"] == "dangling link"
     assert reasons["missing.png"] == "no such file or folder"
     assert reasons["*.jpg"] == "no file matches this pattern"
@@ -146,7 +146,11 @@ def test_arrays_of_images_in_any_layout(tmp_path, shape, channels, count):
     [
         (np.zeros((2, 8, 8)), GRAY, "holds float64; images come as uint8, 0 to 255"),
         (np.zeros((2, 4, 8, 8), np.uint8), GRAY, "has shape 2 x 4 x 8 x 8; the model takes images as N x 1 x H x W"),
-        (np.zeros((2, 9, 9), np.uint8), GRAY, "9 x 9 pixels, and the model takes 8 x 8 (height x width); resize it"),
+        (
+            np.zeros((2, 9, 9), np.uint8),
+            GRAY,
+            "9 x 9 pixels, and the model takes 8 x 8 (height x width); resize it, or add --resize",
+        ),
         (np.zeros((2, 4)), TABLE, "has shape 2 x 4; the model takes rows of 3 features"),
         (np.array(["a"]), TABLE, "holds <U1, not numbers"),
     ],

@@ -1,6 +1,7 @@
 # mypy: ignore-errors
 """The class and the probabilities of images, one line of JSON each: python predict.py IMAGE... [--program model.onnx]
 
+An image that has not the model's size after the stored transforms is an error; --resize brings it there.
 Needs numpy, Pillow, and torch or (for .onnx) onnxruntime; not trainkit.
 """
 
@@ -41,15 +42,24 @@ def load(name):
     return run
 
 
-def read_image(path, entry):
+def read_image(path, entry, resize=False):
     """A file as (1, C, H, W) in the program's dtype, upright, gray or RGB; resized and cropped if needed."""
-    channels = SIGNATURE["preprocessing"]["channels"]
-    pixels = read_pixels(upright(Image.open(path)), channels)
-    if entry["front_outside"]:
-        sys.path.append(str(FOLDER))
-        from front import apply_front
+    sys.path.append(str(FOLDER))
+    from front import apply_front, size_after
 
-        pixels = apply_front(pixels, entry["front_outside"])
+    preprocessing = SIGNATURE["preprocessing"]
+    pixels = read_pixels(upright(Image.open(path)), preprocessing["channels"])
+    found, size = size_after(pixels.shape[:2], preprocessing["front"]), preprocessing["input_shape"][1:]
+    if found != size and resize:
+        pixels = apply_front(pixels, [{"type": "resize", "size": size}])
+        found = size_after(size, preprocessing["front"])
+    if found != size:
+        after = " after the stored transforms" if preprocessing["front"] else ""
+        raise SystemExit(
+            f"{path}: {found[0]} x {found[1]} pixels{after}, and the model takes {size[0]} x {size[1]} "
+            "(height x width); resize it, or add --resize"
+        )
+    pixels = apply_front(pixels, entry["front_outside"])
     batch = np.array(pixels.transpose(2, 0, 1)[None], order="C")
     if batch.dtype == np.uint8 and "uint8" not in entry["input"]["dtypes"]:
         batch = batch.astype(np.float32) / np.float32(255)
@@ -120,14 +130,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", nargs="+")
     parser.add_argument("--program", choices=PROGRAMS, default=next(iter(PROGRAMS)))
+    parser.add_argument("--resize", action="store_true", help="resize images of another size; they may be stretched")
     options = parser.parse_args()
     run = load(options.program)
+    failed = False
     for path in options.images:
-        values = run(read_image(path, PROGRAMS[options.program]))[0].tolist()
+        try:
+            inputs = read_image(path, PROGRAMS[options.program], options.resize)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            inputs, failed = None, f"{path}: cannot be read as an image ({error})"
+        except SystemExit as error:
+            inputs, failed = None, str(error)
+        if inputs is None:
+            print(f"error: {failed}", file=sys.stderr)
+            continue
+        values = run(inputs)[0].tolist()
         best = int(np.argmax(values))
         chances = dict(zip(LABELS, values, strict=True))
         answer = {"label": LABELS[best], "probability": values[best], "probabilities": chances}
         print(json.dumps({"input": path, **answer}))
+    sys.exit(bool(failed))
 
 
 if __name__ == "__main__":

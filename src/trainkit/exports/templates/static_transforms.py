@@ -20,11 +20,25 @@ def apply_front(image, transforms):
     return image
 
 
+def size_after(size, transforms):
+    """[H, W] of an image of this size after the static transforms."""
+    size = list(size)
+    for transform in transforms:
+        if transform["type"] in ("resize", "center_crop"):
+            size = side_lengths(*size, transform["size"])
+    return size
+
+
+def side_lengths(height, width, size):
+    """[H, W] that a transform's size stands for: itself, or a length of the shorter side."""
+    shorter = min(height, width)
+    return size if isinstance(size, list) else [size * height // shorter, size * width // shorter]
+
+
 def resize(image, size, interpolation):
     """To (H, W), or to a length of the shorter side."""
     height, width = image.shape[:2]
-    shorter = min(height, width)
-    size = size if isinstance(size, list) else [size * height // shorter, size * width // shorter]
+    size = side_lengths(height, width, size)
     if interpolation == "nearest":
         return image[nearest(height, size[0])][:, nearest(width, size[1])]
     for axis in (1, 0):  # along the rows first

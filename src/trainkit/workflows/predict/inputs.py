@@ -44,7 +44,13 @@ from trainkit.data.sources import (
     parse_rows,
     ragged_rows,
 )
-from trainkit.data.transforms import StaticTransform, apply_static_transforms, apply_static_transforms_to_batch
+from trainkit.data.transforms import (
+    Resize,
+    StaticTransform,
+    apply_static_transforms,
+    apply_static_transforms_to_batch,
+    output_shape,
+)
 from trainkit.wording import listed
 
 TABLE_EXTENSIONS = (".csv", ".npy")
@@ -94,6 +100,8 @@ class InputSpec:
     static_transforms: tuple[StaticTransform, ...] = ()
     any_size: bool = False
     """Leave the images as decoded: the program resizes them."""
+    resize: bool = False
+    """Resize images that would not have the size of a row after the static transforms."""
     encoding: Encoding | None = None
     """How the columns of a CSV file become features."""
     delimiter: str = ","
@@ -238,7 +246,6 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
     bad: dict[int, str] = {}
     images: list[NDArray[Any]] = []
     met: list[str] = []
-    static_transforms = () if spec.any_size else spec.static_transforms
     size, waited = 0, 0.0
     for position, path in enumerate(paths):
         traits: set[str] = set()
@@ -248,12 +255,9 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
             waited += time.perf_counter() - opened
             size += len(data)
             decoded = decode_bytes(data, channels=spec.channels, rules=spec.rules, traits=traits)
-            image = apply_static_transforms(decoded, static_transforms)
+            image = apply_static_transforms(decoded, _steps(decoded.shape, spec))
         except BadImageError as error:
             bad[position] = str(error)
-            continue
-        if not spec.any_size and image.shape != spec.input_shape:
-            bad[position] = _other_size(image.shape, spec)
             continue
         images.append(image)
         met.extend(traits)
@@ -262,10 +266,30 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
     return Chunk(paths, images if spec.any_size or not images else stack_images(images), bad, met, one_thread)
 
 
+def _steps(shape: tuple[int, ...], spec: InputSpec) -> tuple[StaticTransform, ...]:
+    """What makes a row of an image of ``shape`` (C, H, W).
+
+    Raises:
+        BadImageError: it has another size in the end.
+    """
+    own = () if spec.any_size else spec.static_transforms
+    channels, height, width = shape
+    found = output_shape(spec.static_transforms, (channels, height, width))
+    if found == spec.input_shape:
+        return own
+    resize = Resize((spec.input_shape[1], spec.input_shape[2]))
+    if (
+        not spec.resize
+        or output_shape((resize, *spec.static_transforms), (channels, height, width)) != spec.input_shape
+    ):
+        raise BadImageError(_other_size(found, spec))
+    return (resize, *own)
+
+
 def _other_size(shape: Sequence[int], spec: InputSpec) -> str:
     found, expected = (f"{size[1]} x {size[2]}" for size in (shape, spec.input_shape))
     after = " after the stored transforms" if spec.static_transforms else ""
-    return f"{found} pixels{after}, and the model takes {expected} (height x width); resize it"
+    return f"{found} pixels{after}, and the model takes {expected} (height x width); resize it, or add --resize"
 
 
 def _csv_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
@@ -371,9 +395,9 @@ def _slice_chunk(path: str, samples: NDArray[Any], start: int, spec: InputSpec) 
     images = np.array(part)  # a copy: torch warns of arrays that cannot be written to
     if spec.rules.value_range is not None:
         images = scale_values(images, spec.rules.value_range)
-    if spec.any_size:
-        return Chunk(names, list(images))
-    rows = apply_static_transforms_to_batch(torch.from_numpy(images), spec.static_transforms).numpy()
-    if rows.shape[1:] != spec.input_shape:
-        return Chunk(names, [], dict.fromkeys(range(len(names)), _other_size(rows.shape[1:], spec)))
-    return Chunk(names, rows)
+    try:
+        steps = _steps(images.shape[1:], spec)
+    except BadImageError as error:
+        return Chunk(names, [], dict.fromkeys(range(len(names)), str(error)))
+    rows = apply_static_transforms_to_batch(torch.from_numpy(images), steps).numpy()
+    return Chunk(names, list(rows) if spec.any_size else rows)

@@ -81,6 +81,7 @@ def predict(
     top_k: int = 3,
     device: str = "auto",
     precision: str | None = None,
+    resize: bool = False,
     frontend: Frontend | None = None,
 ) -> Iterator[Prediction]:
     """A prediction for every sample, in the order of the inputs; memory does not grow with their number.
@@ -91,6 +92,8 @@ def predict(
         top_k: how many classes to name.
         device: where a checkpoint's model computes.
         precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
+        resize: resize images of another size than the model takes, without keeping the aspect ratio; else they are
+            broken ones.
         frontend: its ``progress`` gets (done, total); the inputs are counted first where there is one.
 
     Raises:
@@ -98,7 +101,8 @@ def predict(
     """
     frontend = frontend or Frontend()
     predictor = open_model(Path(model), device=device, precision=precision) if isinstance(model, str | Path) else model
-    kind = predictor.preprocessing["kind"]
+    spec = make_input_spec(predictor, resize=resize)
+    kind = spec.kind
     first = [item for given in inputs for item in [next(iter(find_inputs([given], kind=kind)))]]
     if all(item.kind == "broken" for item in first):
         reasons = "\n".join(f"{item.name}: {item.reason}" for item in first)
@@ -109,6 +113,7 @@ def predict(
     predictions = _predict_all(
         predictor,
         find_inputs(inputs, kind=kind, others=others),
+        spec,
         top_k=top_k,
         progress=None if progress is None else lambda done: progress(min(done, total), total),
         frontend=frontend,
@@ -152,7 +157,7 @@ def open_model(
     return open_trained(checkpoint, device=device, precision=precision)
 
 
-def make_input_spec(predictor: Predictor) -> InputSpec:
+def make_input_spec(predictor: Predictor, *, resize: bool = False) -> InputSpec:
     """How inputs become rows for ``predictor``."""
     preprocessing = predictor.preprocessing
     batch = predictor.batch_size
@@ -166,6 +171,7 @@ def make_input_spec(predictor: Predictor) -> InputSpec:
             rules=rules_of(preprocessing),
             static_transforms=static_transforms_from_json(preprocessing["front"]),
             any_size=predictor.any_size,
+            resize=resize,
             chunk_size=chunk,
         )
     encoding = preprocessing["table_encoding"]
@@ -177,6 +183,7 @@ def make_input_spec(predictor: Predictor) -> InputSpec:
 def _predict_all(
     predictor: Predictor,
     items: Iterator[Item],
+    spec: InputSpec,
     *,
     top_k: int,
     progress: Callable[[int], None] | None,
@@ -184,7 +191,7 @@ def _predict_all(
 ) -> Iterator[Prediction]:
     """The forward pass of a batch runs in a thread of its own while the next batch is decoded."""
     done = 0
-    spec, traits, num_images = make_input_spec(predictor), Counter[str](), 0
+    traits, num_images = Counter[str](), 0
     running: tuple[list[Chunk], Future[Tensor]] | None = None
     chunks = read_chunks(items, spec)
     with closing(chunks), _forward_thread() as forward:
