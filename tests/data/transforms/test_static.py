@@ -20,6 +20,7 @@ from trainkit.data.transforms.static import (
     apply_static_transforms_to_batch,
     fixes_size,
     output_shape,
+    same_size_hint,
     static_transforms_from_json,
     static_transforms_to_json,
 )
@@ -113,6 +114,20 @@ def test_fixes_size() -> None:
     assert not fixes_size([Resize(5), Grayscale()])
     assert fixes_size([Resize((5, 5))])
     assert fixes_size([Resize(5), CenterCrop((5, 5))])
+
+
+@pytest.mark.parametrize(
+    ("done", "sizes", "hint"),
+    [
+        ([], [(40, 60), (100, 80), (400, 300)], "add {type: resize, size: 80} and {type: center_crop, size: 80} at"),
+        ([Grayscale()], [(3000, 4000), (4000, 3000)], "{type: resize, size: 224} and {type: center_crop, size: 224}"),
+        ([Resize(50, "bilinear")], [(50, 90), (70, 50)], "add {type: center_crop, size: 50} behind the resize"),
+    ],
+)
+def test_different_sizes_get_numbers_that_make_them_equal(
+    done: list[StaticTransform], sizes: list[tuple[int, int]], hint: str
+) -> None:
+    assert hint in same_size_hint(done, sizes)
 
 
 def test_a_side_without_pixels_is_refused() -> None:

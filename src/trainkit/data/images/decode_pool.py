@@ -30,6 +30,7 @@ from trainkit.data.transforms.static import (
     apply_static_transforms,
     apply_static_transforms_to_batch,
     fixes_size,
+    same_size_hint,
 )
 from trainkit.errors import Interrupted, Problem, ProblemsError
 
@@ -174,6 +175,6 @@ def _sizes_differ(
     assert not fixes_size(static_transforms), (static_transforms, shape, other)
     after = " after the transforms" if static_transforms else ""
     sizes = f"{pixel_size(shape)} as the first, but {printable(path)} is {pixel_size(other)}"
-    hint = f"add {{type: resize, size: [{shape[1]}, {shape[2]}]}} or a center_crop"
+    hint = same_size_hint(static_transforms, [(shape[1], shape[2]), (other[1], other[2])])
     message = f"the images have different heights x widths{after}: {sizes}; {hint}"
     return ProblemsError([Problem(message, key="transforms")])

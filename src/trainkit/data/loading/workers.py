@@ -25,7 +25,7 @@ from trainkit.data.loading.resident import Batch, Sampler
 from trainkit.data.loading.transfer import Chunk, aligned, on_device
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.transforms.pipeline import Pipeline
-from trainkit.data.transforms.static import StaticTransform, apply_static_transforms
+from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, same_size_hint
 from trainkit.errors import DataError, TrainkitError
 from trainkit.system import leave_signals_to_parent
 
@@ -74,7 +74,7 @@ class DecodedImages(Dataset[NDArray[np.uint8] | str]):
         if image.shape != shape:
             return (
                 f"{path}: an image of {pixel_size(image.shape)} pixels, and {first} has {pixel_size(shape)}; "
-                "give transforms a resize and a center_crop, so that all have one size"
+                + same_size_hint(self.static_transforms, [(shape[1], shape[2]), (image.shape[1], image.shape[2])])
             )
         return image
 

@@ -14,6 +14,7 @@ from trainkit.data.transforms.static import (
     apply_static_transforms_to_batch,
     fixes_size,
     output_shape,
+    same_size_hint,
     static_transforms_from_json,
     static_transforms_to_json,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "geometry",
     "output_shape",
     "pixels",
+    "same_size_hint",
     "static",
     "static_transforms_from_json",
     "static_transforms_to_json",

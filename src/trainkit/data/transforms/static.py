@@ -12,7 +12,7 @@ A new one is a class here, a part of ``StaticTransform`` and a case of ``static_
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -178,6 +178,19 @@ def output_shape(static_transforms: Sequence[StaticTransform], shape: Shape) -> 
 def fixes_size(static_transforms: Sequence[StaticTransform]) -> bool:
     """Whether images of any size have one size after the static transforms."""
     return any(not isinstance(t, Grayscale) and isinstance(t.size, tuple) for t in static_transforms)
+
+
+def same_size_hint(static_transforms: Sequence[StaticTransform], sizes: Iterable[tuple[int, int]]) -> str:
+    """What gives images one size that are of these (height, width) after the static transforms.
+
+    The number is the middle one of their shorter sides, so that about half are made larger, but 224 at most, as more is
+    rarely worth its time. Images that are resized already need the crop only.
+    """
+    sides = sorted(min(size) for size in sizes)
+    if any(isinstance(transform, Resize) for transform in static_transforms):
+        return f"add {{type: center_crop, size: {sides[0]}}} behind the resize"
+    side = min(sides[(len(sides) - 1) // 2], 224)
+    return f"add {{type: resize, size: {side}}} and {{type: center_crop, size: {side}}} at the start of transforms"
 
 
 def static_transforms_to_json(static_transforms: Sequence[StaticTransform]) -> list[dict[str, Any]]:

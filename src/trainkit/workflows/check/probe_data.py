@@ -19,7 +19,7 @@ from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.images import BadImageError, decode_image, probe_file, quick_look, sample_rules, stack_images
 from trainkit.data.splits import most_for_one_of_each
-from trainkit.data.transforms import StaticTransform, apply_static_transforms, fixes_size, output_shape
+from trainkit.data.transforms import StaticTransform, apply_static_transforms, fixes_size, output_shape, same_size_hint
 from trainkit.errors import ProblemsError
 from trainkit.wording import listed
 from trainkit.workflows.check.problems import fail
@@ -132,11 +132,11 @@ def check_sizes(data: Dataset, static_transforms: Sequence[StaticTransform]) -> 
     """Compare the headers of some image files: without a transform that makes them equal, sizes must be the same.
 
     Raises:
-        ProblemsError: two images of different sizes.
+        ProblemsError: they are of different sizes.
     """
     if fixes_size(static_transforms):
         return
-    first: tuple[Path, tuple[int, int]] | None = None
+    sizes: dict[Path, tuple[int, int]] = {}
     for split in data.splits.values():
         paths = data.parts[split.part].inputs
         if not isinstance(paths, tuple):
@@ -146,16 +146,16 @@ def check_sizes(data: Dataset, static_transforms: Sequence[StaticTransform]) -> 
                 height, width = probe_file(paths[index]).size
             except BadImageError:
                 continue
-            size = output_shape(static_transforms, (1, height, width))[1:]
-            first = first or (paths[index], (size[0], size[1]))
-            if size != first[1]:
-                after = " after the transforms" if static_transforms else ""
-                message = (
-                    f"the images have different sizes{after}: {first[0]} is {first[1][0]} x {first[1][1]} "
-                    f"(height x width), but {paths[index]} is {size[0]} x {size[1]}; "
-                    f"add {{type: resize, size: [{first[1][0]}, {first[1][1]}]}} or a center_crop"
-                )
-                fail(message, "transforms")
+            sizes[paths[index]] = output_shape(static_transforms, (1, height, width))[1:]
+    if len(set(sizes.values())) > 1:
+        after = " after the transforms" if static_transforms else ""
+        ordered = sorted(sizes, key=lambda path: math.prod(sizes[path]))  # the first of equals
+        smallest, largest = (f"{path} is {sizes[path][0]} x {sizes[path][1]}" for path in (ordered[0], ordered[-1]))
+        message = (
+            f"the images have different sizes{after}: {smallest} (height x width), but {largest}; "
+            f"{same_size_hint(static_transforms, sizes.values())}"
+        )
+        fail(message, "transforms")
 
 
 def skipped_files(data: Dataset) -> list[str]:
