@@ -149,8 +149,8 @@ def check_sizes(data: Dataset, static_transforms: Sequence[StaticTransform]) -> 
             sizes[paths[index]] = output_shape(static_transforms, (1, height, width))[1:]
     if len(set(sizes.values())) > 1:
         after = " after the transforms" if static_transforms else ""
-        ordered = sorted(sizes, key=lambda path: math.prod(sizes[path]))  # the first of equals
-        smallest, largest = (f"{path} is {sizes[path][0]} x {sizes[path][1]}" for path in (ordered[0], ordered[-1]))
+        ends = (pick(sizes, key=lambda path: math.prod(sizes[path])) for pick in (min, max))
+        smallest, largest = (f"{path} is {sizes[path][0]} x {sizes[path][1]}" for path in ends)
         message = (
             f"the images have different sizes{after}: {smallest} (height x width), but {largest}; "
             f"{same_size_hint(static_transforms, sizes.values())}"
