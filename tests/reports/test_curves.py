@@ -1,10 +1,13 @@
 import re
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from trainkit.recorders.history import history_of
-from trainkit.reports.curves import draw_learning_curves, draw_overlay, sparkline
+from trainkit.reports.curves import _apart, draw_learning_curves, draw_overlay, sparkline
 from trainkit.reports.figures import save_figure
 
 
@@ -65,8 +68,43 @@ def test_a_run_of_one_epoch_and_one_of_many_steps_are_drawn():
 def test_an_overlay_of_more_runs_than_styles(tmp_path):
     drawing = draw_overlay({f"{n} (sgd)": history_of(RECORDS) for n in range(9)}, metric="val_accuracy")
     assert size_of(drawing, tmp_path / "a.png")[0] > 900
-    assert ">8</text>" in drawing.charts[0].svg
+    assert ">8 (sgd)</text>" in drawing.charts[0].svg
     assert "8 (sgd): 90.00 % at the end" in drawing.charts[0].svg, "for those who cannot see it"
+
+
+def test_names_at_the_ends_of_lines_do_not_meet():
+    drawing = draw_overlay({f"{n} x": history_of(RECORDS) for n in "ABCD"}, metric="val_accuracy")
+    for axes in drawing.figure.axes:
+        assert axes.get_legend() is None
+        names = {text.get_text(): text.get_position()[1] for text in axes.texts}
+        assert list(names) == ["A x", "B x", "C x", "D x"]
+        heights = sorted(names.values())
+        assert all(above - below >= 0.05 for below, above in pairwise(heights))
+        assert heights[-1] <= 1
+
+
+def test_a_name_has_the_color_of_its_line_though_another_run_has_no_epoch():
+    drawing = draw_overlay({"A": history_of([]), "B": history_of(RECORDS)}, metric="val_accuracy")
+    axes = drawing.figure.axes[0]
+    (text,) = axes.texts
+    assert text.get_text() == "B"
+    assert text.get_color() == axes.get_lines()[0].get_color()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=16))
+def test_heights_that_are_moved_apart_keep_their_order(heights):
+    moved = _apart(heights, gap=1 / 16)
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    assert all(moved[above] - moved[below] >= 1 / 16 - 1e-9 for below, above in pairwise(order))
+    assert max(moved) <= 1
+
+
+def test_losses_side_by_side_have_one_scale():
+    records = [one | {"train_loss": one["train_loss"] / 100} for one in RECORDS]
+    drawing = draw_overlay({"A": history_of(RECORDS), "B": history_of(records)}, metric="val_accuracy")
+    accuracy, validation, training = drawing.figure.axes
+    assert validation.get_ylim() == training.get_ylim() != accuracy.get_ylim()
+    assert validation.get_yscale() == training.get_yscale() == "log"
 
 
 def test_a_chart_for_a_page_takes_its_colors_from_the_page():

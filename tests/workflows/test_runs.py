@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from trainkit.cli.app import app
 from trainkit.errors import UserError
+from trainkit.reports import metric_rows
 from trainkit.workflows.find import find_run
 from trainkit.workflows.runs import compare, config_differences, list_summaries, sort_summaries, write_comparison
 
@@ -158,6 +159,25 @@ def test_compare_by_a_loss_prefers_the_lowest(runs):
     assert comparison.order() == [0, 1]
     assert comparison.target == 1.1
     assert comparison.reached(0) == (1, 2.0)
+
+
+def test_the_best_of_a_row_is_marked_and_a_tie_is_called_one(runs, tmp_path):
+    write_run(runs, "20260501-120000_equal", [0.5, 0.9], optimizer={"type": "nadam"})
+    comparison = compare(["first", "second", "equal"], runs_dir=runs)
+    rows = {row.name: row for row in metric_rows(comparison)}
+    assert rows["best val_accuracy"].best == {0, 2}
+    assert rows["epochs to 89.00 %"].best == {2}
+    assert rows["time to 89.00 %"].best == {2}, "2 s, the others 3 and 6"
+    assert rows["status"].best == frozenset()
+    assert comparison.verdict()[0] == (
+        "A tie for the best validation accuracy: C (nadam) and A (sgd), each with 90.00 %."
+    )
+    assert not any("too few samples" in sentence for sentence in comparison.verdict())
+    page = write_comparison(comparison, tmp_path)[0].read_text()
+    assert page.count("★ 90.00 %") >= 2
+    assert ">B adam</text>" in page
+    same = compare(["first", "equal"], runs_dir=runs)
+    assert {row.name: row for row in metric_rows(same)}["best val_accuracy"].best == frozenset(), "all are equal"
 
 
 def test_the_overlay_is_a_closed_page_and_a_picture(runs, tmp_path):

@@ -174,7 +174,11 @@ def compare(
     ]
     if differences:
         console.table("config", ["key", *comparison.labels], differences)
-    console.table("numbers", ["", *comparison.labels], metric_rows(comparison))
+    rows = [
+        [row.name, *(f"* {cell}" if index in row.best else cell for index, cell in enumerate(row.cells))]
+        for row in metric_rows(comparison)
+    ]
+    console.table("numbers (* best, or a tie)", ["", *comparison.labels], rows)
     for sentence in comparison.verdict():
         print(f"  {sentence}")
     console.lines([("wrote", str(path)) for path in files])

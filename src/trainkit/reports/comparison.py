@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainkit.findings import chance_reach
 from trainkit.recorders import History, main_metric, metric_text, number, title_of
 from trainkit.reports.run_page import render
-from trainkit.wording import SPLITS, better, duration
+from trainkit.wording import SPLITS, better, duration, enumerated
 
 if TYPE_CHECKING:
     from trainkit.reports.figures import Chart
@@ -45,13 +45,19 @@ class Comparison:
     @property
     def names(self) -> list[str]:
         """The letter with what sets the run apart: the first keys that differ."""
+        apart = (self._apart(index) or [run.folder.rpartition("/")[2]] for index, run in enumerate(self.runs))
+        return [f"{label} ({', '.join(texts)})" for label, texts in zip(self.labels, apart, strict=True)]
+
+    @property
+    def tags(self) -> list[str]:
+        """The letter with the first difference, short enough for the end of a line."""
+        texts = [(self._apart(index) or [""])[0] for index in range(len(self.runs))]
+        return [f"{label} {text[:12]}".strip() for label, text in zip(self.labels, texts, strict=True)]
+
+    def _apart(self, index: int) -> list[str]:
+        """Up to two texts that set a run apart."""
         keys = list(self.differences)[:2]
-        names = []
-        for index, label in enumerate(self.labels):
-            texts = [_short(key, self.differences[key][index]) for key in keys]
-            apart = ", ".join(text for text in texts if text) or self.runs[index].folder.rpartition("/")[2]
-            names.append(f"{label} ({apart})")
-        return names
+        return [text for text in (_short(key, self.differences[key][index]) for key in keys) if text]
 
     @property
     def sign(self) -> int:
@@ -94,16 +100,22 @@ class Comparison:
             return ["None of the runs has a value of " + self.metric + "."]
         first = order[0]
         title = f"{SPLITS.get(self.metric.split('_')[0], '')} {title_of(self.metric)}".strip()
-        sentences = [f"Best {title}: {self.names[first]} with {metric_text(self.metric, self.best(first))}."]
+        shown = metric_text(self.metric, self.best(first))
+        tied = [index for index in order if metric_text(self.metric, self.best(index)) == shown]
+        if len(tied) > 1:
+            sentences = [f"A tie for the best {title}: {enumerated(self.names[i] for i in tied)}, each with {shown}."]
+        else:
+            sentences = [f"Best {title}: {self.names[first]} with {shown}."]
         times = {index: self.reached(index) for index in order}
         fast = [(found[0], index) for index, found in times.items() if found is not None]
         if len(fast) > 1:
             soonest = min(fast)[0]
-            fastest = " and ".join(self.names[index] for epoch, index in fast if epoch == soonest)
+            fastest = [self.names[index] for epoch, index in fast if epoch == soonest]
             sentences.append(
-                f"First at {metric_text(self.metric, self.target)}, which all reached: {fastest}, in epoch {soonest}."
+                f"First at {metric_text(self.metric, self.target)}, which all reached: {enumerated(fastest)}, "
+                f"{'a tie ' if len(fastest) > 1 else ''}in epoch {soonest}."
             )
-        return sentences + self._doubt(order)
+        return sentences + ([] if len(tied) > 1 else self._doubt(order))
 
     def _doubt(self, order: Sequence[int]) -> list[str]:
         if len(order) < 2 or not self.metric.endswith("accuracy"):
@@ -156,22 +168,46 @@ def build_comparison_page(comparison: Comparison, charts: Sequence[Chart]) -> st
     )
 
 
-def metric_rows(comparison: Comparison) -> list[list[str]]:
+@dataclass(frozen=True)
+class Row:
+    """A number of each run, as text."""
+
+    name: str
+    cells: Sequence[str]
+    best: frozenset[int] = frozenset()
+    """The runs with the best value as it is shown, several where they tie; none where all are equal."""
+
+
+def metric_rows(comparison: Comparison) -> list[Row]:
     """A row for each number, a column for each run."""
-    runs = comparison.runs
-    rows: list[list[str]] = [
-        ["status", *(run.status.partition(":")[0] for run in runs)],
-        ["epochs", *(str(len(run.history)) for run in runs)],
-        ["best epoch", *(str(run.history.best_epoch or "–") for run in runs)],
-        [f"best {comparison.metric}", *(metric_text(comparison.metric, comparison.best(i)) for i in range(len(runs)))],
-    ]
+    runs, metric = comparison.runs, comparison.metric
     reached = [comparison.reached(index) for index in range(len(runs))]
-    target = metric_text(comparison.metric, comparison.target)
-    rows.append([f"epochs to {target}", *(str(found[0]) if found else "–" for found in reached)])
-    rows.append([f"time to {target}", *(duration(found[1]) if found else "–" for found in reached)])
+    target = metric_text(metric, comparison.target)
+    epochs, seconds = ([number(found[at]) if found else math.nan for found in reached] for at in (0, 1))
+    rows = [
+        Row("status", [run.status.partition(":")[0] for run in runs]),
+        Row("epochs", [str(len(run.history)) for run in runs]),
+        Row("best epoch", [str(run.history.best_epoch or "–") for run in runs]),
+        _ranked(f"best {metric}", metric, [comparison.best(index) for index in range(len(runs))]),
+        _marked(f"epochs to {target}", epochs, ["–" if math.isnan(value) else f"{value:.0f}" for value in epochs]),
+        _marked(f"time to {target}", seconds, [duration(value) for value in seconds]),
+    ]
     for split in ("val", "test"):
         scores = [(run.info.get("metrics") or {}).get(split, {}) for run in runs]
         for name in dict.fromkeys(name for score in scores for name in score):
-            rows.append([f"{split} {name}", *(metric_text(name, number(score.get(name))) for score in scores)])
-    rows.append(["total time", *(duration(number(run.info.get("seconds"))) for run in runs)])
+            rows.append(_ranked(f"{split} {name}", name, [number(score.get(name)) for score in scores]))
+    rows.append(Row("total time", [duration(number(run.info.get("seconds"))) for run in runs]))
     return rows
+
+
+def _ranked(name: str, metric: str, values: Sequence[float]) -> Row:
+    sign = -1 if better(metric) == "max" else 1
+    return _marked(name, [sign * value for value in values], [metric_text(metric, value) for value in values])
+
+
+def _marked(name: str, costs: Sequence[float], cells: Sequence[str]) -> Row:
+    """The row with its lowest costs marked: those that show alike are a tie."""
+    known = [index for index, cost in enumerate(costs) if not math.isnan(cost)]
+    first = min(known, key=costs.__getitem__, default=None)
+    best = frozenset() if first is None else frozenset(index for index in known if cells[index] == cells[first])
+    return Row(name, cells, frozenset() if len(best) == len(cells) else best)

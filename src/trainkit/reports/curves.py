@@ -17,6 +17,7 @@ from trainkit.reports.figures import (
     chart_of,
     legend_name,
     new_panels,
+    plain,
     style_axes,
 )
 from trainkit.wording import SPLITS, better
@@ -28,6 +29,8 @@ _DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 LOG_FROM_RATIO = 30.0
 BLOCKS = "▁▂▃▄▅▆▇█"
+_CHARACTER, _LINE = 0.022, 0.062
+"""Width and height of a letter of a name at the end of a line, as shares of the panel."""
 PLAIN = "_.-=+*#@"
 """For a terminal without Unicode."""
 
@@ -66,25 +69,69 @@ def draw_learning_curves(history: History, *, title: str, loss: str = "loss") ->
 
 
 def draw_overlay(histories: Mapping[str, History], *, metric: str) -> Drawing | None:
-    """One metric and the losses of several runs, by label, over each other; None where no run has any."""
+    """One metric and the losses of several runs over each other; None where no run has any.
+
+    Args:
+        histories: by the label that stands at the end of a run's lines; some twelve characters fit.
+    """
     names = list(dict.fromkeys((metric, "val_loss", "train_loss")))
     names = [name for name in names if any(history.series(name) for history in histories.values())]
     if not names:
         return None
     figure, panels = new_panels(len(names))
+    num_epochs = max(map(len, histories.values()))
+    for axes, name in zip(panels, names, strict=True):
+        for index, history in enumerate(histories.values()):
+            points = history.series(name)
+            _line(axes, points, style=index)
+            _star(axes, points, history.best_epoch, style=index)
     charts = []
     for axes, name in zip(panels, names, strict=True):
-        lines = {label: history.series(name) for label, history in histories.items()}
-        for index, (label, points) in enumerate(lines.items()):
-            # Many long names would cover the lines.
-            _line(axes, points, label=label if len(lines) <= 4 else label.partition(" ")[0], style=index)
-            _star(axes, points, histories[label].best_epoch, style=index)
+        alike = [one for one, other in zip(panels, names, strict=True) if title_of(other) == title_of(name)]
         split = SPLITS.get(name.split("_")[0], "")
-        _finish(axes, name, num_epochs=max(map(len, histories.values())), title=f"{split} {title_of(name)}")
+        _finish(axes, name, num_epochs=num_epochs, title=f"{split} {title_of(name)}", beside=alike)
+        lines = {label: history.series(name) for label, history in histories.items()}
+        _name_ends(axes, lines, num_epochs=num_epochs)
         ends = "; ".join(f"{label}: {metric_text(name, at[-1][1])} at the end" for label, at in lines.items() if at)
         title = f"{_capitalized(split)} {title_of(name)} (star: best epoch)"
         charts.append(chart_of(figure, axes, title=title, description=f"{ends}."))
     return Drawing(figure, charts)
+
+
+def _name_ends(axes: Axes, lines: Mapping[str, Points], *, num_epochs: int) -> None:
+    """Write the name of each line at its end; names that would meet are moved apart."""
+    from matplotlib.ticker import MaxNLocator
+
+    ends = [
+        (name, SERIES[index % len(SERIES)], *points[-1])
+        for index, (name, points) in enumerate(lines.items())
+        if points and math.isfinite(points[-1][1])
+    ]
+    if not ends:
+        return
+    room = min(0.45, 0.05 + _CHARACTER * max(len(name) for name, *_ in ends))
+    right = max(num_epochs, 1) / (1 - room)
+    axes.set_xlim(0, right)
+    axes.set_xticks([x for x in MaxNLocator(6, integer=True).tick_values(0, num_epochs) if 0 <= x <= num_epochs])
+    axes.set_ylim(axes.get_ylim())
+    places = axes.transData + axes.transAxes.inverted()
+    heights = _apart([float(places.transform((x, y))[1]) for *_, x, y in ends], gap=min(_LINE, 1 / len(ends)))
+    for (name, color, x, _), height in zip(ends, heights, strict=True):
+        at = axes.get_xaxis_transform()
+        axes.text(x + 0.035 * right, height, plain(name), transform=at, color=color, fontsize=9, va="center")
+
+
+def _apart(heights: Sequence[float], *, gap: float) -> list[float]:
+    """The heights in [0, 1], moved as little as needed to lie ``gap`` from each other, in the same order."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    moved = list(heights)
+    for below, above in itertools.pairwise(order):
+        moved[above] = max(moved[above], moved[below] + gap)
+    limit = 1.0
+    for index in reversed(order):
+        moved[index] = min(moved[index], limit)
+        limit = moved[index] - gap
+    return moved
 
 
 def _draw_splits(axes: Axes, history: History, name: str) -> None:
@@ -140,17 +187,28 @@ def _star(axes: Axes, points: Points, epoch: int | None, *, style: int, label: s
             axes.plot(x, y, "*", markersize=13, color=color, markeredgecolor=INK, label=label, zorder=5)
 
 
-def _finish(axes: Axes, name: str, *, num_epochs: int, title: str = "") -> None:
-    """Scales, ticks and labels of a panel."""
+def _finish(axes: Axes, name: str, *, num_epochs: int, title: str = "", beside: Sequence[Axes] = ()) -> None:
+    """Scales, ticks and labels of a panel.
+
+    Args:
+        beside: the panels, this one among them, that get one scale, so that their lines can be compared.
+    """
     import numpy as np
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    values: list[float] = [y for line in axes.get_lines() for y in np.asarray(line.get_ydata()) if not math.isnan(y)]
+    lines = [line for one in (beside or [axes]) for line in one.get_lines()]
+    values: list[float] = [y for line in lines for y in np.asarray(line.get_ydata()) if not math.isnan(y)]
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
-    if "loss" in name and values and min(values) > 0 and max(values) / min(values) > LOG_FROM_RATIO:
+    logarithmic = "loss" in name and bool(values) and min(values) > 0 and max(values) / min(values) > LOG_FROM_RATIO
+    if logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 300 else (1,)))
         axes.yaxis.set_minor_locator(NullLocator())
+    finite = [value for value in values if math.isfinite(value)]
+    if len(beside) > 1 and finite and min(finite) < max(finite):
+        low, high = min(finite), max(finite)
+        margin = 0.05 * (high - low)
+        axes.set_ylim(*((low / 1.15, high * 1.15) if logarithmic else (low - margin, high + margin)))
     # matplotlib's own formatters would typeset formulas.
     axes.yaxis.set_major_formatter(
         (lambda value, position: f"{100 * value:.4g} %") if is_rate(name) else (lambda value, position: f"{value:.4g}")

@@ -181,7 +181,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     from trainkit.reports import build_comparison_page, draw_overlay, save_figure
 
     page, picture = folder / "compare.html", folder / "compare.png"
-    histories = {name: run.history for name, run in zip(comparison.names, comparison.runs, strict=True)}
+    histories = {name: run.history for name, run in zip(comparison.tags, comparison.runs, strict=True)}
     drawn = draw_overlay(histories, metric=comparison.metric)
     if drawn is not None:
         save_figure(drawn.figure, picture)
