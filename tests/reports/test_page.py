@@ -302,3 +302,21 @@ def test_in_chromium_nothing_is_wider_than_the_screen(tmp_path, page, width):
     measured = re.search(r"wide (\d+) of (\d+)", document)
     assert measured is not None, document[-500:]
     assert int(measured[1]) <= int(measured[2])
+
+
+def test_in_chromium_a_table_says_that_it_is_cut_where_it_is(tmp_path, page):
+    (tmp_path / "inner.html").write_text(page)
+    outer = """<!doctype html><iframe id="f" src="inner.html" style="width:390px;height:800px;border:0"></iframe>
+    <p id="out"></p><script>document.getElementById("f").onload = e => {
+    const page = e.target.contentDocument;
+    page.querySelectorAll("details").forEach(part => part.open = true);
+    setTimeout(() => { document.getElementById("out").textContent = "boxes " + JSON.stringify(
+        [...page.querySelectorAll(".scroll")].map(
+            box => [box.scrollWidth > box.clientWidth, box.querySelector(".cut").offsetHeight > 0]));
+    }, 200); }</script>"""
+    document, _, _ = browse(tmp_path, outer)
+    measured = re.search(r"boxes (\[.*?\]\])", document)
+    assert measured is not None, document[-500:]
+    boxes = json.loads(measured[1])
+    assert {cut for cut, _ in boxes} == {True, False}
+    assert all(cut == says for cut, says in boxes), boxes
