@@ -26,7 +26,7 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = [*sorted((ROOT / "configs").glob("*.yaml")), Path(__file__).parent / "sequential_residual.yaml"]
 
 
 def replaced(config, folder):

@@ -9,7 +9,7 @@ from torch import nn
 
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.mlp import build_mlp
-from trainkit.models.network import GlobalAvgPool2d, Network, activation_layer, initialize, output_layer
+from trainkit.models.network import GlobalAvgPool2d, GroupNorm, Network, activation_layer, initialize, output_layer
 from trainkit.models.sequential import LayerSpec, build_sequential
 
 IMAGE = (3, 12, 12)
@@ -45,6 +45,26 @@ NETWORKS = {
             LayerSpec("Flatten"),
             LayerSpec("Linear"),
             LayerSpec("LogSoftmax"),
+        ],
+    ),
+    "sequential_residual": lambda: build_sequential(
+        IMAGE,
+        3,
+        layers=[
+            LayerSpec(
+                "residual",
+                {
+                    "residual": [
+                        LayerSpec("Conv2d", {"out_channels": 4, "kernel_size": 3, "padding": 1, "stride": 2}),
+                        LayerSpec("GroupNorm", {"num_groups": 2}),
+                        LayerSpec("Dropout2d"),
+                    ],
+                    "shortcut": [LayerSpec("Conv2d", {"out_channels": 4, "kernel_size": 1, "stride": 2})],
+                },
+            ),
+            LayerSpec("residual", {"residual": [LayerSpec("ReLU"), LayerSpec("BatchNorm2d")]}),
+            LayerSpec("Flatten"),
+            LayerSpec("Linear"),
         ],
     ),
 }
@@ -142,6 +162,17 @@ def test_the_global_mean_and_its_gradient_are_pytorchs_bit_for_bit(shape, traini
     assert output.shape == expected.shape
     assert torch.equal(output, expected)
     assert torch.equal(grad, expected_grad)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 5, 3)])
+def test_group_norm_is_pytorchs_and_is_traced_without_a_warning(shape):
+    inputs = torch.randn(shape)
+    ours, theirs = GroupNorm(3, 6), nn.GroupNorm(3, 6)
+    assert torch.equal(ours(inputs), theirs(inputs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        traced = torch.jit.trace(ours, inputs[:2])
+    assert torch.equal(traced(inputs), theirs(inputs))
 
 
 def test_an_exported_network_averages_with_the_operation_that_other_runtimes_know():

@@ -4,6 +4,7 @@ from torch import nn
 
 from trainkit.errors import ProblemsError
 from trainkit.models.mlp import build_mlp
+from trainkit.models.network import config_key
 from trainkit.models.sequential import LayerSpec, build_sequential
 
 
@@ -52,6 +53,115 @@ def test_starts_as_the_layers_written_by_hand():
     assert {k: v.tolist() for k, v in built.state_dict().items()} == {
         k: v.tolist() for k, v in by_hand.state_dict().items()
     }
+
+
+RESIDUAL = [
+    *layers(("Conv2d", {"out_channels": 4, "kernel_size": 3}), ("GroupNorm", {"num_groups": 2, "num_channels": None})),
+    LayerSpec(
+        "residual",
+        {
+            "residual": layers(
+                ("Conv2d", {"out_channels": 6, "kernel_size": 3, "padding": 1, "stride": 2}),
+                "ReLU",
+                ("Conv2d", {"out_channels": 6, "kernel_size": 3, "padding": 1}),
+            ),
+            "shortcut": layers(("Conv2d", {"out_channels": 6, "kernel_size": 1, "stride": 2}), "BatchNorm2d"),
+        },
+    ),
+    *layers("ReLU", "Flatten", ("Linear", {"out_features": 8})),
+    LayerSpec("residual", {"residual": layers("ReLU", ("Linear", {"out_features": 8})), "shortcut": []}),
+    *layers("Linear"),
+]
+
+
+def test_residual_parts_start_and_compute_as_the_network_written_by_hand():
+    torch.manual_seed(1)
+    built = build_sequential((3, 8, 8), 5, layers=RESIDUAL)
+    torch.manual_seed(1)
+    first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
+    branch = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1))
+    shortcut = nn.Sequential(nn.Conv2d(4, 6, 1, stride=2), nn.BatchNorm2d(6))
+    rows, inner, last = nn.Linear(54, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+    by_hand = nn.ModuleList([first, branch, shortcut, rows, inner, last])
+    for ours, theirs in zip(built.parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    images = torch.randn(4, 3, 8, 8)
+    before = first(images)
+    hidden = rows(torch.relu(branch(before) + shortcut(before)).flatten(1))
+    assert torch.equal(built(images), last(inner(torch.relu(hidden)) + hidden))
+    assert [config_key(built, name) for name in ("2", "2.branch.0", "2.shortcut.1", "6.branch.1")] == [
+        "model.layers[2]",
+        "model.layers[2].residual[0]",
+        "model.layers[2].shortcut[1]",
+        "model.layers[6].residual[1]",
+    ]
+
+
+def test_an_output_of_the_wrong_size_is_that_of_a_layer_in_a_residual_part():
+    part = LayerSpec("residual", {"residual": layers(("Linear", {"out_features": 4}))})
+    with pytest.raises(ProblemsError) as error:
+        build_sequential((4,), 3, layers=[part])
+    (problem,) = error.value.problems
+    assert problem.key == "model.layers[0].residual[0]"
+    assert "the output of the model is (N, 4), but data and loss need (N, 3)" in problem.message
+
+
+def residual(*specs, shortcut=()):
+    return LayerSpec("residual", {"residual": layers(*specs), "shortcut": layers(*shortcut)})
+
+
+SUM = "a residual block adds its input to the output of its layers, but the shortcut is"
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "part", "expected"),
+    [
+        (
+            (3, 7, 8),
+            residual(("Conv2d", {"out_channels": 4, "kernel_size": 3, "padding": 1, "stride": 2})),
+            f"model.layers[0]: {SUM} (N, 3, 7, 8) and the layers make (N, 4, 4, 4); "
+            "add shortcut: [{type: Conv2d, out_channels: 4, kernel_size: 1, stride: 2}]",
+        ),
+        (
+            (1, 8, 8),
+            residual(("Conv2d", {"out_channels": 4, "kernel_size": 3, "padding": "same"})),
+            "(N, 1, 8, 8) and the layers make (N, 4, 8, 8); "
+            "add shortcut: [{type: Conv2d, out_channels: 4, kernel_size: 1}]",
+        ),
+        (
+            (3, 8, 8),
+            residual(("Conv2d", {"out_channels": 3, "kernel_size": 3})),
+            "make (N, 3, 6, 6); give its convolutions a padding of half of their kernel_size, or add a shortcut that",
+        ),
+        ((4,), residual(("Linear", {"out_features": 6})), "add shortcut: [{type: Linear, out_features: 6}]"),
+        ((3, 8, 8), residual("Flatten"), "let residual and shortcut make the same shape"),
+        (
+            (4,),
+            residual(("Linear", {"out_features": 6}), shortcut=[("Linear", {"out_features": 1})]),
+            f"model.layers[0]: {SUM} (N, 1) and the layers make (N, 6); let residual and shortcut make the same shape",
+        ),
+        ((4,), residual("ReLU", "Conv2d"), "model.layers[0].residual[1]: "),
+        ((4,), residual("ReLU", shortcut=["BatchNorm2d"]), "model.layers[0].shortcut[0]: BatchNorm2d takes images"),
+        ((4,), residual("Linear"), "model.layers[0].residual[0].out_features: out_features is missing"),
+        (
+            (6, 2, 2),
+            residual(("GroupNorm", {"num_groups": 4})),
+            "model.layers[0].residual[0]: torch.nn.GroupNorm does not take these arguments: num_channels (6) must be "
+            "divisible by num_groups (4)",
+        ),
+        (
+            (6, 2, 2),
+            residual(("GroupNorm", {"num_groups": 4, "num_channels": 8})),
+            "GroupNorm takes 8 channels, but its input is (N, 6, 2, 2); set num_channels to 6 or leave it out",
+        ),
+        ((6,), residual(("GroupNorm", {"num_groups": 6})), "one value in each, and would make all outputs 0"),
+    ],
+)
+def test_a_residual_part_that_does_not_fit_is_named(input_shape, part, expected):
+    with pytest.raises(ProblemsError) as error:
+        build_sequential(input_shape, 5, layers=[part, *layers("Flatten", "Linear")])
+    (problem,) = error.value.problems
+    assert expected in f"{problem.key}: {problem.message}"
 
 
 def test_a_network_may_end_in_convolutions():

@@ -37,10 +37,19 @@ def build_model(config: Config, *, input_shape: Sequence[int], output_size: int)
             blocks = [BlockSpec(**dict(block)) for block in knobs.pop("blocks")]
             model = build_cnn(input_shape, output_size, blocks=blocks, **knobs)
         case schema.Sequential():
-            layers = [LayerSpec(layer.type, knobs_of(layer)) for layer in spec.layers]
-            model = build_sequential(input_shape, output_size, layers=layers)
+            model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers))
     initialize(model, init.type, **knobs_of(init))
     return model
+
+
+def _layer_specs(layers: Sequence[schema.Layer]) -> list[LayerSpec]:
+    specs = []
+    for layer in layers:
+        knobs = knobs_of(layer)
+        if isinstance(layer, schema.ResidualLayers):
+            knobs = {name: _layer_specs(inner) for name, inner in knobs.items()}
+        specs.append(LayerSpec(layer.type, knobs))
+    return specs
 
 
 def is_convolutional(config: Config) -> bool:
@@ -48,8 +57,8 @@ def is_convolutional(config: Config) -> bool:
     match config.model:
         case schema.Cnn():
             return True
-        case schema.Sequential(layers=layers):
-            return any(isinstance(layer, schema.Conv2dLayer) for layer in layers)
+        case schema.Sequential() as spec:
+            return any(isinstance(layer, schema.Conv2dLayer) for _, layer in spec.torch_layers())
         case _:
             return False
 

@@ -14,6 +14,7 @@ from trainkit.models.meta_forward import output_shape
 from trainkit.models.network import (
     Activation,
     GlobalAvgPool2d,
+    GroupNorm,
     Network,
     OutputActivation,
     Residual,
@@ -161,7 +162,7 @@ def _norm_layers(block: BlockSpec, groups: int) -> list[nn.Module]:
         case "batch":
             return [nn.BatchNorm2d(block.channels)]
         case "group":
-            return [nn.GroupNorm(groups, block.channels)]
+            return [GroupNorm(groups, block.channels)]
         case _:
             return []
 

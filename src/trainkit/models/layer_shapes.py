@@ -13,14 +13,14 @@ from typing import NoReturn
 from torch import nn
 
 from trainkit.errors import Problem, ProblemsError
-from trainkit.models.network import GlobalAvgPool2d
+from trainkit.models.network import GlobalAvgPool2d, GroupNorm
 
 Shape = tuple[int, ...]
 """With the batch first: (N, C, H, W) or (N, F)."""
 
 KNOWN_LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.Linear, nn.Conv2d, nn.Flatten),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, GroupNorm),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, GlobalAvgPool2d),
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
     *(nn.Dropout, nn.Dropout2d, nn.Identity),

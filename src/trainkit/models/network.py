@@ -91,6 +91,14 @@ class Residual(nn.Module):
         return self.branch(inputs) + self.shortcut(inputs)  # type: ignore[no-any-return]
 
 
+class GroupNorm(nn.GroupNorm):
+    """PyTorch's own without its look at the sizes, which a trace cannot record; ``layer_shapes`` has the same check."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, ...) to the same shape."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
     """The mean of each channel: (N, C, H, W) to (N, C, 1, 1), as PyTorch's own with an output size of 1, bit for bit.
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from trainkit.models.layer_shapes import KNOWN_LAYERS, Shape, check_output_shape, fail, has_weights, shape_text
+from trainkit.models.layer_shapes import (
+    KNOWN_LAYERS,
+    Shape,
+    check_output_shape,
+    check_shortcut,
+    fail,
+    has_weights,
+    shape_text,
+)
 from trainkit.models.meta_forward import output_shape
-from trainkit.models.network import Network
+from trainkit.models.network import Network, Residual, config_key
 
 _LAYERS = {layer.__name__: layer for layer in KNOWN_LAYERS if hasattr(nn, layer.__name__)}
 
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A layer by its name in ``torch.nn``, with its constructor's arguments; one that is None counts as left out."""
+    """A layer by its name in ``torch.nn``, with its constructor's arguments; one that is None counts as left out.
+
+    ``residual`` is layers plus their input: its arguments ``residual`` and ``shortcut`` are lists of ``LayerSpec``.
+    """
 
     type: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -26,33 +38,75 @@ class LayerSpec:
 def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Sequence[LayerSpec]) -> Network:
     """The layers one after the other: (N, *input_shape) to (N, output_size).
 
-    Input sizes (``in_features``, ``in_channels``, ``num_features``, ``normalized_shape``) that are left out are
-    inferred, and so is ``out_features`` of the last Linear. No layer is added: a Linear on images is an error.
+    Input sizes (``in_features``, ``in_channels``, ``num_features``, ``num_channels``, ``normalized_shape``) that are
+    left out are inferred, and so is ``out_features`` of the last Linear that is in no residual part. No layer is added:
+    a Linear on images is an error.
 
     Raises:
         ProblemsError: a layer does not take its input, or the output is not what data and loss need; names
             ``model.layers[i]`` and the shapes.
     """
-    linears = [i for i, spec in enumerate(layers) if spec.type == "Linear"]
+    built, keys, shape = _build_list(layers, (2, *input_shape), key="model.layers", output_size=output_size)
+    model = Network(built, config_keys=keys)
+    weighted = [config_key(model, name) for name, layer in model.named_modules() if has_weights(layer)]
+    check_output_shape(shape, output_size, key=weighted[-1] if weighted else "model.layers")
+    return model
+
+
+def _build_list(
+    specs: Sequence[LayerSpec], shape: Shape, *, key: str, output_size: int | None = None
+) -> tuple[list[tuple[str, nn.Module]], dict[str, str], Shape]:
+    """The layers by name, the config keys of all modules in them, and the shape that they make."""
+    linears = [i for i, spec in enumerate(specs) if spec.type == "Linear"]
     last_linear = linears[-1] if linears else -1
-    shape: Shape = (2, *input_shape)
     built: list[tuple[str, nn.Module]] = []
     keys: dict[str, str] = {}
-    for i, spec in enumerate(layers):
-        key = f"model.layers[{i}]"
-        given = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in spec.arguments.items()
-            if value is not None
-        }
-        arguments = _infer(spec.type, given, shape, key=key, output_size=output_size if i == last_linear else None)
-        layer = _make_layer(spec.type, arguments, key=key)
-        shape = output_shape(layer, shape, key=key)
+    for i, spec in enumerate(specs):
+        keys[str(i)] = here = f"{key}[{i}]"
+        if spec.type == "residual":
+            layer, inside, shape = _build_residual(spec, shape, key=here)
+            keys |= {f"{i}.{name}": place for name, place in inside.items()}
+        else:
+            given = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in spec.arguments.items()
+                if value is not None
+            }
+            arguments = _infer(spec.type, given, shape, key=here, output_size=output_size if i == last_linear else None)
+            layer = _make_layer(spec.type, arguments, key=here)
+            shape = output_shape(layer, shape, key=here)
         built.append((str(i), layer))
-        keys[str(i)] = key
-    weighted = [keys[name] for name, layer in built if has_weights(layer)]
-    check_output_shape(shape, output_size, key=weighted[-1] if weighted else "model.layers")
-    return Network(built, config_keys=keys)
+    return built, keys, shape
+
+
+def _build_residual(spec: LayerSpec, shape: Shape, *, key: str) -> tuple[nn.Module, dict[str, str], Shape]:
+    branch, keys, after = _build_list(spec.arguments["residual"], shape, key=f"{key}.residual")
+    shortcut, more, through = _build_list(spec.arguments.get("shortcut", []), shape, key=f"{key}.shortcut")
+    check_shortcut(through, after, remedy=_shortcut_remedy(shape, after) if not shortcut else _SAME, key=key)
+    both = Residual(
+        branch=nn.Sequential(OrderedDict(branch)),
+        shortcut=nn.Sequential(OrderedDict(shortcut)) if shortcut else nn.Identity(),
+    )
+    names = {f"branch.{name}": place for name, place in keys.items()}
+    return both, names | {f"shortcut.{name}": place for name, place in more.items()}, after
+
+
+_SAME = "let residual and shortcut make the same shape"
+
+
+def _shortcut_remedy(before: Shape, after: Shape) -> str:
+    """A shortcut that makes ``after`` of ``before``, where one layer can."""
+    if len(before) == len(after) == 2:
+        return f"add shortcut: [{{type: Linear, out_features: {after[1]}}}]"
+    if len(before) == len(after) == 4:
+        for step in range(1, before[2] + 1):
+            if all((size - 1) // step + 1 == new for size, new in zip(before[2:], after[2:], strict=True)):
+                stride = f", stride: {step}" if step > 1 else ""
+                return f"add shortcut: [{{type: Conv2d, out_channels: {after[1]}, kernel_size: 1{stride}}}]"
+        return (
+            "give its convolutions a padding of half of their kernel_size, or add a shortcut that makes the same shape"
+        )
+    return _SAME
 
 
 def _infer(kind: str, given: dict[str, Any], shape: Shape, *, key: str, output_size: int | None) -> dict[str, Any]:
@@ -73,6 +127,8 @@ def _infer(kind: str, given: dict[str, Any], shape: Shape, *, key: str, output_s
             return arguments
         case "BatchNorm1d" | "BatchNorm2d":
             return {"num_features": shape[1], **given}
+        case "GroupNorm":
+            return {"num_channels": shape[1], **given}
         case "LayerNorm":
             return {"normalized_shape": shape[-1], **given}
         case "Softmax" | "LogSoftmax":

@@ -64,7 +64,11 @@ def chosen(annotation: Any, value: Any) -> type[Section] | None:
     """The section that a plain value chose, if any."""
     choices = variants(annotation)
     if choices:
-        name = value if isinstance(value, str) else value.get("type") if isinstance(value, dict) else None
+        if isinstance(value, dict) and "type" not in value:  # short_by_key
+            return next(
+                (section for name, section in choices.items() if name in value.keys() & section.model_fields), None
+            )
+        name = value["type"] if isinstance(value, dict) else value
         return choices.get(name) if isinstance(name, str) else None
     plain = sections(annotation)
     return plain[0] if plain else None

@@ -129,7 +129,7 @@ def _batch_norm(review: Review) -> None:
     if isinstance(model, schema.Mlp) and model.norm == "batch" and model.hidden_sizes:
         keys.append("model.norm")
     if isinstance(model, schema.Sequential):
-        keys += [f"model.layers[{i}].type" for i, layer in enumerate(model.layers) if layer.type == "BatchNorm1d"]
+        keys += [f"{key}.type" for key, layer in model.torch_layers() if layer.type == "BatchNorm1d"]
     if not keys:
         return
     other = "norm: layer" if keys[0] == "model.norm" else "LayerNorm"
@@ -171,22 +171,31 @@ def _tables(review: Review) -> None:
     if not isinstance(model, schema.Sequential):
         return
     if info.kind == "table":
-        for index, layer in enumerate(model.layers):
+        for key, layer in model.torch_layers():
             if layer.type in _ON_IMAGES:
-                key = f"model.layers[{index}].type"
-                review.add(key, f"{layer.type} works on images, and {{0}} is a table; remove it", "dataset.type")
+                review.add(
+                    f"{key}.type", f"{layer.type} works on images, and {{0}} is a table; remove it", "dataset.type"
+                )
                 return
         _features(review, model.layers)
     _last_linear(review, model.layers)
 
 
-_TAKES = {"Linear": "in_features", "BatchNorm1d": "num_features", "LayerNorm": "normalized_shape"}
+_TAKES = {
+    "Linear": "in_features",
+    "BatchNorm1d": "num_features",
+    "LayerNorm": "normalized_shape",
+    "GroupNorm": "num_channels",
+}
 
 
 def _features(review: Review, layers: list[Any]) -> None:
+    """Up to the first residual part: the shapes in it, and behind it, are found when the model is built."""
     known = review.dataset.num_features
     known_from = review.dataset.key("num_features")
     for index, layer in enumerate(layers):
+        if layer.type == "residual":
+            return
         key = f"model.layers[{index}]"
         name = _TAKES.get(layer.type)
         if name is not None:

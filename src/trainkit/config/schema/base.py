@@ -30,6 +30,15 @@ ShortForm = BeforeValidator(_expand_short_form)
 """Marks a closed choice in which a bare NAME stands for ``{type: NAME}``."""
 
 
+def short_by_key(name: str) -> BeforeValidator:
+    """Marks a closed choice in which ``{NAME: ...}`` stands for ``{type: NAME, NAME: ...}``."""
+
+    def expand(value: Any) -> Any:
+        return {"type": name, **value} if isinstance(value, dict) and "type" not in value and name in value else value
+
+    return BeforeValidator(expand)
+
+
 def variants_of(choice: Any) -> dict[str, type[Section]]:
     """The variants of a closed choice (``Annotated[A | B, ...]``) by the name of their ``type``."""
     members = get_args(get_args(choice)[0])

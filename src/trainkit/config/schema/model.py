@@ -1,10 +1,11 @@
 """``model:`` the network. Its input and output sizes are inferred from the data."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trainkit.config.schema.base import Count, NonNegative, Probability, Section, ShortForm, Size
+from trainkit.config.schema.base import Count, NonNegative, Probability, Section, ShortForm, Size, short_by_key
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
 Norm = Literal["none", "batch", "layer"]
@@ -172,6 +173,15 @@ class LayerNormLayer(Section):
     eps: float = Field(1e-5, gt=0, description="Added to the variance.")
 
 
+class GroupNormLayer(Section):
+    """``torch.nn.GroupNorm``."""
+
+    type: Literal["GroupNorm"]
+    num_groups: Count = Field(description="Groups of channels that are normalized together; it divides num_channels.")
+    num_channels: Count | None = Field(None, description="Inferred from the layer before when left out.")
+    eps: float = Field(1e-5, gt=0, description="Added to the variance.")
+
+
 class ReluLayer(Section):
     """``torch.nn.ReLU``."""
 
@@ -274,12 +284,13 @@ class LogSoftmaxLayer(Section):
     type: Literal["LogSoftmax"]
 
 
-Layer = Annotated[
+_TorchLayer = (
     LinearLayer
     | Conv2dLayer
     | BatchNorm1dLayer
     | BatchNorm2dLayer
     | LayerNormLayer
+    | GroupNormLayer
     | ReluLayer
     | LeakyReluLayer
     | EluLayer
@@ -294,18 +305,40 @@ Layer = Annotated[
     | Dropout2dLayer
     | FlattenLayer
     | SoftmaxLayer
-    | LogSoftmaxLayer,
-    Field(discriminator="type"),
-    ShortForm,
-]
+    | LogSoftmaxLayer
+)
+TorchLayer = Annotated[_TorchLayer, Field(discriminator="type"), ShortForm]
+
+
+class ResidualLayers(Section):
+    """Layers whose input is added to their output; ``residual: [layers]`` is enough."""
+
+    type: Literal["residual"] = "residual"
+    residual: list[TorchLayer] = Field(min_length=1, description="The layers, input first.")
+    shortcut: list[TorchLayer] = Field(
+        default_factory=list, description="Layers that the input passes before it is added, where the shape changes."
+    )
+
+
+Layer = Annotated[_TorchLayer | ResidualLayers, Field(discriminator="type"), ShortForm, short_by_key("residual")]
 
 
 class Sequential(Section):
-    """A list of ``torch.nn`` layers by their PyTorch names and arguments."""
+    """A list of ``torch.nn`` layers by their PyTorch names and arguments, and of residual parts made of them."""
 
     type: Literal["sequential"]
     layers: list[Layer] = Field(min_length=1, description="The layers, input first.")
     init: Init = _INIT
+
+    def torch_layers(self) -> Iterator[tuple[str, Any]]:
+        """All ``torch.nn`` layers with their config keys, those of residual parts too."""
+        for index, layer in enumerate(self.layers):
+            key = f"model.layers[{index}]"
+            if isinstance(layer, ResidualLayers):
+                yield from ((f"{key}.residual[{i}]", inner) for i, inner in enumerate(layer.residual))
+                yield from ((f"{key}.shortcut[{i}]", inner) for i, inner in enumerate(layer.shortcut))
+            else:
+                yield key, layer
 
 
 Model = Annotated[Mlp | Cnn | Sequential, Field(discriminator="type"), ShortForm]
