@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 import sys
 from typing import NoReturn
 
+from trainkit.cli import streams
 from trainkit.errors import TrainkitError
 
 LEAK_CHECKED = {"onnx", "triton"}
@@ -27,6 +27,7 @@ def main() -> None:
     # ones, which takes a tenth of the time of `import torch`.
     gc.set_threshold(10_000)
     use_utf8()
+    streams.guard()
     from trainkit.cli.app import app
     from trainkit.system import own_process
 
@@ -45,21 +46,48 @@ def main() -> None:
             raise
         from trainkit.cli.console import print_error
 
+        if isinstance(error, streams.OutputError):
+            streams.drop_the_rest()
         print_error(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        fail(error, str(error), error.exit_code)
+    except KeyboardInterrupt as error:
         print("stopped by SIGINT", file=sys.stderr)
-        sys.exit(130)
+        fail(error, "stopped by SIGINT", 130)
     except BrokenPipeError:
         end_at_closed_pipe()
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # typer and rich make an exit with code 1 of it
             end_at_closed_pipe()
+        if error.code:
+            reason = getattr(error.__context__, "format_message", lambda: "the reason is on stderr")()
+            fail(error, reason, error.code)
+        raise
+    except Exception as error:
+        print_json_error(error, f"{type(error).__name__}: {error}", 1)
         raise
 
 
+def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:
+    """End with an exit code, after the failure as JSON where that was asked for."""
+    try:
+        print_json_error(error, message, exit_code)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_at_closed_pipe()
+    sys.exit(exit_code)
+
+
+def print_json_error(error: BaseException, message: str, exit_code: int | str) -> None:
+    """The failure on stdout where the command prints JSON, and has not printed a document yet."""
+    if "--json" not in sys.argv or getattr(sys.stdout, "has_text", True):
+        return
+    from trainkit.cli.console import error_as_json, print_json
+
+    print_json({"error": error_as_json(error, message, exit_code)})
+
+
 def use_utf8() -> None:
-    """Read and write files in UTF-8 whatever the locale is, and escape what the terminal's encoding does not have.
+    """Read and write files in UTF-8 whatever the locale is.
 
     A name such as 猫 is part of the data: it must not stop the work on a terminal that cannot show it. In a locale that
     is not UTF-8, Python would take the names of files for mojibake or for no text at all. Its UTF-8 mode, the default
@@ -69,23 +97,6 @@ def use_utf8() -> None:
     if os.name == "posix" and sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         environment = {"PYTHONIOENCODING": stdout_encoding, **os.environ, "PYTHONUTF8": "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            open_nowhere(number, name)
-        if isinstance(getattr(sys, name), io.TextIOWrapper):  # something else in a test
-            getattr(sys, name).reconfigure(errors="backslashreplace")
-
-
-def open_nowhere(number: int, name: str) -> None:
-    """A stream that is closed at the start (``2>&-``) goes nowhere.
-
-    Else the next file that is opened would have its number, and what a library prints would land in that file.
-    """
-    null = os.open(os.devnull, os.O_WRONLY)
-    if null != number:
-        os.dup2(null, number)
-        os.close(null)
-    setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
 
 
 def skip_last_collection() -> None:
@@ -100,8 +111,7 @@ def end_at_closed_pipe() -> NoReturn:
     Unix tools die of SIGPIPE then, which a shell reports as 141 = 128 + 13. Scripts that set pipefail know that code,
     and 0 would claim that all was written.
     """
-    # What is still in the buffer goes nowhere, so that the flush at exit is silent too.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    streams.drop_the_rest()
     sys.exit(141)
 
 

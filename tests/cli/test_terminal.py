@@ -40,7 +40,7 @@ def test_the_end_shows_curves_findings_and_what_to_do_next(trained):
     assert "▁" in text
     assert "finding: The learning rate is too high" in text
     assert "try: --set optimizer.lr=0.2" in text
-    for part in ("report.html", "trainkit eval runs/", "trainkit export runs/"):
+    for part in ("report.html", "trainkit predict runs/", "trainkit export runs/"):
         assert part in text
 
 

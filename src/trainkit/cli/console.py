@@ -46,6 +46,16 @@ def json_text(value: object, *, indent: int | None = None) -> str:
     return json.dumps(plain, indent=indent, ensure_ascii=escape, allow_nan=False, default=str)
 
 
+def error_as_json(error: BaseException, message: str, exit_code: int | str) -> dict[str, Any]:
+    """A failure as plain values; mistakes in a config one by one."""
+    problems = error.problems if isinstance(error, ProblemsError) else ()
+    described = [
+        {"place": None if one.place is None else str(one.place), "key": one.key, "message": one.message}
+        for one in problems
+    ]
+    return {"message": message, "exit_code": exit_code, "problems": described}
+
+
 def print_error(error: TrainkitError) -> None:
     """Print an error on stderr, in color on a terminal; without rich, whose import would delay the message."""
     if isinstance(error, ProblemsError):

@@ -75,10 +75,16 @@ def predict(
                     failed += 1
                     console.say(f"error: {prediction.source}: {prediction.error}")
                 show(prediction)
+            if failed and output is None:
+                raise unusable(failed, done)
     if output is not None and not json and not quiet:
         console.lines([("predictions", f"{done - failed:,}"), ("written to", str(output))])
     if failed:
-        raise TrainkitError(f"{failed:,} of {done:,} inputs could not be used")
+        raise unusable(failed, done)
+
+
+def unusable(failed: int, done: int) -> TrainkitError:
+    return TrainkitError(f"{failed:,} of {done:,} inputs could not be used")
 
 
 def split_arguments(given: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
@@ -182,8 +188,17 @@ def _as_json() -> Iterator[Show]:
         print(start, console.json_text(prediction.as_json()), sep="", end="")
         count += 1
 
-    yield show
-    print("\n]}" if count else '{"predictions": []}')
+    failure = ""
+    try:
+        yield show
+    except TrainkitError as error:
+        if not count:  # the error is the whole document
+            raise
+        failure = ', "error": ' + console.json_text(console.error_as_json(error, str(error), error.exit_code))
+        raise
+    finally:
+        if count or sys.exc_info()[0] is None:
+            print(f"\n]{failure}}}" if count else '{"predictions": []}')
 
 
 @contextmanager

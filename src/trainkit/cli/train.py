@@ -89,6 +89,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
+    from trainkit.workflows.find import find_run
     from trainkit.workflows.train import resume as resume_training
 
     with make_frontend(quiet=quiet) as frontend:
@@ -102,6 +103,8 @@ def resume(
         )
     if result is not None:
         show_result(result, json=json)
+    elif json:
+        console.print_json({"run": str(find_run(run, runs_dir=runs_dir).path), "outcome": "nothing to do"})
 
 
 @contextmanager
