@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from trainkit.reports.page_run import config_section, environment_section
 from trainkit.reports.page_scores import picture
 from trainkit.reports.run_page import build_run_page, render
 from trainkit.system.frontend import Frontend
-from trainkit.workflows.report import make_report
+from trainkit.system.run_folder import RunDir
+from trainkit.workflows.report import files_of, make_report
 from trainkit.workflows.train.run import train
 
 VOID = {"meta", "img"}
@@ -70,6 +72,8 @@ def test_a_real_page_is_well_formed_small_and_loads_nothing(page):
     for name, attributes in found:
         assert name not in {"script", "link", "iframe", "object"}
         for key in ("src", "href", "action"):
+            if name == "a" and not attributes["href"].startswith("#"):
+                continue  # a link to a file of the run, which is followed only when it is clicked
             value = attributes.get(key, "#")
             assert value.startswith(("#", "data:image/png;base64,")), f"<{name} {key}={value[:60]}>"
     assert not re.search(r"https?://|url\((?!#)", page)
@@ -86,7 +90,8 @@ def test_a_real_page_can_be_read_without_eyes(page):
     assert all(attributes.get("scope") for name, attributes in found if name == "th")
     ids = [attributes["id"] for _, attributes in found if "id" in attributes]
     assert len(ids) == len(set(ids))
-    links = [attributes["href"][1:] for name, attributes in found if name == "a"]
+    hrefs = [attributes["href"] for name, attributes in found if name == "a"]
+    links = [href[1:] for href in hrefs if href.startswith("#")]
     assert links
     assert set(links) <= set(ids)
 
@@ -96,6 +101,30 @@ def test_a_real_page_tells_what_was_run(page, tiny_run):
         assert text in page
     accuracy = tiny_run.metrics["test"]["accuracy"]
     assert f"{100 * accuracy:.2f} %" in page
+
+
+def test_a_page_links_to_checkpoints_exports_and_evaluations(tiny_run, tmp_path):
+    folder = tmp_path / tiny_run.run.path.name
+    shutil.copytree(tiny_run.run.path, folder)
+    (folder / "exports" / "bundle #1").mkdir(parents=True)
+    (folder / "exports" / "bundle #1" / "README.md").write_text("x" * 10)
+    (folder / "exports" / "bundle #1" / "model.pt").write_bytes(b"y" * 20)
+    (folder / "evals" / "test-x").mkdir(parents=True)
+    (folder / "evals" / "test-x" / "eval.json").write_text("{}")
+    run = RunDir(folder)
+    files = files_of(run, run.read_info())
+    assert [(one.kind, one.path) for one in files if one.kind in ("export", "evaluation")] == [
+        ("export", "exports/bundle #1/README.md"),
+        ("evaluation", "evals/test-x/eval.json"),
+    ]
+    assert next(one.num_bytes for one in files if one.kind == "export") == 30
+    assert files[0].kind == "best checkpoint"
+    assert {"metrics.jsonl", "config.resolved.yaml"} <= {one.path for one in files}
+    page = build_run_page(PageData(str(folder), {}, "finished", history_of([]), [], files=files))
+    hrefs = [attributes["href"] for name, attributes in check(page) if name == "a"]
+    links = [href for href in hrefs if not href.startswith("#")]
+    assert len(links) == len(files)
+    assert all((folder / unquote(link)).exists() for link in links)
 
 
 def test_names_from_data_and_files_cannot_become_markup():

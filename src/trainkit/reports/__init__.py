@@ -3,7 +3,7 @@
 from trainkit.reports.comparison import Compared, Comparison, build_comparison_page, metric_rows, pick_metric
 from trainkit.reports.curves import BLOCKS, PLAIN, draw_learning_curves, draw_overlay, sparkline
 from trainkit.reports.figures import Chart, Drawing, save_figure
-from trainkit.reports.page_data import Evaluated, PageData
+from trainkit.reports.page_data import Evaluated, PageData, SavedFile
 from trainkit.reports.plots import (
     draw_predictions,
     plot_confusion,
@@ -23,6 +23,7 @@ __all__ = [
     "Drawing",
     "Evaluated",
     "PageData",
+    "SavedFile",
     "build_comparison_page",
     "build_run_page",
     "draw_learning_curves",

@@ -31,6 +31,18 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class SavedFile:
+    """A file of the run, for a link."""
+
+    kind: str
+    """checkpoint, best checkpoint, export, evaluation, log or config."""
+    path: str
+    """Below the run folder, with ``/``."""
+    num_bytes: int
+    """Of the whole folder for an export or an evaluation."""
+
+
+@dataclass(frozen=True)
 class PageData:
     """What the page shows."""
 
@@ -47,6 +59,7 @@ class PageData:
     """Of a regression: predicted against true values."""
     layers: Sequence[Mapping[str, Any]] = ()
     """Rows of the network's table, in order."""
+    files: Sequence[SavedFile] = ()
     evaluated: Evaluated | None = None
     missing: str | None = None
     """Why there is no evaluation on the page."""

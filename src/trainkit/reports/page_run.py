@@ -1,12 +1,14 @@
-"""The sections of the report page about how a run was made: its config and its environment."""
+"""The sections of the report page about how a run was made: its config, its files and its environment."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
+from trainkit.reports.page_data import SavedFile
 from trainkit.wording import by_key, counted, size_text
 
 
@@ -33,6 +35,13 @@ def config_section(info: Mapping[str, Any]) -> dict[str, Any] | None:
         "rest": rest,
         "caption": f"{len(rest)} values left at their default" if files or overridden else f"All {len(rest)} values",
     }
+
+
+def files_section(files: Sequence[SavedFile]) -> list[dict[str, str]]:
+    """Links to the files of the run, relative to the page."""
+    return [
+        {"kind": one.kind, "path": one.path, "href": quote(one.path), "size": size_text(one.num_bytes)} for one in files
+    ]
 
 
 def environment_section(info: Mapping[str, Any]) -> list[list[str]]:

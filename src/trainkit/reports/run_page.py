@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.recorders import main_metric, metric_text, number, title_of
 from trainkit.reports.page_data import PageData
-from trainkit.reports.page_run import config_section, environment_section
+from trainkit.reports.page_run import config_section, environment_section, files_section
 from trainkit.reports.page_scores import classes_section, ends, mistakes_section, scores_section
 from trainkit.wording import SPLITS, counted, duration, percent
 
@@ -36,6 +36,7 @@ def build_run_page(data: PageData) -> str:
         "mistakes": mistakes_section(data.evaluated),
         "time": _time(data),
         "network": _network(data.layers),
+        "files": files_section(data.files),
         "config": config_section(data.info),
         "environment": environment_section(data.info),
     }

@@ -23,6 +23,7 @@ from trainkit.recorders import History, history_of, read_json_lines
 from trainkit.reports import (
     Evaluated,
     PageData,
+    SavedFile,
     build_run_page,
     draw_learning_curves,
     draw_predictions,
@@ -201,6 +202,7 @@ def write_report(
         history=history,
         findings=findings,
         layers=() if setup is None else _layers(setup),
+        files=files_of(run, info),
         evaluated=None if probed is None else probed.evaluated,
         missing=missing,
     )
@@ -224,6 +226,31 @@ def _with_charts(data: PageData, run: RunDir) -> PageData:
     if evaluated is not None and isinstance(evaluated.report, RegressionReport):
         data = replace(data, predictions=draw_predictions(evaluated.report, where=SPLITS[evaluated.split]))
     return data
+
+
+def files_of(run: RunDir, info: Mapping[str, Any]) -> list[SavedFile]:
+    """The files of a run that are worth a link: checkpoints, exports, evaluations, log and config."""
+    best = info.get("best_checkpoint")
+    found = [("best checkpoint" if path.name == best else "checkpoint", path) for path in run.checkpoints.glob("*.pth")]
+    found += [("export", _first_of(folder, "README.md")) for folder in run.exports.glob("*")]
+    found += [("evaluation", _first_of(folder, "eval.json")) for folder in (run.path / "evals").glob("*")]
+    found += [("log", run.metrics), ("log", run.log), ("config", run.config), ("config", run.resolved_config)]
+    order = ("best checkpoint", "checkpoint", "export", "evaluation", "log", "config")
+    return [
+        SavedFile(kind, path.relative_to(run.path).as_posix(), _size(path, whole=kind in ("export", "evaluation")))
+        for kind, path in sorted(found, key=lambda one: (order.index(one[0]), one[1]))
+        if path.exists()
+    ]
+
+
+def _first_of(folder: Path, name: str) -> Path:
+    """The file of a folder that a browser shows; the folder itself where it has none of this name."""
+    return folder / name if (folder / name).exists() else folder
+
+
+def _size(path: Path, *, whole: bool) -> int:
+    folder = path if path.is_dir() else path.parent
+    return sum(one.stat().st_size for one in (folder.rglob("*") if whole else (path,)) if one.is_file())
 
 
 def evidence_of(info: Mapping[str, Any], history: History, *, status: str, probed: Probed | None) -> Evidence:
