@@ -1,5 +1,6 @@
 """From text to a checked config: values, origins, places, the way back."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,8 @@ def test_what_was_written_is_what_is_loaded(values: dict, tmp_path_factory: pyte
     path = tmp_path_factory.getbasetemp() / "values.yaml"
     path.write_text(to_yaml(values), encoding="utf-8")
     loaded = load_config(path)
+    for key in {"root", "path"} & set(values["dataset"]):
+        values["dataset"][key] = os.path.normpath(path.parent.resolve() / values["dataset"][key])
     assert same(values, loaded.config)
     path.write_text(to_yaml(loaded.resolved()), encoding="utf-8")
     assert load_config(path).config == loaded.config

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trainkit.config.data_paths import make_absolute
 from trainkit.config.help.introspect import child_value
 from trainkit.config.help.messages import explain
 from trainkit.config.help.shipped import find_config, hint_for_missing
@@ -40,7 +41,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A valid config, with its text and the origin of each value."""
+    """A valid config, its data at absolute paths, with its text and the origin of each value."""
 
     config: Config
     path: Path
@@ -96,8 +97,9 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Seque
     texts = (*(f"--unset {key}" for key in unset), *(f"--set {item}" for item in overrides))
     if problems or config is None:
         raise ConfigError(_in_order(list(dict.fromkeys(problems)), (*files, *texts)))
-    notes = () if note is None else (note,)
-    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, notes, places)
+    config, notes = make_absolute(config, tree, file)
+    notes = notes if note is None else [note, *notes]
+    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, tuple(notes), places)
 
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:

@@ -80,8 +80,8 @@ def prepare(case: dict, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[s
 
 
 def shown(problems) -> list[str]:
-    """What is this machine's own is replaced by #: its devices, its free memory."""
-    texts = [f"{problem.key}: {problem.message}" for problem in problems]
+    """What is this machine's own is replaced by #: its devices, its free memory; the folder of the test is left out."""
+    texts = [f"{problem.key}: {problem.message}".replace(f"{Path.cwd()}/", "") for problem in problems]
     for pattern in (r"(?<=; )[^;]*this machine has [^;]*(?=;)", r"[\d.]+ [TGM]B(?=( are)? free)", r"\d+ at most.*"):
         texts = [re.sub(pattern, "#", text) for text in texts]
     return texts

@@ -138,7 +138,11 @@ class Downloaded(ValSplit):
 
     location_keys: ClassVar[tuple[str, ...]] = ("root", "download")
 
-    root: str = Field("data", min_length=1, description="Folder that holds, or will hold, the downloaded files.")
+    root: str = Field(
+        "data",
+        min_length=1,
+        description="Folder that holds, or will hold, the downloaded files; relative to the config's folder.",
+    )
     download: bool = Field(True, description="Whether files that are not there may be downloaded.")
 
 
@@ -198,7 +202,8 @@ class ImageFolder(ValTestSplit):
     type: Literal["image_folder"]
     root: str = Field(
         min_length=1,
-        description="Folder with one folder a class, or with folders for the splits (train, Training, valid, ...).",
+        description="Folder with one folder a class, or with folders for the splits (train, Training, valid, ...); "
+        "relative to the config's folder.",
     )
     color: Literal["auto", "rgb", "gray"] = Field(
         "auto", description="Channels of the decoded images; auto is gray where every image is, else rgb."
@@ -229,7 +234,9 @@ class Csv(ValTestSplit):
     location_keys: ClassVar[tuple[str, ...]] = ("path", "test_path")
 
     type: Literal["csv"]
-    path: str = Field(min_length=1, description="The CSV file with the training samples.")
+    path: str = Field(
+        min_length=1, description="The CSV file with the training samples; relative to the config's folder."
+    )
     test_path: str | None = Field(None, description="A CSV file with the same columns, used as the test split.")
     target: str = Field(min_length=1, description="The column to predict.")
     features: list[str] | None = Field(

@@ -1,0 +1,54 @@
+"""The paths in ``dataset:``, made absolute: each is relative to the file that it was written in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trainkit.config.help import shipped
+from trainkit.config.schema import Config
+from trainkit.config.text.nodes import Node
+
+
+def make_absolute(config: Config, tree: Node, file: Path) -> tuple[Config, list[str]]:
+    """The config with absolute paths to its data, and a note for each that was meant otherwise, as it seems.
+
+    A path is relative to the folder of the config, or of the file that it ``extends`` where it was written there. On
+    the command line it is relative to the current folder. So it is in shipped configs, whose folder is no place for
+    data, and in the files of a run folder: earlier versions wrote them so.
+
+    Args:
+        tree: what was written.
+        file: the config's file.
+    """
+    changed, notes = {}, []
+    for key in config.dataset.location_keys:
+        value = getattr(config.dataset, key)
+        if not isinstance(value, str):  # download: true; or a file that is optional
+            continue
+        node = tree.find(("dataset", key))
+        base = Path.cwd() if node is not None and node.source.is_override else _base(node, file)
+        changed[key] = _join(base, value)
+        here = _join(Path.cwd(), value)
+        if here != changed[key] and os.path.exists(here) and not os.path.exists(changed[key]):
+            shown = os.path.relpath(here, base)
+            notes.append(
+                f"dataset.{key}: {value} is relative to the folder of the config, and is not there: {changed[key]}; "
+                f"it is in the current folder: for that, write {shown}"
+            )
+    return config.model_copy(update={"dataset": config.dataset.model_copy(update=changed)}), notes
+
+
+def _base(node: Node | None, file: Path) -> Path:
+    """The folder that a value of a file, or a default, is relative to."""
+    written_in = file if node is None else Path(node.source.name)
+    for path in (written_in, file):
+        folder = path.parent.resolve()
+        if folder != shipped.folder().resolve():
+            return Path.cwd() if (folder / "run.json").is_file() else folder
+    return Path.cwd()
+
+
+def _join(base: Path, value: str) -> str:
+    home = value == "~" or value.startswith(("~/", f"~{os.sep}"))
+    return os.path.normpath(base / (os.path.expanduser(value) if home else value))
