@@ -167,6 +167,9 @@ def _take_lock(path: Path, *, of: Path, what: str) -> int:
         # the file does not matter. Elsewhere the process in the file decides.
         if locked is False or (locked is None and owner is not None):
             raise RunLocked(of, owner or _read_owner(path), what=what)
+        if not _is_file_at(descriptor, path):  # its owner removed it in this moment
+            os.close(descriptor)
+            return _take_lock(path, of=of, what=what)
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -179,6 +182,13 @@ def _take_lock(path: Path, *, of: Path, what: str) -> int:
         raise
     _held_descriptors.add(descriptor)
     return descriptor
+
+
+def _is_file_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _flock(descriptor: int) -> bool | None:

@@ -114,9 +114,10 @@ class TestAuto:
             assert "runs: process" in answers[0]
             assert "is working on a run of this config since" in answers[0]
         else:
-            with pytest.raises(UserError, match="another process has begun this run meanwhile"):
+            with pytest.raises(UserError, match="another process has begun this run"):
                 train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(say=say))
         assert [run.status() for run in list_runs(tmp_path / "runs")] == ["finished"]
+        assert len(list((tmp_path / "runs").iterdir())) == 1, "no lock is left over"
         train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend())
         assert len(list_runs(tmp_path / "runs")) == 2, "one after the other, as before"
 

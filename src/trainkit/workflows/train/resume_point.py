@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,16 @@ def only_one(loaded: LoadedConfig, *, runs_dir: Path, newest: RunDir | None) -> 
         runs_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise durable.WriteError(runs_dir, error) from error
-    with locked(runs_dir / f".{digest}.lock", of=runs_dir, what="on a run of this config"):
-        found = newest_run(runs_dir, config_hash=digest)
-        if found is not None and found != newest:
-            raise UserError(
-                f"{found.path}: another process has begun this run meanwhile; nothing was started beside it"
-            )
-        yield
+    lock = runs_dir / f".{digest}.lock"
+    with locked(lock, of=runs_dir, what="on a run of this config"):
+        try:
+            found = newest_run(runs_dir, config_hash=digest)
+            if found is not None and found != newest:
+                raise UserError(f"{found.path}: another process has begun this run; nothing was started beside it")
+            yield
+        finally:
+            with suppress(OSError):  # a file that is open stays, where the system has it so
+                lock.unlink()
 
 
 def resume_point(run: RunDir, *, frontend: Frontend) -> ResumePoint | None:
