@@ -110,3 +110,26 @@ def test_nothing_to_do_is_json_too(tiny_run) -> None:
     done = run("resume", tiny_run.run.path, "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"run": str(tiny_run.run.path), "outcome": "nothing to do"}
+
+
+CHATTY_LIBRARY = """
+import logging, subprocess, sys, warnings
+from trainkit.__main__ import main
+sys.argv = ["trainkit", "train", "nope.yaml", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    pass
+warnings.warn("noise")
+logging.getLogger("library").warning("noise")
+subprocess.run([sys.executable, "-c", "import warnings; warnings.warn('noise')"], check=True)
+"""
+
+
+@pytest.mark.parametrize(("options", "noises"), [([], 3), (["-q"], 0), (["--quiet"], 0)])
+def test_quiet_is_quiet_for_libraries_too(options: list[str], noises: int) -> None:
+    command = [sys.executable, "-c", CHATTY_LIBRARY, *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    said = [line for line in done.stderr.splitlines() if line.endswith("noise")]
+    assert len(said) == noises, done.stderr
+    assert "there is no such file" in done.stderr  # errors are said
