@@ -203,6 +203,15 @@ def test_the_cpp_example_prints_class_and_probability(mnist_bundle, digit, tmp_p
     (expected,) = map(json.loads, run_without_trainkit(mnist_bundle / "predict.py", image).splitlines())
     assert found == expected["label"] == label
     assert float(probability) == pytest.approx(expected["probability"], abs=1e-6)
+    picture = Image.open(image)
+    picture.convert("RGB").save(tmp_path / "color.ppm")
+    picture.resize((20, 31)).save(tmp_path / "other.pgm")
+    command[-1] = tmp_path / "color.ppm"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == done.stdout
+    command[-1] = tmp_path / "other.pgm"
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = "images reach the network with shape [1, 1, 31, 20], and it takes N x 1 x 28 x 28; resize them"
+    assert (wrong.returncode, wrong.stderr) == (1, f"error: {said}\n")
     wrong = subprocess.run([folder / "classify", mnist_bundle, folder / "Makefile"], capture_output=True, text=True)
     assert (wrong.returncode, wrong.stderr) == (1, f"error: {folder}/Makefile is not a binary PGM or PPM image\n")
 

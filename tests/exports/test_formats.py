@@ -62,6 +62,30 @@ def rows():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.parametrize(
+    ("method", "front"),
+    [("script", []), ("trace", []), ("script", [{"type": "resize", "size": 6, "interpolation": "bilinear"}])],
+)
+def test_torchscript_refuses_images_of_another_size(method, front, rows):
+    """A global pool would answer for any size."""
+    torch.manual_seed(0)
+    layers = [("conv", nn.Conv2d(1, 4, 3)), ("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]
+    network = Network(layers, config_keys={})
+    preprocessing = {**IMAGES, "front": front}
+    program = build_program(
+        network, preprocessing, loss="cross_entropy", with_static_transforms=bool(front), check_size=True
+    )
+    loaded = torch.jit.load(io.BytesIO(torchscript_bytes(program, rows[:2], method=method)))
+    plain = build_program(network, IMAGES, loss="cross_entropy")
+    torch.testing.assert_close(loaded(rows), plain(rows), rtol=0, atol=1e-7)
+    expected = r"with shape \[2, 1, 6, 8\], and it takes N x 1 x 6 x 6; resize them"
+    with pytest.raises(Exception, match=expected):
+        loaded(torch.zeros(2, 1, 6, 8, dtype=torch.uint8))
+    with pytest.raises(Exception, match=r"with shape \[2, 3, 6, 6\]"):
+        loaded(torch.zeros(2, 3, 6, 6, dtype=torch.uint8))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
 @pytest.mark.parametrize("method", ["script", "trace"])
 def test_torchscript(method, rows):
     program = program_with(Identity2())

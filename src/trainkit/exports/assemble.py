@@ -193,7 +193,12 @@ def _program(
     free = takes_any_size(format, request, source.preprocessing)
     spec = _spec(source, request, format, free=free)
     build = functools.partial(
-        build_program, source.model, source.preprocessing, loss=source.loss, with_static_transforms=free
+        build_program,
+        source.model,
+        source.preprocessing,
+        loss=source.loss,
+        with_static_transforms=free,
+        check_size=format == "torchscript",
     )
     eager: nn.Module = build().model if request.raw else build(logits=request.logits)
     inputs_key = _add_inputs(golden, samples, spec, free=free, raw=request.raw)

@@ -38,6 +38,31 @@ class ToFloat(nn.Module):
         return floats
 
 
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
+def expect_size(images: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """The images, in code that a trace keeps. Raises ValueError where they are not (N, channels, height, width)."""
+    if images.dim() != 4 or images.size(1) != channels or images.size(2) != height or images.size(3) != width:
+        raise ValueError(
+            f"images reach the network with shape {images.size()}, "
+            f"and it takes N x {channels} x {height} x {width}; resize them"
+        )
+    return images
+
+
+class ExpectSize(nn.Module):
+    """Images of the model's size only: a network with a global pool would answer for any other size too."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.height = height
+        self.width = width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) as it is."""
+        return expect_size(images, self.channels, self.height, self.width)  # type: ignore[no-any-return]
+
+
 class Normalize(nn.Module):
     """``(x - mean) / std`` for each channel of images (N, C, H, W), or each column of rows (N, C)."""
 
@@ -120,6 +145,7 @@ def build_program(
     with_static_transforms: bool = False,
     logits: bool = False,
     half: bool = False,
+    check_size: bool = False,
 ) -> Program:
     """A program around a copy of ``model``: on the CPU, float32, in eval mode, without gradients.
 
@@ -130,13 +156,14 @@ def build_program(
             images have to come as ``preprocessing["input_shape"]``.
         logits: return the model's own outputs too.
         half: run the model in float16.
+        check_size: raise for images that do not have the model's size, in TorchScript; other formats hold the size.
 
     Raises:
         UserError: logits of a model that has none.
     """
     model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
     model = model.to(memory_format=torch.contiguous_format)
-    prepare = build_prepare(preprocessing, with_static_transforms=with_static_transforms)
+    prepare = build_prepare(preprocessing, with_static_transforms=with_static_transforms, check_size=check_size)
     activation = build_activation(loss)
     if half:
         model = HalfModel(model)
@@ -151,13 +178,17 @@ def logits_name(loss: LossName) -> str | None:
     return {"logits": "logits", "log_probabilities": "log_probabilities"}.get(EXPECTS[loss])
 
 
-def build_prepare(preprocessing: Mapping[str, Any], *, with_static_transforms: bool = False) -> nn.Module:
+def build_prepare(
+    preprocessing: Mapping[str, Any], *, with_static_transforms: bool = False, check_size: bool = False
+) -> nn.Module:
     """Raw samples to model inputs."""
     is_image = preprocessing["kind"] == "image"
     statistics = preprocessing["normalize" if is_image else "standardize"]
     modules: list[nn.Module] = []
     if with_static_transforms:
         modules += static_transforms_from_json(preprocessing["front"])
+    if check_size and is_image:
+        modules.append(ExpectSize(*preprocessing["input_shape"]))
     modules.append(ToFloat(scale=float(preprocessing["scale"]) if is_image else 1.0))
     if statistics:
         modules.append(Normalize(statistics["mean"], statistics["std"], shape=(-1, 1, 1) if is_image else (-1,)))
