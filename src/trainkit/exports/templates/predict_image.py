@@ -149,7 +149,8 @@ def main():
         chances = dict(zip(LABELS, values, strict=True))
         answer = {"label": LABELS[best], "probability": values[best], "probabilities": chances}
         print(json.dumps({"input": path, **answer}))
-    sys.exit(bool(failed))
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
