@@ -64,7 +64,8 @@ def _guessed_classes(evidence: Evidence) -> str | None:
 
 def _beyond_chance(confusion: Sequence[Sequence[int]]) -> bool:
     """Whether more answers are right than the same answers in random order would be, beyond what chance makes of it."""
-    support, answers = [sum(row) for row in confusion], [sum(column) for column in zip(*confusion, strict=True)]
+    support = [sum(row) for row in confusion]
+    answers: list[int] = [sum(column) for column in zip(*confusion, strict=True)]
     right = sum(row[k] for k, row in enumerate(confusion))
     by_chance = sum(s * a for s, a in zip(support, answers, strict=True)) / max(1, sum(support))
     return right - by_chance > GUESS_Z * _deviation_of_matches(support, answers)
