@@ -14,7 +14,7 @@ from trainkit.builders.data import ImageFiles, build_batch_transforms, check_rul
 from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, place
 from trainkit.builders.setup import Setup, choose_scoring_precision
 from trainkit.checkpoints import check_fits, load_checkpoint
-from trainkit.config import config_from_dict
+from trainkit.config import at_data_root, config_from_dict
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import Csv
 from trainkit.data.dataset import Dataset
@@ -119,12 +119,15 @@ class TrainedModel:
         )
 
 
-def open_trained(path: Path, *, device: str | None = None, precision: str | None = None) -> TrainedModel:
+def open_trained(
+    path: Path, *, device: str | None = None, precision: str | None = None, data_root: str | Path | None = None
+) -> TrainedModel:
     """Load a checkpoint to predict with, or to score.
 
     Args:
         device: where to compute; None for the config's.
         precision: what to compute in; None for fp32, as exported programs do, whatever the training computed in.
+        data_root: where its data are now, as in ``at_data_root``.
 
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint.
@@ -132,7 +135,7 @@ def open_trained(path: Path, *, device: str | None = None, precision: str | None
         UserError: the device cannot compute in this precision.
     """
     saved = load_checkpoint(path)
-    config = config_from_dict(saved["config"], where=str(path))
+    config = at_data_root(config_from_dict(saved["config"], where=str(path)), data_root)
     if device is not None:
         config = config.model_copy(update={"device": device})
     preprocessing = saved["preprocessing"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Checkpoint, Json, Precision, Quiet, RunsDir
+from trainkit.cli.options import Checkpoint, DataRoot, Json, Precision, Quiet, RunsDir
 from trainkit.wording import counted
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def evaluate(
         str | None, typer.Option(help="Where to compute: auto, cpu, cuda, ...; the config's when left out.")
     ] = None,
     precision: Precision = None,
+    data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -55,6 +56,7 @@ def evaluate(
             data=data,
             device=device,
             precision=precision,
+            data_root=data_root,
             runs_dir=runs_dir,
             frontend=frontend,
         )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Checkpoint, Json, Quiet, RunsDir
+from trainkit.cli.options import Checkpoint, DataRoot, Json, Quiet, RunsDir
 from trainkit.wording import counted
 
 
@@ -39,6 +39,7 @@ def export(
     ] = 0.01,
     benchmark: Annotated[bool, typer.Option("--benchmark", help="Compare the formats; write nothing.")] = False,
     verify: Annotated[Path | None, typer.Option(metavar="BUNDLE", help="Check a bundle again.")] = None,
+    data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -53,7 +54,7 @@ def export(
         return
     if benchmark:
         with console.frontend(quiet=quiet) as frontend:
-            rows = workflow.benchmark(checkpoint, runs_dir=runs_dir, frontend=frontend)
+            rows = workflow.benchmark(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
         _show_benchmark(rows, json=json)
         return
     asked = {"torchscript": torchscript, "pt2": pt2, "onnx": onnx, "safetensors": safetensors}
@@ -70,6 +71,7 @@ def export(
             half=half,
             quantize=quantize,
             max_drop=max_drop,
+            data_root=data_root,
             runs_dir=runs_dir,
             frontend=frontend,
         )

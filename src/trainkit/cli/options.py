@@ -64,6 +64,10 @@ Unset = Annotated[
         autocompletion=_complete_unset,
     ),
 ]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", metavar="DIR", help="Where the data are now: in place of root, or the tables' folder."),
+]
 RunsDir = Annotated[Path, typer.Option("--run-dir", help="The folder that holds the run folders.")]
 Precision = Annotated[
     Literal["fp32", "tf32", "bf16", "fp16"] | None,

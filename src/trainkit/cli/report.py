@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, Quiet, RunsDir
+from trainkit.cli.options import DataRoot, Json, Quiet, RunsDir
 
 if TYPE_CHECKING:
     from trainkit.findings import Finding
@@ -21,6 +21,7 @@ def report(
     run: Annotated[
         Path | None, typer.Argument(help="A run's folder, or a part of its name; the newest run if left out.")
     ] = None,
+    data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -29,7 +30,7 @@ def report(
     from trainkit.workflows.report import make_report
 
     with console.frontend(quiet=quiet) as frontend:
-        made = make_report(run, runs_dir=runs_dir, frontend=frontend)
+        made = make_report(run, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
     if json:
         console.print_json({"report": str(made.path), "findings": [as_json(finding) for finding in made.findings]})
         return

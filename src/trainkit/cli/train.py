@@ -13,7 +13,7 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.check import show_check
-from trainkit.cli.options import ConfigFile, Json, Quiet, RunsDir, Set, Unset, load
+from trainkit.cli.options import ConfigFile, DataRoot, Json, Quiet, RunsDir, Set, Unset, load
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
 from trainkit.wording import better, computed_in, counted
@@ -51,13 +51,17 @@ def train(
     resume: Resume = None,
     init_from: InitFrom = None,
     allow_change: AllowChange = None,
+    data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the model that a config describes, into a new run folder."""
+    from trainkit.config import at_data_root
+
     loaded = load(config, set_, unset, quiet=quiet)
+    loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
     if dry_run:
         show_check(loaded, runs_dir=runs_dir, json=json)
         return
@@ -84,6 +88,7 @@ def resume(
     set_: Set = None,
     unset: Unset = None,
     allow_change: AllowChange = None,
+    data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
     quiet: Quiet = False,
@@ -97,6 +102,7 @@ def resume(
             run,
             overrides=set_ or (),
             unset=unset or (),
+            data_root=data_root,
             runs_dir=runs_dir,
             allow_change=allow_change or (),
             frontend=frontend,

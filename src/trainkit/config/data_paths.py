@@ -8,6 +8,8 @@ from pathlib import Path
 from trainkit.config.help import shipped
 from trainkit.config.schema import Config
 from trainkit.config.text.nodes import Node
+from trainkit.errors import UserError
+from trainkit.wording import not_a_folder
 
 
 def make_absolute(config: Config, tree: Node, file: Path) -> tuple[Config, list[str]]:
@@ -37,6 +39,24 @@ def make_absolute(config: Config, tree: Node, file: Path) -> tuple[Config, list[
                 f"it is in the current folder: for that, write {shown}"
             )
     return config.model_copy(update={"dataset": config.dataset.model_copy(update=changed)}), notes
+
+
+def at_data_root(config: Config, folder: str | Path | None) -> Config:
+    """The config with its data in another folder: its ``root``, or the one with its tables. None leaves it as it is.
+
+    Raises:
+        UserError: there is no such folder, or the data set has no files.
+    """
+    if folder is None:
+        return config
+    spec = config.dataset
+    paths = {key: value for key in spec.location_keys if isinstance(value := getattr(spec, key), str)}
+    if not paths:
+        raise UserError(f"--data-root {folder}: the data set {spec.type} has no files; leave it out")
+    if not Path(folder).is_dir():
+        raise UserError(f"--data-root {folder}: {not_a_folder(Path(folder))}")
+    moved = {key: _join(Path.cwd() / folder, "" if key == "root" else Path(path).name) for key, path in paths.items()}
+    return config.model_copy(update={"dataset": spec.model_copy(update=moved)})
 
 
 def _base(node: Node | None, file: Path) -> Path:

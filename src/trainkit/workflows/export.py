@@ -71,6 +71,7 @@ def export(
     half: bool = False,
     quantize: Quantization | None = None,
     max_drop: float = 0.01,
+    data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     frontend: Frontend | None = None,
 ) -> ExportResult:
@@ -78,6 +79,7 @@ def export(
 
     Args:
         checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
+        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
         output: the folder to make; in the run's ``exports/`` when left out.
         max_drop: for ``half`` and ``quantize``: the largest loss of accuracy on the test split, as a fraction; for a
             regression the largest relative growth of the error.
@@ -92,7 +94,7 @@ def export(
     output = None if output is None else Path(output)
     if output is not None:
         check_target(output)
-    setup, source, path = _open(checkpoint, runs_dir=runs_dir, frontend=frontend)
+    setup, source, path = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
     if output is None:
         output = free_name(default_exports(path) / f"{path.stem}_{_suffix(request)}")
     return _export(setup, source, request, output, max_drop=max_drop, frontend=frontend)
@@ -153,21 +155,26 @@ def export_at_end(
 def benchmark(
     checkpoint: str | Path | None = None,
     *,
+    data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     frontend: Frontend | None = None,
 ) -> list[dict[str, Any]]:
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
     frontend = frontend or Frontend()
-    setup, source, _ = _open(checkpoint, runs_dir=runs_dir, frontend=frontend)
+    setup, source, _ = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
     split = preferred_split(setup.data, SAMPLE_SPLITS)
     samples = pick_samples(setup, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
     return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(setup, source), say=frontend.say)
 
 
-def _open(checkpoint: str | Path | None, *, runs_dir: str | Path, frontend: Frontend) -> tuple[Setup, Source, Path]:
+def _open(
+    checkpoint: str | Path | None, *, data_root: str | Path | None, runs_dir: str | Path, frontend: Frontend
+) -> tuple[Setup, Source, Path]:
     """The checkpoint's model on its data. Exports are made and compared on the CPU, wherever it was trained."""
     given = None if checkpoint is None else Path(checkpoint)
-    trained = open_trained(find_checkpoint(given, runs_dir=Path(runs_dir), frontend=frontend), device="cpu")
+    trained = open_trained(
+        find_checkpoint(given, runs_dir=Path(runs_dir), frontend=frontend), device="cpu", data_root=data_root
+    )
     setup = trained.setup(*load_data(trained.config, stored=trained.preprocessing, frontend=frontend))
     return setup, describe_source(setup, trained.path, trained.saved, averaged=trained.averaged), trained.path
 

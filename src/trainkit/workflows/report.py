@@ -101,13 +101,17 @@ def report_failure(run: RunDir, *, frontend: Frontend) -> RunReport | None:
 def make_report(
     given: Path | None = None,
     *,
+    data_root: str | Path | None = None,
     runs_dir: Path = Path("runs"),
     frontend: Frontend | None = None,
 ) -> RunReport:
     """Write ``report.html`` and the curves of a run again, its best checkpoint scored anew where there is one.
 
+    Args:
+        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
+
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or no data in ``data_root``.
     """
     frontend = frontend or Frontend()
     run = find_run(given, runs_dir=runs_dir)
@@ -115,10 +119,10 @@ def make_report(
     if checkpoint is None:
         return _report_without_scores(run, "The run has no checkpoint, so nothing was scored.", frontend=frontend)
     try:
-        setup = setup_on_data(open_trained(checkpoint), frontend=frontend)
+        setup = setup_on_data(open_trained(checkpoint, data_root=data_root), frontend=frontend)
         probed = probe_model(setup, frontend=frontend)
     except TrainkitError as error:
-        if frontend.stop():
+        if frontend.stop() or data_root is not None:
             raise
         frontend.say(f"warning: the best checkpoint cannot be scored: {error}")
         return _report_without_scores(run, f"The best checkpoint could not be scored: {error}", frontend=frontend)

@@ -71,6 +71,7 @@ def evaluate(
     data: str | Path | None = None,
     device: str | None = None,
     precision: str | None = None,
+    data_root: str | Path | None = None,
     runs_dir: str | Path = Path("runs"),
     frontend: Frontend | None = None,
 ) -> EvalResult:
@@ -79,6 +80,7 @@ def evaluate(
     Args:
         checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
         split: train, val or test; None takes test where there is one, else val, else train.
+        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
         data: another folder of images or another CSV file; classes are matched by name.
         device: where to compute; None for the config's.
         precision: what to compute in; None for fp32, as the exported programs, whatever the training computed in.
@@ -91,7 +93,7 @@ def evaluate(
     checkpoint = None if checkpoint is None else Path(checkpoint)
     data = None if data is None else Path(data)
     path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), frontend=frontend))
-    trained = open_trained(path, device=device, precision=precision)
+    trained = open_trained(path, device=device, precision=precision, data_root=data_root)
     setup = setup_on_data(trained, data, frontend=frontend)
     for note in setup.data.notes:
         frontend.say(f"note: {note}")

@@ -13,7 +13,7 @@ from typing import Literal
 
 from trainkit.builders import Setup, check_rules, load_data, load_source
 from trainkit.checkpoints import CheckpointFolder, check_fits
-from trainkit.config import LoadedConfig, load_config
+from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Outcome, TrainState, fit
 from trainkit.recorders import TextLog
@@ -97,6 +97,7 @@ def resume(
     *,
     overrides: Sequence[str] = (),
     unset: Sequence[str] = (),
+    data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     allow_change: Sequence[str] = (),
     frontend: Frontend | None = None,
@@ -105,6 +106,7 @@ def resume(
 
     Args:
         given: a run folder; None for the newest unfinished run under ``runs_dir``.
+        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
         overrides: changes to the run's config, such as ``training.epochs=20`` for a finished run.
         allow_change: config keys that may differ although they change the result.
 
@@ -114,6 +116,7 @@ def resume(
     frontend = frontend or Frontend()
     run = resuming.find_unfinished(given, runs_dir=Path(runs_dir))
     loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
+    loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
     done = resuming.why_finished(run, loaded, allowed=allow_change)
     if done is not None:
         frontend.say(done)
