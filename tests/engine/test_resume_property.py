@@ -54,7 +54,7 @@ cases = st.builds(
     optimizer=st.sampled_from(["sgd", "adamw"]),
     pieces=st.sampled_from([1, 1, 2, 3]),
     threads=st.sampled_from([1, 1, 1, 2]),
-    residency=st.sampled_from(["host", "map"]),
+    residency=st.sampled_from(["host", "map", "device"]),
     stop=st.integers(1, 1000),
 )
 # Thirteen features in batches of ten: the batches of a resumed epoch once lay at other addresses, and the matrix
