@@ -105,7 +105,8 @@ def test_a_real_page_tells_what_was_run(page, tiny_run):
 
 def test_a_page_links_to_checkpoints_exports_and_evaluations(tiny_run, tmp_path):
     folder = tmp_path / tiny_run.run.path.name
-    shutil.copytree(tiny_run.run.path, folder)
+    # Other tests export and evaluate the same run.
+    shutil.copytree(tiny_run.run.path, folder, ignore=shutil.ignore_patterns("exports", "evals"))
     (folder / "exports" / "bundle #1").mkdir(parents=True)
     (folder / "exports" / "bundle #1" / "README.md").write_text("x" * 10)
     (folder / "exports" / "bundle #1" / "model.pt").write_bytes(b"y" * 20)

@@ -401,10 +401,10 @@ class TestCheckpoint:
         assert "the best from here on takes its place" in messages
         assert (result.best_epoch or 0) > 1
 
-    def test_what_is_no_checkpoint(self, tmp_path, stopped):
+    def test_what_is_no_checkpoint(self, tmp_path):
         bad = tmp_path / "x.pth"
         bad.write_bytes(b"<html>")
-        for path in (bad, tmp_path / "gone.pth", stopped.path):
+        for path in (bad, tmp_path / "gone.pth"):
             with pytest.raises(CheckpointError, match=path.name):
                 train(load(tmp_path, MLP), runs_dir=tmp_path / "new", resume=path, frontend=frontend())
         assert not (tmp_path / "new").exists()
