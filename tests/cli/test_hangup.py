@@ -59,11 +59,18 @@ def check_stopped(child: subprocess.Popen, place: Path, code: int) -> None:
     assert len(after) > len(steps)
 
 
+def hear_signals() -> None:
+    """Tests that themselves run under nohup would hand it down."""
+    for name in ("SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 def test_a_terminal_that_closes(place):
     """The kernel sends SIGHUP, and every write to the terminal, of the bar too, fails from then on."""
     master, slave = pty.openpty()
 
     def take_terminal() -> None:
+        hear_signals()
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
     child = subprocess.Popen(
@@ -79,7 +86,9 @@ def test_a_terminal_that_closes(place):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGHUP", 129), ("SIGUSR2", 140)])
 def test_a_signal_by_kill(place, name, code):
-    child = subprocess.Popen(TRAIN, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        TRAIN, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=hear_signals
+    )
     wait_for_a_step(child, place)
     subprocess.run(["kill", f"-{name.removeprefix('SIG')}", str(child.pid)], check=True)
     output = child.communicate()[1].decode()
@@ -105,7 +114,9 @@ def test_a_run_under_nohup_goes_on(place):
 @pytest.mark.slow
 def test_a_signal_that_is_ignored_at_the_start_stays_ignored(place):
     command = ["sh", "-c", "trap '' USR2; exec \"$@\"", "sh", *TRAIN]
-    child = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=hear_signals
+    )
     wait_for_a_step(child, place)
     child.send_signal(signal.SIGUSR2)
     run = newest_run(place / "runs")
