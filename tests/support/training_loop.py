@@ -29,6 +29,8 @@ torch.set_num_threads(1)  # a forked child has no other threads
 
 
 def child(order: dict) -> None:
+    for name in ("SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2"):  # where the tests run under nohup too
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.chdir(order["cwd"])
     os.environ.update(order.get("environment", {}))
     output = os.open("output.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
