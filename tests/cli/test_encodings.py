@@ -146,7 +146,7 @@ def test_files_are_utf8_in_any_locale(place):
     assert "猫" in (made / "train.log").read_text(encoding="utf-8")
     assert json.loads((made / "run.json").read_text(encoding="utf-8"))["class_names"] == sorted(CLASSES)
     assert read_json_lines(made / "metrics.jsonl")
-    assert 'root: "データ"' in (made / "config.resolved.yaml").read_text(encoding="utf-8")
+    assert '/データ"' in (made / "config.resolved.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
