@@ -25,8 +25,8 @@ _owned = False
 def own_process() -> None:
     """Say that nothing else runs in this process, as the command line does: its settings may be changed for speed.
 
-    Memory that a step frees is kept for the next one (glibc; a tenth of the time of a small network's epoch), and the
-    compiler is not imported where nothing is compiled (1.4 s). Neither can be undone.
+    Memory that a step frees is kept for the next one (glibc; an epoch of an MNIST MLP takes 0.65 s on one core,
+    and 0.68 without), and the compiler is not imported where nothing is compiled (1.4 s). Neither can be undone.
     """
     global _owned
     _owned = True
