@@ -23,6 +23,7 @@ from trainkit.errors import UserError
 from trainkit.exports.formats import ExportError
 from trainkit.exports.parity import check_programs, failures
 from trainkit.system import durable
+from trainkit.wording import SPLITS, counted
 
 SUMS = "SHA256SUMS"
 
@@ -173,10 +174,12 @@ def _readme(signature: Mapping[str, Any], report: Mapping[str, Any]) -> str:
             lines.append(f"- {file} {value['name']}: {' or '.join(value['dtypes'])}, {shape}{span}")
         for transform in program["front_outside"]:
             lines.append(f"  - before it: {json.dumps(transform)} (predict.py does it)")
+    kind = SPLITS.get(signature.get("samples_from", "val"), "")
+    samples = counted(signature.get("num_samples", report["samples"]), f"{kind} sample")
     lines += [
         "",
         "- signature.json: names, shapes, dtypes, ranges, preprocessing. labels.json: the classes, in order.",
-        f"- golden.npz: {report['samples']} validation samples and the model's answers. parity.json: how the programs",
+        f"- golden.npz: {samples} and the model's answers. parity.json: how the programs",
         "  compared with them, reloaded in a process without trainkit.",
         f"- `sha256sum -c {SUMS}` checks the files, `trainkit export --verify .` runs the comparison again.",
         "",

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from trainkit.builders import Setup, load_data, load_source, open_trained
+from trainkit.builders import Setup, TrainedModel, load_data, open_trained
 from trainkit.checkpoints import known_sha256
-from trainkit.config.schema.data import Csv
-from trainkit.data.images import decode_image
-from trainkit.data.pixel_rules import rules_of
-from trainkit.data.transforms import apply_static_transforms, static_transforms_from_json
-from trainkit.errors import Interrupted, TrainkitError, UserError
+from trainkit.engine import LossName
+from trainkit.errors import DataError, Interrupted, TrainkitError, UserError
 from trainkit.exports import (
     TORCHSCRIPT_NOTE,
     ExportRequest,
@@ -32,21 +29,17 @@ from trainkit.exports import (
     check_packages,
     check_target,
     free_name,
-    has_static_transforms,
     make_files,
     measure_shrunk,
     write_bundle,
 )
 from trainkit.system import Frontend
+from trainkit.wording import SPLITS, counted
 from trainkit.workflows.find import find_checkpoint
+from trainkit.workflows.samples import MIN_GOLDEN, SAMPLE_SPLITS, calibration_inputs, kept_samples, pick_samples
 from trainkit.workflows.scoring import preferred_split
 
 FORMATS: tuple[Format, ...] = ("torchscript", "pt2", "onnx", "safetensors")
-MIN_GOLDEN, MAX_GOLDEN = 64, 256
-SAMPLE_SPLITS = ("val", "test", "train")
-"""The samples of the check come from the first of these that the data have."""
-GOLDEN_BYTES = 16 << 20
-CALIBRATION_SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -94,10 +87,22 @@ def export(
     output = None if output is None else Path(output)
     if output is not None:
         check_target(output)
-    setup, source, path = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
+    trained = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
+    source = describe_source(trained.model, trained.path, trained.saved, averaged=trained.averaged)
     if output is None:
-        output = free_name(default_exports(path) / f"{path.stem}_{_suffix(request)}")
-    return _export(setup, source, request, output, max_drop=max_drop, frontend=frontend)
+        output = free_name(default_exports(trained.path) / f"{trained.path.stem}_{_suffix(request)}")
+    shrunk = f"--{'half' if request.half else 'quantize'}" if request.half or request.quantize else None
+    kept = kept_samples(trained) if data_root is None and shrunk is None else None
+    if kept is None:
+        setup = _on_data(trained, needed_by=shrunk, frontend=frontend)
+        return _export_on_data(setup, source, request, output, max_drop=max_drop, frontend=frontend)
+    split, count, samples = kept
+    frontend.say(
+        f"compared on {counted(count, f'{SPLITS[split]} sample')} from the checkpoint; "
+        "--data-root DIR takes more from the data"
+    )
+    source = _with_details(source, split=split, count=count)
+    return _export(source, request, samples, output, frontend=frontend)
 
 
 def check_request(request: ExportRequest) -> ExportRequest:
@@ -143,9 +148,9 @@ def export_at_end(
         return [], []
     try:
         request = ExportRequest(("torchscript",), spec.method)
-        source = describe_source(setup, checkpoint, saved, averaged=saved["ema"] is not None)
+        source = describe_source(setup.model, checkpoint, saved, averaged=saved["ema"] is not None)
         output = free_name(folder / f"{checkpoint.stem}_{_suffix(request)}")
-        return list(_export(setup, source, request, output, frontend=frontend).programs), []
+        return list(_export_on_data(setup, source, request, output, frontend=frontend).programs), []
     except Interrupted:
         raise
     except (TrainkitError, OSError) as error:
@@ -161,7 +166,9 @@ def benchmark(
 ) -> list[dict[str, Any]]:
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
     frontend = frontend or Frontend()
-    setup, source, _ = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
+    trained = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
+    source = describe_source(trained.model, trained.path, trained.saved, averaged=trained.averaged)
+    setup = _on_data(trained, needed_by="--benchmark", frontend=frontend)
     split = preferred_split(setup.data, SAMPLE_SPLITS)
     samples = pick_samples(setup, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
     return benchmark_formats(source, samples, calibration=lambda: calibration_inputs(setup, source), say=frontend.say)
@@ -169,32 +176,36 @@ def benchmark(
 
 def _open(
     checkpoint: str | Path | None, *, data_root: str | Path | None, runs_dir: str | Path, frontend: Frontend
-) -> tuple[Setup, Source, Path]:
-    """The checkpoint's model on its data. Exports are made and compared on the CPU, wherever it was trained."""
+) -> TrainedModel:
+    """The checkpoint's model. Exports are made and compared on the CPU, wherever it was trained."""
     given = None if checkpoint is None else Path(checkpoint)
-    trained = open_trained(
-        find_checkpoint(given, runs_dir=Path(runs_dir), frontend=frontend), device="cpu", data_root=data_root
-    )
-    setup = trained.setup(*load_data(trained.config, stored=trained.preprocessing, frontend=frontend))
-    return setup, describe_source(setup, trained.path, trained.saved, averaged=trained.averaged), trained.path
+    path = find_checkpoint(given, runs_dir=Path(runs_dir), frontend=frontend)
+    return open_trained(path, device="cpu", data_root=data_root)
 
 
-def _export(
-    setup: Setup,
-    source: Source,
-    request: ExportRequest,
-    output: Path,
-    *,
-    max_drop: float = 0.01,
-    frontend: Frontend,
+def _on_data(trained: TrainedModel, *, needed_by: str | None, frontend: Frontend) -> Setup:
+    """The model on its data. ``needed_by`` is the option that cannot do without; None: the checkpoint has no samples.
+
+    Raises:
+        DataError: the data are gone or broken.
+    """
+    try:
+        data, files = load_data(trained.config, stored=trained.preprocessing, frontend=frontend)
+    except UserError as error:
+        why = "this checkpoint has no samples to compare programs on, so export needs the data"
+        if needed_by is not None:
+            why = f"{needed_by} needs the data"
+        raise DataError(f"{error}\n{why}; where they have moved, add --data-root DIR") from error
+    return trained.setup(data, files)
+
+
+def _export_on_data(
+    setup: Setup, source: Source, request: ExportRequest, output: Path, *, max_drop: float = 0.01, frontend: Frontend
 ) -> ExportResult:
-    if "torchscript" in request.formats:
-        frontend.say(TORCHSCRIPT_NOTE)
+    """Export with samples of the data, which smaller programs are also scored on."""
     split = preferred_split(setup.data, SAMPLE_SPLITS)
-    source = replace(source, details={**source.details, "samples_from": split})
     samples = pick_samples(setup, split, preprocessing=source.preprocessing)
-    calibration = partial(calibration_inputs, setup, source)
-    files = make_files(source, request, samples, calibration=calibration, should_stop=frontend.stop)
+    source = _with_details(source, split=split, count=min(len(samples.inputs), len(setup.data.splits[split])))
 
     def measure(folder: Path) -> Mapping[str, Any]:
         test = "test" if "test" in setup.data.splits else split
@@ -202,10 +213,38 @@ def _export(
         scored = pick_samples(setup, test, preprocessing=source.preprocessing, count=count, with_images=False)
         return measure_shrunk(source, request, scored, folder, split=test, max_drop=max_drop)
 
-    shrunk = request.half or request.quantize
-    report = write_bundle(output, files, measure=measure if shrunk else None, should_stop=frontend.stop)
+    return _export(
+        source,
+        request,
+        samples,
+        output,
+        calibration=partial(calibration_inputs, setup, source),
+        measure=measure if request.half or request.quantize else None,
+        frontend=frontend,
+    )
+
+
+def _export(
+    source: Source,
+    request: ExportRequest,
+    samples: Samples,
+    output: Path,
+    *,
+    calibration: Callable[[], NDArray[Any]] | None = None,
+    measure: Callable[[Path], Mapping[str, Any]] | None = None,
+    frontend: Frontend,
+) -> ExportResult:
+    if "torchscript" in request.formats:
+        frontend.say(TORCHSCRIPT_NOTE)
+    files = make_files(source, request, samples, calibration=calibration, should_stop=frontend.stop)
+    report = write_bundle(output, files, measure=measure, should_stop=frontend.stop)
     programs = tuple(output / name for name in report["programs"])
     return ExportResult(output, programs, report)
+
+
+def _with_details(source: Source, *, split: str, count: int) -> Source:
+    """With the split of the samples, and how many different ones they are: of few, each is there several times."""
+    return replace(source, details={**source.details, "samples_from": split, "num_samples": count})
 
 
 def _suffix(request: ExportRequest) -> str:
@@ -220,93 +259,32 @@ def default_exports(checkpoint: Path) -> Path:
     return (folder.parent if folder.name == "checkpoints" else folder) / "exports"
 
 
-def describe_source(setup: Setup, path: Path, saved: Mapping[str, Any], *, averaged: bool) -> Source:
-    """The setup's model, which has the weights of the checkpoint, and all that its programs need."""
-    dataset = setup.config.dataset
+def describe_source(model: nn.Module, path: Path, saved: Mapping[str, Any], *, averaged: bool) -> Source:
+    """A checkpoint's model, with its scored weights, and all that its programs need.
+
+    Args:
+        saved: the checkpoint; its tensors are not used.
+    """
     digest = known_sha256(path)
     if digest is None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+    classes = tuple(saved["class_names"])
     details = {
         "checkpoint": {"name": path.name, "sha256": digest},
         "weights": "averaged (EMA)" if averaged else "of the last step",
-        "classes": list(setup.data.class_names),
+        "classes": list(classes),
         "model": saved["config"]["model"],
         "versions": saved["versions"],
     }
     return Source(
         name=saved["name"],
-        model=setup.model,
+        model=model,
         preprocessing=saved["preprocessing"],
-        loss=setup.loss.name,
-        task=setup.data.task,
-        class_names=setup.data.class_names,
-        target_names=setup.data.target_names,
+        loss=cast(LossName, saved["choices"]["loss"]["value"]),
+        task="classification" if classes else "regression",
+        class_names=classes,
+        target_names=tuple(saved["target_names"]),
         details=details,
-        delimiter=dataset.delimiter if isinstance(dataset, Csv) else ",",
+        delimiter=saved["config"]["dataset"].get("delimiter", ","),
     )
-
-
-def pick_samples(
-    setup: Setup,
-    split: str,
-    *,
-    preprocessing: Mapping[str, Any],
-    count: int | None = None,
-    with_images: bool = True,
-) -> Samples:
-    """Samples evenly spread over a split, loaded again from the source where there are static transforms.
-
-    At least ``MIN_GOLDEN``: those of a smaller split are repeated. Where images differ in size before the static
-    transforms, those of the most common size are repeated, so that they make a batch.
-
-    Args:
-        count: the number of samples; when left out, as many as ``GOLDEN_BYTES`` hold, up to ``MAX_GOLDEN``.
-        with_images: also give the images before the static transforms, where there are any.
-    """
-    indices = setup.data.splits[split].indices
-    if count is None:
-        sample_bytes = 4 * int(np.prod(preprocessing["input_shape"]))
-        count = max(MIN_GOLDEN, min(MAX_GOLDEN, len(indices), GOLDEN_BYTES // sample_bytes))
-    chosen = np.resize(indices, count)
-    if count <= len(indices):
-        chosen = indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
-    part = setup.data.splits[split].part
-    targets = setup.data.parts[part].targets[chosen]
-    if not has_static_transforms(preprocessing):
-        return Samples(np.ascontiguousarray(_rows(setup.data.parts[part].inputs, chosen, preprocessing)), targets)
-    raw = _decode(load_source(setup.config).parts[part].inputs, chosen, preprocessing)
-    static_transforms = static_transforms_from_json(preprocessing["front"])
-    inputs = _batch([apply_static_transforms(image, static_transforms) for image in raw])
-    if not with_images:
-        return Samples(inputs, targets)
-    shapes = [image.shape for image in raw]
-    common = max(dict.fromkeys(shapes), key=shapes.count)
-    same = np.resize([i for i, shape in enumerate(shapes) if shape == common], count)
-    return Samples(inputs, targets, _batch([raw[i] for i in same]), targets[same])
-
-
-def _batch(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Images of one size as one contiguous array (N, C, H, W)."""
-    return np.ascontiguousarray(np.stack(images))
-
-
-def _rows(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> NDArray[Any]:
-    if isinstance(inputs, tuple):  # files of equal size that do not fit into memory
-        return _batch(_decode(inputs, chosen, preprocessing))
-    rows: NDArray[Any] = inputs[chosen]
-    return rows
-
-
-def _decode(inputs: Any, chosen: NDArray[np.int64], preprocessing: Mapping[str, Any]) -> list[NDArray[Any]]:
-    if isinstance(inputs, tuple):
-        channels, rules = preprocessing["channels"], rules_of(preprocessing)
-        return [decode_image(inputs[index], channels=channels, rules=rules) for index in chosen]
-    return list(inputs[chosen])
-
-
-def calibration_inputs(setup: Setup, source: Source) -> NDArray[Any]:
-    """Training samples as programs take them."""
-    count = min(CALIBRATION_SAMPLES, len(setup.data.splits["train"]))
-    preprocessing = source.preprocessing
-    return pick_samples(setup, "train", preprocessing=preprocessing, count=count, with_images=False).inputs

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trainkit.builders import Setup, check_rules, load_data, load_source
 from trainkit.checkpoints import CheckpointFolder, check_fits
@@ -23,6 +23,7 @@ from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import piece_notes, run_checks
 from trainkit.workflows.find import find_checkpoint, last_of
 from trainkit.workflows.report import measure_facts
+from trainkit.workflows.samples import samples_to_keep
 from trainkit.workflows.train import changes
 from trainkit.workflows.train import resume_point as resuming
 from trainkit.workflows.train.failures import explained, preparing, recorded
@@ -146,6 +147,8 @@ class Prepared:
     batches: Batches
     """Of training."""
     state: TrainState
+    samples: dict[str, Any] | None
+    """For the checkpoints, so that an export needs no data."""
 
     @property
     def steps_completed(self) -> int:
@@ -191,7 +194,7 @@ def prepare(
     for name, choice in setup.choices.items():
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
     frontend.say(f"data: {setup.residency.value} ({setup.residency.reason})")
-    return Prepared(setup, batches, state)
+    return Prepared(setup, batches, state, samples_to_keep(setup, checked.source))
 
 
 def run_training(
@@ -228,7 +231,7 @@ def run_training(
     )
     checkpointer = RunCheckpointer(
         CheckpointFolder(run.checkpoints),
-        described,
+        {**described, "samples": prepared.samples},
         monitor=setup.monitor,
         keep_last=loaded.config.checkpoint.keep_last,
         protect=[] if source is None else [source],
