@@ -16,7 +16,7 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, DataRoot, Json, Quiet, RunsDir, Set, Unset, load
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
-from trainkit.wording import better, computed_in, counted
+from trainkit.wording import better, computed_in, counted, duration
 
 if TYPE_CHECKING:
     from trainkit.builders import Setup
@@ -149,7 +149,7 @@ def show_result(result: TrainResult, *, json: bool) -> None:
         return
     how = {"finished": "finished", "early stopping": "stopped early"}.get(result.outcome, result.outcome)
     best = "" if result.best_epoch is None else f", best epoch {result.best_epoch}"
-    title = f"{how} after {counted(result.epochs_completed, 'epoch')} in {result.seconds:.1f} s{best}"
+    title = f"{how} after {counted(result.epochs_completed, 'epoch')} in {duration(result.seconds)}{best}"
     console.scores_table(title, "best checkpoint", result.metrics)
     report = result.report
     if report is not None:

@@ -38,6 +38,11 @@ class Progress:
     checkpoint_seconds: float = 0.0
 
     @property
+    def seconds(self) -> float:
+        """Of training, validation and checkpoints."""
+        return self.train_seconds + self.validation_seconds + self.checkpoint_seconds
+
+    @property
     def position(self) -> tuple[int, int, int]:
         """Where the run stands; the same twice only if nothing happened in between."""
         return self.epochs_completed, self.batches_completed, self.steps_completed

@@ -181,7 +181,7 @@ def _time(data: PageData) -> dict[str, Any] | None:
     if known <= 0:
         return None
     rest = number(data.info.get("seconds")) - known
-    if rest > 0 and not data.info.get("resumed_at_step"):
+    if rest > 0:
         parts.append(("scoring, reports and the rest", rest))
     total = sum(seconds for _, seconds in parts)
     seen, seconds = number(history.epochs[-1].get("samples_seen")), history.lasting("train_seconds")

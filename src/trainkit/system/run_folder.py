@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import socket
@@ -111,6 +112,15 @@ class RunDir:
         known = self.read_info()
         known.pop("problem", None)
         self.write_info({**known, **changes})
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took so far, all its parts together, as run.json has it; 0 where that is not known.
+
+        Killed parts are not in it.
+        """
+        known = self.read_info().get("seconds")
+        return float(known) if isinstance(known, int | float) and 0 < known < math.inf else 0.0
 
     def status(self) -> str:
         """running, finished, interrupted, failed: why; "interrupted (killed)" where a running one has died."""

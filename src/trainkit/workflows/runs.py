@@ -62,7 +62,7 @@ def summarize(run: RunDir) -> RunSummary:
         if status != "finished" or epochs is None:
             epochs = last.get("epoch", 0)
             spent = [last.get(f"{part}_seconds") for part in ("train", "validation", "checkpoint")]
-            seconds = seconds or sum(part for part in spent if isinstance(part, int | float)) or None
+            seconds = max(run.seconds, sum(part for part in spent if isinstance(part, int | float))) or None
     return RunSummary(
         run=run,
         status=status,

@@ -21,6 +21,7 @@ from trainkit.recorders.logs import read_json_lines
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, RunLocked, list_runs, newest_run
 from trainkit.workflows.evaluate.run import evaluate
+from trainkit.workflows.runs import summarize
 from trainkit.workflows.train.recording import description
 from trainkit.workflows.train.run import resume, train
 
@@ -132,6 +133,35 @@ class TestAuto:
         assert [run.status() for run in list_runs(tmp_path / "runs")] == ["finished"]
         found = differences(newest_run(made / "finished"), stopped)
         assert found == []
+
+
+class TestTime:
+    """Earlier parts are given seconds that no part of these runs takes."""
+
+    def test_is_that_of_all_parts(self, stopped, tmp_path):
+        stopped.update_info(seconds=1000.0)
+        loaded = load(tmp_path, MLP)
+        with pytest.raises(Interrupted):
+            train(loaded, runs_dir=tmp_path / "runs", resume="auto", frontend=frontend(stop_at=15))
+        assert 1000 < stopped.seconds < 2000
+        stopped.update_info(seconds=2000.0)
+        result = resume(stopped.path, frontend=frontend())
+        assert 2000 < result.seconds < 3000
+        assert summarize(stopped).seconds == stopped.seconds == round(result.seconds, 2)
+
+    def test_of_a_killed_part_is_that_of_its_checkpoint(self, stopped, tmp_path):
+        state = load_checkpoint(CheckpointFolder(stopped.checkpoints).last())
+        state["progress"] |= {"train_seconds": 500.0, "validation_seconds": 40.0, "checkpoint_seconds": 3.0}
+        torch.save(state, tmp_path / "part.pth")
+        result = train(load(tmp_path), runs_dir=tmp_path / "new", resume=tmp_path / "part.pth", frontend=frontend())
+        assert 543 < result.seconds < 1000
+
+    @pytest.mark.parametrize("known", ["abc", -1, None, [1], 1e400])
+    def test_nonsense_in_run_json_is_no_time(self, known, stopped):
+        info = stopped.read_info() | {"seconds": known}
+        stopped.info.write_text(json.dumps(info))
+        assert stopped.seconds == 0
+        assert resume(stopped.path, frontend=frontend()).seconds < 500
 
 
 class TestDamage:

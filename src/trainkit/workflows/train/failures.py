@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -28,13 +29,15 @@ def preparing(stop: StopRequest) -> Iterator[None]:
 
 @contextmanager
 def recorded(run: RunDir, frontend: Frontend) -> Iterator[None]:
-    """Write into run.json how the run ended, whichever way."""
+    """Write into run.json how the run ended, whichever way, and after how long."""
+    started = time.monotonic()
     try:
         yield
     except BaseException as error:
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
         with suppress(TrainkitError):
-            run.update_info(status="interrupted" if interrupted else f"failed: {error}")
+            seconds = round(run.seconds + time.monotonic() - started, 2)
+            run.update_info(status="interrupted" if interrupted else f"failed: {error}", seconds=seconds)
         if not interrupted:
             report = report_failure(run, frontend=frontend)
             for finding in () if report is None else report.findings:

@@ -36,7 +36,7 @@ class TrainResult:
     report: RunReport | None
     """None where it could not be written."""
     seconds: float
-    """Without the report."""
+    """Of all parts of the run, without the last report."""
 
 
 def finish(
@@ -52,6 +52,9 @@ def finish(
     """Score and export the best checkpoint, which is loaded once, record the end of the run, and report on it.
 
     All of it computes in fp32, as exported programs do, whatever the training computed in.
+
+    Args:
+        started: on the monotonic clock; of a resumed run as much earlier as its parts before took.
     """
     best, saved = load_best(folder, frontend=frontend)
     load_scored_weights(setup.model, saved)

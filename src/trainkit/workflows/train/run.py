@@ -212,8 +212,10 @@ def run_training(
         source: the checkpoint of this folder that the run resumes from; it is not deleted.
         save_first: save the state before the first step too.
     """
-    started = time.monotonic()
     setup, state = prepared.setup, prepared.state
+    # A part that was killed left no time in run.json, but some in its checkpoints.
+    before = max(run.seconds, state.progress.seconds)
+    started = time.monotonic() - before
     log = TextLog(run.log)
     frontend = replace(frontend, say=log.tee(frontend.say))
     frontend.say(f"run: {run.path}")
@@ -228,6 +230,7 @@ def run_training(
         origins=origins_of(loaded, known=run.read_info().get("origins", {})),
         config_hash=changes.config_hash(loaded.resolved()),
         resumed_at_step=prepared.steps_completed,
+        seconds=round(before, 2),
     )
     checkpointer = RunCheckpointer(
         CheckpointFolder(run.checkpoints),
