@@ -1,0 +1,101 @@
+"""Tables are read as they are written, and what is wrong in them has its file and line."""
+
+import os
+
+import polars as pl
+import pytest
+
+from trainkit.data.tables import TableFormat, open_table
+from trainkit.errors import DataError, ProblemsError
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return str(path)
+
+
+def read(path, **options):
+    return pl.concat([block.frame for block in open_table(path, **options).blocks()])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found(tmp_path, delimiter):
+    path = write(tmp_path / "t.csv", 'name,x,y\n"a,b",1,\n c ,2,3\n'.replace(",", delimiter))
+    frame = read(path)
+    assert frame.to_dict(as_series=False) == {"name": [f"a{delimiter}b", "c"], "x": ["1", "2"], "y": [None, "3"]}
+
+
+def test_an_empty_name_is_called_as_pandas_calls_it(tmp_path):
+    assert open_table(write(tmp_path / "t.csv", ",x\n0,1\n")).names == ("Unnamed: 0", "x")
+
+
+def test_a_name_twice_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"t\.csv:1: the column 'x' is there twice \(columns 1 and 3\)"):
+        open_table(write(tmp_path / "t.csv", "x,y, x\n0,1,2\n"))
+
+
+def test_rows_of_other_widths_are_named(tmp_path):
+    path = write(tmp_path / "t.csv", 'a,b\n1,2\n3\n"x\n\n,",4\n5,6,7\n')
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert str(caught.value).splitlines() == [
+        f"{path}:3: 1 cell, but the header has 2",
+        f"{path}:7: 3 cells, but the header has 2",
+    ]
+
+
+def test_an_open_quote_is_named(tmp_path):
+    path = write(tmp_path / "t.csv", 'a,b\n1,2\n3,"4\n5,6\n')
+    with pytest.raises(DataError, match=r"t\.csv:3: a quote opens here that is not closed"):
+        read(path)
+
+
+def test_columns_in_any_order_and_the_place_of_a_row(tmp_path):
+    path = write(tmp_path / "t.csv", 'a,b,c\n1,2,3\n\n4,"5\n",6\n7,8,9\n')
+    table = open_table(path)
+    [block] = table.blocks(["c", "a"])
+    assert block.frame.to_dict(as_series=False) == {"c": ["3", "6", "9"], "a": ["1", "4", "7"]}
+    assert [table.place(row) for row in range(3)] == [f"{path}:2", f"{path}:4", f"{path}:6"]
+
+
+def test_several_files_are_one_table(tmp_path):
+    paths = [write(tmp_path / "1.csv", "a,b\n1,2\n3,4\n"), write(tmp_path / "2.csv", "b;a\n6;5\n")]
+    table = open_table(paths)
+    assert [(block.first_row, block.frame["a"].to_list()) for block in table.blocks()] == [(0, ["1", "3"]), (2, ["5"])]
+    assert table.place(2) == f"{paths[1]}:2"
+
+
+def test_files_with_other_columns_are_refused(tmp_path):
+    paths = [write(tmp_path / "1.csv", "a,b\n1,2\n"), write(tmp_path / "2.csv", "a,c\n1,2\n")]
+    with pytest.raises(DataError, match=r"2\.csv has no column 'b', but .*1\.csv has"):
+        open_table(paths)
+
+
+def test_typed_files_keep_their_types(tmp_path):
+    frame = pl.DataFrame({"a": [1, 2, None], "b": ["x", None, "z"]})
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_ipc(tmp_path / "t.arrow")
+    for name in ("t.parquet", "t.arrow"):
+        table = open_table(str(tmp_path / name))
+        assert read(str(tmp_path / name)).equals(frame)
+        assert table.place(1) == f"{tmp_path / name}: row 2"
+
+
+def test_a_file_that_changes_is_refused(tmp_path):
+    path = write(tmp_path / "t.csv", "a,b\n1,2\n")
+    table = open_table(path)
+    assert len(list(table.blocks())) == len(list(table.blocks())) == 1
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(DataError, match="has changed since it was opened"):
+        list(table.blocks())
+
+
+def test_no_such_file_names_the_key(tmp_path):
+    with pytest.raises(ProblemsError, match=r"dataset\.test_path: .* does not exist; give the path of a table"):
+        open_table(str(tmp_path / "no.csv"), key="dataset.test_path")
+
+
+def test_a_format_is_plain_json(tmp_path):
+    form = open_table(write(tmp_path / "t.csv", "a;b\n1;2\n")).format
+    assert form.describe() == "delimiter semicolon, UTF-8, decimal point"
+    assert TableFormat.from_json(form.to_json()) == form
