@@ -1,15 +1,23 @@
 """The commands as functions of the package, in a process of their own."""
 
+import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
+
+import trainkit
 
 PROGRAM = """
 import gc, sys
 before = gc.get_threshold()
 import trainkit
+trainkit.load_config({"dataset": "iris", "model": "mlp"})
 assert "torch" not in sys.modules
+from trainkit import *
+assert set(trainkit.__all__) <= set(dir(trainkit)) and ConfigError and train
 loaded = trainkit.load_config(sys.argv[1], overrides=["training.epochs=1"])
 result = trainkit.train(loaded, runs_dir=trainkit_runs)
 scores = trainkit.evaluate(result.best_checkpoint, split="test").metrics
@@ -37,3 +45,82 @@ def test_train_and_evaluate_from_python(tmp_path, runs_dir):
     command = [sys.executable, "-c", program, str(config), str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "fine\n", done.stderr
+
+
+SCRIPT = """
+import trainkit
+
+seen: list[float] = []
+lines: list[str] = []
+result = trainkit.train({"dataset": "iris", "model": "mlp"}, log=lines.append, progress=lambda p: seen.append(p.done))
+accuracy: float = trainkit.evaluate(result, split="test").metrics["accuracy"]
+labels: list[str | None] = [one.label for one in trainkit.predict(result, "flowers.csv")]
+module = trainkit.load_model(result).model.eval()
+try:
+    trainkit.export(result, formats="onnx")
+except trainkit.UserError as error:
+    print(error, module)
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_tells_type_checkers_the_types_of_the_api(tmp_path):
+    pytest.importorskip("hatchling")
+    root = Path(__file__).parents[1]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        assert {"trainkit/py.typed", "trainkit/configs/digits_mlp.yaml"} <= set(packed.namelist())
+        packed.extractall(tmp_path / "site")
+    found = {}
+    for name, text in (("right", SCRIPT), ("wrong", f"{SCRIPT}split: int = trainkit.evaluate(result).split\n")):
+        (tmp_path / f"{name}.py").write_text(text)
+        check = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path / 'cache'}", f"{name}.py"]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+        found[name] = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert found["right"].returncode == 0, found["right"].stdout
+    assert 'expression has type "str", variable has type "int"' in found["wrong"].stdout
+
+
+def test_errors_are_a_tree_of_two_kinds():
+    assert issubclass(trainkit.ConfigError, trainkit.ProblemsError)
+    for error in (trainkit.ProblemsError, trainkit.DataError, trainkit.CheckpointError):
+        assert issubclass(error, trainkit.UserError)
+    for error in (trainkit.UserError, trainkit.Interrupted, trainkit.ExportError):
+        assert issubclass(error, trainkit.TrainkitError)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: trainkit.train(42), "config: expected a file, a dict or what load_config returned, got int"),
+        (lambda: trainkit.train({}), "<dict>: dataset: missing"),
+        (lambda: trainkit.train("no.yaml"), "no.yaml: there is no such file"),
+        (lambda: trainkit.train("digits_mlp", config_dir="x"), "config_dir is for a config given as a dict"),
+        (lambda: trainkit.train("digits_mlp", overrides="seed=x"), "--set seed=x: seed: expected a whole number"),
+        (
+            lambda: trainkit.train("digits_mlp", overrides=[3]),
+            "overrides: expected text such as optimizer.lr=0.1, got 3",
+        ),
+        (
+            lambda: trainkit.train(trainkit.load_config("digits_mlp"), overrides=["seed=1"]),
+            "overrides go with a file or a dict, and this config is loaded already",
+        ),
+        (lambda: trainkit.evaluate("no_run"), "no_run: no such file, and no run of this name"),
+        (lambda: trainkit.load_model("no.pth"), "no.pth"),
+        (
+            lambda: trainkit.export("no_run", formats="onx"),
+            "formats: expected one of torchscript, pt2, onnx, safetensors, got 'onx'; did you mean onnx?",
+        ),
+        (lambda: trainkit.export("no_run", formats=["onnx", "tf"]), "got 'tf'"),
+        (lambda: trainkit.export("no_run", quantize="int8"), "quantize: expected one of dynamic, static, got 'int8'"),
+        (lambda: trainkit.predict("no_run", "x.png"), "no_run: no such file, and no run of this name"),
+    ],
+)
+def test_wrong_arguments_are_user_errors(call, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(trainkit.UserError) as error:
+        call()
+    assert message in str(error.value)
+    assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-import trainkit
 from trainkit.checkpoints import load_checkpoint
-from trainkit.system import StopRequest
+from trainkit.config import load_config
+from trainkit.system import Frontend, StopRequest
+from trainkit.workflows.train import train
 
 Section = Mapping[str, Any]
 
@@ -199,8 +200,8 @@ class Workplace:
                 stop.listen(text)
 
         runs = self.folder / "runs" / f"{config.stem}-{time.monotonic_ns()}"
-        frontend = trainkit.Frontend(say=say, stop=stop)
-        trainkit.train(config, overrides=list(sets), runs_dir=runs, resume=resume, frontend=frontend)
+        loaded = load_config(config, overrides=sets)
+        train(loaded, runs_dir=runs, resume=resume, frontend=Frontend(say=say, stop=stop))
         return Run(next(runs.iterdir()), said)
 
     def newest_run(self, config: Path) -> Run:

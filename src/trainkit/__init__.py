@@ -12,43 +12,79 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trainkit._version import __version__
+from trainkit.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    Place,
+    Problem,
+    ProblemsError,
+    TrainkitError,
+    UserError,
+)
 
 if TYPE_CHECKING:
-    from trainkit.config import load_config
-    from trainkit.system import Frontend, own_process
-    from trainkit.workflows.evaluate import evaluate
-    from trainkit.workflows.export import export
-    from trainkit.workflows.predict import predict
-    from trainkit.workflows.train import resume, train
+    from trainkit.api import (
+        EvalResult,
+        ExportResult,
+        LoadedConfig,
+        Prediction,
+        Progress,
+        TrainedModel,
+        TrainResult,
+        evaluate,
+        export,
+        load_config,
+        load_model,
+        predict,
+        resume,
+        train,
+    )
+    from trainkit.exports import ExportError
+    from trainkit.system import own_process
 
 __all__ = [
-    "Frontend",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "EvalResult",
+    "ExportError",
+    "ExportResult",
+    "Interrupted",
+    "LoadedConfig",
+    "Place",
+    "Prediction",
+    "Problem",
+    "ProblemsError",
+    "Progress",
+    "TrainResult",
+    "TrainedModel",
+    "TrainkitError",
+    "UserError",
     "__version__",
     "evaluate",
     "export",
     "load_config",
+    "load_model",
     "own_process",
     "predict",
     "resume",
     "train",
 ]
 
-_HOMES = {
-    "Frontend": "trainkit.system.frontend",
-    "evaluate": "trainkit.workflows.evaluate.run",
-    "export": "trainkit.workflows.export",
-    "load_config": "trainkit.config",
-    "own_process": "trainkit.system.processes",
-    "predict": "trainkit.workflows.predict.run",
-    "resume": "trainkit.workflows.train.run",
-    "train": "trainkit.workflows.train.run",
-}
+_HOMES = {"ExportError": "trainkit.exports", "load_config": "trainkit.config", "own_process": "trainkit.system"}
+"""Where what is loaded later comes from; the rest is in ``trainkit.api``."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a function when it is first asked for: ``import trainkit`` itself loads no torch (PEP 562)."""
-    if name not in _HOMES:
+    """Import what is first asked for: ``import trainkit`` itself loads no torch (PEP 562)."""
+    if name not in __all__:
         raise AttributeError(f"module 'trainkit' has no attribute {name!r}")
-    function = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = function
-    return function
+    found = getattr(import_module(_HOMES.get(name, "trainkit.api")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Loading: a file and overrides become a checked ``Config`` with the origin of each value."""
+"""Loading: a file or plain data, and overrides, become a checked ``Config`` with the origin of each value."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from trainkit.config.places import Places
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section, safe_name
-from trainkit.config.text.extends import read_with_bases
+from trainkit.config.text.data import DICT, read_data
+from trainkit.config.text.extends import with_bases
 from trainkit.config.text.nodes import KeyPath, Node, format_path, parse_path
 from trainkit.config.text.overrides import apply_overrides
-from trainkit.config.text.reader import is_missing
-from trainkit.errors import ConfigError, Place, Problem
+from trainkit.config.text.reader import is_missing, read_file
+from trainkit.errors import ConfigError, Place, Problem, UserError
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LoadedConfig:
     config: Config
     path: Path
     text: str
-    """The file as the user wrote it."""
+    """The file as the user wrote it; plain data as YAML."""
     overrides: tuple[str, ...]
     """The options as typed: ``--set optimizer.lr=0.1``."""
     origins: Mapping[str, Origin]
@@ -75,16 +76,31 @@ class LoadedConfig:
         return self._places.where(parse_path(key))
 
 
-def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> LoadedConfig:
+def load_config(
+    source: str | Path | Mapping[str, Any],
+    *,
+    config_dir: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    unset: Sequence[str] = (),
+) -> LoadedConfig:
     """Read a config, apply overrides and defaults, check it. Raises ConfigError with all mistakes in it.
 
     Args:
-        path: a file, or the name of a shipped config where there is no such file.
+        source: a file, or the name of a shipped config where there is no such file; or the config itself, as plain
+            data. Its mistakes are located by their keys.
+        config_dir: of plain data: the folder that its paths are relative to; None for the current one.
     """
-    file, note = find_config(Path(path))
-    if is_missing(file):
-        raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
-    tree, text, problems, files = read_with_bases(file)
+    note = None
+    if isinstance(source, Mapping):
+        file = Path(config_dir or "") / DICT
+        tree, text, problems, files = with_bases(*read_data(source, file))
+    elif config_dir is not None:
+        raise UserError(f"config_dir is for a config given as a dict; the paths of {source} are relative to its folder")
+    else:
+        file, note = find_config(Path(source))
+        if is_missing(file):
+            raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
+        tree, text, problems, files = with_bases(*read_file(file))
     tree, more, removed = apply_overrides(tree, overrides, unset)
     problems += more
     places = Places(tree, removed)
@@ -97,6 +113,8 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = (), unset: Seque
     texts = (*(f"--unset {key}" for key in unset), *(f"--set {item}" for item in overrides))
     if problems or config is None:
         raise ConfigError(_in_order(list(dict.fromkeys(problems)), (*files, *texts)))
+    if file.name == DICT and config.name is None:
+        config = config.model_copy(update={"name": f"{config.dataset.type}_{config.model.type}"})
     config, notes = make_absolute(config, tree, file)
     notes = notes if note is None else [note, *notes]
     return LoadedConfig(config, file, text, texts, _origins(config, tree), files, tuple(notes), places)

@@ -20,6 +20,7 @@ from trainkit.runtime.internals import (
 from trainkit.runtime.memory import free_device_bytes, free_host_bytes, host_bytes, memory_that_ran_out
 from trainkit.runtime.precision import PRECISIONS, forward, resolve_precision, use_tf32
 from trainkit.runtime.seeding import derive_seed, permutation, seed_default_generators, uniforms
+from trainkit.runtime.settings import own_settings
 
 __all__ = [
     "PRECISIONS",
@@ -37,6 +38,7 @@ __all__ = [
     "lerp_",
     "memory_that_ran_out",
     "noting_nondeterminism",
+    "own_settings",
     "permutation",
     "processor_name",
     "resolve_device",

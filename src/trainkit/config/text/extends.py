@@ -12,13 +12,12 @@ from trainkit.errors import ConfigError, Problem
 MAX_BASES = 16
 
 
-def read_with_bases(path: Path) -> tuple[Node, str, list[Problem], tuple[str, ...]]:
+def with_bases(node: Node, text: str, problems: list[Problem]) -> tuple[Node, str, list[Problem], tuple[str, ...]]:
     """The config with everything that it extends, its own text, the mistakes so far, and the files, own file first.
 
     Raises ConfigError where one of the files cannot be read or the chain does not end.
     """
-    node, text, problems = read_file(path)
-    files = [path]
+    files = [Path(node.source.name)]
     chain = [node]
     while True:
         base = _base_of(chain[-1], files)

@@ -29,7 +29,7 @@ _PIECE = re.compile(r"\.?([^.\[\]=]+)|\[(-?\d+)\]")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A text that values come from: a file, or an override (``shift``: where its value starts in its text)."""
+    """Where values come from: a file, plain data (no lines), or an override (``shift``: where its value starts)."""
 
     name: str
     lines: tuple[str, ...]
@@ -40,6 +40,8 @@ class Source:
         """``line`` and ``column`` count from 0."""
         if self.is_override:
             return Place(self.name, None, column + 1, self.lines[0] if self.lines else None)
+        if not self.lines:
+            return Place(self.name)
         text = self.lines[line] if line < len(self.lines) else None
         return Place(self.name, line + 1, column + 1, text)
 
