@@ -1,6 +1,7 @@
 """Tables are read as they are written, and what is wrong in them has its file and line."""
 
 import os
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -99,3 +100,12 @@ def test_a_format_is_plain_json(tmp_path):
     form = open_table(write(tmp_path / "t.csv", "a;b\n1;2\n")).format
     assert form.describe() == "delimiter semicolon, UTF-8, decimal point"
     assert TableFormat.from_json(form.to_json()) == form
+
+
+def test_a_block_knows_the_line_of_each_row(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'a,b\r\n1,"x\r\ny"\r\n\r\n2,z\n3,w')
+    table = open_table(str(path))
+    [block] = table.blocks()
+    assert block.places() == [f"{path}:{line}" for line in (2, 5, 6)]
+    assert block.places() == [table.place(row) for row in range(3)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainkit.data.tables.formats import TableFormat, find_delimiter, scan_text
 from trainkit.data.tables.rows import Rows
@@ -29,6 +31,15 @@ class Block:
     frame: pl.DataFrame
     first_row: int
     """How many rows of the table stand before it."""
+    path: Path
+    find_lines: Callable[[], NDArray[np.int64]] | None = None
+    """Gives the line of each row in a file of text, 1-based."""
+
+    def places(self) -> list[str]:
+        """``flights.csv:17`` for each row."""
+        if self.find_lines is not None:
+            return [f"{self.path}:{line}" for line in self.find_lines().tolist()]
+        return [f"{self.path}: row {row}" for row in range(self.first_row + 1, self.first_row + len(self.frame) + 1)]
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ class Table:
         first_row = 0
         for file in self.files:
             _check_unchanged(file)
-            for frame in _read_file(file, wanted):
-                yield Block(frame, first_row)
+            for frame, find_lines in _read_file(file, wanted):
+                yield Block(frame, first_row, file.path, find_lines)
                 first_row += len(frame)
             _check_unchanged(file)
 
@@ -168,9 +179,11 @@ def _check_unchanged(file: TableFile) -> None:
         raise DataError(f"{file.path} has changed since it was opened; start again")
 
 
-def _read_file(file: TableFile, wanted: list[str]) -> Iterator[pl.DataFrame]:
+def _read_file(
+    file: TableFile, wanted: list[str]
+) -> Iterator[tuple[pl.DataFrame, Callable[[], NDArray[np.int64]] | None]]:
     if file.format.kind != "text":
-        yield from _typed_blocks(file, wanted)
+        yield from ((frame, None) for frame in _typed_blocks(file, wanted))
         return
     ragged: list[str] = []
     width, total = len(file.names), 0
@@ -181,11 +194,15 @@ def _read_file(file: TableFile, wanted: list[str]) -> Iterator[pl.DataFrame]:
             ragged.append(f"{where}: {counted(int(rows.cells[position]), 'cell')}, but the header has {width}")
         total += len(rows.starts) - skip
         if not ragged and len(rows.starts) > skip:
-            yield _frame(rows, file, skip, indices).select(wanted)
+            yield _frame(rows, file, skip, indices).select(wanted), partial(_lines, rows, line, skip)
     if ragged:
         raise DataError("\n".join(first_lines(ragged)))
     if not total:
         raise DataError(f"{file.path} has a header but no rows")
+
+
+def _lines(rows: Rows, line: int, skip: int) -> NDArray[np.int64]:
+    return rows.lines()[skip:] + line + 1
 
 
 def _text_rows(file: TableFile) -> Iterator[tuple[Rows, int, int]]:

@@ -42,6 +42,11 @@ class Rows:
         before, after = self.text[:position], self.text[1 : position + 1]
         return int(np.count_nonzero(before == _LF) + np.count_nonzero((before[: len(after)] == _CR) & (after != _LF)))
 
+    def lines(self) -> Positions:
+        """How many lines end before each row, (R,)."""
+        ends = np.flatnonzero((self.text[:-1] == _LF) | ((self.text[:-1] == _CR) & (self.text[1:] != _LF)))
+        return np.searchsorted(ends, self.starts)
+
     def rewritten(self, first: int = 0) -> bytes:
         """The rows from the ``first`` on, as a reader of RFC 4180 needs them."""
         start = int(self.starts[first]) if first < len(self.starts) else self.stop
