@@ -21,6 +21,13 @@ CASES = {
     "schedule": {"scheduler": {"type": "multi_step", "milestones": ["3st", "5st", "9st"], "gamma": 0.5}},
     "average": {"ema": {"decay": 0.9}, "clip_grad_norm": 0.5, "clip_grad_value": 0.1},
     "amsgrad": {"optimizer": {"type": "adam", "lr": 0.03125, "amsgrad": True}},
+    "groups": {
+        "optimizer": {
+            **{"type": "adamw", "lr": 0.0625, "no_decay": "norm_and_bias"},
+            "groups": [{"modules": ["output"], "lr_scale": 0.5}],
+        },
+        "scheduler": {"type": "multi_step", "milestones": ["3st", "5st", "9st"], "gamma": 0.5},
+    },
     "no momentum": {"optimizer": {"type": "sgd", "lr": 0.0625}},
     "class weights": {"loss": {"type": "cross_entropy", "weight": "balanced", "label_smoothing": 0.1}},
     "values": {"dataset": {"type": "diabetes"}, "transforms": [], "loss": "huber", "batch_size": 50},

@@ -128,6 +128,17 @@ def test_a_page_links_to_checkpoints_exports_and_evaluations(tiny_run, tmp_path)
     assert all((folder / unquote(link)).exists() for link in links)
 
 
+def test_a_page_says_that_some_parameters_have_another_learning_rate(tiny_run):
+    info = tiny_run.run.read_info()
+    history = history_of([json.loads(line) for line in tiny_run.run.metrics.read_text().splitlines()])
+    note = "some parameters have it times 0.1 and 6."
+    pages = [
+        build_run_page(PageData("runs/x", {**info, "lr_scales": factors}, "finished", history, []))
+        for factors in ([1.0], [0.1, 1.0, 6.0])
+    ]
+    assert [note in page for page in pages] == [False, True]
+
+
 def test_names_from_data_and_files_cannot_become_markup():
     evil = "<script>alert(1)</script>"
     info = {"name": evil, "config": {"dataset": {"type": evil}}, "command": [evil], "origins": {"dataset.type": evil}}

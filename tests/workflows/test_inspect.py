@@ -48,6 +48,20 @@ def test_the_table_of_a_config(config: Path) -> None:
     assert found.diagnosis is None
 
 
+def test_the_groups_of_the_optimizer(config: Path) -> None:
+    groups = "optimizer: {type: adamw, no_decay: norm_and_bias, groups: [{modules: ['4'], lr_scale: 10}]}\n"
+    config.write_text(LAYERS + groups)
+    result = CliRunner().invoke(app, ["inspect", str(config), "--json"])
+    assert json.loads(result.stdout)["parameter_groups"] == [
+        {"modules": ["0.weight"], "parameters": 36, "lr_scale": 1.0, "weight_decay": 0.01},
+        {"modules": ["0.bias"], "parameters": 4, "lr_scale": 1.0, "weight_decay": 0.0},
+        {"modules": ["4.weight"], "parameters": 360, "lr_scale": 10.0, "weight_decay": 0.01},
+        {"modules": ["4.bias"], "parameters": 10, "lr_scale": 10.0, "weight_decay": 0.0},
+    ]
+    shown = CliRunner().invoke(app, ["inspect", str(config)]).stdout.splitlines()
+    assert ["4.weight", "360", "10", "0.01"] in [line.split() for line in shown]
+
+
 def test_the_source_is_where_the_class_is(config: Path) -> None:
     row = inspect_config(load_config(config), source=True).rows[0]
     assert row.source is not None

@@ -24,7 +24,7 @@ from trainkit.builders.model import (
 )
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
-from trainkit.builders.training import build_schedule_for, monitor_of
+from trainkit.builders.training import build_schedule_for, monitor_of, parameter_groups
 
 __all__ = [
     "ImageFiles",
@@ -54,6 +54,7 @@ __all__ = [
     "monitor_of",
     "open_trained",
     "output_size_for",
+    "parameter_groups",
     "place",
     "residency_of",
     "section_of",

@@ -9,10 +9,13 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.options import Json, RunsDir, Set, Unset, load
-from trainkit.wording import counted, size_text
+from trainkit.wording import counted, listed, size_text
 
 if TYPE_CHECKING:
     from trainkit.workflows.inspect import Inspection
+
+
+GROUP_HEADER = ("modules", "parameters", "learning rate x", "weight decay")
 
 
 def inspect(
@@ -94,6 +97,15 @@ def as_json(found: Inspection) -> dict[str, Any]:
         "multiply_adds": found.multiply_adds,
         "activation_bytes": found.activation_bytes,
         "layers": layers,
+        "parameter_groups": [
+            {
+                "modules": group.modules or ["all"],
+                "parameters": group.num_parameters,
+                "lr_scale": group.lr_scale,
+                "weight_decay": group.weight_decay,
+            }
+            for group in found.groups
+        ],
         "batch": batch,
     }
 
@@ -116,6 +128,16 @@ def show(found: Inspection, *, source: bool) -> None:
                 norm = "" if activity.grad_norm is None else f"{activity.grad_norm:.3g}"
                 line += [f"{activity.mean:.3g}", f"{activity.std:.3g}", f"{activity.zeros:.0%}", norm]
     console.plain_table(f"{found.name}: for one sample\n", header, rows, left=4)
+    groups = [
+        [
+            listed(group.modules, limit=6, quoted=False) if group.modules else "all",
+            f"{group.num_parameters:,}",
+            f"{group.lr_scale:g}",
+            "none" if group.weight_decay is None else f"{group.weight_decay:g}",
+        ]
+        for group in found.groups
+    ]
+    console.plain_table("parameter groups of the optimizer\n", GROUP_HEADER, groups)
     batch_bytes = found.activation_bytes * found.batch_size
     frozen = found.num_parameters - found.num_trainable
     lines = [

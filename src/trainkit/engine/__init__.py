@@ -17,6 +17,7 @@ from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.optimizers import Ema, build_optimizer
+from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, group_parameters
 from trainkit.engine.plan import Batches, Metrics, Plan, Unit
 from trainkit.engine.records import Recorder, Saver
 from trainkit.engine.schedules import Schedule, build_schedule, duration_to_steps
@@ -32,11 +33,13 @@ __all__ = [
     "ClassificationMetrics",
     "EarlyStopping",
     "Ema",
+    "GroupSpec",
     "Guard",
     "Loss",
     "LossName",
     "Metrics",
     "Outcome",
+    "ParameterGroup",
     "Plan",
     "Plateau",
     "Progress",
@@ -57,6 +60,7 @@ __all__ = [
     "duration_to_steps",
     "evaluate",
     "fit",
+    "group_parameters",
     "output_size",
     "train_epoch",
     "train_step",

@@ -194,7 +194,8 @@ def capturable(optimizer: torch.optim.Optimizer, rates: Sequence[Tensor]) -> Ite
 
 def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """The settings that a graph holds as numbers: all but the learning rates."""
-    return [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+    changing = ("params", "param_names", "lr")
+    return [{k: v for k, v in group.items() if k not in changing} for group in optimizer.param_groups]
 
 
 def tensors_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:

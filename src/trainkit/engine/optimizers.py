@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn, optim
 
+from trainkit.engine.parameter_groups import ParameterGroup
 from trainkit.runtime import lerp_, spare_the_compiler
 from trainkit.system import owns_process
 
@@ -17,13 +18,13 @@ OptimizerType = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "
 
 def build_optimizer(
     type: OptimizerType,
-    params: Iterable[nn.Parameter],
+    params: Iterable[nn.Parameter] | Iterable[ParameterGroup],
     *,
     device: torch.device | str,
     fused: bool | None = None,
     **knobs: Any,
 ) -> optim.Optimizer:
-    """The optimizer of this type over ``params``, all of them in one group, with PyTorch's argument names as ``knobs``.
+    """The optimizer of this type over ``params`` (in one group, or in groups), with PyTorch's argument names.
 
     ``fused=None`` takes the fused kernels (one launch a step) on CUDA and PyTorch's default elsewhere: on the CPU the
     fused kernels are faster for small models, but round differently from the plain formula in the last bit.
@@ -36,22 +37,24 @@ def build_optimizer(
         fused = torch.device(device).type == "cuda"
     # Left out where it is off: PyTorch then chooses its own default form.
     form: dict[str, Any] = {"fused": True} if fused else {}
+    # PyTorch takes dictionaries beside parameters: its groups.
+    taken: list[Any] = [item.for_torch() if isinstance(item, ParameterGroup) else item for item in params]
     match type:
         case "sgd":
-            return optim.SGD(params, **knobs, **form)
+            return optim.SGD(taken, **knobs, **form)
         case "adam":
-            return optim.Adam(params, **knobs, **form)
+            return optim.Adam(taken, **knobs, **form)
         case "adamw":
-            return optim.AdamW(params, **knobs, **form)
+            return optim.AdamW(taken, **knobs, **form)
         case "adagrad":
             # PyTorch 2.11 has no fused Adagrad for CUDA, and says so at the first step only.
-            return optim.Adagrad(params, **knobs, **(form if torch.device(device).type == "cpu" else {}))
+            return optim.Adagrad(taken, **knobs, **(form if torch.device(device).type == "cpu" else {}))
         case "nadam":
-            return optim.NAdam(params, **knobs)
+            return optim.NAdam(taken, **knobs)
         case "rmsprop":
-            return optim.RMSprop(params, **knobs)
+            return optim.RMSprop(taken, **knobs)
         case "lbfgs":
-            return optim.LBFGS(params, **knobs)
+            return optim.LBFGS(taken, **knobs)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from trainkit.engine.plan import Unit
-from trainkit.engine.state import Progress, TrainState
+from trainkit.engine.state import Progress, TrainState, base_learning_rate
 
 
 class Recorder(Protocol):
@@ -83,7 +83,7 @@ def epoch_record(state: TrainState, metrics: Mapping[str, float], *, loss_max: f
         **metrics,
         "train_loss_max": loss_max,
         "best": improved,
-        "lr": state.optimizer.param_groups[0]["lr"],
+        "lr": base_learning_rate(state.optimizer),
         "samples_seen": progress.samples_seen,
         "steps_skipped": progress.steps_skipped,
         "train_seconds": round(progress.train_seconds, 3),

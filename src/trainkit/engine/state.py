@@ -13,6 +13,7 @@ from torch import nn
 
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.optimizers import Ema, match_parameters
+from trainkit.engine.parameter_groups import load_by_name
 from trainkit.engine.schedules import Schedule
 
 Record = TypeVar("Record")
@@ -137,9 +138,12 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         # Tensors come from the checkpoint, hyperparameters from the config: the user may have changed them.
         # Values that the schedule moves stay where the last step left them, until the next one.
-        moved = {"params", "lr"} | ({"momentum", "betas"} if self.schedule.main_momentum is not None else set())
+        moved = {"params", "param_names", "lr"} | (
+            {"momentum", "betas"} if self.schedule.main_momentum is not None else set()
+        )
         fresh = [{k: v for k, v in group.items() if k not in moved} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        names = [name for name, _ in self.model.named_parameters()]
+        load_by_name(self.optimizer, state["optimizer"], names=names)
         for group, values in zip(self.optimizer.param_groups, fresh, strict=True):
             group.update(values)
         match_parameters(self.optimizer)
@@ -165,14 +169,22 @@ def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, *, lr: float, momentum: float | None) -> None:
-    """Set the learning rate, and the momentum (or first beta) where a schedule moves it.
+    """Set the learning rate, times the factor of each group, and the momentum (or first beta) that a schedule moves.
 
     Fused kernels on CUDA get it in float32, as CUDA graphs read it from memory: so both have the same bits.
     """
     for group in optimizer.param_groups:
-        group["lr"] = float(np.float32(lr)) if group.get("fused") and group["params"][0].is_cuda else lr
+        own = lr * group.get("lr_scale", 1.0)
+        group["lr"] = float(np.float32(own)) if group.get("fused") and group["params"][0].is_cuda else own
         if momentum is not None:
             if "betas" in group:
                 group["betas"] = (momentum, group["betas"][1])
             else:
                 group["momentum"] = momentum
+
+
+def base_learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate of the last step, without the factors of groups."""
+    groups = optimizer.param_groups
+    base = next((group for group in groups if group.get("lr_scale", 1.0) == 1), groups[0])
+    return float(base["lr"] / base.get("lr_scale", 1.0))

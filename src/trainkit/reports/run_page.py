@@ -14,7 +14,7 @@ from trainkit.recorders import main_metric, metric_text, number, title_of
 from trainkit.reports.page_data import PageData
 from trainkit.reports.page_run import config_section, environment_section, files_section
 from trainkit.reports.page_scores import classes_section, ends, mistakes_section, scores_section
-from trainkit.wording import SPLITS, counted, duration, percent
+from trainkit.wording import SPLITS, counted, duration, enumerated, percent
 
 if TYPE_CHECKING:
     import jinja2
@@ -164,7 +164,14 @@ def _curves(data: PageData) -> dict[str, Any] | None:
         ]
         for record in history.epochs
     ]
-    return {"charts": data.charts, "header": ["epoch", *(name.replace("_", " ") for name in names)], "rows": rows}
+    factors = [f"{factor:g}" for factor in data.info.get("lr_scales") or [] if factor != 1]
+    note = "The learning rate is that of the schedule; some parameters have it times {}."
+    return {
+        "charts": data.charts,
+        "note": note.format(enumerated(factors)) if factors else "",
+        "header": ["epoch", *(name.replace("_", " ") for name in names)],
+        "rows": rows,
+    }
 
 
 def _time(data: PageData) -> dict[str, Any] | None:

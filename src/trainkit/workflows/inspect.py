@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainkit.builders import Setup, build_setup, build_static_transforms, check_rules, open_trained, output_size_for
+from trainkit.builders import (
+    Setup,
+    build_setup,
+    build_static_transforms,
+    check_rules,
+    open_trained,
+    output_size_for,
+    parameter_groups,
+)
 from trainkit.config import LoadedConfig
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
+from trainkit.engine import ParameterGroup
 from trainkit.errors import DataError
 from trainkit.findings.layer_stats import Diagnosis, diagnose
 from trainkit.models import LayerRow, layer_table
@@ -35,6 +44,8 @@ class Inspection:
     """The layers; shapes, multiply-adds and bytes are for one sample."""
     batch_size: int
     """Of training."""
+    groups: list[ParameterGroup]
+    """Those of the optimizer."""
     diagnosis: Diagnosis | None = None
 
     @property
@@ -69,10 +80,11 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
         data = load_read_only(config)
         check_rules(config, data, where=loaded.where)
         found = model_shapes(config, data, output_size=output_size_for(config, data), source=source)
+        groups = parameter_groups(config, found.model)
         if batch:
             setup = build_setup(config, data=_batch_sample(config, data))
             diagnosis = _diagnose(setup, found.rows, random=True)
-    return Inspection(str(loaded.path), found.input_shape, found.rows, config.training.batch_size, diagnosis)
+    return Inspection(str(loaded.path), found.input_shape, found.rows, config.training.batch_size, groups, diagnosis)
 
 
 def inspect_checkpoint(
@@ -95,7 +107,8 @@ def inspect_checkpoint(
     if batch:
         sample = _batch_sample(trained.config, load_read_only(trained.config))
         diagnosis = _diagnose(trained.setup(sample), rows, random=False)
-    return Inspection(str(trained.path), trained.input_shape, rows, trained.config.training.batch_size, diagnosis)
+    groups, batch_size = parameter_groups(trained.config, trained.model), trained.config.training.batch_size
+    return Inspection(str(trained.path), trained.input_shape, rows, batch_size, groups, diagnosis)
 
 
 def _batch_sample(config: Config, data: Dataset) -> Dataset:

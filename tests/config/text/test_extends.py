@@ -46,7 +46,7 @@ def test_mappings_merge_and_everything_else_replaces(tmp_path: Path) -> None:
 
 def test_another_type_replaces_the_choice(tmp_path: Path) -> None:
     path = write(tmp_path, base=BASE, run="extends: base.yaml\noptimizer: {type: adam, lr: 0.2}\n")
-    assert load_config(path).config.optimizer.model_dump() | {"lr": None} == {
+    assert load_config(path).config.optimizer.model_dump(exclude_none=True) | {"lr": None} == {
         "type": "adam", "lr": None, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False,
     }  # fmt: skip
     path.write_text("extends: base.yaml\noptimizer: adam\n")

@@ -116,7 +116,7 @@ SABOTEURS = [
     Saboteur(
         "optimizer not restored",
         "engine/state.py",
-        '        self.optimizer.load_state_dict(state["optimizer"])\n',
+        '        load_by_name(self.optimizer, state["optimizer"], names=names)\n',
         "",
         EXACT,
     ),

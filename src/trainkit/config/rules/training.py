@@ -84,6 +84,11 @@ def _optimizer(review: Review) -> None:
             review.add(
                 "optimizer.nesterov", "Nesterov momentum needs dampening 0, got {0}; remove one", "optimizer.dampening"
             )
+    for index, group in enumerate(getattr(optimizer, "groups", None) or ()):
+        if group.lr_scale == 1 and group.weight_decay is None:
+            review.add(
+                f"optimizer.groups[{index}]", "this group changes nothing; give it an lr_scale or a weight_decay"
+            )
     if isinstance(optimizer, opt.Lbfgs):
         why = "lbfgs evaluates the loss several times a step"
         if training.accumulation_steps > 1:

@@ -96,7 +96,30 @@ class _Optimizer(Section):
         return self.has_momentum and getattr(self, "momentum", 1.0) > 0
 
 
-class Sgd(_Optimizer):
+class ParameterGroup(Section):
+    """Parameters with a learning rate or a weight decay of their own."""
+
+    modules: list[str] = Field(
+        min_length=1,
+        description="Names of modules, with all that is in them, or of parameters (blocks.0, head.output.bias); "
+        "trainkit inspect lists them.",
+    )
+    lr_scale: Positive = Field(1.0, description="Factor on the learning rate of the schedule.")
+    weight_decay: NonNegative | None = Field(None, description="Instead of the optimizer's weight decay.")
+
+
+class _InGroups(_Optimizer):
+    """An optimizer whose parameters may be in groups."""
+
+    no_decay: Literal["none", "norm_and_bias"] | None = Field(
+        None, description="Parameters without weight decay: none, or those of norm layers and all biases."
+    )
+    groups: list[ParameterGroup] | None = Field(
+        None, description="Parameters with a learning rate or a weight decay of their own; none when left out."
+    )
+
+
+class Sgd(_InGroups):
     """``torch.optim.SGD``."""
 
     type: Literal["sgd"]
@@ -111,7 +134,7 @@ class Sgd(_Optimizer):
         return int(self.momentum > 0)
 
 
-class Adam(_Optimizer):
+class Adam(_InGroups):
     """``torch.optim.Adam`` (Kingma and Ba, 2014)."""
 
     type: Literal["adam"]
@@ -126,7 +149,7 @@ class Adam(_Optimizer):
         return 2 + self.amsgrad
 
 
-class AdamW(_Optimizer):
+class AdamW(_InGroups):
     """``torch.optim.AdamW`` (Loshchilov and Hutter, 2017)."""
 
     type: Literal["adamw"]
@@ -141,7 +164,7 @@ class AdamW(_Optimizer):
         return 2 + self.amsgrad
 
 
-class NAdam(_Optimizer):
+class NAdam(_InGroups):
     """``torch.optim.NAdam`` (Dozat, 2016): Adam with Nesterov momentum."""
 
     type: Literal["nadam"]
@@ -157,7 +180,7 @@ class NAdam(_Optimizer):
         return 2
 
 
-class RmsProp(_Optimizer):
+class RmsProp(_InGroups):
     """``torch.optim.RMSprop`` (Hinton, 2012)."""
 
     type: Literal["rmsprop"]
@@ -173,7 +196,7 @@ class RmsProp(_Optimizer):
         return 1 + (self.momentum > 0) + self.centered
 
 
-class Adagrad(_Optimizer):
+class Adagrad(_InGroups):
     """``torch.optim.Adagrad`` (Duchi et al., 2011)."""
 
     type: Literal["adagrad"]

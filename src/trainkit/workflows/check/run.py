@@ -24,6 +24,7 @@ from trainkit.builders import (
     loss_name,
     monitor_of,
     output_size_for,
+    parameter_groups,
     place,
     residency_of,
 )
@@ -154,6 +155,7 @@ def run_checks(
             "training.precision", lambda: choose_precision(config, device, loss=loss, stored=stored)
         )
         choices |= {} if precision is None else {"precision": precision}
+    problems.catch("optimizer", lambda: parameter_groups(config, shapes.model))
     costs = check_costs(
         config, shapes, problems, sizes=sizes, data=data, device=device, choices=choices, runs_dir=runs_dir
     )

@@ -226,6 +226,7 @@ def run_training(
         **described,
         status="running",
         monitor=setup.monitor,
+        lr_scales=sorted({group.get("lr_scale", 1.0) for group in state.optimizer.param_groups}),
         facts=measure_facts(setup),
         origins=origins_of(loaded, known=run.read_info().get("origins", {})),
         config_hash=changes.config_hash(loaded.resolved()),
