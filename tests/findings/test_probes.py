@@ -53,7 +53,7 @@ def test_a_regression_knows_nothing_at_its_mean_or_at_zero():
 
 def test_the_scale_of_columns_and_channels():
     inputs = torch.tensor([[3.0, 0.0, 100.0], [-3.0, 0.0, 100.0]])
-    scale = facts("mse", inputs, torch.zeros(2, 1), feature_names=("a", "zero", "salary"))["input_scale"]
+    scale = facts("mse", inputs, torch.zeros(2, 1), quantities=("a", "zero", "salary"))["input_scale"]
     assert scale == {
         "smallest": "a",
         "smallest_rms": 3.0,

@@ -20,6 +20,7 @@ from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import image_shape, materialize_images
 from trainkit.data.pixel_rules import make_rules, rules_of
+from trainkit.data.tables import TableLayout, flagged, model_layout, stored_layout
 from trainkit.data.transforms import (
     BatchTransform,
     Normalize,
@@ -27,6 +28,7 @@ from trainkit.data.transforms import (
     build_pipeline,
     channel_statistics,
     column_statistics,
+    columns,
     geometry,
     pixels,
     static,
@@ -156,18 +158,34 @@ def build_batch_transforms(
     Args:
         stored: the preprocessing of a checkpoint; its statistics replace those of the training split.
     """
-    return [_batch_transform(spec, data, stored) for spec in config.transforms[count_static_transforms(config) :]]
+    if data.kind == "table" and stored is not None:
+        return [*columns.from_json(stored)]
+    fill = _fill(data)
+    specs = config.transforms[count_static_transforms(config) :]
+    return [*([] if fill is None else [fill]), *(_batch_transform(spec, data, stored) for spec in specs)]
+
+
+def _fill(data: Dataset) -> columns.FillMissing | None:
+    """What becomes of missing values in a table that may have some."""
+    if data.table_encoding is None or (layout := stored_layout(data.table_encoding)) is None:
+        return None
+    train = data.splits["train"]
+    medians = columns.medians(_array(data, train.part), train.indices, layout.numeric)
+    return columns.FillMissing(medians, tuple(flagged(data.table_encoding)))
 
 
 def _batch_transform(spec: Transform, data: Dataset, stored: Mapping[str, Any] | None) -> BatchTransform:
+    train = data.splits["train"]
     match spec:
         case transform.Normalize():
             return _normalize(spec, data, stored)
         case transform.Standardize():
-            if stored is not None:
-                return Standardize(tuple(stored["standardize"]["mean"]), tuple(stored["standardize"]["std"]))
-            train = data.splits["train"]
-            return Standardize(*column_statistics(_array(data, train.part), train.indices))
+            return Standardize(*column_statistics(_array(data, train.part), train.indices, _num_numeric(data)))
+        case transform.RobustScale():
+            found = columns.robust_statistics(_array(data, train.part), train.indices, _num_numeric(data))
+            return columns.RobustScale(*found)
+        case transform.Quantile():
+            return columns.Quantile(columns.rank_quantiles(_array(data, train.part), train.indices, _num_numeric(data)))
         case transform.RandomCrop():
             size = None if spec.size is None else transform.height_and_width(spec.size)
             return geometry.RandomCrop(size, spec.padding, spec.padding_mode, spec.fill)
@@ -209,6 +227,17 @@ def _normalize(spec: transform.Normalize, data: Dataset, stored: Mapping[str, An
     return Normalize(mean if spec.mean == "auto" else tuple(spec.mean), std if spec.std == "auto" else tuple(spec.std))
 
 
+def _num_numeric(data: Dataset) -> int:
+    """The numeric columns of a table, which stand before the categorical ones."""
+    layout = stored_layout(data.table_encoding)
+    return data.input_shape[0] if layout is None else layout.numeric
+
+
+def layout_of(data: Dataset) -> TableLayout | None:
+    """The columns that the model gets; None for images, and for tables of numbers without gaps."""
+    return model_layout(data.table_encoding)
+
+
 def model_input_shape(config: Config, data: Dataset, transforms: list[BatchTransform]) -> tuple[int, ...]:
     """The shape of a sample after all transforms.
 
@@ -224,16 +253,15 @@ def preprocessing(
     config: Config, data: Dataset, transforms: list[BatchTransform], *, input_shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """All that turns a raw sample into an input of the model, as plain data: a part of every checkpoint."""
-    scaling = [one for one in transforms if isinstance(one, Normalize | Standardize)]
-    statistics = {"mean": list(scaling[0].mean), "std": list(scaling[0].std)} if scaling else None
     if data.kind == "table":
         return {
             "kind": "table",
             "feature_names": list(data.feature_names),
             "table_encoding": data.table_encoding,
-            "standardize": statistics,
+            **columns.to_json(transforms),
             "input_shape": list(input_shape),
         }
+    scaling = [one for one in transforms if isinstance(one, Normalize)]
     crops = [one.size for one in transforms if isinstance(one, geometry.RandomCrop) and one.size is not None]
     before = [spec.model_dump() for spec in config.transforms[: count_static_transforms(config)]]
     return {
@@ -242,7 +270,7 @@ def preprocessing(
         "pixels": data.rules.to_json(),
         "front": before + [{"type": "center_crop", "size": list(size)} for size in crops],
         "scale": 255,
-        "normalize": statistics,
+        "normalize": {"mean": list(scaling[0].mean), "std": list(scaling[0].std)} if scaling else None,
         "input_shape": list(input_shape),
     }
 
@@ -264,7 +292,8 @@ def dataset_info(config: Config, data: Dataset, *, materialized: bool = False) -
         num_test=len(data.splits["test"]) if "test" in data.splits else 0,
     )
     if data.kind == "table":
-        return replace(info, num_features=len(data.feature_names))
+        layout = layout_of(data)
+        return replace(info, num_features=len(data.feature_names) if layout is None else layout.one_hot_width)
     with suppress(UserError):  # no image can be read: the shape stays unknown
         done = materialized and not data.parts[data.splits["train"].part].is_files
         shape = image_shape(data, [] if done else build_static_transforms(config))

@@ -14,13 +14,19 @@ from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
 from trainkit.data.dataset import Dataset
 from trainkit.data.loading import evaluation_batch_size
+from trainkit.data.tables import TableLayout
 from trainkit.engine import Loss, LossName, auto_loss, build_loss, output_size
 from trainkit.models import BlockSpec, LayerSpec, build_cnn, build_mlp, build_sequential, initialize
 from trainkit.runtime import Choice, seed_default_generators
 
 
-def build_model(config: Config, *, input_shape: Sequence[int], output_size: int) -> nn.Module:
+def build_model(
+    config: Config, *, input_shape: Sequence[int], output_size: int, layout: TableLayout | None = None
+) -> nn.Module:
     """The network with its first weights, which depend on the seed alone; on the CPU.
+
+    Args:
+        layout: the columns of a table, see ``layout_of``.
 
     Raises:
         ProblemsError: a layer does not take its input.
@@ -32,12 +38,12 @@ def build_model(config: Config, *, input_shape: Sequence[int], output_size: int)
     model: nn.Module
     match spec:
         case schema.Mlp():
-            model = build_mlp(input_shape, output_size, **knobs)
+            model = build_mlp(input_shape, output_size, layout=layout, **knobs)
         case schema.Cnn():
             blocks = [BlockSpec(**dict(block)) for block in knobs.pop("blocks")]
             model = build_cnn(input_shape, output_size, blocks=blocks, **knobs)
         case schema.Sequential():
-            model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers))
+            model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers), layout=layout)
     initialize(model, init.type, **knobs_of(init))
     return model
 

@@ -16,6 +16,7 @@ from trainkit.builders.data import (
     build_batch_transforms,
     build_static_transforms,
     check_rules,
+    layout_of,
     load_data,
     model_input_shape,
     preprocessing,
@@ -44,6 +45,7 @@ from trainkit.config.schema.base import parse_duration
 from trainkit.config.schema.run import SkipNonFinite
 from trainkit.data.dataset import Dataset
 from trainkit.data.loading import ResidentBatches, WorkerBatches, make_batches
+from trainkit.data.tables import numeric_names
 from trainkit.data.transforms import BatchTransform
 from trainkit.engine import Best, ClassificationMetrics, Ema, Loss, Metrics, Plan, RegressionMetrics, TrainState
 from trainkit.errors import UserError
@@ -102,6 +104,14 @@ class Setup:
     def monitor(self) -> str:
         """The metric that says which checkpoint is best."""
         return monitor_of(self.config, task=self.data.task, has_val="val" in self.data.splits)
+
+    @property
+    def quantities(self) -> list[str] | None:
+        """The names of a table's numeric columns, the first of the model's inputs; None for images."""
+        if self.data.kind == "image":
+            return None
+        encoding = self.data.table_encoding
+        return list(self.data.feature_names) if layout_of(self.data) is None else numeric_names(encoding or {})
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -241,7 +251,7 @@ def build_setup(
     input_shape = model_input_shape(config, data, transforms)
     size = output_size_for(config, data)
     loss = build_loss_for(config, data, device=device)
-    model = build_model(config, input_shape=input_shape, output_size=size)
+    model = build_model(config, input_shape=input_shape, output_size=size, layout=layout_of(data))
     check_shapes(model, input_shape, batch_size=config.training.batch_size)
     check_output(model, input_shape, output_size=size)
     precision = choose_precision(config, device, loss=loss)

@@ -18,7 +18,8 @@ from trainkit.config import at_data_root, config_from_dict
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import Csv
 from trainkit.data.dataset import Dataset
-from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, Standardize, build_pipeline
+from trainkit.data.tables import model_layout, stored_layout
+from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, build_pipeline, columns
 from trainkit.engine import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError
 from trainkit.runtime import Choice, claim, forward, resolve_device, set_num_threads, use_tf32
@@ -148,7 +149,9 @@ def open_trained(
         num_classes=len(classes),
         num_targets=len(targets),
     )
-    model = build_model(config, input_shape=input_shape, output_size=size)
+    encoding = preprocessing.get("table_encoding")
+    model = build_model(config, input_shape=input_shape, output_size=size, layout=model_layout(encoding))
+    stored = stored_layout(encoding)
     load_scored_weights(model, saved)
     where = torch.device(resolve_device(config.device).value)
     claim(where, deterministic=config.training.deterministic)
@@ -165,7 +168,7 @@ def open_trained(
         precision=chosen,
         pipeline=build_pipeline(
             _scaling(preprocessing, path),
-            input_shape=input_shape,
+            input_shape=input_shape if stored is None else (stored.width,),
             seed=0,
             random=False,
             device=where,
@@ -189,10 +192,10 @@ def load_scored_weights(model: nn.Module, saved: Mapping[str, Any]) -> None:
 
 def _scaling(preprocessing: Mapping[str, Any], path: Path) -> list[BatchTransform]:
     match preprocessing:
-        case {"kind": "table", "standardize": None} | {"kind": "image", "normalize": None}:
+        case {"kind": "table"}:
+            return [*columns.from_json(preprocessing)]
+        case {"kind": "image", "normalize": None}:
             return []
-        case {"kind": "table", "standardize": {"mean": mean, "std": std}}:
-            return [Standardize(tuple(mean), tuple(std))]
         case {"kind": "image", "normalize": {"mean": mean, "std": std}}:
             return [Normalize(tuple(mean), tuple(std))]
         case _:

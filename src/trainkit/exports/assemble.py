@@ -19,7 +19,7 @@ from torch import nn
 from trainkit.data.pixel_rules import rules_of
 from trainkit.data.transforms import Grayscale, Resize, static_transforms_from_json, static_transforms_to_json
 from trainkit.engine import LossName
-from trainkit.errors import Interrupted
+from trainkit.errors import Interrupted, UserError
 from trainkit.exports.bundle import golden_bytes
 from trainkit.exports.formats import (
     FILE_NAMES,
@@ -42,6 +42,7 @@ from trainkit.exports.program import (
     has_static_transforms,
 )
 from trainkit.exports.standalone_runner import load, run_in_batches, run_of_module
+from trainkit.wording import listed
 
 TEMPLATES = Path(__file__).with_name("templates")
 _PRECISION_SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
@@ -130,6 +131,9 @@ def make_files(
         UserError: logits of a model that has none.
         Interrupted: ``should_stop`` returned True.
     """
+    outside = [name for name in ("fill", "robust_scale", "quantile") if source.preprocessing.get(name) is not None]
+    if request.raw and outside:
+        raise UserError(f"a bare network does not hold {listed(outside, quoted=False)}; leave --raw out")
     files: dict[str, bytes] = {}
     programs: dict[str, Any] = {}
     golden: dict[str, NDArray[Any]] = {}
@@ -273,7 +277,11 @@ def _add_inputs(golden: dict[str, NDArray[Any]], samples: Samples, spec: Program
 
 def to_program_dtype(inputs: NDArray[Any], dtypes: Sequence[str]) -> NDArray[Any]:
     """The inputs in a dtype that a program takes: bytes as floats in [0, 1] where it takes no bytes."""
-    return inputs if str(inputs.dtype) in dtypes else inputs.astype(np.float32) / np.float32(255)
+    if str(inputs.dtype) in dtypes:
+        return inputs
+    if "float64" in dtypes:  # rows of a table
+        return inputs.astype(np.float64)
+    return inputs.astype(np.float32) / np.float32(255)
 
 
 def _add_outputs(

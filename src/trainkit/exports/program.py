@@ -3,7 +3,8 @@
 Exports, their predictions and the comparison with the model all use this module.
 
 - Images come as uint8 (N, C, H, W), 0 to 255, or as floats in [0, 1] in RGB order (one channel: gray).
-- Tables come as float32 (N, F): the columns as in the file, categories one-hot, nothing standardized.
+- Tables come as numbers (N, C): quantities as in the file, NaN where one is missing, then codes of categories, of which
+  any other number stands for an unknown one. float64 where float32 would lose digits of a column, else float32.
 - Out come probabilities (N, K) for classes, also for two classes of which the model scores one; else values (N, T).
 """
 
@@ -16,11 +17,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.transforms import static_transforms_from_json
+from trainkit.data.tables import offsets, stored_layout
+from trainkit.data.transforms import columns, static_transforms_from_json
 from trainkit.engine import EXPECTS, LossName
 from trainkit.errors import UserError
 
-InputDtype = Literal["uint8", "float32"]
+InputDtype = Literal["uint8", "float32", "float64"]
 
 
 class ToFloat(nn.Module):
@@ -64,7 +66,7 @@ class ExpectSize(nn.Module):
 
 
 class Normalize(nn.Module):
-    """``(x - mean) / std`` for each channel of images (N, C, H, W), or each column of rows (N, C)."""
+    """``(x - mean) / std`` for each channel of images (N, C, H, W)."""
 
     mean: Tensor
     std: Tensor
@@ -76,6 +78,33 @@ class Normalize(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return (inputs - self.mean) / self.std
+
+
+class Columns(nn.Module):
+    """Rows of a table as training stored them: less the columns' offsets, and unknown codes as one more category."""
+
+    offset: Tensor
+    known: Tensor
+
+    def __init__(self, offsets: list[float], known: list[int]) -> None:
+        """
+        Args:
+            offsets: one for each numeric column.
+            known: how many categories each column with codes has.
+        """
+        super().__init__()
+        self.numeric = len(offsets)
+        dtype = torch.float64 if any(offsets) else torch.float32
+        self.register_buffer("offset", torch.tensor(offsets, dtype=dtype))
+        self.register_buffer("known", torch.tensor(known, dtype=dtype))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """float (N, n + c) to float32 (N, n + c)."""
+        rows = rows.to(self.offset.dtype)
+        codes = rows[:, self.numeric :]
+        valid = (codes >= 0) & (codes < self.known) & (codes == torch.floor(codes))
+        codes = torch.where(valid, codes, self.known)
+        return torch.cat([rows[:, : self.numeric] - self.offset, codes], dim=1).to(torch.float32)
 
 
 class Exp(nn.Module):
@@ -132,7 +161,7 @@ class ProgramSpec:
     """What goes into a program and what comes out; plain values for ``signature.json``."""
 
     input_shape: tuple[int | None, ...]
-    """Without the batch: (C, H, W) with None where the program takes any size, or (F,)."""
+    """Without the batch: (C, H, W) with None where the program takes any size, or (C,) of a table."""
     input_dtypes: tuple[InputDtype, ...]
     output_names: tuple[str, ...]
 
@@ -182,16 +211,23 @@ def build_prepare(
     preprocessing: Mapping[str, Any], *, with_static_transforms: bool = False, check_size: bool = False
 ) -> nn.Module:
     """Raw samples to model inputs."""
-    is_image = preprocessing["kind"] == "image"
-    statistics = preprocessing["normalize" if is_image else "standardize"]
     modules: list[nn.Module] = []
+    if preprocessing["kind"] == "table":
+        encoding = preprocessing["table_encoding"]
+        layout = stored_layout(encoding)
+        if layout is None:
+            modules.append(ToFloat(scale=1.0))
+        else:
+            modules.append(Columns(offsets(encoding), [known for known, _ in layout.categories]))
+        modules += [columns.column_module(one) for one in columns.from_json(preprocessing)]
+        return nn.Sequential(*modules)
     if with_static_transforms:
         modules += static_transforms_from_json(preprocessing["front"])
-    if check_size and is_image:
+    if check_size:
         modules.append(ExpectSize(*preprocessing["input_shape"]))
-    modules.append(ToFloat(scale=float(preprocessing["scale"]) if is_image else 1.0))
-    if statistics:
-        modules.append(Normalize(statistics["mean"], statistics["std"], shape=(-1, 1, 1) if is_image else (-1,)))
+    modules.append(ToFloat(scale=float(preprocessing["scale"])))
+    if statistics := preprocessing["normalize"]:
+        modules.append(Normalize(statistics["mean"], statistics["std"], shape=(-1, 1, 1)))
     return nn.Sequential(*modules)
 
 
@@ -226,7 +262,10 @@ def describe_program(
     """The inputs and outputs of a program built with the same arguments."""
     shape: tuple[int | None, ...] = tuple(preprocessing["input_shape"])
     if preprocessing["kind"] == "table":
+        encoding = preprocessing["table_encoding"]
         dtypes = ("float32",)
+        if (layout := stored_layout(encoding)) is not None:
+            shape, dtypes = (layout.width,), ("float64",) if any(offsets(encoding)) else ("float32",)
     elif with_static_transforms and has_static_transforms(preprocessing):
         shape = (preprocessing["channels"], None, None)
     names = ["values" if EXPECTS[loss] == "values" else "probabilities"]

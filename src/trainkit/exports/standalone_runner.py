@@ -78,6 +78,7 @@ def prepare(inputs: np.ndarray, outside: dict[str, Any] | None) -> np.ndarray:
     if statistics_:
         shape = (-1, *(1 for _ in inputs.shape[2:]))
         mean, std = (np.array(statistics_[name], np.float32).reshape(shape) for name in ("mean", "std"))
+        std[std == 0] = np.inf  # a constant column becomes 0
         floats = (floats - mean) / std
     return floats
 

@@ -29,7 +29,7 @@ def facts_before_training(
     num_classes: int,
     num_samples: Mapping[str, int],
     piece_size: int = 64,
-    feature_names: Sequence[str] = (),
+    quantities: Sequence[str] | None = None,
     target_names: Sequence[str] = (),
     decoded_while_training: bool = False,
 ) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def facts_before_training(
     Args:
         batches: of the training split, without the random transforms.
         targets: of the training split: int64 (N,) or float32 (N, T), on the loss's device.
+        quantities: the names of a table's numeric columns, the first ones: only they have a scale. None for images.
         piece_size: samples that a training step puts through the model at once, so that there is memory for them.
         decoded_while_training: whether the samples are image files that were not decoded beforehand.
     """
@@ -62,7 +63,7 @@ def facts_before_training(
     facts: dict[str, Any] = {
         "num_samples": dict(num_samples),
         "input_shape": list(first.inputs.shape[1:]),
-        "input_scale": _input_scale(sums / values, squares / values, feature_names),
+        "input_scale": _input_scale(sums / values, squares / values, quantities),
         "identical_inputs": seen if identical and seen > 1 else 0,
         "decoded_while_training": decoded_while_training,
         "first_outputs": _first_outputs(model, loss, first, piece_size=piece_size),
@@ -77,11 +78,14 @@ def facts_before_training(
     return facts
 
 
-def _input_scale(mean: Tensor, square: Tensor, feature_names: Sequence[str]) -> dict[str, Any]:
-    """Extremes over columns or channels, from their means and mean squares (F,)."""
+def _input_scale(mean: Tensor, square: Tensor, quantities: Sequence[str] | None) -> dict[str, Any]:
+    """Extremes over columns or channels, from their means and mean squares (F,); {} where no column is numeric."""
+    names = [f"channel {index}" for index in range(len(mean))] if quantities is None else quantities
+    if not names:
+        return {}
+    mean, square = mean[: len(names)], square[: len(names)]
     rms, std = square.sqrt(), (square - mean.square()).clamp(min=0).sqrt()
     std[std < 1e-7 * rms] = 0.0  # what is left of a constant column is rounding
-    names = feature_names or [f"channel {index}" for index in range(len(rms))]
     moving = rms.clone()
     moving[rms == 0] = math.inf  # a column of zeros has no scale
     low, high, widest = int(moving.argmin()), int(rms.argmax()), int(std.argmax())

@@ -67,7 +67,7 @@ def diagnose(
     loss: Loss,
     rows: Sequence[LayerRow],
     kind: str,
-    column_names: Sequence[str] = (),
+    quantities: Sequence[str] | None = None,
     scaled: bool = False,
 ) -> Diagnosis:
     """Run a batch forward and backward in training mode, without changing a weight.
@@ -76,8 +76,8 @@ def diagnose(
         inputs: (N, C, H, W) or (N, F), as the model gets them.
         rows: the layer table of the model.
         kind: ``image`` or ``table``.
-        column_names: the names of a table's columns.
-        scaled: whether normalize or standardize is among the transforms already.
+        quantities: the names of a table's numeric columns, the first ones: only they have a scale. None for images.
+        scaled: whether a scaling one is among the transforms already.
     """
     model.train()
     model.zero_grad(set_to_none=True)
@@ -96,7 +96,7 @@ def diagnose(
     model.zero_grad(set_to_none=True)
     keys = {row.name: row.key for row in rows}
     broken = _flag_non_finite(activities, keys)
-    flags = _flag_inputs(inputs, kind, column_names, scaled=scaled) + _flag_dead(units)
+    flags = _flag_inputs(inputs, kind, quantities, scaled=scaled) + _flag_dead(units)
     flags += broken or _flag_gradients(activities, layers, keys)
     return Diagnosis(len(targets), value.item(), activities, tuple(flags))
 
@@ -125,8 +125,10 @@ def _with_gradients(activity: Activity, parameters: Sequence[nn.Parameter]) -> A
     )
 
 
-def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str], *, scaled: bool) -> list[Flag]:
+def _flag_inputs(inputs: Tensor, kind: str, quantities: Sequence[str] | None, *, scaled: bool) -> list[Flag]:
     """Channels or columns that are far from mean 0 and deviation 1; constant ones have no scale."""
+    if quantities is not None:
+        inputs = inputs[:, : len(quantities)]
     across = all_but_channels(inputs)
     values = inputs.cpu().double()
     mean, std = values.mean(dim=across), values.std(dim=across, correction=0)
@@ -136,7 +138,7 @@ def _flag_inputs(inputs: Tensor, kind: str, column_names: Sequence[str], *, scal
     if not off.any():
         return []
     worst = int((off * (rms + mean.abs() / std.clamp(min=1e-12))).argmax())
-    name = column_names[worst] if column_names else f"channel {worst}"
+    name = f"channel {worst}" if quantities is None else quantities[worst]
     what, transform = ("channels", "normalize") if kind == "image" else ("columns", "standardize")
     advice = f"add {transform} to the transforms"
     if scaled:

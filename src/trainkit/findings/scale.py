@@ -52,7 +52,8 @@ def inputs_out_of_scale(evidence: Evidence) -> Finding | None:
     if text is None:
         return None
     image = len(evidence.facts.get("input_shape", ())) == 3
-    transform = "normalize" if image else "standardize"
+    kinds = ("normalize",) if image else ("standardize", "robust_scale", "quantile")
+    transform = next((kind for kind in kinds if evidence.transform(kind) is not None), kinds[0])
     present = evidence.transform(transform)
     if present is None:
         advice = f"Let transforms end with {transform}: it takes mean and standard deviation from the training split."

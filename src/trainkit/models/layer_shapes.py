@@ -14,6 +14,7 @@ from torch import nn
 
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models.network import GlobalAvgPool2d, GroupNorm
+from trainkit.models.table_layers import OneHot
 
 Shape = tuple[int, ...]
 """With the batch first: (N, C, H, W) or (N, F)."""
@@ -23,7 +24,7 @@ KNOWN_LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, GroupNorm),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, GlobalAvgPool2d),
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
-    *(nn.Dropout, nn.Dropout2d, nn.Identity),
+    *(nn.Dropout, nn.Dropout2d, nn.Identity, OneHot),
 )
 """Exact types: a subclass may have a forward pass of its own."""
 
@@ -67,6 +68,8 @@ def known_output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape | N
             return shape
         case nn.Softmax() | nn.LogSoftmax():
             return _softmax(layer, shape, key)
+        case OneHot():
+            return (shape[0], layer.width)
         case nn.Flatten():
             return (shape[0], math.prod(shape[1:])) if (layer.start_dim, layer.end_dim) == (1, -1) else None
         case _:

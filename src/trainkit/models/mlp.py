@@ -8,7 +8,9 @@ from typing import Literal
 
 from torch import nn
 
+from trainkit.data.tables import TableLayout
 from trainkit.models.network import Activation, Network, OutputActivation, activation_layer, output_layer
+from trainkit.models.table_layers import OneHot
 
 
 def build_mlp(
@@ -20,10 +22,12 @@ def build_mlp(
     norm: Literal["none", "batch", "layer"] = "none",
     dropout: float = 0.0,
     output: OutputActivation = "none",
+    layout: TableLayout | None = None,
 ) -> Network:
     """linear -> norm -> activation -> dropout for each hidden size, then a linear output.
 
-    Takes (N, *input_shape) to (N, output_size): images are flattened first. A part that is switched off adds no layer.
+    Takes (N, *input_shape) to (N, output_size): images are flattened first, and categories of a table with this
+    ``layout`` become one-hot. A part that is switched off adds no layer.
     """
     layers: list[tuple[str, nn.Module]] = []
     keys: dict[str, str] = {}
@@ -36,6 +40,9 @@ def build_mlp(
     if len(input_shape) > 1:
         add("flatten", nn.Flatten(), "model")
     features = math.prod(input_shape)
+    if layout is not None and layout.categories:
+        add("one_hot", OneHot(layout.numeric, layout.sizes), "model")
+        features = layout.one_hot_width
     for position, size in enumerate(hidden_sizes, start=1):
         add(f"linear{position}", nn.Linear(features, size), f"model.hidden_sizes[{position - 1}]")
         match norm:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from trainkit.data.tables import TableLayout
 from trainkit.models.layer_shapes import (
     KNOWN_LAYERS,
     Shape,
@@ -20,6 +21,7 @@ from trainkit.models.layer_shapes import (
 )
 from trainkit.models.meta_forward import output_shape
 from trainkit.models.network import Network, Residual, config_key
+from trainkit.models.table_layers import OneHot
 
 _LAYERS = {layer.__name__: layer for layer in KNOWN_LAYERS if hasattr(nn, layer.__name__)}
 
@@ -35,8 +37,12 @@ class LayerSpec:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Sequence[LayerSpec]) -> Network:
+def build_sequential(
+    input_shape: Sequence[int], output_size: int, *, layers: Sequence[LayerSpec], layout: TableLayout | None = None
+) -> Network:
     """The layers one after the other: (N, *input_shape) to (N, output_size).
+
+    Categories of a table with this ``layout`` become one-hot before the first of them.
 
     Input sizes (``in_features``, ``in_channels``, ``num_features``, ``num_channels``, ``normalized_shape``) that are
     left out are inferred, and so is ``out_features`` of the last Linear that is in no residual part. No layer is added:
@@ -46,8 +52,11 @@ def build_sequential(input_shape: Sequence[int], output_size: int, *, layers: Se
         ProblemsError: a layer does not take its input, or the output is not what data and loss need; names
             ``model.layers[i]`` and the shapes.
     """
+    front: list[tuple[str, nn.Module]] = []
+    if layout is not None and layout.categories:
+        front, input_shape = [("one_hot", OneHot(layout.numeric, layout.sizes))], (layout.one_hot_width,)
     built, keys, shape = _build_list(layers, (2, *input_shape), key="model.layers", output_size=output_size)
-    model = Network(built, config_keys=keys)
+    model = Network([*front, *built], config_keys=keys)
     weighted = [config_key(model, name) for name, layer in model.named_modules() if has_weights(layer)]
     check_output_shape(shape, output_size, key=weighted[-1] if weighted else "model.layers")
     return model

@@ -129,6 +129,6 @@ def _diagnose(setup: Setup, rows: list[LayerRow], *, random: bool) -> Diagnosis:
         loss=setup.loss,
         rows=rows,
         kind=setup.data.kind,
-        column_names=setup.data.feature_names,
+        quantities=setup.quantities,
         scaled=any(item.stage == "scaling" for item in setup.config.transforms),
     )

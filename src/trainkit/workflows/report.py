@@ -71,7 +71,7 @@ def measure_facts(setup: Setup) -> dict[str, Any]:
         num_classes=data.num_classes,
         num_samples={name: len(split) for name, split in data.splits.items()},
         piece_size=training.batch_size // training.accumulation_steps,
-        feature_names=data.feature_names,
+        quantities=setup.quantities,
         target_names=data.target_names,
         decoded_while_training=data.parts[data.splits["train"].part].is_files,
     )

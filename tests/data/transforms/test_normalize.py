@@ -60,15 +60,25 @@ def test_column_statistics_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) ->
     rng = np.random.default_rng(0)
     table = (rng.normal(size=(200, 4)) * [1, 1e-4, 1e4, 3] + [0, 5, -1e5, 1]).astype(np.float32)
     chosen = np.sort(rng.choice(200, 120, replace=False))
-    mean, std = column_statistics(table, chosen)
+    mean, std = column_statistics(table, chosen, 4)
     scaler = StandardScaler().fit(table[chosen].astype(np.float64))
     np.testing.assert_allclose(mean, scaler.mean_, rtol=1e-12)
     np.testing.assert_allclose(std, scaler.scale_, rtol=1e-12)
 
 
-def test_a_constant_column_becomes_exactly_zero() -> None:
+def test_column_statistics_leave_out_what_is_missing_and_what_is_no_number() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(200, 4)).astype(np.float32)
+    table[::3, 1] = np.nan
+    table[:, 2] = np.nan
+    mean, std = column_statistics(table, np.arange(200), 3)  # the last column holds codes
+    np.testing.assert_allclose(mean, [table[:, 0].mean(), np.nanmean(table[:, 1].astype(np.float64)), 0], rtol=1e-6)
+    np.testing.assert_allclose(std, [table[:, 0].std(), np.nanstd(table[:, 1].astype(np.float64)), 0], rtol=1e-6)
+
+
+def test_a_constant_column_has_its_value_and_no_deviation() -> None:
     table = np.full((1001, 2), 0.1, dtype=np.float32)
     table[:, 1] = np.arange(1001)
-    mean, std = column_statistics(table, np.arange(1001))
-    assert std[0] == 1.0
-    assert torch.equal(normalize(torch.from_numpy(table), scaling(mean, std, (2,)))[:, 0], torch.zeros(1001))
+    mean, std = column_statistics(table, np.arange(1001), 2)
+    assert mean[0] == np.float32(0.1)
+    assert std[0] == 0.0

@@ -101,6 +101,20 @@ class Standardize(TransformSection, stage="scaling", works_on="table", needs_pix
     type: Literal["standardize"]
 
 
+class RobustScale(TransformSection, stage="scaling", works_on="table", needs_pixel_values=False, costly=False):
+    """Quantities in quartile distances from the median, bent into (-3, 3), so that no outlier rules (Holzmüller et al.,
+    2024): ``z = (x - median) / IQR``, then ``z / sqrt(1 + (z / 3)^2)``; constant columns become 0."""
+
+    type: Literal["robust_scale"]
+
+
+class Quantile(TransformSection, stage="scaling", works_on="table", needs_pixel_values=False, costly=False):
+    """The normal score of a value's rank in the training split (``sklearn.preprocessing.QuantileTransformer``, of up to
+    1000 quantiles, with ``output_distribution="normal"``); constant columns become 0."""
+
+    type: Literal["quantile"]
+
+
 class RandomCrop(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=False):
     """Pad, then cut out a random window."""
 
@@ -177,6 +191,8 @@ Transform = Annotated[
     | Grayscale
     | Normalize
     | Standardize
+    | RobustScale
+    | Quantile
     | RandomCrop
     | RandomHorizontalFlip
     | RandomVerticalFlip

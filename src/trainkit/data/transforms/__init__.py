@@ -1,9 +1,9 @@
 """Transforms of samples: static ones, materialized once, and batch transforms, applied to every batch.
 
-``static``, ``geometry`` and ``pixels`` hold a class for each transform.
+``static``, ``geometry``, ``pixels`` and ``columns`` hold a class for each transform.
 """
 
-from trainkit.data.transforms import geometry, pixels, static
+from trainkit.data.transforms import columns, geometry, pixels, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
 from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
 from trainkit.data.transforms.static import (
@@ -32,6 +32,7 @@ __all__ = [
     "build_pipeline",
     "channel_statistics",
     "column_statistics",
+    "columns",
     "fixes_size",
     "geometry",
     "output_shape",

@@ -31,12 +31,12 @@ class Normalize:
 
 @dataclass(frozen=True)
 class Standardize:
-    """``(x - mean) / std`` by column of a table."""
+    """``(x - mean) / std`` by numeric column of a table."""
 
     mean: tuple[float, ...]
-    """One value a column."""
+    """One value a numeric column."""
     std: tuple[float, ...]
-    """One value a column, positive."""
+    """One value a column; 0 for a constant one, which becomes 0 whatever it holds later."""
 
 
 def unit_floats(images: torch.Tensor) -> torch.Tensor:
@@ -134,25 +134,41 @@ def _histogram_moments(counts: Sequence[int]) -> tuple[float, float]:
 
 
 def column_statistics(
-    inputs: NDArray[np.float32], indices: NDArray[np.int64]
+    inputs: NDArray[np.float32], indices: NDArray[np.int64], numeric: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation of every column of a table (N, F), in float64.
+    """Mean and population standard deviation of the numeric columns, the first ones of a table (N, C), in float64.
 
-    A constant column gets its own value as mean and a deviation of 1, so that it becomes exactly 0.
+    NaN stands for a missing value, which is left out. A constant column gets its own value and a deviation of 0.
     """
-    low = high = inputs[indices[0]].astype(np.float64)
-    total = np.zeros(inputs.shape[1])
-    for rows in _blocks(inputs, indices):
-        low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
-        total += rows.sum(0, dtype=np.float64)
-    mean = total / len(indices)
-    squares = np.zeros(inputs.shape[1])
-    for rows in _blocks(inputs, indices):
-        squares += np.square(rows - mean).sum(0)
-    std = np.sqrt(squares / len(indices))
+    low, high = column_extremes(inputs, indices, numeric)
+    total, count = np.zeros(numeric), np.zeros(numeric)
+    for rows in row_blocks(inputs, indices, numeric):
+        missing = np.isnan(rows)
+        total += np.where(missing, np.float32(0), rows).sum(0, dtype=np.float64)
+        count += len(rows) - missing.sum(0)
+    mean = total / np.maximum(1, count)
+    squares = np.zeros(numeric)
+    for rows in row_blocks(inputs, indices, numeric):
+        squares += np.square(np.where(np.isnan(rows), 0.0, rows - mean)).sum(0)
+    std = np.sqrt(squares / np.maximum(1, count))
     constant = low == high
-    mean, std = np.where(constant, low, mean), np.where(constant, 1.0, std)
-    return tuple(mean.tolist()), tuple(std.tolist())
+    return tuple(np.where(constant, low, mean).tolist()), tuple(np.where(constant, 0.0, std).tolist())
+
+
+def column_extremes(
+    inputs: NDArray[np.float32], indices: NDArray[np.int64], numeric: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The smallest and the largest value of each numeric column over these rows; 0 where all are missing."""
+    low, high = np.full(numeric, np.inf), np.full(numeric, -np.inf)
+    for rows in row_blocks(inputs, indices, numeric):
+        low, high = np.fmin(low, np.fmin.reduce(rows)), np.fmax(high, np.fmax.reduce(rows))
+    empty = low > high
+    return np.where(empty, 0.0, low), np.where(empty, 0.0, high)
+
+
+def row_blocks(inputs: NDArray[Any], indices: NDArray[np.int64], numeric: int) -> Iterator[NDArray[Any]]:
+    """The numeric columns of some rows at a time, so that a memory map may be larger than RAM."""
+    return (rows[:, :numeric] for rows in _blocks(inputs, indices))
 
 
 def _blocks(inputs: NDArray[Any], indices: NDArray[np.int64]) -> Iterator[NDArray[Any]]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from trainkit.data.images.layout import compact, empty_rows, is_nhwc, to_memory_format
+from trainkit.data.transforms.columns import FillMissing, Quantile, RobustScale, TableTransform, column_module
 from trainkit.data.transforms.geometry import RandomCrop, RandomTransform
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
 from trainkit.data.transforms.static import CenterCrop
@@ -25,7 +27,7 @@ _GROUP_BYTES = 4 << 20
 several times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB, and of 1.8 GB in one
 go)."""
 
-BatchTransform = RandomTransform | Normalize | Standardize
+BatchTransform = RandomTransform | Normalize | TableTransform
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class _RandomStage:
 class Pipeline:
     """Turns stored rows into float32 model inputs. Made by :func:`build_pipeline`."""
 
-    stages: tuple[Scaling | _RandomStage | CenterCrop, ...]
+    stages: tuple[Scaling | _RandomStage | nn.Module, ...]
     seed: int
     output_shape: tuple[int, ...]
     channels_last: bool
@@ -77,6 +79,8 @@ class Pipeline:
                 rows = normalize(rows, stage)
             elif isinstance(stage, CenterCrop):
                 rows = compact(stage(rows))
+            elif isinstance(stage, nn.Module):
+                rows = stage(rows)
             else:
                 assert parameters is not None, "random transforms have parameters"
                 rows = _apply(stage.transform, rows, parameters[:, used : used + stage.transform.num_parameters])
@@ -121,13 +125,20 @@ def build_pipeline(
         ValueError: A transform does not fit the shape of the samples. The rules have checked those of a config.
     """
     device = device or torch.device("cpu")
-    stages: list[Scaling | _RandomStage | CenterCrop] = []
+    stages: list[Scaling | _RandomStage | nn.Module] = []
     shape, normalized = input_shape, False
     for index, transform in enumerate(transforms):
-        if isinstance(transform, Normalize | Standardize):
+        if isinstance(transform, Normalize):
             _check_scaling(transform, shape)
             stages.append(scaling(transform.mean, transform.std, shape, device=device))
             normalized = True
+        elif isinstance(transform, FillMissing | Standardize | RobustScale | Quantile):
+            module = column_module(transform, device=device)
+            if module.numeric > shape[0]:
+                raise ValueError(f"expected at most {shape[0]} columns, got {module.numeric}")
+            stages.append(module)
+            if isinstance(transform, FillMissing):
+                shape = (shape[0] + len(transform.flagged),)
         elif random:
             _check_place(transform, shape, normalized)
             image_shape = shape[0], shape[1], shape[2]
@@ -139,7 +150,7 @@ def build_pipeline(
     return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3, device)
 
 
-def _check_scaling(transform: Normalize | Standardize, shape: tuple[int, ...]) -> None:
+def _check_scaling(transform: Normalize, shape: tuple[int, ...]) -> None:
     if not len(transform.mean) == len(transform.std) == shape[0]:
         raise ValueError(f"expected {shape[0]} values, got {len(transform.mean)} and {len(transform.std)}")
     bad = [value for value in transform.std if not (value > 0 and math.isfinite(value))]

@@ -21,6 +21,7 @@ from trainkit.builders import (
     choose_compile,
     choose_precision,
     eval_batch_size,
+    layout_of,
     loss_name,
     monitor_of,
     output_size_for,
@@ -179,7 +180,11 @@ def run_checks(
         transforms=shapes.transforms,
         input_shape=shapes.input_shape,
         loss=loss,
-        model=place(build_model(config, input_shape=shapes.input_shape, output_size=size), config, device),
+        model=place(
+            build_model(config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data)),
+            config,
+            device,
+        ),
         stored=stored,
         reserved=costs.memory.total,
     )

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainkit.builders import build_batch_transforms, build_model, build_static_transforms, model_input_shape
+from trainkit.builders import (
+    build_batch_transforms,
+    build_model,
+    build_static_transforms,
+    layout_of,
+    model_input_shape,
+)
 from trainkit.config.rules import EpochSizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
@@ -59,7 +65,7 @@ def model_shapes(
         input_shape = model_input_shape(config, sample, transforms)
     with problems_of("model"):
         with torch.device("meta"):
-            model = build_model(config, input_shape=input_shape, output_size=output_size)
+            model = build_model(config, input_shape=input_shape, output_size=output_size, layout=layout_of(sample))
         if sizes is not None:
             check_batch_sizes(model, input_shape, sizes)
     return ModelShapes(sample, transforms, input_shape, model, layer_table(model, input_shape, source=source))
