@@ -199,3 +199,19 @@ def test_plateau_scales_a_warm_up():
     assert plateau.step(1.0)
     assert plateau.apply(schedule.lr_at(0)) == pytest.approx(0.015)
     assert plateau.apply(schedule.lr_at(20)) == LR / 2
+
+
+@pytest.mark.parametrize("cycles", [1, 4])
+def test_coslog_is_its_formula(cycles):
+    share = torch.arange(TOTAL, dtype=torch.float64) / TOTAL
+    expected = LR * 0.5 * (1 - torch.cos(2 * torch.pi * torch.log2(1 + (2**cycles - 1) * share)))
+    assert rates(ours("coslog", cycles=cycles)) == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_coslog_by_hand():
+    """Waves of 1, 2, 4 and 8 fifteenths of the run: at 0 between them, at the top near their middle."""
+    schedule = ours("coslog", total=1500)
+    assert [schedule.lr_at(step) for step in (0, 100, 300, 700)] == pytest.approx([0, 0, 0, 0], abs=1e-9)
+    middle = round(100 * (2**0.5 - 1))
+    assert schedule.lr_at(middle) == pytest.approx(LR, rel=1e-3)
+    assert schedule.lr_at(1499) < 1e-4

@@ -4,7 +4,7 @@ All lengths are in optimizer steps: ``duration_to_steps`` is where epochs become
 
 A warm-up is PyTorch's ``SequentialLR([LinearLR, main])``: the learning rate rises linearly to the first value of the
 main schedule, and the main schedule's own clock (step_size, milestones, T_max) starts when the warm-up
-ends. ``cosine`` without T_max and ``one_cycle`` take the rest of the run.
+ends. ``cosine`` without T_max, ``one_cycle`` and ``coslog`` take the rest of the run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-ScheduleType = Literal["constant", "step", "multi_step", "exponential", "cosine", "one_cycle", "reduce_on_plateau"]
+ScheduleType = Literal[
+    "constant", "step", "multi_step", "exponential", "cosine", "one_cycle", "coslog", "reduce_on_plateau"
+]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def build_schedule(
 
     step: step_size (steps), gamma. multi_step: milestones (steps), gamma. exponential: gamma (an epoch).
     cosine: T_max (steps or None), eta_min. one_cycle: pct_start, anneal_strategy, div_factor, final_div_factor,
-    cycle_momentum, base_momentum, max_momentum. reduce_on_plateau and constant: none; ``Plateau`` reduces.
+    cycle_momentum, base_momentum, max_momentum. coslog: cycles. reduce_on_plateau and constant: none;
+    ``Plateau`` reduces.
 
     Raises:
         ValueError: lengths that go beyond the run, milestones that do not rise.
@@ -78,6 +81,8 @@ def build_schedule(
             lr = _cosine(base_lr, rest, **knobs)
         case "one_cycle":
             lr, momentum = _one_cycle(base_lr, rest, **knobs)
+        case "coslog":
+            lr = _coslog(base_lr, rest, **knobs)
     return Schedule(lr, momentum, warmup_steps, warmup_start_factor)
 
 
@@ -117,6 +122,14 @@ def _cosine(base_lr: float, rest: int, *, T_max: int | None = None, eta_min: flo
     length = rest if T_max is None else T_max
     _need_within(length, rest, "T_max")
     return lambda step: eta_min + (base_lr - eta_min) * (1 + math.cos(math.pi * step / length)) / 2
+
+
+def _coslog(base_lr: float, rest: int, *, cycles: int = 4) -> Callable[[int], float]:
+    """Holzmueller et al., 2024 (RealMLP): cosine waves between 0 and ``base_lr``, each twice as long as the one before.
+
+    It begins at 0, and would end there one step after the last.
+    """
+    return lambda step: base_lr * (1 - math.cos(2 * math.pi * math.log2(1 + (2**cycles - 1) * step / rest))) / 2
 
 
 def _one_cycle(

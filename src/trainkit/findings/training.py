@@ -43,7 +43,8 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
         return None
     gentle = _clipping(evidence)
     softer = [] if not gentle else ["clipping the gradient"]
-    softer += [] if evidence.value("scheduler.warmup") is not None else ["a warm-up (scheduler.warmup)"]
+    begins_at_0 = evidence.value("scheduler.warmup") is not None or evidence.value("scheduler.type") == "coslog"
+    softer += [] if begins_at_0 else ["a warm-up (scheduler.warmup)"]
     also = f"; {' or '.join(softer)} also helps" if softer else ""
     return Finding(
         "learning-rate-too-high",

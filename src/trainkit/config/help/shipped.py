@@ -47,7 +47,7 @@ loss: cross_entropy             # nll, bce, bce_with_logits; mse, l1, smooth_l1,
 optimizer:                      # {optimizers}, with PyTorch's own argument names
   type: adamw
   lr: 0.003
-scheduler: one_cycle            # constant, step, multi_step, exponential, cosine, reduce_on_plateau
+scheduler: one_cycle            # constant, step, multi_step, exponential, cosine, coslog, reduce_on_plateau
 
 training:
   epochs: 20

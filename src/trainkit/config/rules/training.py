@@ -153,6 +153,11 @@ def _scheduler(review: Review) -> None:
         length = _length(review, scheduler.T_max)
         what, fix = "the descent is longer than the run", "leave T_max out to fill the run"
         _within_run(review, "scheduler.T_max", length, warmup, what, fix=fix)
+    if isinstance(scheduler, opt.CosLog) and scheduler.warmup is not None:
+        review.add(
+            "scheduler.warmup",
+            f"coslog begins at 0 by itself, where a warm-up would stay, got {shown(scheduler.warmup)}; remove it",
+        )
     if isinstance(scheduler, opt.OneCycle):
         _one_cycle(review, scheduler)
 

@@ -290,6 +290,13 @@ class OneCycle(Warmup):
     max_momentum: Fraction = Field(0.95, description="Momentum at both ends.")
 
 
+class CosLog(Warmup):
+    """Cosine waves between 0 and lr, each twice as long as the one before (RealMLP: Holzmüller et al., 2024)."""
+
+    type: Literal["coslog"]
+    cycles: Annotated[int, Field(ge=1, le=20)] = Field(4, description="Number of waves in the run.")
+
+
 class ReduceOnPlateau(Warmup):
     """``ReduceLROnPlateau``: multiply by factor when the monitored metric has stopped improving."""
 
@@ -304,7 +311,7 @@ class ReduceOnPlateau(Warmup):
 
 
 Scheduler = Annotated[
-    Constant | Step | MultiStep | Exponential | Cosine | OneCycle | ReduceOnPlateau,
+    Constant | Step | MultiStep | Exponential | Cosine | OneCycle | CosLog | ReduceOnPlateau,
     Field(discriminator="type"),
     ShortForm,
 ]
