@@ -16,7 +16,8 @@ from trainkit.callbacks import Log, OnProgress, Progress, ShouldStop, calling, o
 from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.errors import UserError
 from trainkit.exports import Format, InputDtype, Method, Quantization
-from trainkit.wording import closest
+from trainkit.runtime import use_tf32
+from trainkit.wording import closest, first_lines
 from trainkit.workflows import evaluate as evaluating
 from trainkit.workflows import export as exporting
 from trainkit.workflows import predict as predicting
@@ -263,7 +264,13 @@ def predict(
     Args:
         model: a checkpoint, a run, what ``train`` or ``load_model`` returned, an exported bundle or a program in one;
             None for the newest run under ``runs_dir``.
-        inputs: a path or several: image files, folders, globs, CSV files (one prediction a row) and .npy arrays.
+        inputs: one of
+            - a path or several: image files, folders, globs, CSV files (one prediction a row) and .npy arrays.
+            - images: a NumPy array or a tensor, uint8 from 0 to 255: (N, C, H, W), (N, H, W, C), one image without N,
+              and gray ones also (N, H, W) or (H, W); or a list of such images or of pictures of Pillow, of any sizes
+              that the model's transforms make one of.
+            - rows of a table: a dict of columns, a DataFrame, or a list of dicts; more columns than the model takes do
+              no harm. Or numbers (N, F), in the order of the features, in which each category is a feature of its own.
         top_k: how many classes to name.
         device: where a checkpoint's model computes.
         precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
@@ -271,15 +278,20 @@ def predict(
             broken ones.
 
     Raises:
-        UserError: the model cannot be used, or no input exists. A broken input gives a ``Prediction`` with an error.
+        UserError: the model cannot be used, no input exists, or none could be used. Where some are broken, each of
+            these gives a ``Prediction`` with an ``error``.
     """
     with calling(log, progress, stage="predictions") as frontend:
         if model is None or isinstance(model, str | Path | TrainResult):
             model = predicting.open_model(
                 _path(model), device=device, precision=precision, runs_dir=Path(runs_dir), frontend=frontend
             )
-        paths = [inputs] if isinstance(inputs, str | Path) else inputs
-        return list(predicting.predict(model, paths, top_k=top_k, resize=resize, frontend=frontend))
+        if isinstance(model, TrainedModel):
+            use_tf32(model.precision.value)  # opened in an earlier call, whose settings are gone
+        found = list(predicting.predict(model, inputs, top_k=top_k, resize=resize, frontend=frontend))
+    if all(one.error is not None for one in found):
+        raise UserError("\n".join(first_lines([f"{one.source}: {one.error}" for one in found])))
+    return found
 
 
 def load_model(

@@ -126,6 +126,9 @@ def test_images_of_any_size_are_left_as_they_are(tmp_path):
         ((5, 8, 8), 1, 5),
         ((5, 1, 8, 8), 1, 5),
         ((8, 8), 1, 1),
+        ((8, 8, 1), 1, 1),
+        ((1, 8, 8), 1, 1),
+        ((5, 8, 8, 1), 1, 5),
         ((5, 3, 8, 8), 3, 5),
         ((5, 8, 8, 3), 3, 5),
         ((8, 8, 3), 3, 1),
@@ -144,14 +147,28 @@ def test_arrays_of_images_in_any_layout(tmp_path, shape, channels, count):
 @pytest.mark.parametrize(
     ("array", "reading", "reason"),
     [
-        (np.zeros((2, 8, 8)), GRAY, "holds float64; images come as uint8, 0 to 255"),
-        (np.zeros((2, 4, 8, 8), np.uint8), GRAY, "has shape 2 x 4 x 8 x 8; the model takes images as N x 1 x H x W"),
+        (
+            np.zeros((2, 8, 8)),
+            GRAY,
+            "holds float64; images come as uint8, 0 to 255; of values from 0 to 1: (255 * x).round().astype('uint8')",
+        ),
+        (np.zeros((2, 8, 8), np.int64), GRAY, "holds int64; images come as uint8, 0 to 255"),
+        (
+            np.zeros((2, 4, 8, 8), np.uint8),
+            GRAY,
+            "has shape 2 x 4 x 8 x 8; the model takes images as N x H x W or N x 1 x H x W or N x H x W x 1",
+        ),
         (
             np.zeros((2, 9, 9), np.uint8),
             GRAY,
             "9 x 9 pixels, and the model takes 8 x 8 (height x width); resize it, or add --resize",
         ),
-        (np.zeros((2, 4)), TABLE, "has shape 2 x 4; the model takes rows of 3 features"),
+        (
+            np.zeros((2, 4)),
+            TABLE,
+            "has shape 2 x 4; the model takes rows of 3 features (each category is one), or columns by name: a CSV "
+            "file; in Python a dict or a DataFrame",
+        ),
         (np.array(["a"]), TABLE, "holds <U1, not numbers"),
     ],
 )

@@ -13,13 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Kind
@@ -32,7 +30,6 @@ from trainkit.data.images import (
     read_image_bytes,
     stack_images,
 )
-from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules, scale_values
 from trainkit.data.sources import (
     Encoding,
     Row,
@@ -44,14 +41,10 @@ from trainkit.data.sources import (
     parse_rows,
     ragged_rows,
 )
-from trainkit.data.transforms import (
-    Resize,
-    StaticTransform,
-    apply_static_transforms,
-    apply_static_transforms_to_batch,
-    output_shape,
-)
+from trainkit.data.transforms import apply_static_transforms
 from trainkit.wording import listed
+from trainkit.workflows.predict.arrays import as_samples, slice_chunk
+from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, steps_for
 
 TABLE_EXTENSIONS = (".csv", ".npy")
 _CHUNKS_AHEAD = 3
@@ -60,52 +53,6 @@ SMALL_FILE = 2500
 """Bytes. Decoding a smaller image is mostly Python code, and threads that take the interpreter's lock from each other
 for every call get less done than one: 20,000 gray PNGs of 28 px came at 9,200 and 10,000 a second from one thread, at
 5,900 and 6,100 from two (2 cores, n = 2). Somewhere between JPEGs of 1,900 and of 3,500 bytes it turns."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One input."""
-
-    name: str
-    kind: Literal["image", "csv", "npy", "broken"]
-    reason: str = ""
-    """Why a broken one cannot be used."""
-
-
-@dataclass
-class Chunk:
-    """A few samples, in the order of the inputs."""
-
-    names: list[str]
-    """One for each sample: a path, ``file.csv:line``, ``file.npy[index]``."""
-    rows: NDArray[Any] | list[NDArray[Any]]
-    """The samples that can be used: uint8 or float32 (n, C, H, W), or float32 (n, F); a list where sizes may differ."""
-    bad: dict[int, str] = field(default_factory=dict)
-    """Why a sample cannot be used, by its position in ``names``."""
-    traits: list[str] = field(default_factory=list)
-    """What is special about its images, a word for each."""
-    one_thread: bool = False
-    """Whether more like these come faster from one thread than from several."""
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How samples become rows."""
-
-    kind: Kind
-    input_shape: tuple[int, ...]
-    """The shape of a row: (C, H, W) or (F,)."""
-    channels: int = 0
-    rules: PixelRules = DEFAULT_RULES
-    static_transforms: tuple[StaticTransform, ...] = ()
-    any_size: bool = False
-    """Leave the images as decoded: the program resizes them."""
-    resize: bool = False
-    """Resize images that would not have the size of a row after the static transforms."""
-    encoding: Encoding | None = None
-    """How the columns of a CSV file become features."""
-    delimiter: str = ","
-    chunk_size: int = 64
 
 
 def find_inputs(inputs: Iterable[str | Path], *, kind: Kind, others: list[str] | None = None) -> Iterator[Item]:
@@ -184,7 +131,9 @@ def count_samples(items: Iterable[Item]) -> int:
     total = 0
     for item in items:
         try:
-            if item.kind == "csv":
+            if item.kind == "memory":
+                total += item.num_samples
+            elif item.kind == "csv":
                 with open(item.name, "rb") as file:
                     total += sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b"")) - 1
             elif item.kind == "npy":
@@ -234,6 +183,9 @@ def _jobs(items: Iterable[Item], spec: InputSpec) -> Iterator[Callable[[], Chunk
             case "npy":
                 for item in group:
                     yield from _npy_jobs(item.name, spec)
+            case "memory":
+                for item in group:
+                    yield from item.jobs
             case _:
                 yield from (partial(_broken, item.name, item.reason) for item in group)
 
@@ -255,7 +207,7 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
             waited += time.perf_counter() - opened
             size += len(data)
             decoded = decode_bytes(data, channels=spec.channels, rules=spec.rules, traits=traits)
-            image = apply_static_transforms(decoded, _steps(decoded.shape, spec))
+            image = apply_static_transforms(decoded, steps_for(decoded.shape, spec))
         except BadImageError as error:
             bad[position] = str(error)
             continue
@@ -264,32 +216,6 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
     # Where the disk is slow (1 ms a file), several threads wait for it at the same time.
     one_thread = size < SMALL_FILE * len(paths) and waited < 0.001 * len(paths)
     return Chunk(paths, images if spec.any_size or not images else stack_images(images), bad, met, one_thread)
-
-
-def _steps(shape: tuple[int, ...], spec: InputSpec) -> tuple[StaticTransform, ...]:
-    """What makes a row of an image of ``shape`` (C, H, W).
-
-    Raises:
-        BadImageError: it has another size in the end.
-    """
-    own = () if spec.any_size else spec.static_transforms
-    channels, height, width = shape
-    found = output_shape(spec.static_transforms, (channels, height, width))
-    if found == spec.input_shape:
-        return own
-    resize = Resize((spec.input_shape[1], spec.input_shape[2]))
-    if (
-        not spec.resize
-        or output_shape((resize, *spec.static_transforms), (channels, height, width)) != spec.input_shape
-    ):
-        raise BadImageError(_other_size(found, spec))
-    return (resize, *own)
-
-
-def _other_size(shape: Sequence[int], spec: InputSpec) -> str:
-    found, expected = (f"{size[1]} x {size[2]}" for size in (shape, spec.input_shape))
-    after = " after the stored transforms" if spec.static_transforms else ""
-    return f"{found} pixels{after}, and the model takes {expected} (height x width); resize it, or add --resize"
 
 
 def _csv_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
@@ -305,10 +231,10 @@ def _csv_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
                 raise ValueError("an empty file")
             missing = [column["name"] for column in encoding["columns"] if column["name"] not in header]
             if missing:
-                raise ValueError(_missing(missing, header))
+                raise ValueError(describe_missing(missing, header))
             for rows in reader.chunks(spec.chunk_size):
                 line = rows[-1][0]
-                yield partial(_parse_chunk, path, header, rows, encoding)
+                yield partial(parse_chunk, path, header, rows, encoding)
             if line == 1:
                 raise ValueError("a header, but no rows")
     except UnicodeDecodeError as error:
@@ -321,11 +247,11 @@ def _csv_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
         yield partial(_broken, path, str(error))
 
 
-def _missing(missing: Sequence[str], header: Sequence[str]) -> str:
+def describe_missing(missing: Sequence[str], header: Sequence[str]) -> str:
     return f"no column {listed(missing)}, which the model takes; the file has {listed(header)}"
 
 
-def _parse_chunk(path: str, header: list[str], rows: list[Row], encoding: Encoding) -> Chunk:
+def parse_chunk(path: str, header: list[str], rows: list[Row], encoding: Encoding) -> Chunk:
     bad = ragged_rows(rows, header)
     whole = [position for position in range(len(rows)) if position not in bad]
     table = parse_rows(Path(path), header, [rows[position] for position in whole], *columns_to_read(encoding))
@@ -339,65 +265,9 @@ def _parse_chunk(path: str, header: list[str], rows: list[Row], encoding: Encodi
 def _npy_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        samples = _as_samples(array, spec)
+        samples = as_samples(array, spec)
     except (OSError, ValueError, EOFError) as error:
         yield partial(_broken, path, str(error).partition("\n")[0] or "not a .npy file")
         return
     for start in range(0, len(samples), spec.chunk_size):
-        yield partial(_slice_chunk, path, samples, start, spec)
-
-
-def _as_samples(array: Any, spec: InputSpec) -> NDArray[Any]:
-    """The array with one sample a row: uint8 (N, C, H, W), or numbers (N, F). Raises ValueError."""
-    if not isinstance(array, np.ndarray):
-        raise ValueError("an archive of arrays (.npz); give a single array (.npy)")
-    rows: NDArray[Any] | None = None
-    expected = f"rows of {spec.input_shape[0]} features"
-    if spec.kind == "table":
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"holds {array.dtype}, not numbers")
-        rows = array[None] if array.ndim == 1 else array
-        rows = rows if rows.ndim == 2 and rows.shape[1:] == spec.input_shape else None
-    else:
-        if spec.rules.value_range is not None and array.dtype.kind not in "iuf":
-            raise ValueError(f"holds {array.dtype}; images come as numbers, as in the files of the training")
-        if spec.rules.value_range is None and array.dtype != np.uint8:
-            raise ValueError(f"holds {array.dtype}; images come as uint8, 0 to 255")
-        rows = _as_images(array, spec.channels)
-        expected = f"images as N x {spec.channels} x H x W"
-    if rows is None:
-        shape = " x ".join(map(str, array.shape)) or "a single number"
-        raise ValueError(f"has shape {shape}; the model takes {expected}")
-    return rows
-
-
-def _as_images(array: NDArray[Any], channels: int) -> NDArray[Any] | None:
-    """(N, C, H, W) of one image or many, gray ones with or without their channel, in either layout."""
-    if channels == 1 and array.ndim in (2, 3):
-        many: NDArray[Any] = array[None] if array.ndim == 2 else array
-        return many[:, None]
-    many = array[None] if array.ndim == 3 else array
-    if many.ndim != 4:
-        return None
-    if many.shape[1] == channels:
-        return many
-    return many.transpose(0, 3, 1, 2) if many.shape[3] == channels else None
-
-
-def _slice_chunk(path: str, samples: NDArray[Any], start: int, spec: InputSpec) -> Chunk:
-    part = samples[start : start + spec.chunk_size]
-    names = [f"{path}[{start + row}]" for row in range(len(part))]
-    if spec.kind == "table":
-        with np.errstate(over="ignore"):
-            features = np.ascontiguousarray(part, dtype=np.float32)
-        good = np.isfinite(features).all(axis=1)
-        return Chunk(names, features[good], {int(row): "holds NaN or infinity" for row in np.flatnonzero(~good)})
-    images = np.array(part)  # a copy: torch warns of arrays that cannot be written to
-    if spec.rules.value_range is not None:
-        images = scale_values(images, spec.rules.value_range)
-    try:
-        steps = _steps(images.shape[1:], spec)
-    except BadImageError as error:
-        return Chunk(names, [], dict.fromkeys(range(len(names)), str(error)))
-    rows = apply_static_transforms_to_batch(torch.from_numpy(images), steps).numpy()
-    return Chunk(names, list(rows) if spec.any_size else rows)
+        yield partial(slice_chunk, path, samples, start, spec)

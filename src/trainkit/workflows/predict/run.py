@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import chain
+from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -25,7 +26,9 @@ from trainkit.system import Frontend
 from trainkit.wording import counted, listed
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict.exported_model import is_export, open_export
-from trainkit.workflows.predict.inputs import Chunk, InputSpec, Item, count_samples, find_inputs, read_chunks
+from trainkit.workflows.predict.inputs import count_samples, find_inputs, read_chunks
+from trainkit.workflows.predict.memory import find_in_memory
+from trainkit.workflows.predict.samples import Chunk, InputSpec, Item
 
 MAX_CHUNK = 64
 """Samples that a thread decodes at once; few, so that all threads share a small input."""
@@ -35,7 +38,7 @@ class Prediction(NamedTuple):
     """The prediction for one sample, or the reason why there is none."""
 
     source: str
-    """A path, ``file.csv:line`` or ``file.npy[index]``."""
+    """A path, ``file.csv:line`` or ``file.npy[index]``; ``[index]`` of what is in memory."""
     label: str | None = None
     """The most probable class; None for regression and for broken samples."""
     probability: float | None = None
@@ -76,7 +79,7 @@ class Predictor(Protocol):
 
 def predict(
     model: str | Path | Predictor,
-    inputs: Sequence[str | Path],
+    inputs: Any,
     *,
     top_k: int = 3,
     device: str = "auto",
@@ -88,7 +91,8 @@ def predict(
 
     Args:
         model: a checkpoint, a run folder (its best checkpoint), an exported bundle, or what ``open_model`` gave.
-        inputs: image files, folders, globs, CSV files (one prediction a row) and .npy arrays.
+        inputs: paths: image files, folders, globs, CSV files (one prediction a row) and .npy arrays; or samples in
+            memory, as ``find_in_memory`` takes them.
         top_k: how many classes to name.
         device: where a checkpoint's model computes.
         precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
@@ -103,16 +107,21 @@ def predict(
     predictor = open_model(Path(model), device=device, precision=precision) if isinstance(model, str | Path) else model
     spec = make_input_spec(predictor, resize=resize)
     kind = spec.kind
-    first = [item for given in inputs for item in [next(iter(find_inputs([given], kind=kind)))]]
+    if isinstance(inputs, str | PathLike):
+        inputs = [inputs]
+    elif isinstance(inputs, Iterator):
+        inputs = list(inputs)
+    found = find_in_memory(inputs, spec)
+    first = found if found is not None else [next(find_inputs([given], kind=kind)) for given in inputs]
     if all(item.kind == "broken" for item in first):
         reasons = "\n".join(f"{item.name}: {item.reason}" for item in first)
         raise UserError(reasons or "no inputs; give images, folders, CSV files or .npy arrays")
     progress = frontend.progress
-    total = 0 if progress is None else count_samples(find_inputs(inputs, kind=kind))
+    total = 0 if progress is None else count_samples(found or find_inputs(inputs, kind=kind))
     others: list[str] = []
     predictions = _predict_all(
         predictor,
-        find_inputs(inputs, kind=kind, others=others),
+        iter(found) if found is not None else find_inputs(inputs, kind=kind, others=others),
         spec,
         top_k=top_k,
         progress=None if progress is None else lambda done: progress(min(done, total), total),
