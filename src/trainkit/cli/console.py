@@ -6,7 +6,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -131,110 +130,6 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.6g}" if abs(value) >= 1e5 or 0 < abs(value) < 1e-3 else f"{value:.4f}"
-
-
-class TrainDisplay:
-    """A recorder that shows the run: a live bar on a terminal, one clean line an epoch everywhere.
-
-    Args:
-        epochs: epochs of the whole run.
-        batches_per_epoch: optimizer steps of one epoch.
-        batch_size: samples of a full batch.
-        quiet: show nothing at all.
-    """
-
-    def __init__(self, *, epochs: int, batches_per_epoch: int, batch_size: int, quiet: bool = False) -> None:
-        self.epochs, self.batches_per_epoch, self.batch_size, self.quiet = epochs, batches_per_epoch, batch_size, quiet
-        self.started = time.monotonic()
-        self.steps_at_start: int | None = None
-        self.last_seconds: dict[str, float] = {}
-        self.bar: tuple[Progress, TaskID] | None = None
-        if sys.stderr.isatty() and not quiet:
-            self.bar = self._make_bar()
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        if self.quiet:
-            return
-        if record["type"] == "step":
-            self._show_step(record)
-        elif record["type"] == "epoch":
-            self._show_epoch(record)
-
-    def sync(self) -> None:
-        pass
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar[0].stop()
-
-    def _make_bar(self) -> tuple[Progress, TaskID]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True, highlight=False),
-            transient=True,
-        )
-        task = bar.add_task("epoch 1", total=self.epochs * self.batches_per_epoch, numbers="")
-        bar.start()
-        return bar, task
-
-    def _show_step(self, record: Mapping[str, Any]) -> None:
-        if self.bar is None:
-            return
-        if self.steps_at_start is None:
-            self.steps_at_start = record["step"]
-            self.started = time.monotonic()
-        seconds = time.monotonic() - self.started
-        rate = (record["step"] - self.steps_at_start) * self.batch_size / seconds if seconds > 0 else 0.0
-        numbers = f"loss {record['mean_loss']:.4f}  lr {record['lr']:.3g}  {rate:,.0f} samples/s"
-        if "mean_accuracy" in record:
-            numbers = f"acc {record['mean_accuracy']:.4f}  {numbers}"
-        bar, task = self.bar
-        bar.update(
-            task, description=f"epoch {record['epoch']}/{self.epochs}", completed=record["step"], numbers=numbers
-        )
-
-    def _show_epoch(self, record: Mapping[str, Any]) -> None:
-        seconds = {
-            key: record[key] - self.last_seconds.get(key, 0.0) for key in ("train_seconds", "validation_seconds")
-        }
-        self.last_seconds = {key: record[key] for key in seconds}
-        width = len(str(self.epochs))
-        parts = {
-            "epoch": f"epoch {record['epoch']:>{width}}/{self.epochs}",
-            "train": named("train", record, ("loss", "accuracy")),
-            "val": named("val", record, ("loss", "accuracy", "rmse", "r2")),
-            "lr": f"lr {record['lr']:.3g}",
-            "time": f"{sum(seconds.values()):.1f} s",
-            "best": "best" if record["best"] else "",
-        }
-        room = self.bar[0].console.width if self.bar is not None else math.inf
-        for spare in ("lr", "time"):  # drop these rather than wrap the line
-            if sum(len(part) + 2 for part in parts.values() if part) - 2 > room:
-                del parts[spare]
-        line = "  ".join(part for part in parts.values() if part)
-        if self.bar is None:
-            say(line)
-        else:
-            bar, task = self.bar
-            bar.console.print(line, markup=False)
-            bar.update(task, completed=record["step"])
-
-
-def named(split: str, record: Mapping[str, Any], metrics: Sequence[str]) -> str:
-    """The metrics of a split that the record has: ``val loss 0.1040 acc 0.9792``."""
-    found = [
-        f"{'acc' if metric == 'accuracy' else metric} {number(record[f'{split}_{metric}'])}"
-        for metric in metrics
-        if f"{split}_{metric}" in record
-    ]
-    return " ".join([split, *found]) if found else ""
 
 
 def lines(pairs: Sequence[tuple[str, str]]) -> None:

@@ -16,6 +16,7 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, DataRoot, Json, Quiet, RunsDir, Set, Unset, load
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
+from trainkit.cli.train_display import TrainDisplay
 from trainkit.wording import better, computed_in, counted, duration
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ def resume(
 def make_frontend(*, quiet: bool) -> Iterator[Frontend]:
     """Progress on stderr, and signals that stop the run after its step."""
 
-    def make_display(setup: Setup, batches_per_epoch: int) -> console.TrainDisplay:
+    def make_display(setup: Setup, batches_per_epoch: int) -> TrainDisplay:
         spec = setup.config.training
-        return console.TrainDisplay(
+        return TrainDisplay(
             epochs=spec.epochs, batches_per_epoch=batches_per_epoch, batch_size=spec.batch_size, quiet=quiet
         )
 

@@ -48,7 +48,11 @@ class Frontend:
     progress: Callable[[int, int], None] | None = None
     """Called with (done, total) while images are decoded or samples are predicted."""
     make_display: Callable[[Any, int], Any] | None = None
-    """For training: given the setup and the batches of an epoch, a recorder that shows the run while it goes on."""
+    """For training: given the setup and the batches of an epoch, a recorder that shows the run while it goes on.
+
+    Where it has ``show_batches``, that is called with ("train" or "val", epochs completed, batches done, batches of the
+    epoch) at the start of each epoch and after each batch.
+    """
     stop: StopRequest = field(default_factory=StopRequest)
     """Polled after every step; a run saves its state before it ends."""
 

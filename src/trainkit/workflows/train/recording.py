@@ -6,8 +6,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from trainkit.builders import Setup
 from trainkit.checkpoints import CheckpointFolder, checkpoint_name
 from trainkit.config import LoadedConfig
 from trainkit.config.text import to_yaml
+from trainkit.data.loading import Batch
 from trainkit.engine import Batches, Progress, Recorder
 from trainkit.recorders import Fanout, JsonLines, TextLog, tensorboard
 from trainkit.runtime import host_bytes, processor_name
@@ -105,18 +106,66 @@ def _git(*arguments: str) -> str:
 
 
 def open_recorder(
-    run: RunDir, setup: Setup, batches: Batches, progress: Progress, log: TextLog, *, frontend: Frontend
+    run: RunDir,
+    setup: Setup,
+    batches: Batches,
+    progress: Progress,
+    log: TextLog,
+    *,
+    display: Recorder | None,
+    frontend: Frontend,
 ) -> Recorder:
-    """One recorder for metrics.jsonl, train.log, the frontend's display and the trackers of the config.
+    """One recorder for metrics.jsonl, train.log, the display and the trackers of the config.
 
     Args:
         progress: the position that the run starts from; later lines of the log are removed.
     """
     lines = JsonLines(run.metrics)
     lines.truncate_after(progress.steps_completed, epochs=progress.epochs_completed)
-    display = [] if frontend.make_display is None else [frontend.make_display(setup, batches.batches_per_epoch)]
     trackers = build_trackers(run, setup, batches, step=progress.steps_completed, frontend=frontend)
-    return Fanout(lines, [log, *display, *trackers], warn=frontend.say)
+    shown = [] if display is None else [display]
+    return Fanout(lines, [log, *shown, *trackers], warn=frontend.say)
+
+
+@dataclass
+class ShownBatches:
+    """The same batches; ``show`` is called with the batches done, when an epoch starts and after each batch.
+
+    When ``show`` fails, it is not called again: a display never stops training.
+    """
+
+    batches: Batches
+    show: Callable[[int], None] | None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.batches.batches_per_epoch
+
+    @property
+    def num_samples(self) -> int:
+        return self.batches.num_samples
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        self._show(start)
+        for done, batch in enumerate(self.batches.epoch(epoch, start=start), start + 1):
+            yield batch
+            self._show(done)
+
+    def _show(self, done: int) -> None:
+        if self.show is not None:
+            try:
+                self.show(done)
+            except Exception:  # noqa: BLE001  (it may fail in any way: the terminal may be gone)
+                self.show = None
+
+
+def shown_by(display: Any, split: str, batches: Batches, progress: Progress) -> Batches:
+    """The batches of a split; the display, where it has ``show_batches``, follows them."""
+    show_batches = getattr(display, "show_batches", None)
+    if show_batches is None:
+        return batches
+    total = batches.batches_per_epoch
+    return ShownBatches(batches, lambda done: show_batches(split, progress.epochs_completed, done, total))
 
 
 def build_trackers(run: RunDir, setup: Setup, batches: Batches, *, step: int, frontend: Frontend) -> list[Recorder]:

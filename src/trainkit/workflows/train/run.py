@@ -34,6 +34,7 @@ from trainkit.workflows.train.recording import (
     description,
     open_recorder,
     origins_of,
+    shown_by,
     write_config_files,
 )
 
@@ -252,15 +253,17 @@ def run_loop(
     """Run the training loop. Raises Interrupted after a stop; the state is saved then."""
     setup, state, batches = prepared.setup, prepared.state, prepared.batches
     spec = setup.config.training
-    recorder = open_recorder(run, setup, batches, state.progress, log, frontend=frontend)
+    display = None if frontend.make_display is None else frontend.make_display(setup, batches.batches_per_epoch)
+    recorder = open_recorder(run, setup, batches, state.progress, log, display=display, frontend=frontend)
+    val = setup.batches("val") if "val" in setup.data.splits else None
     try:
         on_device = setup.device.type != "cpu" and setup.residency.value == "device"
         with explained(batch_size=spec.batch_size, data_on_device=on_device), noting_nondeterminism(frontend.say):
             outcome = fit(
                 state,
                 setup.plan(say=frontend.say),
-                train=batches,
-                val=setup.batches("val") if "val" in setup.data.splits else None,
+                train=shown_by(display, "train", batches, state.progress),
+                val=None if val is None else shown_by(display, "val", val, state.progress),
                 recorder=recorder,
                 checkpointer=checkpointer,
                 should_stop=frontend.stop,
