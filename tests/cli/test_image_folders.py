@@ -75,7 +75,10 @@ def test_own_validation(place: Path) -> None:
     checked = json.loads(run("check", config(write_images(place / "images", layout), place), "--json").stdout)
     assert checked["data"]["splits"] == {"train": 40, "val": 20, "test": 20}
     assert checked["data"]["class_counts"] == {"train": [20, 20], "val": [10, 10], "test": [10, 10]}
-    assert checked["notes"] == ["splits: train from train, val from valid, test from test"]
+    assert checked["notes"][0] == "splits: train from train, val from valid, test from test"
+    assert [note.partition("; ")[0] for note in checked["notes"][1:]] == [
+        "of 80 image files the header and the end were read, and 24 were decoded"
+    ]
 
 
 def test_flat_test(place: Path) -> None:

@@ -26,7 +26,8 @@ def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:
     """Check and print the summary on stdout; also what ``trainkit train --dry-run`` does."""
     from trainkit.workflows.check import check as run_check
 
-    found = run_check(loaded, runs_dir=runs_dir)
+    with console.frontend("looking at images", quiet=False, stopped="nothing was written") as frontend:
+        found = run_check(loaded, runs_dir=runs_dir, frontend=frontend)
     if json:
         console.print_json(as_json(found))
         return

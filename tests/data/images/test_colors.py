@@ -142,7 +142,7 @@ def test_without_a_range_16_bits_keep_the_high_byte(tmp_path: Path) -> None:
     expected = [[0, 0, 1], [128, 254, 255]]
     assert decode_image(path, channels=1).tolist() == [expected]
     assert decode_image(path, channels=3).tolist() == [expected] * 3
-    assert probe_file(path) == (1, (2, 3), True)
+    assert probe_file(path)[:3] == (1, (2, 3), True)
 
 
 def test_without_a_range_12_bits_in_16_are_refused_for_they_would_be_black(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     decoded = decode_image(path, channels=3)
     assert np.array_equal(decoded, upright.transpose(2, 0, 1))
     assert decoded.transpose(1, 2, 0).flags.c_contiguous  # as the cache stores it
-    assert probe_file(path) == (3, decoded.shape[1:], False)
+    assert probe_file(path)[:3] == (3, decoded.shape[1:], False)
     assert decoded.shape[1:] == ((7, 5) if orientation >= 5 else (5, 7))
 
 

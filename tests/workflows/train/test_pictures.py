@@ -18,6 +18,7 @@ from PIL import Image
 
 from trainkit.checkpoints import load_checkpoint
 from trainkit.config import load_config
+from trainkit.data.images import quick_look
 from trainkit.errors import UserError
 from trainkit.system import Frontend
 from trainkit.workflows.check import check
@@ -223,12 +224,15 @@ def test_a_run_of_twelve_bits_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -
     assert done.metrics == whole.metrics
 
 
-def test_check_says_that_the_range_is_still_to_be_found(tmp_path: Path) -> None:
+def test_check_says_the_range_or_that_it_is_still_to_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = twelve_bits(tmp_path / "data")
     path = root.with_suffix(".yaml")
     path.write_text(CONFIG.format(root=root))
-    report = check(load_config(path), runs_dir=tmp_path / "runs")
-    assert any(note.startswith("gray values 1030 to 1270 in the images that were tried") for note in report.notes)
+    notes = check(load_config(path), runs_dir=tmp_path / "runs").notes
+    assert any(note.startswith("gray values 1030 to 1270, of more than 8 bits, become 0 to 1") for note in notes)
+    monkeypatch.setattr(quick_look, "DECODED", 8)
+    notes = check(load_config(path), runs_dir=tmp_path / "runs").notes
+    assert any(note.startswith("gray values 1030 to 1270 in the images that were tried") for note in notes)
 
 
 def test_heic_without_its_package_is_counted(tmp_path: Path) -> None:

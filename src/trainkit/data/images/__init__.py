@@ -5,7 +5,8 @@ from trainkit.data.images.decode import decode_bytes, decode_image, probe_file, 
 from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.formats import is_image_file, is_junk, missing_plugins
 from trainkit.data.images.layout import stack_images
-from trainkit.data.images.materialize import image_shape, materialize_images, quick_look
+from trainkit.data.images.materialize import image_shape, materialize_images
+from trainkit.data.images.quick_look import few_are_fine, look_at_files, spread
 from trainkit.data.images.value_range import sample_rules
 
 __all__ = [
@@ -14,14 +15,16 @@ __all__ = [
     "decode_bytes",
     "decode_image",
     "describe_traits",
+    "few_are_fine",
     "image_shape",
     "is_image_file",
     "is_junk",
+    "look_at_files",
     "materialize_images",
     "missing_plugins",
     "probe_file",
-    "quick_look",
     "read_image_bytes",
     "sample_rules",
+    "spread",
     "stack_images",
 ]

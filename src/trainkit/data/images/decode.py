@@ -36,8 +36,12 @@ _TURNS = {
 """By EXIF orientation: Pillow's name of what makes the image upright."""
 
 
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
+"""By Pillow's name of the format: how a whole file ends."""
+
+
 class Header(NamedTuple):
-    """What an image's header says."""
+    """What an image file shows without being decoded."""
 
     channels: int
     """1 for gray, 3 for the rest."""
@@ -45,6 +49,11 @@ class Header(NamedTuple):
     """Upright (H, W)."""
     deep: bool
     """Gray values of more than 8 bits."""
+    num_bytes: int
+    """Of the file."""
+    doubtful: bool
+    """Only decoding tells whether the file is whole and its values can be used: it does not end as its format does, the
+    format has no end that is known, or it has more than 8 bits."""
 
 
 def printable(path: str | Path) -> str:
@@ -165,24 +174,38 @@ def _orientation(image: Image) -> int:
 
 
 def probe_file(path: str | Path) -> Header:
-    """The header of an image; no more than that is read of the file.
+    """The header of an image and the end of its file; no more is read.
 
     Raises:
         BadImageError: As ``decode_image``, as far as the header shows it.
     """
     try:
-        _check_regular(os.stat(path))
+        status = os.stat(path)
+        _check_regular(status)
         with open(path, "rb") as file:
-            return _header(_open(file))
+            image = _open(file)
+            width, height = image.size
+            # These four turn by a quarter. Of a TIFF Pillow's size is that of the turned image already.
+            turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
+            return Header(
+                channels=1 if is_gray(image) else 3,
+                size=(width, height) if turned else (height, width),
+                deep=is_deep(image),
+                num_bytes=status.st_size,
+                doubtful=is_deep(image) or ";16" in str(_tile(image)) or not _ends_well(file, image.format),
+            )
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def _header(image: Image) -> Header:
-    width, height = image.size
-    # These four turn by a quarter. Of a TIFF Pillow's size is that of the turned image already.
-    turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
-    return Header(1 if is_gray(image) else 3, (width, height) if turned else (height, width), is_deep(image))
+def _ends_well(file: io.BufferedReader, format: str | None) -> bool:
+    """Whether a file ends as its format does; zeros and line ends behind it are no damage."""
+    end = _ENDS.get(format or "")
+    if end is None:
+        return False
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 64))
+    return file.read().rstrip(b"\0\r\n").endswith(end)
 
 
 def _open(data: bytes | io.BufferedReader) -> Image:

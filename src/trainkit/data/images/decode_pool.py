@@ -95,8 +95,8 @@ def decode_files(
             if image.shape != shape:
                 raise _sizes_differ(static_transforms, shape, paths[index], image.shape)
             rows[row] = image
-            found.hashes[index] = _digest(data)
-            found.contents[index] = _digest(stored[row].data)
+            found.hashes[index] = digest(data)
+            found.contents[index] = digest(stored[row].data)
             found.traits.extend(traits)
         return rows
 
@@ -105,7 +105,8 @@ def decode_files(
     return found
 
 
-def _digest(data: bytes | memoryview) -> int:
+def digest(data: bytes | memoryview) -> int:
+    """A hash of 64 bits."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
 
 

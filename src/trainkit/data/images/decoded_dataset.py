@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,11 +45,6 @@ class Job:
     """Plain JSON; of files ``bad``: [index, reason] of each unreadable one, and ``traits``: how many images have each,
     see ``colors``."""
 
-    def path(self, index: int) -> str:
-        """The file of a row, for messages."""
-        assert isinstance(self.part.inputs, tuple)
-        return printable(self.part.inputs[index])
-
     @property
     def key(self) -> str:
         return make_key(self.description)
@@ -72,47 +67,67 @@ def with_decoded_arrays(dataset: Dataset, jobs: Sequence[Job], notes: list[str])
             images that are all the same.
     """
     built = [job for job in jobs if job.arrays is not None]
-    _check_bad_files(dataset, built)
-    parts, splits = dict(dataset.parts), dict(dataset.splits)
+    files = [job for job in built if job.part.is_files]
+    left = without_bad_files(dataset, {job.name: job.info["bad"] for job in files}, notes)
+    parts = dict(dataset.parts)
     fingerprint = {**dataset.fingerprint, "parts": dict(dataset.fingerprint["parts"])}
     for job in built:
         assert job.arrays is not None
         parts[job.name] = Part(to_nchw(job.arrays["inputs"], job.shape), job.part.targets)
-        if not job.part.is_files:
-            continue
-        bad = np.array([index for index, _ in job.info["bad"]], dtype=np.int64)
-        contents = hashlib.sha256(job.arrays["hashes"].tobytes()).hexdigest()[:32]
-        fingerprint["parts"][job.name] = {**fingerprint["parts"][job.name], "contents": contents, "skipped": len(bad)}
-        if len(bad):
-            notes.append(_describe_bad(job))
-            for name, split in splits.items():
-                if split.part == job.name:
-                    splits[name] = Split(split.part, np.setdiff1d(split.indices, bad, assume_unique=True))
-    changed = replace(dataset, parts=parts, splits=splits, fingerprint=fingerprint)
-    _check_none_is_empty(dataset, changed)
+        if job.part.is_files:
+            contents = hashlib.sha256(job.arrays["hashes"].tobytes()).hexdigest()[:32]
+            skipped = {"contents": contents, "skipped": len(job.info["bad"])}
+            fingerprint["parts"][job.name] = {**fingerprint["parts"][job.name], **skipped}
     notes += _describe_traits(dataset, built)
-    notes += _describe_shared(dataset, built, splits)
-    notes += compare_contents(changed, built)
-    return replace(changed, notes=(*dataset.notes, *notes))
+    notes += describe_shared(left, {job.name: job.arrays["hashes"] for job in files if job.arrays is not None})
+    train = dataset.splits["train"].part
+    for job in files:
+        if job.name == train and job.arrays is not None:
+            check_not_all_the_same(
+                left, job.arrays["contents"], job.arrays["inputs"].__getitem__, job.static_transforms
+            )
+    notes += describe_two_classes(left, {job.name: job.arrays["contents"] for job in files if job.arrays is not None})
+    return replace(left, parts=parts, fingerprint=fingerprint, notes=(*dataset.notes, *notes))
 
 
-def _check_bad_files(dataset: Dataset, jobs: Sequence[Job]) -> None:
-    bad = [(job.path(index), reason) for job in jobs for index, reason in job.info.get("bad", [])]
-    if len(bad) <= dataset.max_bad_files:
-        return
-    total = sum(len(job.part) for job in jobs)
-    advice = (
-        f"{len(bad)} of {counted(total, 'image')} cannot be read; repair or remove them, or skip them with "
-        f"dataset.max_bad_files: {len(bad)} (now {dataset.max_bad_files})"
-    )
-    raise DataError("\n".join([*first_lines([f"{path}: {reason}" for path, reason in bad]), advice]))
+def without_bad_files(dataset: Dataset, bad: Mapping[str, Sequence[tuple[int, str]]], notes: list[str]) -> Dataset:
+    """The data set without the files that cannot be used; ``notes`` gets a line for each part that has some.
+
+    Args:
+        bad: by part, index and reason of each.
+
+    Raises:
+        DataError: They are more than ``max_bad_files``, or nothing is left of a split or of a class.
+    """
+    lines = [f"{_path(dataset, part, index)}: {reason}" for part in bad for index, reason in bad[part]]
+    if len(lines) > dataset.max_bad_files:
+        total = sum(len(dataset.parts[part]) for part in bad)
+        advice = (
+            f"{len(lines)} of {counted(total, 'image')} cannot be read; repair or remove them, or skip them with "
+            f"dataset.max_bad_files: {len(lines)} (now {dataset.max_bad_files})"
+        )
+        raise DataError("\n".join([*first_lines(lines), advice]))
+    splits = dict(dataset.splits)
+    for part, pairs in bad.items():
+        if not pairs:
+            continue
+        shown = "; ".join(f"{_path(dataset, part, index)}: {reason}" for index, reason in pairs[:3])
+        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+        notes.append(f"skipped {len(pairs)} unreadable images of part {part!r} ({shown}{more})")
+        indices = np.array([index for index, _ in pairs], dtype=np.int64)
+        for name, split in splits.items():
+            if split.part == part:
+                splits[name] = Split(part, np.setdiff1d(split.indices, indices, assume_unique=True))
+    left = replace(dataset, splits=splits)
+    _check_none_is_empty(dataset, left, bad)
+    return left
 
 
-def _describe_bad(job: Job) -> str:
-    bad = job.info["bad"]
-    shown = "; ".join(f"{job.path(index)}: {reason}" for index, reason in bad[:3])
-    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    return f"skipped {len(bad)} unreadable images of part {job.name!r} ({shown}{more})"
+def _path(dataset: Dataset, part: str, index: int) -> str:
+    """A file of a part, for messages."""
+    paths = dataset.parts[part].inputs
+    assert isinstance(paths, tuple)
+    return printable(paths[index])
 
 
 def _describe_traits(dataset: Dataset, jobs: Sequence[Job]) -> list[str]:
@@ -125,48 +140,48 @@ def _describe_traits(dataset: Dataset, jobs: Sequence[Job]) -> list[str]:
     return [text] if text else []
 
 
-def _check_none_is_empty(before: Dataset, dataset: Dataset) -> None:
+def _check_none_is_empty(before: Dataset, dataset: Dataset, bad: Mapping[str, Sequence[tuple[int, str]]]) -> None:
     for name, split in dataset.splits.items():
         if not len(split):
-            raise DataError(f"no image of the {name} split can be read")
+            index, reason = bad[split.part][0]
+            first = f"the first is {_path(dataset, split.part, index)}: {reason}"
+            raise DataError(f"none of {counted(len(before.splits[name]), f'{name} image')} can be read; {first}")
     lost = np.setdiff1d(before.split_targets("train"), dataset.split_targets("train"))
     if len(lost):
         names = ", ".join(repr(dataset.class_names[label]) for label in lost[:10])
         raise DataError(f"no training image of {counted(len(lost), 'class')} can be read: {names}")
 
 
-def _describe_shared(dataset: Dataset, jobs: Sequence[Job], splits: dict[str, Split]) -> list[str]:
-    """Notes on files of the training split that are in another split too: scores on it would be too good."""
-    by_part = {job.name: job for job in jobs}
-    of_part = {job.name: job.arrays["hashes"] for job in jobs if job.arrays is not None and job.part.is_files}
-    hashes = {name: of_part[split.part][split.indices] for name, split in splits.items() if split.part in of_part}
+def describe_shared(dataset: Dataset, hashes: Mapping[str, NDArray[np.uint64]]) -> list[str]:
+    """Notes on files of the training split that are in another split too: scores on it would be too good.
+
+    Args:
+        hashes: by part, of the bytes of each file, (N,).
+    """
+    splits = {name: split for name, split in dataset.splits.items() if split.part in hashes}
+    of_split = {name: hashes[split.part][split.indices] for name, split in splits.items()}
     notes = []
     for name in ("val", "test"):
-        shared = np.flatnonzero(np.isin(hashes.get(name, []), hashes.get("train", [])))
+        shared = np.flatnonzero(np.isin(of_split.get(name, []), of_split.get("train", [])))
         if not len(shared):
             continue
         pairs = []
         for row in shared[:3]:
-            twin = np.flatnonzero(hashes["train"] == hashes[name][row])[0]
-            first = by_part[splits["train"].part].path(int(splits["train"].indices[twin]))
-            pairs.append(f"{first} = {by_part[splits[name].part].path(int(splits[name].indices[row]))}")
+            twin = np.flatnonzero(of_split["train"] == of_split[name][row])[0]
+            first = _path(dataset, splits["train"].part, int(splits["train"].indices[twin]))
+            pairs.append(f"{first} = {_path(dataset, splits[name].part, int(splits[name].indices[row]))}")
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
         found = f"{counted(len(shared), 'image')} of {name} {'is' if len(shared) == 1 else 'are'} in train too"
         notes.append(f"{found}, byte for byte: {'; '.join(pairs)}{more}")
     return notes
 
 
-def compare_contents(dataset: Dataset, jobs: Sequence[Job]) -> list[str]:
-    """A note on pictures that two classes share, by their pixels after the static transforms.
+def describe_two_classes(dataset: Dataset, contents: Mapping[str, NDArray[np.uint64]]) -> list[str]:
+    """A note on pictures that two classes share.
 
-    Raises:
-        DataError: All training images are the same.
+    Args:
+        contents: by part, hashes of the pixels after the static transforms, or of the bytes of each file, (N,).
     """
-    built = {job.name: job for job in jobs if job.arrays is not None and job.part.is_files}
-    contents = {name: job.arrays["contents"] for name, job in built.items() if job.arrays is not None}
-    train = dataset.splits["train"]
-    if train.part in contents and len(train) > 1 and len(np.unique(contents[train.part][train.indices])) == 1:
-        raise _all_the_same(built[train.part], train)
     used = [split for split in dataset.splits.values() if split.part in contents]
     if not used or dataset.task != "classification":
         return []
@@ -181,18 +196,32 @@ def compare_contents(dataset: Dataset, jobs: Sequence[Job]) -> list[str]:
     pairs = []
     for rows in groups[:5]:
         other = rows[labels[rows] != labels[rows[0]]][0]
-        pairs.append(" = ".join(built[places[row][0]].path(places[row][1]) for row in (rows[0], other)))
+        pairs.append(" = ".join(_path(dataset, *places[row]) for row in (rows[0], other)))
     more = f" and {len(groups) - 5} more" if len(groups) > 5 else ""
     shared = "1 picture is" if len(groups) == 1 else f"{len(groups)} pictures are"
     return [f"{shared} in two classes, the same once decoded: {'; '.join(pairs)}{more}"]
 
 
-def _all_the_same(job: Job, train: Split) -> DataError:
-    assert job.arrays is not None
-    pixels = np.asarray(job.arrays["inputs"][train.indices[0]])
+def check_not_all_the_same(
+    dataset: Dataset,
+    contents: NDArray[np.uint64],
+    pixels_of: Callable[[int], NDArray[Any]],
+    static_transforms: Sequence[StaticTransform],
+) -> None:
+    """Raise DataError where all training images are the same, by the hashes of their pixels or of their files.
+
+    Args:
+        contents: of the part of the training split, (N,).
+        pixels_of: gives the pixels of an image of that part by its index, after the static transforms.
+    """
+    train = dataset.splits["train"]
+    if len(train) < 2 or len(np.unique(contents[train.indices])) > 1:
+        return
+    first, last = int(train.indices[0]), int(train.indices[-1])
+    pixels = np.asarray(pixels_of(first))
     what = f"every pixel is {pixels.flat[0]:g}" if (pixels == pixels.flat[0]).all() else "pixel by pixel"
-    after = " and the static transforms" if job.static_transforms else ""
-    return DataError(
+    after = " and the static transforms" if static_transforms else ""
+    raise DataError(
         f"all {len(train)} training images are the same after decoding{after} ({what}): there is nothing to learn; "
-        f"compare {job.path(int(train.indices[0]))} with {job.path(int(train.indices[-1]))}"
+        f"compare {_path(dataset, train.part, first)} with {_path(dataset, train.part, last)}"
     )

@@ -22,13 +22,14 @@ from trainkit.data import cache
 from trainkit.data.cache_arrays import BLOCK_BYTES, ArrayWriter, DamagedEntryError
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.images.colors import BadImageError
-from trainkit.data.images.decode import decode_image, printable, probe_file
+from trainkit.data.images.decode import printable, probe_file
 from trainkit.data.images.decode_pool import MemoryWriter, decode_files, transform_array
 from trainkit.data.images.decoded_dataset import Job, with_decoded_arrays
 from trainkit.data.images.layout import Shape, stored_shape
-from trainkit.data.images.value_range import sample_rules, with_value_range
+from trainkit.data.images.quick_look import look_at_files
+from trainkit.data.images.value_range import with_value_range
 from trainkit.data.transforms.static import StaticTransform, has_uint8_kernel, output_shape, static_transforms_to_json
-from trainkit.errors import DataError, Interrupted
+from trainkit.errors import DataError, Interrupted, ProblemsError
 from trainkit.runtime import free_host_bytes
 from trainkit.system import durable
 
@@ -70,7 +71,11 @@ def materialize_images(
     hashes = {
         name: _hash_sources(part.inputs) for name, part in dataset.parts.items() if isinstance(part.inputs, tuple)
     }
-    jobs = _make_jobs(dataset, hashes, static_transforms)
+    try:
+        jobs = _make_jobs(dataset, hashes, static_transforms)
+    except DataError:  # no file of a part can be read: say it as ``check`` does, of all files
+        look_at_files(dataset, static_transforms, should_stop=should_stop)
+        raise
     missing = [job for job in jobs if not _load_from_cache(job, cache_dir, notes)]
     if any(job.part.is_files for job in missing) and dataset.rules.value_range is None:
         # Not before: where all parts are in the cache with 8 bits, no file has more.
@@ -92,6 +97,9 @@ def materialize_images(
             _build(job, cache_dir, notes, tick, should_stop)
         except InterruptedError:
             raise Interrupted("stopped while waiting for another process to prepare the images", 130) from None
+        except ProblemsError:  # of different sizes: as above
+            look_at_files(dataset, static_transforms, should_stop=should_stop)
+            raise
     return with_decoded_arrays(dataset, jobs, notes)
 
 
@@ -103,23 +111,6 @@ def image_shape(dataset: Dataset, static_transforms: Sequence[StaticTransform]) 
     """
     part = dataset.parts[dataset.splits["train"].part]
     return output_shape(static_transforms, _raw_shape(dataset, part))
-
-
-def quick_look(dataset: Dataset, *, per_split: int = 8) -> list[str]:
-    """Decode a few files of every split, spread evenly. Returns a line for each that cannot be used; [] for arrays."""
-    problems = []
-    for name, split in dataset.splits.items():
-        paths = dataset.parts[split.part].inputs
-        if not isinstance(paths, tuple):
-            continue
-        spread = np.unique(np.linspace(0, len(split) - 1, min(per_split, len(split))).astype(np.int64))
-        rules = sample_rules(dataset.rules, [paths[index] for index in split.indices[spread]])
-        for index in split.indices[spread]:
-            try:
-                decode_image(paths[index], channels=dataset.channels or 3, rules=rules)
-            except BadImageError as error:
-                problems.append(f"{name}: {printable(paths[index])}: {error}")
-    return problems
 
 
 def _raw_shape(dataset: Dataset, part: Part) -> Shape:

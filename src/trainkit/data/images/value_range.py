@@ -5,6 +5,7 @@ Cameras and scanners write 10, 12 or 14 bits into 16, so the type of a file does
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -79,6 +80,8 @@ def find_deep(paths: Sequence[Path], *, should_stop: Callable[[], bool] | None =
 
 
 def _is_deep(path: Path) -> bool:
+    if not os.path.isfile(path):  # opening a FIFO would block
+        return False
     try:
         # Of the common formats the first bytes say it: opening a PNG with Pillow takes ten times as long.
         with open(path, "rb", buffering=0) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,14 +109,19 @@ def check_disk(num_bytes: int, config: Config, *, runs_dir: Path) -> int | None:
     """The free bytes where runs are written; None where the system does not say.
 
     Raises:
-        ProblemsError: the checkpoints would not fit.
+        ProblemsError: there can be no folder for runs, or the checkpoints would not fit.
     """
-    free = durable.free_bytes(runs_dir.absolute())
+    runs_dir = runs_dir.absolute()
+    place = next(path for path in (runs_dir, *runs_dir.parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        why = "is not a folder" if not place.is_dir() else "cannot be written"
+        fail(f"runs are written to {runs_dir}, but {place} {why}; choose another folder with --run-dir", "checkpoint")
+    free = durable.free_bytes(runs_dir)
     count = kept_checkpoints(config)
     if free is not None and num_bytes * count > free:
         fail(
             f"{count} checkpoints of {size_text(num_bytes)} (the newest {config.checkpoint.keep_last}, the best, one "
-            f"being written) need {size_text(num_bytes * count)}, but {runs_dir.absolute()} has {size_text(free)} "
+            f"being written) need {size_text(num_bytes * count)}, but {runs_dir} has {size_text(free)} "
             "free; make space, or choose another folder with --run-dir",
             "checkpoint.keep_last",
         )

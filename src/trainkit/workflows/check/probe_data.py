@@ -12,23 +12,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.builders import load_source
+from trainkit.builders import build_static_transforms, load_source
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo, Downloaded
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
-from trainkit.data.images import BadImageError, decode_image, probe_file, quick_look, sample_rules, stack_images
+from trainkit.data.images import (
+    BadImageError,
+    decode_image,
+    few_are_fine,
+    look_at_files,
+    sample_rules,
+    spread,
+    stack_images,
+)
 from trainkit.data.splits import most_for_one_of_each
-from trainkit.data.transforms import StaticTransform, apply_static_transforms, fixes_size, output_shape, same_size_hint
+from trainkit.data.transforms import StaticTransform, apply_static_transforms
 from trainkit.errors import ProblemsError
+from trainkit.system import Frontend
 from trainkit.wording import listed
 from trainkit.workflows.check.problems import fail
 
 SAMPLES = 64
 DECODED = 8
 """Image files that are decoded to try the model on."""
-PROBED = 256
-"""Image files whose headers are read to see whether their sizes are equal."""
 
 
 def load_read_only(config: Config) -> Dataset:
@@ -91,12 +98,12 @@ def take_sample(
     split = data.splits["train"]
     part = data.parts[split.part]
     if isinstance(part.inputs, tuple):
-        tried = split.indices[_spread(len(split), min(size, decoded))]
+        tried = split.indices[spread(len(split), min(size, decoded))]
         data = replace(data, rules=sample_rules(data.rules, [part.inputs[index] for index in tried]))
         images, chosen = _decode_some(data, part.inputs, tried, static_transforms)
         stacked: NDArray[Any] = stack_images(images)
     else:
-        chosen = split.indices[_spread(len(split), size)]
+        chosen = split.indices[spread(len(split), size)]
         stacked = np.ascontiguousarray(part.inputs[chosen])
         if static_transforms:
             stacked = stack_images([apply_static_transforms(image, static_transforms) for image in stacked])
@@ -119,8 +126,8 @@ def _decode_some(
             decoded = decode_image(paths[index], channels=data.channels or 3, rules=data.rules)
             image = apply_static_transforms(decoded, static_transforms)
         except BadImageError:
-            continue  # ``skipped_files`` names it
-        if not images or image.shape == images[0].shape:  # ``check_sizes`` names the others
+            continue  # ``without_unreadable`` names it
+        if not images or image.shape == images[0].shape:  # ``without_unreadable`` names the others
             images.append(image)
             kept.append(index)
     if not images:
@@ -128,48 +135,20 @@ def _decode_some(
     return images, np.array(kept, dtype=np.int64)
 
 
-def check_sizes(data: Dataset, static_transforms: Sequence[StaticTransform]) -> None:
-    """Compare the headers of some image files: without a transform that makes them equal, sizes must be the same.
+def without_unreadable(data: Dataset, config: Config, *, everything: bool, frontend: Frontend) -> Dataset:
+    """The data set without the image files that cannot be used; notes say what was not looked at.
+
+    Args:
+        everything: look at all files; else only where a few of them are not as they should be, as training decodes all.
 
     Raises:
-        ProblemsError: they are of different sizes.
+        ProblemsError: files that cannot be used, or of different sizes.
     """
-    if fixes_size(static_transforms):
-        return
-    sizes: dict[Path, tuple[int, int]] = {}
-    for split in data.splits.values():
-        paths = data.parts[split.part].inputs
-        if not isinstance(paths, tuple):
-            return
-        for index in split.indices[_spread(len(split), PROBED)]:
-            try:
-                height, width = probe_file(paths[index]).size
-            except BadImageError:
-                continue
-            sizes[paths[index]] = output_shape(static_transforms, (1, height, width))[1:]
-    if len(set(sizes.values())) > 1:
-        after = " after the transforms" if static_transforms else ""
-        ends = (pick(sizes, key=lambda path: math.prod(sizes[path])) for pick in (min, max))
-        smallest, largest = (f"{path} is {sizes[path][0]} x {sizes[path][1]}" for path in ends)
-        message = (
-            f"the images have different sizes{after}: {smallest} (height x width), but {largest}; "
-            f"{same_size_hint(static_transforms, sizes.values())}"
-        )
-        fail(message, "transforms")
-
-
-def skipped_files(data: Dataset) -> list[str]:
-    """A note for each of some image files that cannot be read and will be skipped.
-
-    Raises:
-        ProblemsError: they are more than ``max_bad_files``.
-    """
-    found = quick_look(data)
-    if len(found) > data.max_bad_files:
-        shown = "; ".join(found[:10]) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
-        message = f"{len(found)} of the images that were tried cannot be read: {shown}; repair or remove them"
-        fail(message, "dataset")
-    return [f"will be skipped: {line}" for line in found]
+    static_transforms = build_static_transforms(config)
+    if not everything and few_are_fine(data, static_transforms):
+        return data
+    looked = look_at_files(data, static_transforms, progress=frontend.progress, should_stop=frontend.stop)
+    return looked if everything else data
 
 
 def missing_classes(data: Dataset) -> list[str]:
@@ -198,9 +177,3 @@ def _larger_split(data: Dataset, name: str, num_samples: int) -> str:
     if needed * num_samples + 0.5 <= len(data.splits[name]) or needed >= 0.5:
         return "add samples"  # the classes are too small, not the split
     return f"add samples, or raise dataset.{name}_fraction to {needed:g} (the seed decides which classes are in it now)"
-
-
-def _spread(length: int, size: int) -> NDArray[np.int64]:
-    """Up to ``size`` positions, from the first to the last."""
-    positions: NDArray[np.int64] = np.unique(np.linspace(0, length - 1, min(size, length)).astype(np.int64))
-    return positions

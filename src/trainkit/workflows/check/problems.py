@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NoReturn, TypeVar
@@ -38,7 +38,14 @@ def located(loaded: LoadedConfig) -> Iterator[None]:
     except ConfigError:
         raise
     except ProblemsError as error:
-        raise ConfigError([loaded.locate(problem) for problem in error.problems]) from error
+        raise placed(error.problems, loaded) from error
+
+
+def placed(problems: Iterable[Problem], loaded: LoadedConfig) -> ConfigError:
+    """Mistakes with their places, in the order of the file."""
+    found = [loaded.locate(problem) for problem in dict.fromkeys(problems)]
+    pairs = [(problem.place or Place(str(loaded.path)), problem) for problem in found]
+    return ConfigError([problem.at(place) for place, problem in sorted(pairs, key=lambda pair: pair[0].line or 0)])
 
 
 @dataclass
@@ -63,7 +70,5 @@ class ProblemCollector:
         return {section_of(problem.key or key) for problem in self.problems[before:]}
 
     def error(self, loaded: LoadedConfig) -> ConfigError:
-        """All of them with their places, in the order of the file."""
-        problems = [loaded.locate(problem) for problem in dict.fromkeys(self.problems)]
-        placed = [(problem.place or Place(str(loaded.path)), problem) for problem in problems]
-        return ConfigError([problem.at(place) for place, problem in sorted(placed, key=lambda pair: pair[0].line or 0)])
+        """All of them with their places."""
+        return placed(self.problems, loaded)

@@ -16,7 +16,6 @@ from trainkit.builders import (
     Setup,
     build_loss_for,
     build_model,
-    build_static_transforms,
     check_rules,
     choose_compile,
     choose_precision,
@@ -37,15 +36,15 @@ from trainkit.data.pixel_rules import range_text
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import LayerRow, check_output
 from trainkit.runtime import Choice, claim, resolve_device, set_num_threads
+from trainkit.system import Frontend
 from trainkit.wording import counted
 from trainkit.workflows.check.dry_run import check_export, dry_run
 from trainkit.workflows.check.memory import Costs, check_costs
 from trainkit.workflows.check.probe_data import (
-    check_sizes,
     load_read_only,
     missing_classes,
     placeholder_dataset,
-    skipped_files,
+    without_unreadable,
 )
 from trainkit.workflows.check.problems import ProblemCollector
 from trainkit.workflows.check.shapes import model_shapes
@@ -93,13 +92,16 @@ class CheckReport:
         return self.sizes.steps_per_epoch * self.loaded.config.training.epochs
 
 
-def check(loaded: LoadedConfig, *, runs_dir: Path = Path("runs")) -> CheckReport:
+def check(loaded: LoadedConfig, *, runs_dir: Path = Path("runs"), frontend: Frontend | None = None) -> CheckReport:
     """Check a config without writing anything: no cache entry, no download, no run folder.
+
+    The header of every image file is read. The notes of the report say what was not looked at.
 
     Raises:
         ConfigError: every mistake that was found, each with its place.
     """
-    return run_checks(loaded, load=partial(load_read_only, loaded.config), runs_dir=runs_dir)
+    load = partial(load_read_only, loaded.config)
+    return run_checks(loaded, load=load, runs_dir=runs_dir, everything=True, frontend=frontend or Frontend())
 
 
 def run_checks(
@@ -108,6 +110,8 @@ def run_checks(
     load: Callable[[], Dataset],
     runs_dir: Path,
     stored: Mapping[str, Any] | None = None,
+    everything: bool = False,
+    frontend: Frontend,
 ) -> CheckReport:
     """Run all checks, and put the run together on a sample of its data.
 
@@ -115,6 +119,7 @@ def run_checks(
         load: gives the data set; images in files are not decoded yet.
         runs_dir: where checkpoints will be written.
         stored: the checkpoint to resume from: its preprocessing and precision are used.
+        everything: also look at what training finds only later, when it decodes all images.
 
     Raises:
         ConfigError: every mistake that was found, each with its place.
@@ -123,13 +128,13 @@ def run_checks(
     device, choices = choose_hardware(config, problems)
     problems.catch("logging", lambda: check_installed(config))
     source = problems.catch("dataset", load)
+    if source is not None:
+        look = partial(without_unreadable, source, config, everything=everything, frontend=frontend)
+        source = problems.catch("dataset", look) or source
     data = source or placeholder_dataset(config)
     if data is None:
         raise problems.error(loaded)
     notes = [*data.notes, *missing_classes(data)]
-    if source is not None:
-        notes += problems.catch("dataset", lambda: skipped_files(source)) or []
-        problems.catch("transforms", lambda: check_sizes(source, build_static_transforms(config)))
     broken = problems.sections("dataset", lambda: check_rules(config, data, where=loaded.where))
     sizes = epoch_sizes(config, len(data.splits["train"]))
     loss = size = shapes = None

@@ -19,7 +19,7 @@ from trainkit.engine import Batches, Outcome, TrainState, fit
 from trainkit.recorders import TextLog
 from trainkit.runtime import noting_nondeterminism
 from trainkit.system import Frontend, RunDir, create_run, newest_run
-from trainkit.workflows.check.problems import located
+from trainkit.workflows.check.problems import located, problems_of
 from trainkit.workflows.check.run import piece_notes, run_checks
 from trainkit.workflows.find import find_checkpoint, last_of
 from trainkit.workflows.report import measure_facts
@@ -172,9 +172,10 @@ def prepare(
         notes = changes.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
     load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
     with located(loaded), preparing(frontend.stop):
-        checked = run_checks(loaded, load=load, runs_dir=runs_dir, stored=saved)
+        checked = run_checks(loaded, load=load, runs_dir=runs_dir, stored=saved, frontend=frontend)
         stored = None if saved is None else saved["preprocessing"]
-        data, files = load_data(loaded.config, source=checked.source, stored=stored, frontend=frontend)
+        with problems_of("dataset"):
+            data, files = load_data(loaded.config, source=checked.source, stored=stored, frontend=frontend)
         check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files are left out now
         setup = checked.setup.on(data, files)
         batches = setup.batches("train", training=True)
