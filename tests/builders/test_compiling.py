@@ -49,6 +49,11 @@ class Gate(nn.Module):
         ({"optimizer": {"type": "nadam"}}, {}, "no CUDA graph, since nadam needs the host in each step"),
         ({"optimizer": {"type": "adagrad"}}, {}, "no CUDA graph, since adagrad needs the host in each step"),
         ({"scheduler": "one_cycle"}, {}, "the schedule moves the momentum, which the kernels take from the host"),
+        (
+            {"optimizer": {"type": "adamw", "weight_decay_schedule": "flat_cos"}},
+            {},
+            "the schedule moves the weight decay, which the kernels take from the host",
+        ),
         ({}, {"precision": "fp16"}, "the host looks for overflows of fp16 in each step"),
         ({"on_non_finite": "skip"}, {}, "the host decides in each step whether to skip it"),
         ({}, {"model": nn.Sequential(nn.Flatten(), Gate())}, "Gate may do something else in each step"),
@@ -71,6 +76,7 @@ def test_steps_that_are_not_captured(changes, options, reason):
         {"scheduler": "one_cycle", "optimizer": {"type": "sgd", "lr": 0.1}},  # without momentum none is moved
         {"scheduler": "cosine", "ema": {"decay": 0.9}, "clip_grad_norm": 1.0},
         {"optimizer": {"type": "adamw"}},
+        {"optimizer": {"type": "adamw", "weight_decay_schedule": "constant"}},
     ],
 )
 def test_steps_that_are_captured(changes):

@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from trainkit.engine.monitors import Plateau
-from trainkit.engine.schedules import build_schedule, duration_to_steps
+from trainkit.engine.schedules import build_factor, build_schedule, duration_to_steps
 
 TOTAL, PER_EPOCH = 60, 6
 LR = 0.3
@@ -215,3 +216,11 @@ def test_coslog_by_hand():
     middle = round(100 * (2**0.5 - 1))
     assert schedule.lr_at(middle) == pytest.approx(LR, rel=1e-3)
     assert schedule.lr_at(1499) < 1e-4
+
+
+def test_flat_cos_is_flat_and_then_half_a_wave():
+    factor = build_factor("flat_cos", total_steps=8)
+    wave = [(1 + math.cos(math.pi * share)) / 2 for share in (0.25, 0.5, 0.75, 1.0)]
+    assert [factor(step) for step in range(9)] == pytest.approx([1.0] * 5 + wave)
+    assert build_factor("constant", total_steps=8) is None
+    assert build_factor(None, total_steps=8) is None

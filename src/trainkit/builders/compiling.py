@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from trainkit.builders.training import moves_momentum
+from trainkit.builders.training import moves_momentum, weight_decay_schedule
 from trainkit.config.schema import Config
 from trainkit.config.schema.run import SkipNonFinite
 from trainkit.engine import WITH_CUDA_GRAPHS, CapturedStep, Plan, compiled
@@ -72,6 +72,8 @@ def why_not_captured(config: Config, model: nn.Module, *, precision: str) -> str
         return f"{config.optimizer.type} needs the host in each step"
     if moves_momentum(config):
         return "the schedule moves the momentum, which the kernels take from the host"
+    if weight_decay_schedule(config) == "flat_cos":
+        return "the schedule moves the weight decay, which the kernels take from the host"
     if precision == "fp16":
         return "the host looks for overflows of fp16 in each step"
     if isinstance(spec.on_non_finite, SkipNonFinite):

@@ -16,7 +16,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.loading import evaluation_batch_size
 from trainkit.data.tables import TableLayout
 from trainkit.engine import Loss, LossName, auto_loss, build_loss, output_size
-from trainkit.models import BlockSpec, LayerSpec, build_cnn, build_mlp, build_sequential, initialize
+from trainkit.models import BlockSpec, LayerSpec, build_cnn, build_mlp, build_sequential, initialize, schedule_dropout
 from trainkit.runtime import Choice, seed_default_generators
 
 
@@ -34,7 +34,7 @@ def build_model(
     seed_default_generators(config.seed, "init", device=torch.device("cpu"))
     spec = config.model
     knobs = knobs_of(spec)
-    init = knobs.pop("init")
+    init, dropout_schedule = knobs.pop("init"), knobs.pop("dropout_schedule")
     model: nn.Module
     match spec:
         case schema.Mlp():
@@ -45,6 +45,8 @@ def build_model(
         case schema.Sequential():
             model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers), layout=layout)
     initialize(model, init.type, **knobs_of(init))
+    if dropout_schedule == "flat_cos":
+        schedule_dropout(model)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from trainkit.engine import (
     ParameterGroup,
     Plateau,
     Schedule,
+    build_factor,
     build_optimizer,
     build_schedule,
     duration_to_steps,
@@ -37,7 +39,7 @@ def build_optimizer_for(config: Config, model: nn.Module, *, device: torch.devic
 
 def torch_knobs(spec: schema.Optimizer) -> dict[str, Any]:
     """The knobs of an optimizer that are PyTorch's."""
-    own = ("groups", "no_decay")
+    own = ("groups", "no_decay", "weight_decay_schedule")
     return {name: value for name, value in knobs_of(spec).items() if name not in own}
 
 
@@ -79,14 +81,26 @@ def build_schedule_for(config: Config, *, steps_per_epoch: int) -> Schedule:
             knobs["T_max"] = steps(spec.T_max)
         case schema.OneCycle():
             knobs["cycle_momentum"] = moves_momentum(config)
-    return build_schedule(
+    total_steps = config.training.epochs * steps_per_epoch
+    schedule = build_schedule(
         spec.type,
         base_lr=config.optimizer.lr,
-        total_steps=config.training.epochs * steps_per_epoch,
+        total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
         warmup_steps=0 if warmup is None else steps(warmup),
         **knobs,
     )
+    return replace(
+        schedule,
+        weight_decay_factor=build_factor(weight_decay_schedule(config), total_steps=total_steps),
+        dropout_factor=build_factor(config.model.dropout_schedule, total_steps=total_steps),
+    )
+
+
+def weight_decay_schedule(config: Config) -> Literal["constant", "flat_cos"] | None:
+    """None where the weight decay stays what it is, or the optimizer has none."""
+    spec = config.optimizer
+    return None if isinstance(spec, schema.Lbfgs) else spec.weight_decay_schedule
 
 
 def moves_momentum(config: Config) -> bool:

@@ -20,7 +20,7 @@ from trainkit.engine.optimizers import Ema, build_optimizer
 from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, group_parameters
 from trainkit.engine.plan import Batches, Metrics, Plan, Unit
 from trainkit.engine.records import Recorder, Saver
-from trainkit.engine.schedules import Schedule, build_schedule, duration_to_steps
+from trainkit.engine.schedules import Schedule, build_factor, build_schedule, duration_to_steps
 from trainkit.engine.state import Progress, TrainState
 from trainkit.engine.step import compute_gradients, train_step
 
@@ -52,6 +52,7 @@ __all__ = [
     "auto_loss",
     "balanced_pos_weight",
     "balanced_weight",
+    "build_factor",
     "build_loss",
     "build_optimizer",
     "build_schedule",

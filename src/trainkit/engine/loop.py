@@ -14,7 +14,7 @@ from trainkit.data.loading import Batch
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.records import Checkpointer, Recorder, Saver, epoch_record, step_record
-from trainkit.engine.state import EpochTotals, Progress, TrainState, set_learning_rate
+from trainkit.engine.state import EpochTotals, Progress, TrainState
 from trainkit.engine.step import StepResult, train_step
 from trainkit.runtime import forward
 
@@ -88,8 +88,7 @@ def train_epoch(
     step = train_step if plan.step is None else plan.step
     batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
     for batch in timed(batches, progress):
-        lr = state.learning_rate()
-        set_learning_rate(state.optimizer, lr=lr, momentum=state.schedule.momentum_at(progress.steps_completed))
+        lr = state.follow_schedule()
         kept.append(step(state, plan, batch, guard=guard, lr=lr))
         progress.batches_completed += 1
         progress.steps_completed += 1

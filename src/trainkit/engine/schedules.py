@@ -1,5 +1,7 @@
 """Learning rates as pure functions of the optimizer steps completed; equal to ``torch.optim.lr_scheduler``'s.
 
+Weight decay and dropout may follow a schedule too: a factor on what the config says.
+
 All lengths are in optimizer steps: ``duration_to_steps`` is where epochs become steps.
 
 A warm-up is PyTorch's ``SequentialLR([LinearLR, main])``: the learning rate rises linearly to the first value of the
@@ -19,6 +21,7 @@ from typing import Any, Literal
 ScheduleType = Literal[
     "constant", "step", "multi_step", "exponential", "cosine", "one_cycle", "coslog", "reduce_on_plateau"
 ]
+FactorType = Literal["constant", "flat_cos"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Schedule:
     main_momentum: Callable[[int], float] | None = None
     warmup_steps: int = 0
     warmup_start_factor: float = 0.01
+    weight_decay_factor: Callable[[int], float] | None = None
+    """Of the steps completed, on the weight decay of each group; None where nothing moves it."""
+    dropout_factor: Callable[[int], float] | None = None
+    """Of the steps completed, on the share that each dropout layer drops."""
 
     def lr_at(self, step: int) -> float:
         """The learning rate after ``step`` completed optimizer steps."""
@@ -84,6 +91,18 @@ def build_schedule(
         case "coslog":
             lr = _coslog(base_lr, rest, **knobs)
     return Schedule(lr, momentum, warmup_steps, warmup_start_factor)
+
+
+def build_factor(type: FactorType | None, *, total_steps: int) -> Callable[[int], float] | None:
+    """The factor on weight decay or dropout after some completed steps of the run; None where it stays 1.
+
+    flat_cos (RealMLP: Holzmueller et al., 2024): 1 for the first half of the run, then half a cosine wave to 0.
+    """
+    match type:
+        case None | "constant":
+            return None
+        case "flat_cos":
+            return lambda step: (1 + math.cos(math.pi * (max(1.0, 2 * step / total_steps) - 1))) / 2
 
 
 def duration_to_steps(value: int, unit: str, *, steps_per_epoch: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.optimizers import Ema, match_parameters
 from trainkit.engine.parameter_groups import load_by_name
 from trainkit.engine.schedules import Schedule
+from trainkit.models import ScheduledDropout, scheduled_dropouts
 
 Record = TypeVar("Record")
 
@@ -86,9 +87,15 @@ class TrainState:
     totals: EpochTotals = field(default_factory=EpochTotals)
     parameters: list[nn.Parameter] = field(init=False)
     """The model's: listed once, since walking through the modules takes 30 us a step."""
+    dropouts: Sequence[ScheduledDropout] = field(init=False)
+    """Its dropout layers whose share may change."""
+    weight_decays: list[float] = field(init=False)
+    """Of the optimizer's groups, before any schedule."""
 
     def __post_init__(self) -> None:
         self.parameters = list(self.model.parameters())
+        self.dropouts = scheduled_dropouts(self.model)
+        self.weight_decays = [group.get("weight_decay", 0.0) for group in self.optimizer.param_groups]
 
     @property
     def eval_model(self) -> nn.Module:
@@ -103,6 +110,20 @@ class TrainState:
         """The schedule's learning rate at this position, times the reductions of a plateau."""
         lr = self.schedule.lr_at(self.progress.steps_completed)
         return lr if self.plateau is None else self.plateau.apply(lr)
+
+    def follow_schedule(self) -> float:
+        """Set all that the schedule moves to its values for the next step. Returns the learning rate."""
+        schedule, step, lr = self.schedule, self.progress.steps_completed, self.learning_rate()
+        set_learning_rate(self.optimizer, lr=lr, momentum=schedule.momentum_at(step))
+        if schedule.weight_decay_factor is not None:
+            factor = schedule.weight_decay_factor(step)
+            for group, decay in zip(self.optimizer.param_groups, self.weight_decays, strict=True):
+                group["weight_decay"] = decay * factor
+        if schedule.dropout_factor is not None:
+            factor = schedule.dropout_factor(step)
+            for layer in self.dropouts:
+                layer.set_factor(factor)
+        return lr
 
     def complete_epoch(self) -> None:
         """Move the position to the start of the next epoch."""

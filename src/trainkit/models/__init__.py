@@ -1,6 +1,7 @@
 """Networks built from plain values, made of ``torch.nn`` modules; the layers, shapes and costs of any model."""
 
 from trainkit.models.cnn import BlockSpec, build_cnn
+from trainkit.models.dropout import ScheduledDropout, schedule_dropout, scheduled_dropouts
 from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
 from trainkit.models.sequential import LayerSpec, build_sequential
@@ -10,6 +11,7 @@ __all__ = [
     "BlockSpec",
     "LayerRow",
     "LayerSpec",
+    "ScheduledDropout",
     "build_cnn",
     "build_mlp",
     "build_sequential",
@@ -20,4 +22,6 @@ __all__ = [
     "initialize",
     "layer_table",
     "own_parameters",
+    "schedule_dropout",
+    "scheduled_dropouts",
 ]

@@ -84,6 +84,14 @@ def _optimizer(review: Review) -> None:
             review.add(
                 "optimizer.nesterov", "Nesterov momentum needs dampening 0, got {0}; remove one", "optimizer.dampening"
             )
+    if not isinstance(optimizer, opt.Lbfgs) and optimizer.weight_decay_schedule == "flat_cos":
+        decays = [group.weight_decay for group in optimizer.groups or ()]
+        if not any([optimizer.weight_decay, *decays]):
+            review.add(
+                "optimizer.weight_decay_schedule",
+                "there is no weight decay to move, got {0}; raise it, or remove the schedule",
+                "optimizer.weight_decay",
+            )
     for index, group in enumerate(getattr(optimizer, "groups", None) or ()):
         if group.lr_scale == 1 and group.weight_decay is None:
             review.add(

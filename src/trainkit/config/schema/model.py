@@ -67,6 +67,12 @@ _INIT: Any = Field(
 )
 
 
+DropoutSchedule = Literal["constant", "flat_cos"]
+_DROPOUT_SCHEDULE: Any = Field(
+    None, description="constant, or flat_cos: flat for the first half of the run, then half a cosine wave to 0."
+)
+
+
 class Mlp(Section):
     """Fully connected layers: linear -> norm -> activation -> dropout for each hidden size, then a linear output."""
 
@@ -77,6 +83,7 @@ class Mlp(Section):
     dropout: Probability = Field(0.0, description="Share of activations dropped after each hidden layer.")
     output: OutputActivation = Field("none", description="Activation of the output; it must fit the loss.")
     init: Init = _INIT
+    dropout_schedule: DropoutSchedule | None = _DROPOUT_SCHEDULE
 
 
 class Block(Section):
@@ -122,6 +129,7 @@ class Cnn(Section):
     head_dropout: Probability = Field(0.0, description="Share of activations dropped before each layer of the head.")
     output: OutputActivation = Field("none", description="Activation of the output; it must fit the loss.")
     init: Init = _INIT
+    dropout_schedule: DropoutSchedule | None = _DROPOUT_SCHEDULE
 
 
 class LinearLayer(Section):
@@ -329,6 +337,7 @@ class Sequential(Section):
     type: Literal["sequential"]
     layers: list[Layer] = Field(min_length=1, description="The layers, input first.")
     init: Init = _INIT
+    dropout_schedule: DropoutSchedule | None = _DROPOUT_SCHEDULE
 
     def torch_layers(self) -> Iterator[tuple[str, Any]]:
         """All ``torch.nn`` layers with their config keys, those of residual parts too."""

@@ -114,6 +114,9 @@ class _InGroups(_Optimizer):
     no_decay: Literal["none", "norm_and_bias"] | None = Field(
         None, description="Parameters without weight decay: none, or those of norm layers and all biases."
     )
+    weight_decay_schedule: Literal["constant", "flat_cos"] | None = Field(
+        None, description="constant, or flat_cos: flat for the first half of the run, then half a cosine wave to 0."
+    )
     groups: list[ParameterGroup] | None = Field(
         None, description="Parameters with a learning rate or a weight decay of their own; none when left out."
     )
