@@ -158,6 +158,28 @@ def test_trainings_in_two_threads_wait_for_each_other(tmp_path, whole):
         assert_same(result, whole)
 
 
+def test_settings_of_a_notebook_neither_reach_a_run_nor_change(tmp_path, whole):
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    torch.manual_seed(5)
+    try:
+        result = trainkit.train(CONFIG, runs_dir=tmp_path)
+        config = {**CONFIG, "training": {"num_threads": threads + 1}}
+        with pytest.raises(ZeroDivisionError):
+            trainkit.train(config, runs_dir=tmp_path, progress=lambda progress: 1 / 0)
+        assert torch.rand(3).tolist() == torch.rand(3, generator=torch.Generator().manual_seed(5)).tolist()
+        assert torch.get_num_threads() == threads
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert not torch.is_grad_enabled()
+    finally:
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision("highest")
+    assert_same(result, whole)
+
+
 def test_in_a_running_event_loop(tmp_path, whole):
     async def cell():
         return trainkit.train(CONFIG, runs_dir=tmp_path)

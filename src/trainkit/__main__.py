@@ -33,8 +33,6 @@ def main() -> None:
 
     own_process()
 
-    if {"-q", "--quiet"} & set(sys.argv):
-        hush_libraries()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
@@ -99,17 +97,6 @@ def use_utf8() -> None:
     if os.name == "posix" and sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         environment = {"PYTHONIOENCODING": stdout_encoding, **os.environ, "PYTHONUTF8": "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-
-
-def hush_libraries() -> None:
-    """No warnings from libraries, in this process and in those that it starts; before torch is loaded."""
-    import logging
-    import warnings
-
-    os.environ["PYTHONWARNINGS"] = "ignore"
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
 
 
 def skip_last_collection() -> None:

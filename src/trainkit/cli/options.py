@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -42,6 +45,18 @@ def load(config: Path, set_: list[str] | None, unset: list[str] | None, *, quiet
     return loaded
 
 
+def hush_libraries(quiet: bool) -> bool:
+    """No warnings from libraries, in this process and in those that it starts; before a command loads torch."""
+    from trainkit.system import owns_process
+
+    if quiet and owns_process():
+        os.environ["PYTHONWARNINGS"] = "ignore"
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    return quiet
+
+
 ConfigFile = Annotated[
     Path,
     typer.Argument(metavar="CONFIG", help="The YAML config, or a shipped one's name.", autocompletion=_complete_config),
@@ -74,7 +89,7 @@ Precision = Annotated[
     typer.Option(help="What the model computes in; fp32, as the exported programs, when left out."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=hush_libraries, help="Print the result only.")]
 Checkpoint = Annotated[
     Path | None,
     typer.Argument(help="A checkpoint, or a run by its folder or a part of its name; the newest run if left out."),
