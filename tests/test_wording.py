@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainkit.wording import better, by_key, counted, duration, enumerated, listed, percent, size_text
+from trainkit.wording import better, by_key, counted, duration, enumerated, listed, percent, size_text, told_apart
 
 
 def test_lists():
@@ -85,3 +85,24 @@ def test_leaves_by_key_path():
     config = {"a": {"b": [1, 2], "c": {}}, "d": [{"e": 1}, {"e": None}]}
     assert by_key(config) == {"a.b": [1, 2], "a.c": {}, "d[0].e": 1, "d[1].e": None}
     assert by_key({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "texts"),
+    [
+        (1.0, 2.5, ("1", "2.5")),
+        (200_000.5, 200_013.0, ("200000.5", "200013")),
+        (1e9, 1e9 + 1.25, ("1000000000", "1000000001.25")),
+        (0.001234567, 0.5, ("0.0012346", "0.5")),
+        (7.0, 7.0, ("7", "7")),
+        (-3.0, math.inf, ("-3", "inf")),
+    ],
+)
+def test_numbers_that_are_told_apart(value, other, texts):
+    assert told_apart(value, other) == texts
+
+
+@given(value=st.floats(-1e12, 1e12), other=st.floats(-1e12, 1e12))
+def test_their_difference_is_kept(value, other):
+    one, two = map(float, told_apart(value, other))
+    assert one - two == pytest.approx(value - other, rel=2e-2, abs=1e-300)

@@ -58,6 +58,15 @@ def size_text(num_bytes: float) -> str:
     return f"{num_bytes:.0f} bytes"
 
 
+def told_apart(value: float, other: float) -> tuple[str, str]:
+    """Two numbers with five digits, or as many as show three of their difference: ``200000.5``, ``200013``."""
+    apart, size = abs(value - other), max(abs(value), abs(other))
+    digits = 5
+    if apart > 0 and math.isfinite(apart):
+        digits = min(17, max(digits, 3 + math.ceil(math.log10(size / apart))))
+    return f"{value:.{digits}g}", f"{other:.{digits}g}"
+
+
 def duration(seconds: float | None) -> str:
     """``350 ms``, ``1.5 s``, ``3 min 5 s``, ``2 h 10 min``; a dash where it is not known."""
     if seconds is None or math.isnan(seconds):

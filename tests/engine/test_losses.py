@@ -249,3 +249,29 @@ def test_the_samples_add_up_to_the_sum(name, knobs):
     assert each.shape == weights.shape == (20,)
     torch.testing.assert_close(each.sum(), loss.sum(outputs, targets))
     assert float(weights.sum()) == pytest.approx(float(loss.normalizer(targets)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    case=st.sampled_from([("mse", {}), ("l1", {}), ("smooth_l1", {"beta": 3.0}), ("huber", {"delta": 3.0})]),
+    std=st.floats(1e-3, 1e5),
+    size=st.integers(1, 20),
+    columns=st.integers(1, 3),
+    seed=st.integers(0, 2**31),
+)
+def test_a_loss_of_standardized_targets_times_its_unit_is_the_loss_in_their_own_units(case, std, size, columns, seed):
+    name, knobs = case
+    generator = torch.Generator().manual_seed(seed)
+    outputs, targets = torch.randn(2, size, columns, generator=generator, dtype=torch.float64)
+    loss = build_loss(name, target_std=[std] * columns, **knobs)
+    own = build_loss(name, **knobs)
+    assert own.unit == 1
+    torch.testing.assert_close(loss.mean(outputs, targets) * loss.unit, own.mean(outputs * std, targets * std))
+
+
+@pytest.mark.parametrize("name", ["mse", "l1", "smooth_l1", "huber"])
+def test_targets_with_different_deviations_have_the_loss_of_the_standardized_ones(name):
+    outputs, targets = torch.randn(2, 8, 2, generator=torch.Generator().manual_seed(0))
+    loss = build_loss(name, target_std=[2.0, 30.0])
+    assert loss.unit == 1
+    assert torch.equal(loss.mean(outputs, targets), build_loss(name).mean(outputs, targets))

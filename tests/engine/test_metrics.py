@@ -188,3 +188,39 @@ def test_metrics_can_be_updated_in_inference_mode():
     with torch.inference_mode():
         assert classified(torch.eye(3), torch.arange(3)).compute()["accuracy"] == 1.0
         assert regressed(torch.ones(2, 1), torch.ones(2, 1)).compute()["mae"] == 0.0
+
+
+@settings(deadline=None)
+@given(
+    seed=seeds, size=st.integers(2, 40), a=st.floats(1e-4, 1e4), sign=st.sampled_from([-1, 1]), b=st.floats(-1e6, 1e6)
+)
+def test_a_target_in_other_units_has_the_same_r2_and_its_errors_in_these_units(seed, size, a, sign, b):
+    """Outputs and targets are standardized by the deviation of the data in each unit."""
+    rng = np.random.default_rng(seed)
+    true, error = rng.normal(size=(2, size, 1))
+    predicted = true + 0.3 * error
+    found = []
+    for factor, shift in ((1.0, 0.0), (sign * a, b)):
+        in_units = factor * true + shift
+        mean, std = in_units.mean(), in_units.std()
+        metrics = RegressionMetrics(1, target_std=[std])
+        scaled = (torch.from_numpy((factor * values + shift - mean) / std).float() for values in (predicted, true))
+        metrics.update(*scaled)
+        found.append(metrics.compute())
+    one, other = found
+    assert other["r2"] == pytest.approx(one["r2"], abs=1e-5)
+    for name in ("mae", "rmse"):
+        assert other[name] == pytest.approx(a * one[name], rel=1e-4)
+
+
+def test_each_target_has_its_own_unit():
+    outputs, targets = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.zeros(2, 2)
+    metrics = RegressionMetrics(2, target_std=[10.0, 1000.0])
+    metrics.update(outputs, targets)
+    assert [row.mae for row in metrics.per_target()] == [5.0, 500.0]
+    assert metrics.compute()["mae"] == 252.5
+    merged = RegressionMetrics(2, target_std=[10.0, 1000.0])
+    merged.merge(metrics)
+    assert merged.compute() == metrics.compute()
+    with pytest.raises(AssertionError, match="different kinds"):
+        RegressionMetrics(2).merge(metrics)

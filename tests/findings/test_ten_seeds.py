@@ -129,6 +129,7 @@ LONG = "training.epochs=30"
 SGD = "optimizer={type: sgd, lr: 0.01}"
 THREE_LAYERS = "model.hidden_sizes=[32, 32, 32]"
 AS_THEY_ARE = "transforms=[]"
+OWN_UNITS = "dataset.scale_target=false"
 FAR, RARE = {"mean": 500_000, "std": 100_000}, {"num_samples": 1500, "rare": 0.01, "gap": 1.0}
 OTHER_STATISTICS = "transforms=[{type: normalize, mean: [0.05], std: [0.02]}]"
 TINY = {"num_samples": 400, "columns": 40}
@@ -157,6 +158,8 @@ CASES = {
         run("healthy, five classes", partial(classes, num_classes=5, gap=4), "training.epochs=20"),
         run("healthy binary", classes, *BINARY),
         run("healthy values", values, LONG),
+        run("healthy values in the 100,000s", partial(values, **FAR), LONG),
+        run("healthy values of 1e-6", partial(values, std=1e-6), LONG, SGD),
         run("healthy pictures", pictures, "training.epochs=20"),
         variant("healthy values in the hundreds", partial(values, mean=150, std=80), LONG, HUBER, "optimizer.lr=0.03"),
         variant("healthy, sgd", classes, "optimizer={type: sgd, lr: 0.05, momentum: 0.9}", "scheduler=one_cycle"),
@@ -187,13 +190,13 @@ CASES = {
     ),
     **cases(
         "targets-out-of-scale",
-        run("targets in the 100,000s", partial(values, **FAR), LONG),
-        run("targets of 1e-6", partial(values, std=1e-6)),
-        variant("targets in the 100,000s, huber", partial(values, **FAR), LONG, "loss=huber"),
-        variant("targets in the 100,000s around 0", partial(values, std=100_000)),
-        variant("targets in the 100,000s, sgd", partial(values, **FAR), SGD),
-        variant("targets around 1000", partial(values, mean=1000), "optimizer.lr=0.001"),
-        variant("targets of 1e-6, sgd", partial(values, std=1e-6), SGD),
+        run("targets in the 100,000s", partial(values, **FAR), LONG, OWN_UNITS),
+        run("targets of 1e-6", partial(values, std=1e-6), OWN_UNITS),
+        variant("targets in the 100,000s, huber", partial(values, **FAR), LONG, "loss=huber", OWN_UNITS),
+        variant("targets in the 100,000s around 0", partial(values, std=100_000), OWN_UNITS),
+        variant("targets in the 100,000s, sgd", partial(values, **FAR), SGD, OWN_UNITS),
+        variant("targets around 1000", partial(values, mean=1000), "optimizer.lr=0.001", OWN_UNITS),
+        variant("targets of 1e-6, sgd", partial(values, std=1e-6), SGD, OWN_UNITS),
     ),
     **cases(
         "first-weights",

@@ -11,6 +11,7 @@ from trainkit.builders.data import (
     load_data,
     load_source,
     model_input_shape,
+    scale_choice,
     section_of,
 )
 from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
@@ -59,5 +60,6 @@ __all__ = [
     "parameter_groups",
     "place",
     "residency_of",
+    "scale_choice",
     "section_of",
 ]

@@ -21,6 +21,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.images import image_shape, materialize_images
 from trainkit.data.pixel_rules import make_rules, rules_of
 from trainkit.data.tables import TableLayout, flagged, model_layout, stored_layout
+from trainkit.data.target_scale import is_standard, measure_targets, stored_scale
 from trainkit.data.transforms import (
     BatchTransform,
     Normalize,
@@ -34,7 +35,9 @@ from trainkit.data.transforms import (
     static,
 )
 from trainkit.errors import Problem, ProblemsError, UserError
+from trainkit.runtime import Choice
 from trainkit.system import Frontend
+from trainkit.wording import counted
 
 ImageFiles = Mapping[str, tuple[Path, ...]]
 """By part: the files that the samples were decoded from, where there were files."""
@@ -51,20 +54,70 @@ def load_source(
     cache_dir: Path | None = None,
     read_only: bool = False,
     should_stop: Callable[[], bool] | None = None,
+    stored: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """The data set as its source has it; images in files are not decoded yet.
+    """The data set as its source has it, with the scale of its targets; images in files are not decoded yet.
 
     Args:
         cache_dir: where arrays that had to be unpacked or converted are kept.
         read_only: neither download nor add to the cache.
         should_stop: called during a download.
+        stored: the preprocessing of a checkpoint; its scale of the targets is taken.
 
     Raises:
         DataError: it is missing, broken, or not what the config says.
         Interrupted: ``should_stop`` returned True.
+        ProblemsError: ``dataset.scale_target`` is not what the checkpoint was trained with.
     """
+    data = _open_source(config, cache_dir=cache_dir, read_only=read_only, should_stop=should_stop)
+    if data.task == "classification":
+        return data
+    wanted = config.dataset.scale_target if isinstance(config.dataset, dataset.ScaledTarget) else False
+    if stored is not None:
+        scale = stored_scale(stored)
+        if wanted not in ("auto", scale is not None):
+            message = (
+                f"the weights of the checkpoint are made for targets {'with' if scale else 'without'} scaling; leave "
+                "scale_target as it was, or start a new run"
+            )
+            raise ProblemsError([Problem(message, key="dataset.scale_target")])
+        return replace(data, target_scale=scale)
+    if wanted is False:
+        return data
+    train = data.splits["train"]
+    scale = measure_targets(data.parts[train.part].targets, train.indices)
+    return data if wanted == "auto" and is_standard(scale) else replace(data, target_scale=scale)
+
+
+def scale_choice(config: Config, data: Dataset, *, stored: Mapping[str, Any] | None = None) -> dict[str, Choice]:
+    """Under ``scale_target``: whether the model sees the values to predict scaled, and why; {} for classes.
+
+    Args:
+        stored: the checkpoint to resume from; its choice is kept.
+    """
+    if data.task == "classification":
+        return {}
+    if stored is not None:
+        known = stored["choices"].get("scale_target", {"value": "false", "reason": "as in the checkpoint"})
+        return {"scale_target": Choice(**known)}
+    asked = getattr(config.dataset, "scale_target", False) != "auto"
+    how = "as asked for" if asked else "auto"
+    if data.target_scale is None:
+        return {"scale_target": Choice("false", how if asked else "auto: mean and deviation are about 0 and 1 already")}
+    (name, (mean, std)), more = (data.target_names[0], data.target_scale[0]), len(data.target_names) - 1
+    others = f", and so on for {counted(more, 'other target')}" if more else ""
+    reason = f"{how}: {name} has mean {mean:.4g} and standard deviation {std:.4g} over the training samples{others}"
+    if len(set(data.target_std)) > 1:
+        reason += "; the loss is that of the scaled targets"
+    return {"scale_target": Choice("true", reason)}
+
+
+def _open_source(
+    config: Config, *, cache_dir: Path | None, read_only: bool, should_stop: Callable[[], bool] | None
+) -> Dataset:
     spec = config.dataset
     knobs = knobs_of(spec) | {"seed": config.seed}
+    knobs.pop("scale_target", None)
     match spec:
         case dataset.ImageFolder():
             from trainkit.data.sources import load_image_folder
@@ -106,14 +159,15 @@ def load_data(
 
     Args:
         source: the data set, where it is loaded already.
-        stored: the preprocessing of a checkpoint; image files become pixels by its rules.
+        stored: the preprocessing of a checkpoint; image files become pixels by its rules, and the targets of a source
+            that is loaded here have its scale.
 
     Raises:
         DataError: the data are missing or broken.
     """
     frontend = frontend or Frontend()
     if source is None:
-        source = load_source(config, cache_dir=cache_root(), should_stop=frontend.stop)
+        source = load_source(config, cache_dir=cache_root(), should_stop=frontend.stop, stored=stored)
     if stored is not None and source.kind == "image":
         source = replace(source, rules=rules_of(stored))
     data = materialize_images(
@@ -254,12 +308,18 @@ def preprocessing(
 ) -> dict[str, Any]:
     """All that turns a raw sample into an input of the model, as plain data: a part of every checkpoint."""
     if data.kind == "table":
+        values = (
+            {}
+            if data.task == "classification"
+            else {"target_scale": data.target_scale and [list(one) for one in data.target_scale]}
+        )
         return {
             "kind": "table",
             "feature_names": list(data.feature_names),
             "table_encoding": data.table_encoding,
             **columns.to_json(transforms),
             "input_shape": list(input_shape),
+            **values,
         }
     scaling = [one for one in transforms if isinstance(one, Normalize)]
     crops = [one.size for one in transforms if isinstance(one, geometry.RandomCrop) and one.size is not None]

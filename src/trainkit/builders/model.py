@@ -106,8 +106,14 @@ def build_loss_for(config: Config, data: Dataset, *, device: torch.device) -> Lo
     """
     knobs = {} if isinstance(config.loss, losses_schema.AutoLoss) else knobs_of(config.loss)
     name = cast(LossName, loss_name(config, data).value)
-    counts = data.class_counts("train")
-    return build_loss(name, device=device, class_counts=counts, class_names=data.class_names, **knobs)
+    return build_loss(
+        name,
+        device=device,
+        class_counts=data.class_counts("train"),
+        class_names=data.class_names,
+        target_std=data.target_std,
+        **knobs,
+    )
 
 
 def output_size_for(config: Config, data: Dataset) -> int:

@@ -20,6 +20,7 @@ from trainkit.builders.data import (
     load_data,
     model_input_shape,
     preprocessing,
+    scale_choice,
 )
 from trainkit.builders.memory import residency_of
 from trainkit.builders.model import (
@@ -163,7 +164,7 @@ class Setup:
         residency = self.residency.value
         options.setdefault("residency", "host" if residency == "workers" else residency)
         return make_batches(
-            self.data.parts[chosen.part],
+            self.data.model_parts[chosen.part],
             chosen.indices,
             batch_transforms=self.transforms,
             static_transforms=build_static_transforms(self.config),
@@ -218,7 +219,7 @@ class Setup:
     def _new_metrics(self) -> Metrics:
         if self.data.num_classes:
             return ClassificationMetrics(self.data.num_classes, device=self.device)
-        return RegressionMetrics(self.data.num_targets, device=self.device)
+        return RegressionMetrics(self.data.num_targets, target_std=self.data.target_std, device=self.device)
 
 
 def build_setup(
@@ -263,6 +264,7 @@ def build_setup(
             "device": device_choice,
             "threads": threads,
             "precision": precision,
+            **scale_choice(config, data),
             "loss": loss_name(config, data),
             "compile": choose_compile(config, model, device=device, precision=precision.value, input_shape=input_shape),
         },

@@ -19,6 +19,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema.data import Csv
 from trainkit.data.dataset import Dataset
 from trainkit.data.tables import model_layout, stored_layout
+from trainkit.data.target_scale import in_own_units, stored_scale
 from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, build_pipeline, columns
 from trainkit.engine import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError
@@ -80,13 +81,15 @@ class TrainedModel:
 
     @torch.inference_mode()
     def predict(self, rows: Tensor) -> Tensor:
-        """Probabilities (N, K), or values (N, T), float32 on the CPU.
+        """Probabilities (N, K), or values (N, T) in their own units, on the CPU: float32, or float64 if scaled.
 
         ``rows`` are samples with the static transforms applied: uint8 (N, C, H, W), or table features float32 (N, F).
         """
         inputs = self.pipeline(rows.to(self.device))
         outputs = forward(self.model, inputs, precision=self.precision.value)
-        return (self.loss.probabilities(outputs) if self.loss.is_classification else outputs).cpu()
+        if self.loss.is_classification:
+            return self.loss.probabilities(outputs).cpu()
+        return torch.from_numpy(in_own_units(outputs.cpu().numpy(), stored_scale(self.preprocessing)))
 
     def setup(self, data: Dataset, files: ImageFiles | None = None) -> Setup:
         """This model on data with the static transforms applied: scores equal those at the end of training.

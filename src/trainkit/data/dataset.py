@@ -9,7 +9,8 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
+from trainkit.data.target_scale import TargetScale, targets_of_model
 from trainkit.wording import SPLITS, counted
 
 Kind = Literal["image", "table"]
@@ -31,7 +33,7 @@ class Part:
     """Images: uint8 (N, C, H, W), or float32 in [0, 1] where files have more than 8 bits. Tables: float32 (N, F). Or
     image files that are not decoded yet."""
     targets: NDArray[Any]
-    """Classification: int64 (N,). Regression: float32 (N, T)."""
+    """Classification: int64 (N,). Regression: float32 or float64 (N, T), in their own units."""
 
     def __post_init__(self) -> None:
         assert len(self.inputs) == len(self.targets), (len(self.inputs), len(self.targets))
@@ -74,6 +76,8 @@ class Dataset:
     """The columns of a table, after one-hot encoding; () for images."""
     target_names: tuple[str, ...] = ()
     """() for classification."""
+    target_scale: TargetScale | None = None
+    """Regression: mean and standard deviation of each target, by which the model sees them; None: as they are."""
     notes: tuple[str, ...] = ()
     """Printed once: ignored files, skipped files, a choice that was made."""
     table_encoding: dict[str, Any] | None = None
@@ -97,6 +101,16 @@ class Dataset:
             raise ValueError(f"the images of {self.name} are not decoded yet: call materialize_images first")
         return tuple(int(size) for size in inputs.shape[1:])
 
+    @cached_property
+    def model_parts(self) -> dict[str, Part]:
+        """The parts with the targets as the model and its loss see them: those of a regression scaled, in float32."""
+        if self.task == "classification":
+            return self.parts
+        return {
+            name: replace(part, targets=targets_of_model(part.targets, self.target_scale))
+            for name, part in self.parts.items()
+        }
+
     @property
     def num_classes(self) -> int:
         """0 for regression."""
@@ -107,10 +121,21 @@ class Dataset:
         """Values to predict for each sample: 0 for classification."""
         return len(self.target_names)
 
+    @property
+    def target_std(self) -> tuple[float, ...]:
+        """By which the model's targets are divided; () where they are not."""
+        return tuple(std for _, std in self.target_scale or ())
+
     def split_targets(self, split: str) -> NDArray[Any]:
-        """The targets of the samples of a split, in the order of its indices."""
+        """The targets of the samples of a split, in their own units and in the order of its indices."""
         chosen = self.splits[split]
         targets: NDArray[Any] = self.parts[chosen.part].targets[chosen.indices]
+        return targets
+
+    def model_targets(self, split: str) -> NDArray[Any]:
+        """The same as the model and its loss see them: int64 (n,) or float32 (n, T)."""
+        chosen = self.splits[split]
+        targets: NDArray[Any] = self.model_parts[chosen.part].targets[chosen.indices]
         return targets
 
     def class_counts(self, split: str) -> list[int]:
@@ -175,7 +200,11 @@ def _fingerprint_part(part: Part, class_names: Sequence[str], root: Path) -> dic
     else:
         described["shape"] = [int(size) for size in part.inputs.shape[1:]]
         described["inputs"] = hash_array(part.inputs)
-    described["targets"] = hash_array(part.targets)
+    targets = part.targets
+    if targets.dtype == np.float64:  # as the model sees it, and as it always was
+        described["exact_targets"] = hash_array(targets)
+        targets = targets.astype(np.float32)
+    described["targets"] = hash_array(targets)
     if class_names:
         counts = np.bincount(part.targets, minlength=len(class_names))
         described["samples_per_class"] = {name: int(n) for name, n in zip(class_names, counts, strict=True)}
@@ -244,8 +273,9 @@ def _describe_part(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[
         "contents": "contents of files",
         "inputs": "input values",
         "targets": "targets",
+        "exact_targets": "targets",
     }
-    changed = [text for key, text in names.items() if key in old and key in new and old[key] != new[key]]
+    changed = dict.fromkeys(text for key, text in names.items() if key in old and key in new and old[key] != new[key])
     return [f"part {name!r}: {' and '.join(changed)} changed"] if changed else []
 
 

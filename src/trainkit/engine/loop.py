@@ -38,7 +38,13 @@ def fit(
     ``train`` and ``val`` yield batches on the model's device. A checkpoint is saved before this returns.
     """
     progress = state.progress
-    guard = Guard(state.model, state.optimizer, skip_limit=plan.skip_limit, scaled=state.scaler is not None)
+    guard = Guard(
+        state.model,
+        state.optimizer,
+        skip_limit=plan.skip_limit,
+        scaled=state.scaler is not None,
+        loss_unit=plan.loss.unit,
+    )
     saver = Saver(state, recorder, checkpointer, every=plan.save_every)
     while progress.epochs_completed < plan.epochs and not state.stopped_early:
         if not train_epoch(state, plan, train, guard=guard, recorder=recorder, saver=saver, should_stop=should_stop):
@@ -98,7 +104,7 @@ def train_epoch(
         save = saver.due_after_step()
         if log or save or len(kept) == STEPS_BETWEEN_SUMS:
             guard.flush()  # a sync point, like the two below
-            means = add_up(state.totals, kept)
+            means = add_up(state.totals, kept, unit=plan.loss.unit)
             if log:
                 recorder.log(step_record(state, loss=means[-1], lr=lr, classes=plan.loss.is_classification))
             kept.clear()
@@ -111,7 +117,7 @@ def train_epoch(
     else:
         completed = True
     guard.flush()
-    add_up(state.totals, kept)
+    add_up(state.totals, kept, unit=plan.loss.unit)
     progress.train_seconds += time.perf_counter() - started
     return completed
 
@@ -127,17 +133,20 @@ def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
         yield batch
 
 
-def add_up(totals: EpochTotals, kept: Sequence[StepResult]) -> list[float]:
+def add_up(totals: EpochTotals, kept: Sequence[StepResult], *, unit: float = 1.0) -> list[float]:
     """Add the kept steps to the epoch's sums, one after the other: where the sums are taken does not change them.
 
     Returns the mean loss of each step, skipped ones included. One sync for the losses, one for the counts.
+
+    Args:
+        unit: of the loss.
     """
     if not kept:
         return []
     sums, weights = torch.stack([step.loss for step in kept]), [step.weight for step in kept]
     tensors = [weight for weight in weights if isinstance(weight, Tensor)]
     divisors = torch.stack(tensors) if tensors else sums.new_tensor(weights)
-    means = (sums / divisors).tolist()
+    means = [mean * unit for mean in (sums / divisors).tolist()]
     for step, value, weight in zip(kept, means, divisors.tolist(), strict=True):
         if step.taken:
             totals.loss_sum += value * weight
@@ -183,4 +192,4 @@ def evaluate(
     assert sums is not None, "an empty split"
     loss, weight = (sum(values) for values in sums.tolist())
     # As in PyTorch: without a weight above 0 there is no mean.
-    return {"loss": loss / weight if weight else math.nan, **metrics.compute()}
+    return {"loss": loss / weight * plan.loss.unit if weight else math.nan, **metrics.compute()}

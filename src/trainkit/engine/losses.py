@@ -44,6 +44,8 @@ class Loss:
     """PyTorch's function: (outputs, targets as it takes them, reduction=...) to the loss."""
     class_weight: Tensor | None = None
     """float32 (K,) where PyTorch's mean divides by the sum of the targets' weights."""
+    unit: float = 1.0
+    """A loss of standardized targets times this is the loss in the targets' own units."""
 
     @property
     def is_classification(self) -> bool:
@@ -148,6 +150,7 @@ def build_loss(
     pos_weight: float | Literal["balanced"] | None = None,
     beta: float = 1.0,
     delta: float = 1.0,
+    target_std: Sequence[float] = (),
 ) -> Loss:
     """A loss by its name, with PyTorch's arguments: label_smoothing and weight for cross_entropy, weight for nll,
     pos_weight for bce_with_logits, beta for smooth_l1, delta for huber.
@@ -155,12 +158,17 @@ def build_loss(
     ``class_counts`` are the training samples of each class; ``balanced`` needs them: n / (K * count) as scikit-learn's
     ``compute_class_weight``, and for pos_weight the count of the first class / count of the second.
 
+    ``target_std`` are the standard deviations by which the targets were divided. Where all are equal, the loss has a
+    unit, and beta and delta are in the targets' own units; else all of these are those of the standardized targets.
+
     Raises:
         ProblemsError: ``balanced``, and a class without training samples.
         ValueError: weights that do not fit the classes.
     """
     compute: Callable[..., Tensor]
     class_weight: Tensor | None = None
+    std = target_std[0] if len(set(target_std)) == 1 else 1.0
+    unit = 1.0
     if name in ("cross_entropy", "nll"):
         values = _class_weights(weight, class_counts, class_names)
         class_weight = None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
@@ -176,14 +184,14 @@ def build_loss(
             positive = None if value is None else torch.tensor(value, dtype=torch.float32, device=device)
             compute = partial(F.binary_cross_entropy_with_logits, pos_weight=positive)
         case "mse":
-            compute = F.mse_loss
+            compute, unit = F.mse_loss, std**2
         case "l1":
-            compute = F.l1_loss
+            compute, unit = F.l1_loss, std
         case "smooth_l1":
-            compute = partial(F.smooth_l1_loss, beta=beta)
+            compute, unit = partial(F.smooth_l1_loss, beta=beta / std), std
         case "huber":
-            compute = partial(F.huber_loss, delta=delta)
-    return Loss(name, EXPECTS[name], compute, class_weight)
+            compute, unit = partial(F.huber_loss, delta=delta / std), std**2
+    return Loss(name, EXPECTS[name], compute, class_weight, unit)
 
 
 def _class_weights(

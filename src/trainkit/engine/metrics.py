@@ -125,10 +125,17 @@ class RegressionMetrics:
     """Sums of errors by target, and the targets' mean and spread, merged as Chan, Golub and LeVeque (1983) do.
 
     In float64 (float32 on mps, which has nothing wider), so that a large mean does not cancel the spread.
+
+    Args:
+        target_std: the standard deviations by which outputs and targets were divided, where they were: the metrics are
+            in the targets' own units.
     """
 
-    def __init__(self, num_targets: int, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, num_targets: int, *, target_std: Sequence[float] = (), device: torch.device | str = "cpu"
+    ) -> None:
         self.num_targets = num_targets
+        self.target_std = tuple(target_std) or (1.0,) * num_targets
         self.num_samples = 0
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         self._absolute, self._squared, self._mean, self._spread = (
@@ -150,7 +157,7 @@ class RegressionMetrics:
 
     def merge(self, other: RegressionMetrics) -> None:
         """Add what another one has summed."""
-        assert self.num_targets == other.num_targets, "metrics of different kinds"
+        assert self.target_std == other.target_std, "metrics of different kinds"
         if other.num_samples == 0:
             return
         device = self._mean.device
@@ -182,15 +189,15 @@ class RegressionMetrics:
         """A row for every target. R2 of a constant target is 1 where all is right, else 0; of one sample it is NaN."""
         if self.num_samples == 0:
             raise ValueError("metrics of no samples")
-        sums = zip(self._absolute.tolist(), self._squared.tolist(), self._spread.tolist(), strict=True)
+        sums = (self._absolute.tolist(), self._squared.tolist(), self._spread.tolist())
         return [
             TargetRow(
                 index=i,
-                mae=absolute / self.num_samples,
-                rmse=math.sqrt(squared / self.num_samples),
+                mae=absolute / self.num_samples * std,
+                rmse=math.sqrt(squared / self.num_samples) * std,
                 r2=_r2(squared, spread) if self.num_samples > 1 else math.nan,
             )
-            for i, (absolute, squared, spread) in enumerate(sums)
+            for i, (std, absolute, squared, spread) in enumerate(zip(self.target_std, *sums, strict=True))
         ]
 
 

@@ -48,10 +48,17 @@ class Guard:
 
     Args:
         scaled: the loss is scaled for fp16, whose overflows the host judges at each step.
+        loss_unit: that of the loss, for messages.
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, skip_limit: int, scaled: bool = False
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        skip_limit: int,
+        scaled: bool = False,
+        loss_unit: float = 1.0,
     ) -> None:
         device = next(model.parameters()).device
         waits = skip_limit > 0 or scaled
@@ -59,6 +66,7 @@ class Guard:
         self.model = model
         self.buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point() and buffer.numel()]
         self.skip_limit = skip_limit
+        self.loss_unit = loss_unit
         self.optimizer = optimizer
         self.halted = torch.zeros((), device=device)
         self.verdicts: deque[Verdict] = deque()
@@ -135,7 +143,7 @@ class Guard:
         return "a gradient"
 
     def _error(self, verdict: Verdict, skipped: int) -> NonFiniteError:
-        loss = (verdict.loss / verdict.weight).item()
+        loss = (verdict.loss / verdict.weight).item() * self.loss_unit
         what = f"the loss is {loss}"
         if math.isfinite(loss):
             what = f"the loss is {loss:.6g} but {self._culprit()} is not finite"

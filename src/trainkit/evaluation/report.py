@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainkit.data.target_scale import TargetScale, in_own_units, targets_of_model
 from trainkit.engine import ClassificationMetrics, Loss, RegressionMetrics
 from trainkit.evaluation.intervals import CONFIDENCE, Floats, Interval, classification_intervals, regression_intervals
 from trainkit.evaluation.ranking import average_precision, confidence_bins, expected_calibration_error, roc_auc
@@ -264,17 +265,25 @@ def _reliability(confidence: Floats, correct: NDArray[np.bool_]) -> Reliability:
 
 def regression_report(
     outputs: Tensor,
-    targets: Tensor,
+    targets: NDArray[Any],
     *,
     loss: Loss,
     target_names: Sequence[str],
+    target_scale: TargetScale | None = None,
     metrics: Mapping[str, float],
 ) -> RegressionReport:
-    """The report on a regression model; outputs and targets float32 (N, T) on the CPU, the rest as above."""
-    counts = RegressionMetrics(len(target_names))
-    counts.update(outputs, targets)
-    values, true = outputs.double().numpy(), targets.double().numpy()
-    losses = loss.of_each(outputs, targets).double().numpy()
+    """The report on a regression model, in the targets' own units.
+
+    Args:
+        outputs: the model's own, float32 (N, T) on the CPU.
+        targets: (N, T), in their own units.
+        target_scale: by which the model sees them.
+    """
+    scaled = torch.from_numpy(targets_of_model(targets, target_scale))
+    counts = RegressionMetrics(len(target_names), target_std=[std for _, std in target_scale or ()])
+    counts.update(outputs, scaled)
+    values, true = in_own_units(outputs.numpy(), target_scale).astype(np.float64), targets.astype(np.float64)
+    losses = loss.of_each(outputs, scaled).double().numpy() * loss.unit
     return RegressionReport(
         num_samples=len(true),
         metrics=dict(metrics),
@@ -293,14 +302,17 @@ def build_report(
     loss: Loss,
     class_names: Sequence[str],
     target_names: Sequence[str],
+    target_scale: TargetScale | None = None,
     metrics: Mapping[str, float],
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> Report:
     """The report of the loss's task. Raises what ``check`` raises."""
-    as_tensor = torch.from_numpy(np.ascontiguousarray(targets))
     if loss.is_classification:
+        labels = torch.from_numpy(np.ascontiguousarray(targets))
         return classification_report(
-            outputs, as_tensor, loss=loss, class_names=class_names, metrics=metrics, seed=seed, check=check
+            outputs, labels, loss=loss, class_names=class_names, metrics=metrics, seed=seed, check=check
         )
-    return regression_report(outputs, as_tensor, loss=loss, target_names=target_names, metrics=metrics)
+    return regression_report(
+        outputs, targets, loss=loss, target_names=target_names, target_scale=target_scale, metrics=metrics
+    )

@@ -73,6 +73,7 @@ class Samples:
     inputs: NDArray[Any]
     """uint8 (N, C, H, W) after the static transforms, as the model takes them; or float32 (N, F)."""
     targets: NDArray[Any]
+    """In their own units."""
     images: NDArray[Any] | None = None
     """uint8 (N, C, H', W') before the static transforms, where there are any."""
     image_targets: NDArray[Any] | None = None
@@ -242,6 +243,7 @@ def _program(
         if free
         else static_transforms_to_json(static_transforms_from_json(source.preprocessing.get("front", []))),
         "outside": _outside(source.preprocessing) if request.raw else None,
+        "target_scale": source.preprocessing.get("target_scale"),
         "tolerance": TOLERANCES[request.precision],
         "golden": {"inputs": inputs_key, "outputs": outputs, "targets": f"{prefix}targets"},
     }
@@ -311,14 +313,15 @@ def _describe_input(name: str, spec: ProgramSpec, preprocessing: Mapping[str, An
 
 
 def _describe_output(name: str, values: NDArray[Any]) -> dict[str, Any]:
-    described = {"name": name, "dtypes": ["float32"], "shape": ["batch", *values.shape[1:]]}
+    described = {"name": name, "dtypes": [str(values.dtype)], "shape": ["batch", *values.shape[1:]]}
     return {**described, "range": {"float32": [0.0, 1.0]}} if name == "probabilities" else described
 
 
 def _outside(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
-    """How to scale the inputs of a bare network, which holds no preprocessing."""
+    """How to scale the inputs of a bare network, which holds no preprocessing, and its outputs, if they are values."""
     if preprocessing["kind"] == "table":
-        return {"scale": 1, "standardize": preprocessing["standardize"]}
+        values = {"target_scale": preprocessing["target_scale"]} if preprocessing.get("target_scale") else {}
+        return {"scale": 1, "standardize": preprocessing["standardize"], **values}
     return {"scale": preprocessing["scale"], "normalize": preprocessing["normalize"]}
 
 

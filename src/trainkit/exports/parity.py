@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.target_scale import in_own_units, standardized, stored_scale
 from trainkit.errors import Interrupted
 from trainkit.exports.formats import ExportError
 from trainkit.exports.standalone_runner import BATCH_SIZES
@@ -69,7 +71,7 @@ def check_programs(folder: Path, *, should_stop: Callable[[], bool] | None = Non
     reports = {name: _check(name, program, golden, answers) for name, program in programs.items()}
     return {
         "samples": int(next(iter(golden.values())).shape[0]),
-        "error": "|program - model| / max(1, |model|), the largest of all outputs",
+        "error": "|program - model| / max(1, |model|), the largest of all outputs; scaled values are standardized",
         "programs": reports,
         "passed": all(report["passed"] for report in reports.values()),
     }
@@ -83,9 +85,13 @@ def _check(
         hashes = program["tensors"]
         wrong = sorted(key for key in found.keys() | hashes.keys() if found.get(key) != hashes.get(key))
         return {"passed": not wrong, "tensors": len(found), "differing_tensors": wrong}
+    scale = stored_scale(program)
+    bare = bool(program.get("outside"))  # it puts out standardized values
     expected = [golden[key] for key in program["golden"]["outputs"]]
+    found = {size: [answers[f"{name}/{size}/{k}"] for k in range(len(expected))] for size in BATCH_SIZES}
+    in_deviations = partial(standardized, scale=scale) if scale is not None and not bare else np.asarray
     batches = {
-        str(size): compare([answers[f"{name}/{size}/{k}"] for k in range(len(expected))], expected)
+        str(size): compare(list(map(in_deviations, found[size])), list(map(in_deviations, expected)))
         for size in BATCH_SIZES
     }
     error = max(batch["error"] for batch in batches.values())
@@ -93,7 +99,8 @@ def _check(
     report: dict[str, Any] = {"passed": error <= tolerance, "tolerance": tolerance, "error": error}
     if expected[0].ndim == 2 and np.isfinite(error):
         targets = golden[program["golden"]["targets"]]
-        scores = [score(outputs, targets) for outputs in (answers[f"{name}/64/0"], expected[0])]
+        in_units = partial(in_own_units, scale=scale if bare else None)
+        scores = [score(in_units(outputs), targets) for outputs in (found[64][0], expected[0])]
         metric = "accuracy" if targets.ndim == 1 else "rmse"
         report |= {"metric": metric, "program": scores[0], "model": scores[1], "change": scores[0] - scores[1]}
     return {**report, "batch_sizes": batches}

@@ -5,7 +5,8 @@ Exports, their predictions and the comparison with the model all use this module
 - Images come as uint8 (N, C, H, W), 0 to 255, or as floats in [0, 1] in RGB order (one channel: gray).
 - Tables come as numbers (N, C): quantities as in the file, NaN where one is missing, then codes of categories, of which
   any other number stands for an unknown one. float64 where float32 would lose digits of a column, else float32.
-- Out come probabilities (N, K) for classes, also for two classes of which the model scores one; else values (N, T).
+- Out come probabilities (N, K) for classes, also for two classes of which the model scores one; else values (N, T):
+  float32, or float64 where the model sees the targets scaled, since those may lie far from 0.
 """
 
 # Without postponed annotations: TorchScript reads those of the buffers, and cannot read text.
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.data.tables import offsets, stored_layout
+from trainkit.data.target_scale import TargetScale, stored_scale
 from trainkit.data.transforms import columns, static_transforms_from_json
 from trainkit.engine import EXPECTS, LossName
 from trainkit.errors import UserError
@@ -121,6 +123,23 @@ class BothClasses(nn.Module):
         return torch.cat([1 - second, second], dim=1)
 
 
+class ToOwnUnits(nn.Module):
+    """Standardized values to the targets' own units: ``x * std + mean`` for each target, in float64."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, scale: TargetScale) -> None:
+        super().__init__()
+        mean, std = torch.tensor(scale, dtype=torch.float64).unbind(dim=1)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """float32 (N, T) to float64 (N, T)."""
+        return outputs.to(torch.float64) * self.std + self.mean
+
+
 class HalfModel(nn.Module):
     """A model in float16 between float32 inputs and outputs."""
 
@@ -193,7 +212,8 @@ def build_program(
     model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
     model = model.to(memory_format=torch.contiguous_format)
     prepare = build_prepare(preprocessing, with_static_transforms=with_static_transforms, check_size=check_size)
-    activation = build_activation(loss)
+    scale = stored_scale(preprocessing)
+    activation = build_activation(loss) if scale is None else ToOwnUnits(scale)
     if half:
         model = HalfModel(model)
     if logits and logits_name(loss) is None:

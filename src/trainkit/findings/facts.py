@@ -37,7 +37,7 @@ def facts_before_training(
 
     Args:
         batches: of the training split, without the random transforms.
-        targets: of the training split: int64 (N,) or float32 (N, T), on the loss's device.
+        targets: of the training split, as the model sees them: int64 (N,) or float32 (N, T), on the loss's device.
         quantities: the names of a table's numeric columns, the first ones: only they have a scale. None for images.
         piece_size: samples that a training step puts through the model at once, so that there is memory for them.
         decoded_while_training: whether the samples are image files that were not decoded beforehand.
@@ -125,7 +125,7 @@ def _first_outputs(model: nn.Module, loss: Loss, batch: Batch, *, piece_size: in
         layers = silent()
     model.train(training)
     return {
-        "loss": loss.mean(outputs, batch.targets[:count].cpu()).item(),
+        "loss": loss.mean(outputs, batch.targets[:count].cpu()).item() * loss.unit,
         "spread": outputs.double().std(dim=0, correction=0).max().item(),
         "size": outputs.double().square().mean().sqrt().item(),
         "samples": len(outputs),
@@ -144,7 +144,8 @@ def _losses_of_knowing_nothing(loss: Loss, targets: Tensor, num_classes: int) ->
     else:
         constant, zero = targets.mean(dim=0), torch.zeros_like(targets[0])
     rows = (row.expand(len(targets), -1) for row in (constant, zero))
-    return dict(zip(("constant_loss", "zero_loss"), (loss.mean(row, targets).item() for row in rows), strict=True))
+    losses = (loss.mean(row, targets).item() * loss.unit for row in rows)
+    return dict(zip(("constant_loss", "zero_loss"), losses, strict=True))
 
 
 def _outputs_for(loss: Loss, rates: Tensor) -> Tensor:

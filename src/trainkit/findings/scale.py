@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from trainkit.findings.evidence import Change, Evidence, Finding
-from trainkit.findings.guessing import guessing, source_of_labels
+from trainkit.findings.guessing import guessing
 from trainkit.findings.training import TOO_HIGH_START, diverged, overflow
 from trainkit.recorders import number
 
@@ -100,16 +100,14 @@ def targets_out_of_scale(evidence: Evidence) -> Finding | None:
     trouble = _missed_targets(evidence, size)
     if trouble is None:
         return None
-    unit = f"{std:.1g}"
-    shift = f"subtract {mean:.3g} and " if abs(mean) > 3 * std else ""
     return Finding(
         "targets-out-of-scale",
         "The values to predict are out of scale",
         f"{scale['name']} has mean {mean:.4g} and standard deviation {std:.4g} over the training samples, while the "
         f"outputs of a new network lie around 0 and differ by less than 1. {trouble}",
-        f"Write the column in other units ({shift}divide by {unit}), so that its values lie around 0 with a deviation "
-        "near 1, and turn predictions back afterwards.",
-        (source_of_labels(evidence),),
+        "Let dataset.scale_target be auto: the model then sees the values with mean 0 and deviation 1, and all that it "
+        "predicts comes in their own units.",
+        (evidence.change("dataset.scale_target", "auto"),),
     )
 
 

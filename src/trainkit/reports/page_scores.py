@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.recorders import metric_text, number, title_of
 from trainkit.reports.page_data import Evaluated, PageData
-from trainkit.wording import SPLITS, computed_in, percent
+from trainkit.wording import SPLITS, computed_in, percent, told_apart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +107,7 @@ def mistakes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
             "caption": f"Largest errors on the {where} split",
             "header": ["sample", "target", "true", "predicted", "error"],
             "rows": [
-                [name, row["target"], f"{true:.5g}", f"{predicted:.5g}", f"{predicted - true:+.4g}"]
+                [name, row["target"], *told_apart(true, predicted), f"{predicted - true:+.4g}"]
                 for name, row in zip(names, report.worst(), strict=False)
                 for true, predicted in [(row["true"], row["predicted"])]
             ],

@@ -67,7 +67,7 @@ def measure_facts(setup: Setup) -> dict[str, Any]:
         _sample_batches(setup).epoch(0),
         model=setup.model,
         loss=build_loss_for(setup.config, data, device=torch.device("cpu")),
-        targets=torch.from_numpy(data.split_targets("train")),
+        targets=torch.from_numpy(data.model_targets("train")),
         num_classes=data.num_classes,
         num_samples={name: len(split) for name, split in data.splits.items()},
         piece_size=training.batch_size // training.accumulation_steps,

@@ -78,6 +78,7 @@ def report_on(
         loss=build_loss_for(setup.config, setup.data, device=outputs.device),
         class_names=setup.data.class_names,
         target_names=setup.data.target_names,
+        target_scale=setup.data.target_scale,
         metrics=metrics,
         seed=setup.config.seed,
         check=lambda: frontend.check(stopped),

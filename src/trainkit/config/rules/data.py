@@ -12,6 +12,8 @@ from trainkit.config.schema import data, transforms
 def check(review: Review) -> None:
     if isinstance(review.config.dataset, data.Csv):
         _csv(review, review.config.dataset)
+    if isinstance(review.config.dataset, data.ScaledTarget):
+        _scale_target(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ImageFolder):
         _value_range(review, review.config.dataset)
     _order(review)
@@ -44,6 +46,12 @@ def _csv(review: Review, spec: data.Csv) -> None:
             review.add(
                 key, f"not one of the features, got {name!r} with {{0}}; add it there, or remove it", "dataset.features"
             )
+
+
+def _scale_target(review: Review, spec: data.ScaledTarget) -> None:
+    if spec.scale_target is True and review.dataset.task == "classification":
+        message = "values are scaled, classes are not, got true with {0}; leave it out"
+        review.add("dataset.scale_target", message, review.dataset.key("task"))
 
 
 def _value_range(review: Review, spec: data.ImageFolder) -> None:

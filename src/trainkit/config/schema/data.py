@@ -80,6 +80,16 @@ class ValTestSplit(ValSplit):
         return super().after_split(info)
 
 
+class ScaledTarget(Section):
+    """Sources whose targets may be values."""
+
+    scale_target: Literal["auto"] | bool = Field(
+        "auto",
+        description="Let the model see the values to predict with mean 0 and standard deviation 1 over the training "
+        "split; losses, scores and predictions are in their own units. auto: unless they are about so already.",
+    )
+
+
 def _share(fraction: float, count: int) -> int:
     """Rounded as the splitting does."""
     return math.floor(fraction * count + 0.5)
@@ -125,7 +135,7 @@ class BreastCancer(ValTestSplit):
     type: Literal["breast_cancer"]
 
 
-class Diabetes(ValTestSplit):
+class Diabetes(ValTestSplit, ScaledTarget):
     """442 patients, 10 features, one value to predict; bundled with scikit-learn (Efron et al., 2004)."""
 
     unsplit: ClassVar[DatasetInfo] = DatasetInfo("table", "regression", num_targets=1, num_features=10, num_train=442)
@@ -228,7 +238,7 @@ class ImageFolder(ValTestSplit):
         return DatasetInfo("image", "classification", image_shape=(channels, None, None), key_of=key_of)
 
 
-class Csv(ValTestSplit):
+class Csv(ValTestSplit, ScaledTarget):
     """A table with a header line; columns are named, never numbered."""
 
     location_keys: ClassVar[tuple[str, ...]] = ("path", "test_path")
@@ -308,7 +318,7 @@ class RandomBinary(Section):
 Problem = Annotated[Blobs | Moons | Spirals | LinearRegression | RandomBinary, Field(discriminator="type"), ShortForm]
 
 
-class Synthetic(ValTestSplit):
+class Synthetic(ValTestSplit, ScaledTarget):
     """Samples drawn from a formula, the same for the same seed."""
 
     type: Literal["synthetic"]

@@ -65,14 +65,18 @@ class SmoothL1(Section):
     """``torch.nn.SmoothL1Loss``."""
 
     type: Literal["smooth_l1"]
-    beta: Positive = Field(1.0, description="Error at which the loss turns from squared to absolute.")
+    beta: Positive = Field(
+        1.0, description="Error at which the loss turns from squared to absolute, in the target's units."
+    )
 
 
 class Huber(Section):
     """``torch.nn.HuberLoss``."""
 
     type: Literal["huber"]
-    delta: Positive = Field(1.0, description="Error at which the loss turns from squared to absolute.")
+    delta: Positive = Field(
+        1.0, description="Error at which the loss turns from squared to absolute, in the target's units."
+    )
 
 
 Loss = Annotated[

@@ -276,7 +276,8 @@ def encode_labeled(table: Table, encoding: Encoding, classes: Sequence[str]) -> 
         targets: NDArray[Any] = np.array([labels.get(cell, -1) for cell in cells], dtype=np.int64)
         wrong = [(int(row), _bad_label(cells[row], classes)) for row in np.flatnonzero(targets < 0)]
     else:
-        values, wrong = _narrow(*parse_numbers(cells))
+        values, odd = parse_numbers(cells)  # they stay in float64: the model sees them centered
+        _, wrong = _narrow(values, odd)
         wrong = [(row, message.partition("; if the column")[0]) for row, message in wrong]
         targets = values[:, None]
     bad += [(row, f"column {target!r}: {message}") for row, message in wrong]

@@ -27,6 +27,7 @@ from trainkit.builders import (
     parameter_groups,
     place,
     residency_of,
+    scale_choice,
 )
 from trainkit.config import LoadedConfig
 from trainkit.config.rules import EpochSizes, epoch_sizes
@@ -173,6 +174,7 @@ def run_checks(
         device=device,
         choices={
             **choices,
+            **scale_choice(config, data, stored=stored),
             "loss": loss_name(config, data),
             "compile": choose_compile(
                 config,

@@ -15,6 +15,7 @@ from trainkit.config.schema import data as dataset
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset, name_key
 from trainkit.data.sources import encode_labeled, encoded_names, load_images_to_score, read_labeled
 from trainkit.data.splits import whole_part
+from trainkit.data.target_scale import stored_scale
 from trainkit.errors import DataError, UserError
 from trainkit.system import Frontend
 from trainkit.wording import listed, not_a_folder
@@ -93,6 +94,7 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
         class_names=classes,
         feature_names=tuple(encoded_names(encoding)),
         target_names=tuple(saved["target_names"]),
+        target_scale=stored_scale(saved["preprocessing"]),
         fingerprint=fingerprint_dataset(f"csv {path.name}", parts, splits, class_names=classes),
         table_encoding=encoding,
     )

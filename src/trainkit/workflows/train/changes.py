@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from trainkit.builders import build_schedule_for
-from trainkit.config import config_from_dict
+from trainkit.config import config_from_dict, to_plain
 from trainkit.config.help import variants
 from trainkit.config.schema.data import Dataset, ValSplit
 from trainkit.data.dataset import describe_changes
@@ -66,7 +66,7 @@ def check_changes(
     Raises:
         UserError: a key that changes the result differs and is not allowed to, or not in the middle of an epoch.
     """
-    old = saved["config"]
+    old = to_plain(config_from_dict(saved["config"], where="checkpoint"))  # an earlier version may lack a key
     changes = {key: pair for key, pair in config_differences([old, new]).items() if not is_under(key, HARMLESS)}
     free, known = ("training.epochs", *allowed), by_key(accepted)
     refused = [

@@ -170,12 +170,12 @@ def prepare(
     if point is not None:
         changes.check_optimizer(point.saved, loaded.resolved())
         notes = changes.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
-    load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
+    preprocessing = None if saved is None else saved["preprocessing"]
+    load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop, stored=preprocessing)
     with located(loaded), preparing(frontend.stop):
         checked = run_checks(loaded, load=load, runs_dir=runs_dir, stored=saved, frontend=frontend)
-        stored = None if saved is None else saved["preprocessing"]
         with problems_of("dataset"):
-            data, files = load_data(loaded.config, source=checked.source, stored=stored, frontend=frontend)
+            data, files = load_data(loaded.config, source=checked.source, stored=preprocessing, frontend=frontend)
         check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files are left out now
         setup = checked.setup.on(data, files)
         batches = setup.batches("train", training=True)
