@@ -11,7 +11,6 @@ from trainkit.builders.data import (
     load_data,
     load_source,
     model_input_shape,
-    scale_choice,
     section_of,
 )
 from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
@@ -25,6 +24,7 @@ from trainkit.builders.model import (
     place,
 )
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
+from trainkit.builders.targets import scale_choice
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
 from trainkit.builders.training import build_schedule_for, monitor_of, parameter_groups
 

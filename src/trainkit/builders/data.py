@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from trainkit.builders.targets import with_target_scale
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
@@ -21,7 +22,6 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.images import image_shape, materialize_images
 from trainkit.data.pixel_rules import make_rules, rules_of
 from trainkit.data.tables import TableLayout, flagged, model_layout, stored_layout
-from trainkit.data.target_scale import is_standard, measure_targets, stored_scale
 from trainkit.data.transforms import (
     BatchTransform,
     Normalize,
@@ -35,9 +35,7 @@ from trainkit.data.transforms import (
     static,
 )
 from trainkit.errors import Problem, ProblemsError, UserError
-from trainkit.runtime import Choice
 from trainkit.system import Frontend
-from trainkit.wording import counted
 
 ImageFiles = Mapping[str, tuple[Path, ...]]
 """By part: the files that the samples were decoded from, where there were files."""
@@ -70,46 +68,7 @@ def load_source(
         ProblemsError: ``dataset.scale_target`` is not what the checkpoint was trained with.
     """
     data = _open_source(config, cache_dir=cache_dir, read_only=read_only, should_stop=should_stop)
-    if data.task == "classification":
-        return data
-    wanted = config.dataset.scale_target if isinstance(config.dataset, dataset.ScaledTarget) else False
-    if stored is not None:
-        scale = stored_scale(stored)
-        if wanted not in ("auto", scale is not None):
-            message = (
-                f"the weights of the checkpoint are made for targets {'with' if scale else 'without'} scaling; leave "
-                "scale_target as it was, or start a new run"
-            )
-            raise ProblemsError([Problem(message, key="dataset.scale_target")])
-        return replace(data, target_scale=scale)
-    if wanted is False:
-        return data
-    train = data.splits["train"]
-    scale = measure_targets(data.parts[train.part].targets, train.indices)
-    return data if wanted == "auto" and is_standard(scale) else replace(data, target_scale=scale)
-
-
-def scale_choice(config: Config, data: Dataset, *, stored: Mapping[str, Any] | None = None) -> dict[str, Choice]:
-    """Under ``scale_target``: whether the model sees the values to predict scaled, and why; {} for classes.
-
-    Args:
-        stored: the checkpoint to resume from; its choice is kept.
-    """
-    if data.task == "classification":
-        return {}
-    if stored is not None:
-        known = stored["choices"].get("scale_target", {"value": "false", "reason": "as in the checkpoint"})
-        return {"scale_target": Choice(**known)}
-    asked = getattr(config.dataset, "scale_target", False) != "auto"
-    how = "as asked for" if asked else "auto"
-    if data.target_scale is None:
-        return {"scale_target": Choice("false", how if asked else "auto: mean and deviation are about 0 and 1 already")}
-    (name, (mean, std)), more = (data.target_names[0], data.target_scale[0]), len(data.target_names) - 1
-    others = f", and so on for {counted(more, 'other target')}" if more else ""
-    reason = f"{how}: {name} has mean {mean:.4g} and standard deviation {std:.4g} over the training samples{others}"
-    if len(set(data.target_std)) > 1:
-        reason += "; the loss is that of the scaled targets"
-    return {"scale_target": Choice("true", reason)}
+    return with_target_scale(data, config, stored=stored)
 
 
 def _open_source(
@@ -308,18 +267,14 @@ def preprocessing(
 ) -> dict[str, Any]:
     """All that turns a raw sample into an input of the model, as plain data: a part of every checkpoint."""
     if data.kind == "table":
-        values = (
-            {}
-            if data.task == "classification"
-            else {"target_scale": data.target_scale and [list(one) for one in data.target_scale]}
-        )
+        scale = data.target_scale and [list(one) for one in data.target_scale]
         return {
             "kind": "table",
             "feature_names": list(data.feature_names),
             "table_encoding": data.table_encoding,
             **columns.to_json(transforms),
             "input_shape": list(input_shape),
-            **values,
+            **({} if data.task == "classification" else {"target_scale": scale}),
         }
     scaling = [one for one in transforms if isinstance(one, Normalize)]
     crops = [one.size for one in transforms if isinstance(one, geometry.RandomCrop) and one.size is not None]

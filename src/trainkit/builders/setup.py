@@ -20,7 +20,6 @@ from trainkit.builders.data import (
     load_data,
     model_input_shape,
     preprocessing,
-    scale_choice,
 )
 from trainkit.builders.memory import residency_of
 from trainkit.builders.model import (
@@ -33,6 +32,7 @@ from trainkit.builders.model import (
     output_size_for,
     place,
 )
+from trainkit.builders.targets import scale_choice
 from trainkit.builders.training import (
     build_early_stopping,
     build_optimizer_for,

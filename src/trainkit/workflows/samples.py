@@ -165,7 +165,7 @@ def _problem_of(kept: Any, trained: TrainedModel) -> str | None:
             targets.dtype == torch.int64 and targets.dim() == 1 and bool(((targets >= 0) & (targets < classes)).all())
         )
     else:
-        good = targets.dtype == torch.float32 and targets.shape[1:] == (len(trained.target_names),)
+        good = targets.dtype in (torch.float32, torch.float64) and targets.shape[1:] == (len(trained.target_names),)
         good = good and bool(torch.isfinite(targets).all())
     return None if good else "their targets are not those of the model"
 

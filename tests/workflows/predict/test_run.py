@@ -14,6 +14,7 @@ from trainkit.builders.trained import open_trained
 from trainkit.cli import predict as command
 from trainkit.config import load_config
 from trainkit.data.sources.builtin import load_bundled
+from trainkit.data.target_scale import in_own_units
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
 from trainkit.system.frontend import Frontend, StopRequest
 from trainkit.workflows.evaluate.run import setup_on_data
@@ -32,7 +33,10 @@ def evaluated(run, split="test"):
     """The raw inputs of a split and what evaluation makes of them: (inputs, answers)."""
     setup = setup_on_data(open_trained(run.best_checkpoint), frontend=Frontend())
     _, outputs = score_and_keep(setup, split, frontend=Frontend(), stopped="")
-    answers = setup.loss.probabilities(outputs) if setup.loss.is_classification else outputs
+    if setup.loss.is_classification:
+        answers = setup.loss.probabilities(outputs)
+    else:
+        answers = torch.from_numpy(in_own_units(outputs.numpy(), setup.data.target_scale))
     chosen = setup.data.splits[split]
     return setup.data.parts[chosen.part].inputs[chosen.indices], answers
 
@@ -105,7 +109,7 @@ training: {{epochs: 2, batch_size: 32}}
     shutil.rmtree(tmp_path / "runs")
     path.unlink()
     found = list(predict(checkpoint, [new]))
-    values = torch.tensor([p.values["price"] for p in found])
+    values = torch.tensor([p.values["price"] for p in found], dtype=torch.float64)
     torch.testing.assert_close(values, expected[:, 0], rtol=1e-6, atol=1e-4)
     assert found[0].source == f"{new}:2"
     assert found[0].as_json() == {"source": f"{new}:2", "values": {"price": found[0].values["price"]}}
