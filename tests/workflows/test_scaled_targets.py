@@ -158,7 +158,7 @@ def test_a_resumed_run_keeps_the_scale_of_its_checkpoint(tmp_path, fast_runs, sc
     more = ["training.epochs=2", f"dataset.scale_target={str(not scaled).lower()}"]
     with pytest.raises(UserError, match=r"dataset\.scale_target: (True|False) in the checkpoint"):
         resume(run.path, overrides=more)
-    with pytest.raises(ConfigError, match="the checkpoint was trained with(out)? scaling of the target"):
+    with pytest.raises(ConfigError, match=r"the checkpoint was trained with(out)? scaling of the target"):
         resume(run.path, overrides=more, allow_change=["dataset.scale_target"])
     said = Said()
     more = ["training.epochs=2", "dataset.scale_target=auto"]
