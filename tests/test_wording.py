@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainkit.wording import better, by_key, counted, duration, enumerated, listed, percent, size_text, told_apart
+from trainkit.wording import (
+    better,
+    by_key,
+    counted,
+    duration,
+    enumerated,
+    listed,
+    percent,
+    size_text,
+    stage_times,
+    told_apart,
+)
 
 
 def test_lists():
@@ -106,3 +117,9 @@ def test_numbers_that_are_told_apart(value, other, texts):
 def test_their_difference_is_kept(value, other):
     one, two = map(float, told_apart(value, other))
     assert one - two == pytest.approx(value - other, rel=2e-2, abs=1e-300)
+
+
+def test_stages_that_took_no_time_are_left_out():
+    seconds = {"scores": 3.14, "export": 0.05, "report": 0.25, "broken": float("nan"), "forever": float("inf")}
+    assert stage_times(seconds) == "scores 3.1 s, report 250 ms"
+    assert stage_times({}) == ""

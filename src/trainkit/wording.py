@@ -82,6 +82,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min"
 
 
+def stage_times(seconds: Mapping[str, float]) -> str:
+    """``scores 3.1 s, export 1.5 s``, without stages of less than 0.1 s."""
+    return ", ".join(f"{name} {duration(spent)}" for name, spent in seconds.items() if 0.1 <= spent < math.inf)
+
+
 def percent(share: float | None, *, decimals: int = 1) -> str:
     """A share in percent: ``97.3 %``; a dash where it is not known. What is less than 1 is never written as 100 %."""
     if share is None or math.isnan(share):

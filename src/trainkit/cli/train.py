@@ -16,7 +16,7 @@ from trainkit.cli.check import show_check
 from trainkit.cli.options import ConfigFile, DataRoot, Json, Quiet, RunsDir, Set, Unset, load
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
-from trainkit.cli.train_display import TrainDisplay
+from trainkit.cli.train_display import TrainDisplay, stage_line
 from trainkit.wording import better, computed_in, counted, duration
 
 if TYPE_CHECKING:
@@ -124,8 +124,11 @@ def make_frontend(*, quiet: bool) -> Iterator[Frontend]:
             epochs=spec.epochs, batches_per_epoch=batches_per_epoch, batch_size=spec.batch_size, quiet=quiet
         )
 
-    with console.frontend(quiet=quiet, on_signal="finishing the step and saving the state") as frontend:
-        yield replace(frontend, make_display=make_display)
+    with (
+        console.frontend(quiet=quiet, on_signal="finishing the step and saving the state") as frontend,
+        stage_line(quiet=quiet) as show_stage,
+    ):
+        yield replace(frontend, make_display=make_display, show_stage=show_stage)
 
 
 def as_json(result: TrainResult) -> dict[str, object]:

@@ -6,7 +6,8 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from trainkit.cli import console
@@ -134,6 +135,34 @@ def fitting(parts: Mapping[str, str], spare: Sequence[str], room: float) -> str:
         left.pop(name, None)
         line = "  ".join(part for part in left.values() if part)
     return line
+
+
+@contextmanager
+def stage_line(*, quiet: bool = False) -> Iterator[Callable[[str | None], None] | None]:
+    """A function that shows a stage's name and for how long it has been going on. None where nobody would see it."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    shown: list[Progress] = []
+
+    def show(name: str | None) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with suppress(OSError):  # the terminal is gone, and the work goes on
+            while shown:
+                shown.pop().stop()
+            if name is not None:
+                columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+                line = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
+                line.add_task(name, total=None)
+                line.start()
+                shown.append(line)
+
+    try:
+        yield show
+    finally:
+        show(None)
 
 
 def named(split: str, record: Mapping[str, Any], metrics: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from trainkit.recorders import main_metric, metric_text, number, title_of
 from trainkit.reports.page_data import PageData
 from trainkit.reports.page_run import config_section, environment_section, files_section
 from trainkit.reports.page_scores import classes_section, ends, mistakes_section, scores_section
-from trainkit.wording import SPLITS, counted, duration, enumerated, percent
+from trainkit.wording import SPLITS, counted, duration, enumerated, percent, stage_times
 
 if TYPE_CHECKING:
     import jinja2
@@ -191,6 +191,9 @@ def _time(data: PageData) -> dict[str, Any] | None:
     if rest > 0:
         parts.append(("scoring, reports and the rest", rest))
     total = sum(seconds for _, seconds in parts)
+    written = data.info.get("stage_seconds")
+    named = written if isinstance(written, Mapping) else {}
+    stages = stage_times({str(name): number(value) for name, value in named.items()})
     seen, seconds = number(history.epochs[-1].get("samples_seen")), history.lasting("train_seconds")
     return {
         "total": duration(total),
@@ -205,6 +208,7 @@ def _time(data: PageData) -> dict[str, Any] | None:
             for name, seconds in parts
         ],
         "rate": f"Training went through {seen / seconds:,.0f} samples a second." if seen > 0 and seconds > 0 else "",
+        "stages": f"After the last epoch: {stages}." if stages else "",
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,13 +54,30 @@ class Frontend:
     Where it has ``show_batches``, that is called with ("train" or "val", epochs completed, batches done, batches of the
     epoch) at the start of each epoch and after each batch.
     """
+    show_stage: Callable[[str | None], None] | None = None
+    """For training: called with the name of what is done after the last epoch, and with None when that is done."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Polled after every step; a run saves its state before it ends."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    """How long the stages of the last run took."""
 
     def check(self, what: str) -> None:
         """Raise Interrupted where a stop was requested; ``what`` is the message."""
         if self.stop():
             raise self.stop.error(what)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show and time a stage of the work after the last epoch."""
+        started = time.monotonic()
+        if self.show_stage is not None:
+            self.show_stage(name)
+        try:
+            yield
+        finally:
+            self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.monotonic() - started
+            if self.show_stage is not None:
+                self.show_stage(None)
 
 
 def leave_signals_to_parent(worker: int = 0) -> None:

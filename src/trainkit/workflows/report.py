@@ -83,7 +83,10 @@ def report_training(run: RunDir, setup: Setup, *, frontend: Frontend) -> RunRepo
     A failure is a warning and changes nothing about the run.
     """
     try:
-        return write_report(run, probed=probe_model(setup, frontend=frontend), setup=setup)
+        with frontend.stage("findings"):
+            probed = probe_model(setup, frontend=frontend)
+        with frontend.stage("report"):
+            return write_report(run, probed=probed, setup=setup)
     except Exception as error:  # noqa: BLE001  (a failed report never ends a run)
         frontend.say(f"warning: no report ({type(error).__name__}: {error}); to try again: trainkit report {run.path}")
         return None

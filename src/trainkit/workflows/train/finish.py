@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainkit.builders import Setup, choose_scoring_precision, load_scored_weights
 from trainkit.checkpoints import CheckpointFolder
 from trainkit.engine import Outcome, TrainState
 from trainkit.errors import Interrupted
 from trainkit.system import Frontend, RunDir
+from trainkit.wording import stage_times
 from trainkit.workflows.export import export_at_end
 from trainkit.workflows.report import RunReport, report_training
 from trainkit.workflows.scoring import score
@@ -36,7 +38,7 @@ class TrainResult:
     report: RunReport | None
     """None where it could not be written."""
     seconds: float
-    """Of all parts of the run, without the last report."""
+    """Of all parts of the run."""
 
 
 def finish(
@@ -56,21 +58,23 @@ def finish(
     Args:
         started: on the monotonic clock; of a resumed run as much earlier as its parts before took.
     """
-    best, saved = load_best(folder, frontend=frontend)
-    load_scored_weights(setup.model, saved)
+    frontend.stage_seconds.clear()
     trained_in = setup.precision
-    setup = setup.computing_in(choose_scoring_precision(setup.device))
     scores: dict[str, dict[str, float]] = {}
-    for split in ("val", "test"):
-        if split in setup.data.splits:
-            scores[split] = score(setup, split, frontend=frontend, stopped=unfinished(run))
+    with frontend.stage("scores"):
+        best, saved = load_best(folder, frontend=frontend)
+        load_scored_weights(setup.model, saved)
+        setup = setup.computing_in(choose_scoring_precision(setup.device))
+        for split in ("val", "test"):
+            if split in setup.data.splits:
+                scores[split] = score(setup, split, frontend=frontend, stopped=unfinished(run))
     try:
-        exports, skipped = export_at_end(setup, best, saved, folder=run.exports, frontend=frontend)
+        with frontend.stage("export"):
+            exports, skipped = export_at_end(setup, best, saved, folder=run.exports, frontend=frontend)
     except Interrupted as error:
         raise frontend.stop.error(f"the export was given up; {unfinished(run)}") from error
     for reason in skipped:
         frontend.say(f"warning: not exported: {reason}")
-    seconds = time.monotonic() - started
     run.update_info(
         status="finished",
         outcome=outcome,
@@ -81,11 +85,14 @@ def finish(
         computed_in=setup.precision,
         exports=[str(path.relative_to(run.path)) for path in exports],
         exports_skipped=skipped,
-        seconds=round(seconds, 2),
+        **_times(started, frontend),
     )
     report = report_training(run, setup, frontend=frontend)
     if report is None:
         frontend.check(unfinished(run))
+    run.update_info(**_times(started, frontend))
+    if sum(frontend.stage_seconds.values()) >= 1:
+        frontend.say(f"after the last epoch: {stage_times(frontend.stage_seconds)}")
     return TrainResult(
         run=run,
         outcome=outcome,
@@ -97,8 +104,14 @@ def finish(
         trained_in=trained_in,
         exports=exports,
         report=report,
-        seconds=seconds,
+        seconds=time.monotonic() - started,
     )
+
+
+def _times(started: float, frontend: Frontend) -> dict[str, Any]:
+    """What run.json has about the time of the run so far."""
+    stages = {name: round(seconds, 2) for name, seconds in frontend.stage_seconds.items()}
+    return {"seconds": round(time.monotonic() - started, 2), "stage_seconds": stages}
 
 
 def unfinished(run: RunDir) -> str:
