@@ -296,6 +296,7 @@ def dataset_info(config: Config, data: Dataset, *, materialized: bool = False) -
     Args:
         materialized: the static transforms are done in ``data``.
     """
+    has_val = "val" in data.splits
     info = replace(
         config.dataset.known_info(),
         kind=data.kind,
@@ -303,8 +304,9 @@ def dataset_info(config: Config, data: Dataset, *, materialized: bool = False) -
         num_classes=data.num_classes or None,
         num_targets=data.num_targets or None,
         num_train=len(data.splits["train"]),
-        num_val=len(data.splits["val"]) if "val" in data.splits else 0,
+        num_val=len(data.splits["val"]) if has_val else 0,
         num_test=len(data.splits["test"]) if "test" in data.splits else 0,
+        val_classes=sum(count > 0 for count in data.class_counts("val")) if data.num_classes and has_val else None,
     )
     if data.kind == "table":
         layout = layout_of(data)

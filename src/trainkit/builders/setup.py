@@ -38,6 +38,7 @@ from trainkit.builders.training import (
     build_optimizer_for,
     build_plateau,
     build_schedule_for,
+    extra_metrics,
     monitor_of,
     monitored,
 )
@@ -218,7 +219,12 @@ class Setup:
 
     def _new_metrics(self) -> Metrics:
         if self.data.num_classes:
-            return ClassificationMetrics(self.data.num_classes, device=self.device)
+            return ClassificationMetrics(
+                self.data.num_classes,
+                also=extra_metrics(self.config),
+                probabilities_of=self.loss.probabilities_of,
+                device=self.device,
+            )
         return RegressionMetrics(self.data.num_targets, target_std=self.data.target_std, device=self.device)
 
 

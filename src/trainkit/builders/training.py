@@ -13,6 +13,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import parse_duration
 from trainkit.engine import (
+    EXTRA_METRICS,
     Best,
     EarlyStopping,
     GroupSpec,
@@ -115,6 +116,14 @@ def monitor_of(config: Config, *, task: str, has_val: bool) -> str:
         return config.checkpoint.monitor
     split = "val" if has_val else "train"
     return f"{split}_{'accuracy' if task == 'classification' else 'loss'}"
+
+
+def extra_metrics(config: Config) -> list[str]:
+    """The metrics of classes that the validation computes because a monitor or ``logging.metrics`` names them."""
+    stopping = config.training.early_stopping
+    asked = [config.checkpoint.monitor, None if stopping is None else stopping.monitor, *(config.logging.metrics or ())]
+    asked.append(getattr(config.scheduler, "monitor", None))
+    return [name for name in EXTRA_METRICS if f"val_{name}" in asked]
 
 
 def monitored(config: Config, monitor: str, *, own: str | None = None) -> tuple[str, Literal["min", "max"]]:

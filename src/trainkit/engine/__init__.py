@@ -13,12 +13,13 @@ from trainkit.engine.losses import (
     build_loss,
     output_size,
 )
-from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.engine.metrics import EXTRA_METRICS, ClassificationMetrics, RegressionMetrics
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.optimizers import Ema, build_optimizer
 from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, group_parameters
 from trainkit.engine.plan import Batches, Metrics, Plan, Unit
+from trainkit.engine.ranking import average_precision, roc_auc
 from trainkit.engine.records import Recorder, Saver
 from trainkit.engine.schedules import Schedule, build_factor, build_schedule, duration_to_steps
 from trainkit.engine.state import Progress, TrainState
@@ -26,6 +27,7 @@ from trainkit.engine.step import compute_gradients, train_step
 
 __all__ = [
     "EXPECTS",
+    "EXTRA_METRICS",
     "WITH_CUDA_GRAPHS",
     "Batches",
     "Best",
@@ -50,6 +52,7 @@ __all__ = [
     "TrainState",
     "Unit",
     "auto_loss",
+    "average_precision",
     "balanced_pos_weight",
     "balanced_weight",
     "build_factor",
@@ -63,6 +66,7 @@ __all__ = [
     "fit",
     "group_parameters",
     "output_size",
+    "roc_auc",
     "train_epoch",
     "train_step",
 ]

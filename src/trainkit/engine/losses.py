@@ -103,6 +103,10 @@ class Loss:
         """The input of metrics: a score for each class (N, K), or the values of a regression (N, T)."""
         return self.probabilities(outputs) if self.is_binary else outputs
 
+    def probabilities_of(self, predictions: Tensor) -> Tensor:
+        """(N, K) probabilities of the classes, of what ``predictions`` returns."""
+        return predictions if self.is_binary else self.probabilities(predictions)
+
     def predicted_classes(self, outputs: Tensor) -> Tensor:
         """int64 (N,): the class of the highest score, the first of equals; of two, the second above probability 0.5."""
         return (self.predictions(outputs) if self.is_binary else outputs).argmax(dim=1)

@@ -7,11 +7,16 @@ index comes first here, as in argmax; scikit-learn takes the higher one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from trainkit.engine.probability_metrics import PROBABILITY_METRICS, ProbabilityMetrics
+
+EXTRA_METRICS = ("balanced_accuracy", "mcc", *PROBABILITY_METRICS)
+"""Of classes; computed where they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,25 @@ class ClassRow:
 class ClassificationMetrics:
     """Counts of (true class, predicted class) pairs, and of samples whose class was among the k highest scores.
 
-    ``top_k`` values from ``num_classes`` up are left out: they would always be 1.
+    Args:
+        top_k: values from ``num_classes`` up are left out: they would always be 1.
+        also: names of ``EXTRA_METRICS`` to compute too.
+        probabilities_of: makes the probabilities (N, K) that some of them take of the scores.
     """
 
-    def __init__(self, num_classes: int, *, top_k: Sequence[int] = (5,), device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        top_k: Sequence[int] = (5,),
+        also: Sequence[str] = (),
+        probabilities_of: Callable[[Tensor], Tensor] = lambda scores: scores,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.num_classes = num_classes
+        self.also, self.probabilities_of = tuple(also), probabilities_of
+        names = [name for name in also if name in PROBABILITY_METRICS]
+        self._probabilities = ProbabilityMetrics(names, device=device) if names else None
         self.top_k = tuple(k for k in top_k if k < num_classes)
         self._confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
         self._top_k_correct = torch.zeros(len(self.top_k), dtype=torch.int64, device=device)
@@ -48,6 +67,8 @@ class ClassificationMetrics:
         """
         pairs = targets * self.num_classes + scores.argmax(dim=1)
         self._confusion.index_add_(0, pairs, torch.ones_like(pairs))
+        if self._probabilities is not None:
+            self._probabilities.update(self.probabilities_of(scores), targets)
         if not self.top_k:
             return
         of_target = scores.gather(1, targets[:, None])
@@ -59,7 +80,10 @@ class ClassificationMetrics:
 
     def merge(self, other: ClassificationMetrics) -> None:
         """Add what another one has counted."""
-        assert (self.num_classes, self.top_k) == (other.num_classes, other.top_k), "metrics of different kinds"
+        kinds = [(one.num_classes, one.top_k, one.also) for one in (self, other)]
+        assert kinds[0] == kinds[1], "metrics of different kinds"
+        if self._probabilities is not None and other._probabilities is not None:
+            self._probabilities.merge(other._probabilities)
         self._confusion += other._confusion.to(self._confusion.device)
         self._top_k_correct += other._top_k_correct.to(self._top_k_correct.device)
 
@@ -91,7 +115,13 @@ class ClassificationMetrics:
         metrics["precision_macro"] = math.fsum(row.precision for row in occurring) / len(occurring)
         metrics["recall_macro"] = math.fsum(row.recall for row in occurring) / len(occurring)
         metrics["f1_macro"] = math.fsum(row.f1 for row in occurring) / len(occurring)
-        return metrics
+        extra = {} if self._probabilities is None else self._probabilities.compute()
+        if "balanced_accuracy" in self.also:
+            recalls = [row.recall for row in rows if row.support]
+            extra["balanced_accuracy"] = math.fsum(recalls) / len(recalls)
+        if "mcc" in self.also:
+            extra["mcc"] = matthews(rows, num_correct=int(self.confusion.diagonal().sum()))
+        return metrics | {name: extra[name] for name in self.also}
 
     def per_class(self) -> list[ClassRow]:
         """A row for every class; a ratio with denominator 0 is 0."""
@@ -109,6 +139,21 @@ class ClassificationMetrics:
             )
             for i in range(self.num_classes)
         ]
+
+
+def matthews(rows: Sequence[ClassRow], *, num_correct: int) -> float:
+    """The correlation of true and predicted classes (Matthews, 1975; Gorodkin, 2004); 0 where one of them is constant.
+
+    Of the whole numbers of the confusion matrix, so that nothing cancels.
+    """
+    total = sum(row.support for row in rows)
+    covariance = num_correct * total - sum(row.support * row.predicted for row in rows)
+    spreads = [
+        total**2 - sum(count**2 for count in counts)
+        for counts in ([r.support for r in rows], [r.predicted for r in rows])
+    ]
+    product = spreads[0] * spreads[1]
+    return covariance / math.sqrt(product) if product else 0.0
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainkit.data.target_scale import TargetScale, in_own_units, targets_of_model
-from trainkit.engine import ClassificationMetrics, Loss, RegressionMetrics
+from trainkit.engine import ClassificationMetrics, Loss, RegressionMetrics, average_precision, roc_auc
+from trainkit.evaluation.calibration import confidence_bins, expected_calibration_error
 from trainkit.evaluation.intervals import CONFIDENCE, Floats, Interval, classification_intervals, regression_intervals
-from trainkit.evaluation.ranking import average_precision, confidence_bins, expected_calibration_error, roc_auc
 
 TOP_K = (2, 3, 5)
 NUM_BINS = 15

@@ -107,7 +107,7 @@ def _for_rare_classes(evidence: Evidence) -> tuple[Change, ...]:
 def validation_too_small(evidence: Evidence) -> Finding | None:
     """The best epoch is chosen by an accuracy of too few samples. (The loss moves less, and is no rate.)"""
     history, samples = evidence.history, evidence.num_samples("val")
-    if not evidence.monitor.startswith("val_") or "accuracy" not in evidence.monitor:
+    if evidence.monitor not in ("val_accuracy", "val_top5_accuracy"):
         return None
     scores = [score for _, score in history.series(evidence.monitor)]
     if not samples or len(scores) < 12:

@@ -97,6 +97,7 @@ def title_of(metric: str) -> str:
     """A metric as people write it: ``val_f1_macro`` is ``F1 (macro)``."""
     bare = metric.removeprefix("train_").removeprefix("val_").removeprefix("test_")
     names = {"r2": "R²", "mae": "mean absolute error", "rmse": "root mean squared error", "lr": "learning rate"}
+    names |= {"mcc": "Matthews correlation", "log_loss": "log loss"}
     if bare in names:
         return names[bare]
     if bare.endswith("_macro"):

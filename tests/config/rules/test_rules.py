@@ -24,6 +24,8 @@ def config_of(dataset, **sections) -> Config:
         (config_of(CSV, loss="mse"), {"task": "classification", "num_classes": 3}, "loss.type"),
         (config_of(CSV, loss="bce", model={"type": "mlp", "output": "sigmoid"}), {"num_classes": 3}, "loss.type"),
         (config_of(CSV, checkpoint={"monitor": "val_loss"}), {"num_val": 0}, "checkpoint.monitor"),
+        (config_of(CSV, checkpoint={"monitor": "val_roc_auc"}), {"val_classes": 1}, "checkpoint.monitor"),
+        (config_of(CSV, logging={"metrics": ["val_average_precision"]}), {"val_classes": 1}, "logging.metrics[0]"),
         (config_of(CSV, scheduler={"type": "step", "step_size": "99st"}), {"num_train": 64}, "scheduler.step_size"),
         (config_of(CSV, training={"drop_last": True}), {"num_train": 63}, "training.batch_size"),
         (

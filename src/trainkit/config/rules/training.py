@@ -23,6 +23,11 @@ _VAL_CLASSIFICATION = (
     "val_precision_macro",
     "val_recall_macro",
     "val_f1_macro",
+    "val_balanced_accuracy",
+    "val_mcc",
+    "val_log_loss",
+    "val_roc_auc",
+    "val_average_precision",
 )
 _VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2")
 
@@ -256,6 +261,8 @@ def _monitors(review: Review) -> None:
         _monitor(review, "training.early_stopping.monitor", stopping.monitor)
     if isinstance(config.scheduler, opt.ReduceOnPlateau) and config.scheduler.monitor is not None:
         _monitor(review, "scheduler.monitor", config.scheduler.monitor)
+    for index, name in enumerate(config.logging.metrics or ()):
+        _monitor(review, f"logging.metrics[{index}]", name)
 
 
 def _monitor(review: Review, key: str, name: str) -> None:
@@ -263,6 +270,9 @@ def _monitor(review: Review, key: str, name: str) -> None:
     without_val = info.num_val == 0
     known = metric_names(info.task, num_classes=info.num_classes, validation=not without_val)
     if name in known:
+        if name in ("val_roc_auc", "val_average_precision") and info.val_classes == 1:
+            why = "the validation split has samples of one class only, so there is nothing to rank"
+            review.add(key, f"{why}, got {name}; hold out more samples (dataset.val_fraction), or take val_loss")
         return
     with_val = metric_names(info.task, num_classes=info.num_classes)
     if name in with_val:
@@ -279,11 +289,19 @@ def _monitor(review: Review, key: str, name: str) -> None:
         other = info.key("num_classes" if top5 else "task")
         review.add(key, f"{why} has no such metric, got {name} with {{0}}; it has {', '.join(known)}", other)
         return
-    near = closest(name, known) or next((full for full in known if full.endswith(f"_{name}")), None)
-    if near is None and without_val and (far := closest(name, with_val)):
+    near = _near_metric(name, known)
+    if near is None and without_val and (far := _near_metric(name, with_val)):
         near = f"{far}, which needs a val_fraction above 0"
     hint = f"did you mean {near}?" if near else "every name starts with val_ or train_"
     review.add(key, f"no metric has this name: expected one of {', '.join(known)}, got {shown(name)}; {hint}")
+
+
+def _near_metric(name: str, known: Sequence[str]) -> str | None:
+    """The metric that was probably meant: the only one that begins so (val_acc), the closest, one without its split."""
+    beginning = [full for full in known if full.startswith(name)]
+    if len(beginning) == 1:
+        return beginning[0]
+    return closest(name, known) or next((full for full in known if full.endswith(f"_{name}")), None)
 
 
 def _mode(review: Review) -> None:

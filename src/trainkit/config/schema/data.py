@@ -32,6 +32,8 @@ class DatasetInfo:
     num_val: int | None = None
     """0: there is no validation split."""
     num_test: int | None = None
+    val_classes: int | None = None
+    """Classes with samples in the validation split; None where there are none to predict."""
     key_of: Mapping[str, str] = field(default_factory=dict)
     """``{"task": "target"}``: the key of ``dataset:`` that a property comes from, where that is not its ``type``."""
 

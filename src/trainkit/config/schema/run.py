@@ -96,7 +96,7 @@ class Checkpoint(Section):
 
     monitor: str | Literal["auto"] = Field(
         "auto",
-        description="Metric that decides which checkpoint is best: val_accuracy, val_loss, val_rmse, train_loss, ...; "
+        description="Metric that decides which checkpoint is best: val_accuracy, val_roc_auc, val_loss, val_rmse, ...; "
         "of equal values the one with the lower loss of that split wins.",
     )
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether lower or higher is better; auto knows.")
@@ -108,6 +108,11 @@ class Logging(Section):
     """What is written down while training."""
 
     every: Count = Field(50, description="Optimizer steps between two step lines in metrics.jsonl.")
+    metrics: list[str] | None = Field(
+        None,
+        description="Metrics of the validation to compute and write down too: val_roc_auc, val_average_precision, "
+        "val_balanced_accuracy, val_log_loss, val_mcc.",
+    )
     tensorboard: bool = Field(False, description="Also write TensorBoard event files (extra: tensorboard).")
     plots: bool = Field(True, description="Draw learning curves at the end.")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 from sklearn.preprocessing import label_binarize
 
-from trainkit.evaluation.ranking import average_precision, expected_calibration_error, roc_auc
+from trainkit.engine.ranking import average_precision, roc_auc
 
 # Few distinct values: many ties, within and across the classes.
 tied_scores = st.lists(
@@ -64,18 +64,6 @@ def test_worked_out_by_hand():
     assert roc_auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == 0.75
     assert average_precision([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == pytest.approx((1 + 2 / 3) / 2)
     assert roc_auc([1.0, 1.0, 1.0], [0, 1, 1]) == 0.5
-
-
-def test_calibration_error_worked_out_by_hand():
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.45, 0.55]])
-    # Bins of 1/10: 0.9 twice, half right; 0.6 right; 0.55, wrong, in the same bin as 0.6.
-    expected = (2 * abs(0.5 - 0.9) + abs(1 - (0.6 + 0.55))) / 4
-    assert expected_calibration_error(probabilities, [0, 1, 1, 0], num_bins=10) == pytest.approx(expected)
-
-
-def test_calibration_error_is_zero_for_the_certain_and_right():
-    assert expected_calibration_error(np.eye(3), [0, 1, 2]) == 0
-    assert expected_calibration_error(np.eye(3), [1, 2, 0]) == 1
 
 
 def test_what_has_no_order_is_refused():
