@@ -1,33 +1,23 @@
-"""Choices of device, number format and threads: the rule, and the words that go with it."""
+"""Choices of device and number format: the rule, and the words that go with it."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from trainkit.errors import ProblemsError
-from trainkit.runtime import device as module
 from trainkit.runtime.device import (
     Choice,
     available_devices,
     noting_nondeterminism,
     resolve_device,
-    set_num_threads,
 )
 
 CPU = torch.device("cpu")
 has_cuda = torch.cuda.is_available()
 has_mps = torch.backends.mps.is_available()
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_auto_takes_the_first_device_there_is() -> None:
@@ -57,22 +47,6 @@ def test_cuda_is_found_by_name_and_number() -> None:
     assert resolve_device("auto").value == resolve_device("cuda").value == resolve_device("cuda:0").value == "cuda:0"
     with pytest.raises(ProblemsError, match="there is no device 'cuda:99'; this machine has cuda:0"):
         resolve_device("cuda:99")
-
-
-@pytest.mark.usefixtures("threads")
-def test_threads_as_asked_for() -> None:
-    assert set_num_threads(1) == Choice("1", "as asked for")
-    assert torch.get_num_threads() == 1
-
-
-@pytest.mark.usefixtures("threads")
-def test_threads_stay_within_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(3)
-    monkeypatch.setattr(module, "_cgroup_cpus", lambda: None)
-    assert set_num_threads("auto") == Choice("3", "auto: PyTorch's choice")
-    monkeypatch.setattr(module, "_cgroup_cpus", lambda: 2)
-    assert set_num_threads("auto") == Choice("2", "auto: this container may use 2 CPUs; PyTorch's choice was 3")
-    assert torch.get_num_threads() == 2
 
 
 def test_operations_without_a_deterministic_kernel_are_named_once() -> None:

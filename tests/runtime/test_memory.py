@@ -10,28 +10,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainkit.runtime import device, free_device_bytes, free_host_bytes
+from trainkit.runtime import free_device_bytes, free_host_bytes
 from trainkit.runtime import memory as module
 
 CPU = torch.device("cpu")
 
 
 def test_limits_of_a_container_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in (module, device):
-        monkeypatch.setattr(place, "CGROUP", tmp_path)
-    assert device._cgroup_cpus() is None
+    monkeypatch.setattr(module, "CGROUP", tmp_path)
     assert module._cgroup_free_bytes() is None
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
-    assert device._cgroup_cpus() == 2
     assert module._cgroup_free_bytes() == 450
     assert module.host_bytes() == 1000
     assert free_host_bytes() == 450
-    (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert device._cgroup_cpus() is None
     assert module._cgroup_free_bytes() is None
 
 

@@ -64,3 +64,36 @@ def ended(pid: int) -> bool:
 def test_a_child_that_takes_too_long():
     with pytest.raises(subprocess.TimeoutExpired):
         run_child([*PYTHON, "import time; time.sleep(60)"], timeout_seconds=0.2)
+
+
+ENVIRONMENT = """
+import os, sys
+from trainkit.system import own_process
+own_process()
+print({name: os.environ.get(name) for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")}, "torch" in sys.modules)
+"""
+SHORT, UNCHANGED = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}, {"GOMP_SPINCOUNT": None, "KMP_BLOCKTIME": None}
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ({}, SHORT),
+        ({"OMP_NUM_THREADS": "4"}, SHORT),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, UNCHANGED),
+        ({"GOMP_SPINCOUNT": "7"}, UNCHANGED | {"GOMP_SPINCOUNT": "7"}),
+        ({"KMP_BLOCKTIME": "infinite"}, UNCHANGED | {"KMP_BLOCKTIME": "infinite"}),
+    ],
+)
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(user, expected):
+    """OpenMP reads the environment when PyTorch is loaded, so that must not have happened yet."""
+    own = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", *SHORT)}
+    done = subprocess.run([sys.executable, "-c", ENVIRONMENT], env={**own, **user}, capture_output=True, text=True)
+    assert done.stdout == f"{expected} False\n"
+
+
+def test_settings_that_would_come_too_late_are_left_alone():
+    own = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", *SHORT)}
+    program = "import sys; sys.modules['torch'] = sys" + ENVIRONMENT
+    done = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True)
+    assert done.stdout == f"{UNCHANGED} True\n"

@@ -25,6 +25,7 @@ from trainkit.builders.model import (
 )
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
 from trainkit.builders.targets import scale_choice
+from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
 from trainkit.builders.training import build_schedule_for, monitor_of, parameter_groups
 
@@ -43,8 +44,10 @@ __all__ = [
     "choose_compile",
     "choose_precision",
     "choose_scoring_precision",
+    "choose_threads",
     "count_static_transforms",
     "data_bytes",
+    "describe_others",
     "estimate_memory",
     "eval_batch_size",
     "is_convolutional",
@@ -55,6 +58,7 @@ __all__ = [
     "loss_name",
     "model_input_shape",
     "monitor_of",
+    "most_threads",
     "open_trained",
     "output_size_for",
     "parameter_groups",
@@ -62,4 +66,5 @@ __all__ = [
     "residency_of",
     "scale_choice",
     "section_of",
+    "use_most_threads",
 ]

@@ -33,6 +33,7 @@ from trainkit.builders.model import (
     place,
 )
 from trainkit.builders.targets import scale_choice
+from trainkit.builders.threads import choose_threads, use_most_threads
 from trainkit.builders.training import (
     build_early_stopping,
     build_optimizer_for,
@@ -51,7 +52,7 @@ from trainkit.data.tables import numeric_names
 from trainkit.data.transforms import BatchTransform
 from trainkit.engine import Best, ClassificationMetrics, Ema, Loss, Metrics, Plan, RegressionMetrics, TrainState
 from trainkit.errors import UserError
-from trainkit.models import check_output, check_shapes
+from trainkit.models import check_output, check_shapes, layer_table
 from trainkit.runtime import (
     PRECISIONS,
     Choice,
@@ -59,7 +60,6 @@ from trainkit.runtime import (
     forward,
     resolve_device,
     resolve_precision,
-    set_num_threads,
     use_tf32,
 )
 from trainkit.system import Frontend
@@ -249,7 +249,7 @@ def build_setup(
     device_choice = resolve_device(config.device)
     device = torch.device(device_choice.value)
     claim(device, deterministic=config.training.deterministic)
-    threads = set_num_threads(config.training.num_threads)
+    use_most_threads(config)
     files: ImageFiles = {}
     if data is None:
         data, files = load_data(config, source=source, frontend=frontend)
@@ -268,7 +268,7 @@ def build_setup(
         device=device,
         choices={
             "device": device_choice,
-            "threads": threads,
+            "threads": choose_threads(config, layer_table(model, input_shape), device=device),
             "precision": precision,
             **scale_choice(config, data),
             "loss": loss_name(config, data),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainkit.builders.data import ImageFiles, build_batch_transforms, check_rules, model_input_shape
 from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, place
 from trainkit.builders.setup import Setup, choose_scoring_precision
+from trainkit.builders.threads import choose_threads
 from trainkit.checkpoints import check_fits, load_checkpoint
 from trainkit.config import at_data_root, config_from_dict
 from trainkit.config.schema import Config
@@ -23,7 +24,8 @@ from trainkit.data.target_scale import in_own_units, stored_scale
 from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, build_pipeline, columns
 from trainkit.engine import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError
-from trainkit.runtime import Choice, claim, forward, resolve_device, set_num_threads, use_tf32
+from trainkit.models import layer_table
+from trainkit.runtime import Choice, claim, forward, resolve_device, use_tf32
 
 _TENSORS = ("model", "ema", "optimizer", "scaler")
 """The parts of a checkpoint that are tensors. They take twice the memory of the model and more, and are not kept."""
@@ -100,7 +102,8 @@ class TrainedModel:
         """
         config = _with_class_weights_of_training(self.config, self.saved, where=self.path)
         claim(self.device, deterministic=config.training.deterministic)
-        threads = set_num_threads(config.training.num_threads)
+        rows = layer_table(self.model, self.input_shape)
+        threads = choose_threads(config, rows, device=self.device, stored=self.saved)
         check_rules(config, data, materialized=True, sections=("transforms",))
         transforms = build_batch_transforms(config, data, stored=self.preprocessing)
         chosen = {name: Choice(**choice) for name, choice in self.saved["choices"].items()}

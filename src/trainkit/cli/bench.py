@@ -87,7 +87,8 @@ def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: boo
 
 def words(setting: Setting) -> str:
     """A setting in a sentence."""
-    parts = [setting.precision, layout(setting), f"batch {setting.batch_size}"]
+    threads = counted(setting.num_threads, "thread")
+    parts = [setting.precision, layout(setting), f"batch {setting.batch_size}", threads]
     if setting.is_compiled:
         parts.insert(2, "compiled" if setting.compile is True else f"compiled ({setting.compile})")
     return ", ".join(parts)
@@ -135,7 +136,7 @@ def show_comparison(loaded: LoadedConfig, found: Comparison) -> None:
     """All settings side by side, and what to write into the config."""
 
     show(loaded, found.base)
-    header = ["precision", "layout", "compile", "batch", "samples/s", "gain", "MB"]
+    header = ["precision", "layout", "compile", "batch", "threads", "samples/s", "gain", "MB"]
     rows = [table_row(trial, found.base) for trial in found.trials]
     console.table("settings, each in a process of its own", header, rows)
     failed = [f"{words(trial.setting)}: {outcome(trial)}" for trial in found.trials if trial.measurement is None]
@@ -153,7 +154,7 @@ def table_row(trial: Trial, base: Measurement) -> list[str]:
     mode = str(setting.compile) if isinstance(setting.compile, str) else "yes" if setting.compile else "no"
     if measured is not None and measured.compile_seconds:
         mode += f" ({duration(measured.compile_seconds)})"
-    row = [setting.precision, layout(setting), mode, str(setting.batch_size)]
+    row = [setting.precision, layout(setting), mode, str(setting.batch_size), str(setting.num_threads)]
     if measured is None:
         return [*row, "failed", "", ""]
     memory = measured.memory.host if measured.memory.device is None else measured.memory.device
@@ -172,6 +173,8 @@ def show_advice(loaded: LoadedConfig, found: Comparison) -> None:
         print(f"or only once: trainkit train {loaded.path} {flags}")
         if advice.setting.precision != base.setting.precision:
             print("note: another precision rounds otherwise; compare the scores")
+        elif advice.setting.num_threads != base.setting.num_threads:
+            print("note: another number of threads adds up in another order: the last digits differ")
     else:
         print("the config is already the fastest: nothing that trains the same batches is 5 % faster")
         if advice is not None:

@@ -6,7 +6,6 @@ from trainkit.runtime.device import (
     noting_nondeterminism,
     processor_name,
     resolve_device,
-    set_num_threads,
 )
 from trainkit.runtime.internals import (
     any_non_finite,
@@ -44,7 +43,6 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "seed_default_generators",
-    "set_num_threads",
     "spare_the_compiler",
     "take_step",
     "uniforms",

@@ -1,4 +1,4 @@
-"""The device and the threads of a run: choices that carry their reason."""
+"""The device of a run: a choice that carries its reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from trainkit.errors import Problem, ProblemsError
-from trainkit.runtime.memory import CGROUP, keep_freed_memory, lines_of
+from trainkit.runtime.memory import keep_freed_memory, lines_of
 from trainkit.system import owns_process
 
 
@@ -111,24 +111,3 @@ def _missing_reason(name: str) -> str:
         return ""
     built = torch.version.cuda is not None or torch.version.hip is not None
     return "PyTorch finds no CUDA driver or GPU here: " if built else "this PyTorch is built without CUDA: "
-
-
-def set_num_threads(requested: int | str) -> Choice:
-    """Set how many CPU threads an operation uses. ``auto`` is PyTorch's choice, within the limit of a container."""
-    if requested != "auto":
-        torch.set_num_threads(int(requested))
-        return Choice(str(requested), "as asked for")
-    threads, quota = torch.get_num_threads(), _cgroup_cpus()
-    if quota is not None and quota < threads:
-        torch.set_num_threads(quota)
-        return Choice(str(quota), f"auto: this container may use {quota} CPUs; PyTorch's choice was {threads}")
-    return Choice(str(threads), "auto: PyTorch's choice")
-
-
-def _cgroup_cpus() -> int | None:
-    """CPUs that a cgroup v2 quota allows, rounded up; None without a quota."""
-    try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, -(-int(quota) // int(period)))

@@ -10,8 +10,7 @@ from typing import Literal
 
 import torch
 
-CGROUP = Path("/sys/fs/cgroup")
-"""Limits of the container, as version 2 of control groups shows them inside it."""
+from trainkit.system import CGROUP
 
 _NO_HOST_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory")
 _NO_DEVICE_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")

@@ -1,14 +1,19 @@
 """Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
 
+from trainkit.system.cores import CGROUP, CpuTime, cores_of_others, count_cores, physical_cores
 from trainkit.system.frontend import Frontend, StopRequest, catch_stop_signals, leave_signals_to_parent
 from trainkit.system.processes import own_process, owns_process, run_child
 from trainkit.system.run_folder import RunDir, create_run, list_runs, locked, newest_run
 
 __all__ = [
+    "CGROUP",
+    "CpuTime",
     "Frontend",
     "RunDir",
     "StopRequest",
     "catch_stop_signals",
+    "cores_of_others",
+    "count_cores",
     "create_run",
     "leave_signals_to_parent",
     "list_runs",
@@ -16,5 +21,6 @@ __all__ = [
     "newest_run",
     "own_process",
     "owns_process",
+    "physical_cores",
     "run_child",
 ]

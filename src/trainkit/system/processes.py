@@ -26,10 +26,27 @@ def own_process() -> None:
     """Say that nothing else runs in this process, as the command line does: its settings may be changed for speed.
 
     Memory that a step frees is kept for the next one (glibc; an epoch of an MNIST MLP takes 0.65 s on one core,
-    and 0.68 without), and the compiler is not imported where nothing is compiled (1.4 s). Neither can be undone.
+    and 0.68 without), the compiler is not imported where nothing is compiled (1.4 s), and threads that wait for each
+    other soon sleep, if PyTorch is not loaded yet. None of it can be undone.
     """
     global _owned
     _owned = True
+    _limit_spinning()
+
+
+_SPIN = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+"""How long a thread that waits for others keeps its core: in rounds for GNU's OpenMP, which PyTorch's Linux wheels have
+(10,000 are a tenth of a millisecond; the default is 300,000), in milliseconds for LLVM's and Intel's (default 200).
+
+Another program that needs the core waits so long at each end of an operation. Threads that sleep at once are slower on
+an idle machine: ``benchmarks/README.md`` has the figures.
+"""
+
+
+def _limit_spinning() -> None:
+    """OpenMP reads the environment when PyTorch is loaded; what the user has set there holds."""
+    if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", *_SPIN} & os.environ.keys():
+        os.environ.update(_SPIN)
 
 
 def owns_process() -> bool:

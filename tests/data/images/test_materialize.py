@@ -20,7 +20,6 @@ from trainkit.data import cache
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import materialize as materializing
 from trainkit.data.images.decode import decode_image
-from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.materialize import image_shape, materialize_images
 from trainkit.data.loading import resident
 from trainkit.data.sources.builtin import load_bundled
@@ -434,7 +433,3 @@ def test_waiting_for_another_process_can_be_stopped(root: Path, cache_dir: Path)
     asked = iter([False, True])
     with cache.building(cache_dir, entry.key), pytest.raises(Interrupted, match="waiting for another process"):
         materialize_images(load(root), STATIC, cache_dir=cache_dir, should_stop=lambda: next(asked))
-
-
-def test_every_core_that_may_be_used_is_counted() -> None:
-    assert 1 <= count_cores() <= (os.cpu_count() or 1)

@@ -10,7 +10,7 @@ import yaml
 from trainkit.errors import Interrupted
 from trainkit.workflows.bench.run import ChildFailed, Measurement, Memory, Setting, compare, failure_line, measure_apart
 
-BASE = Setting("fp32", True, False, 100)
+BASE = Setting("fp32", True, False, 100, 1)
 
 
 def made_up(setting, speed, **changes):
@@ -24,7 +24,7 @@ def made_up(setting, speed, **changes):
         compile_seconds=10.0 if setting.compile else 0.0,
         memory=Memory(100.0, 200.0, None),
         seconds={"data": 1.0},
-        machine={"device": "cpu", "hardware": "", "threads": "1", "torch": ""},
+        machine={"device": "cpu", "hardware": "", "threads": "1", "most_threads": "1", "torch": ""},
         convolutional=True,
     )
     return replace(found, **changes)
@@ -63,7 +63,9 @@ def settings(found):
 def test_every_precision_layout_and_batch_size_once():
     machine = Machine(same_speed)
     found = compare(machine)
-    expected = {Setting(p, layout, False, n) for p in ("fp32", "bf16") for layout in (True, False) for n in (100, 400)}
+    expected = {
+        Setting(p, layout, False, n, 1) for p in ("fp32", "bf16") for layout in (True, False) for n in (100, 400)
+    }
     assert set(settings(found)) == expected
     assert len(machine.asked) == 8 == found.planned
     assert settings(found)[0] == BASE
@@ -86,10 +88,43 @@ def test_settings_fit_machine_model_and_data(changes, key, values):
 
 def test_the_fastest_is_advised():
     found = compare(Machine(lambda s, time: 1000.0 + 300 * (s.precision == "bf16") + 100 * (not s.channels_last)))
-    assert found.advice.setting == Setting("bf16", False, False, 100)
+    assert found.advice.setting == Setting("bf16", False, False, 100, 1)
     assert found.advice.gains == (pytest.approx(1.4), pytest.approx(1.4))
     assert found.advice.holds
     assert found.advice.setting.overrides(BASE) == ["training.precision=bf16", "training.channels_last=false"]
+
+
+TWO_CORES = {"device": "cpu", "most_threads": "2"}
+
+
+def test_one_thread_is_tried_first_and_taken_for_the_rest_where_it_is_faster():
+    base = replace(BASE, num_threads=2)
+    speed = lambda s, time: (3000.0 if s.num_threads == 1 else 1000.0) + 500 * (s.precision == "bf16")  # noqa: E731
+    found = compare(Machine(speed, base=base, machine=TWO_CORES))
+    assert settings(found)[:2] == [base, BASE]
+    assert {setting.num_threads for setting in settings(found)[1:]} == {1}
+    assert len(set(settings(found))) == len(found.trials) == 9
+    assert found.advice.setting.overrides(base) == ["training.precision=bf16", "training.num_threads=1"]
+    assert found.advice.gains[0] == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "machine", "tried"),
+    [
+        ({}, TWO_CORES, [1, 2]),
+        ({"num_threads": 2}, TWO_CORES, [2, 1]),
+        ({"num_threads": 4}, {"device": "cpu", "most_threads": "8"}, [4, 1, 8]),
+        ({}, {"device": "cpu", "most_threads": "1"}, [1]),
+        ({"num_threads": 2}, {"device": "cuda:0", "most_threads": "8"}, [2]),
+    ],
+)
+def test_threads_that_are_not_faster_are_tried_once(changes, machine, tried):
+    found = compare(Machine(same_speed, base=replace(BASE, **changes), machine=machine))
+    numbers = [setting.num_threads for setting in settings(found)]
+    assert list(dict.fromkeys(numbers)) == tried
+    assert [numbers.count(number) for number in tried[1:]] == [1] * len(tried[1:])
+    assert found.planned == len(found.trials)
+    assert found.advice is None
 
 
 def test_a_gain_of_less_than_a_twentieth_is_not_advised():
@@ -129,7 +164,7 @@ def test_compile_is_tried_where_it_is_asked_for_or_pays(epochs, asked, tried):
     machine = Machine(lambda setting, time: 1000.0 - 600 * (setting.precision == "bf16"), epochs=epochs)
     found = compare(machine, try_compile=asked)
     compiled = [setting for setting in settings(found) if setting.compile]
-    assert compiled == [Setting("fp32", True, True, 100)] * tried  # bf16 is hopelessly slow here
+    assert compiled == [Setting("fp32", True, True, 100, 1)] * tried  # bf16 is hopelessly slow here
     assert found.compile_skipped == (asked is None and not tried)
     assert found.planned == len(found.trials)
 

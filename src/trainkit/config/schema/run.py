@@ -87,7 +87,9 @@ class Training(Section):
         0, ge=0, le=256, description="Processes that load samples where these neither fit in memory nor can be cached."
     )
     num_threads: Count | Literal["auto"] = Field(
-        "auto", description="CPU threads of an operation; auto is PyTorch's choice."
+        "auto",
+        description="CPU threads of an operation; auto is one for a small model, else one for each "
+        "physical core that may be used.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from trainkit.data.images.colors import BadImageError, describe_traits
 from trainkit.data.images.decode import decode_bytes, decode_image, probe_file, read_image_bytes
-from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.formats import is_image_file, is_junk, missing_plugins
 from trainkit.data.images.layout import stack_images
 from trainkit.data.images.materialize import image_shape, materialize_images
@@ -11,7 +10,6 @@ from trainkit.data.images.value_range import sample_rules
 
 __all__ = [
     "BadImageError",
-    "count_cores",
     "decode_bytes",
     "decode_image",
     "describe_traits",

@@ -8,7 +8,6 @@ forked needs seconds to import torch.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from trainkit.data.transforms.static import (
     same_size_hint,
 )
 from trainkit.errors import Interrupted, Problem, ProblemsError
+from trainkit.system import count_cores
 
 
 class MemoryWriter:
@@ -163,11 +163,6 @@ def _write_blocks(
                 tick(future.result())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def count_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sizes_differ(

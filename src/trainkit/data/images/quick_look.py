@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Dataset
 from trainkit.data.images.colors import BadImageError
 from trainkit.data.images.decode import Header, decode_image, printable, probe_file, read_image_bytes
-from trainkit.data.images.decode_pool import count_cores, digest
+from trainkit.data.images.decode_pool import digest
 from trainkit.data.images.decoded_dataset import (
     check_not_all_the_same,
     describe_shared,
@@ -38,6 +38,7 @@ from trainkit.data.transforms.static import (
     same_size_hint,
 )
 from trainkit.errors import Interrupted, Problem, ProblemsError, UserError
+from trainkit.system import count_cores
 from trainkit.wording import counted
 
 SPREAD = 8

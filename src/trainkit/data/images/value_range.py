@@ -20,10 +20,10 @@ from trainkit.data import cache
 from trainkit.data.dataset import Dataset, hash_array
 from trainkit.data.images.colors import BadImageError
 from trainkit.data.images.decode import printable, probe_file, read_deep_values, read_image_bytes
-from trainkit.data.images.decode_pool import count_cores
 from trainkit.data.images.formats import suffix_of
 from trainkit.data.pixel_rules import PixelRules, range_text
 from trainkit.errors import DataError, Interrupted
+from trainkit.system import count_cores
 
 _EIGHT_BIT = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif", ".ico", ".heic", ".heif")
 """Endings of formats that Pillow reads with 8 bits: of these files only a few are opened, to see whether it is so."""

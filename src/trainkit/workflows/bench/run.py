@@ -1,4 +1,4 @@
-"""``trainkit bench``: a config as it is beside other settings of precision, layout, compilation and batch size.
+"""``trainkit bench``: a config as it is, and with other threads, precision, layout, compilation and batch size.
 
 A setting is measured by a process of its own, ``trainkit bench --single --json``, so that none warms up the machine or
 fills the memory of another. This module imports no torch: it starts the processes and compares what they print.
@@ -36,6 +36,7 @@ class Setting:
     channels_last: bool
     compile: bool | str
     batch_size: int
+    num_threads: int
 
     @property
     def is_compiled(self) -> bool:
@@ -176,8 +177,9 @@ def compare(
     base = measure(())
     worth = base.run_seconds > COMPILE_WORTH_SECONDS or base.setting.is_compiled
     compiling = worth if try_compile is None else try_compile
-    plain = [setting for setting in plain_settings(base) if setting != base.setting]
-    found = Comparison(base, [Trial(base.setting, base)], 1 + len(plain) + compiling * len(precisions(base)))
+    threads, plain = thread_settings(base), list(plain_settings(base, base.setting.num_threads))
+    planned = len({base.setting, *threads, *plain}) + compiling * len(precisions(base))
+    found = Comparison(base, [Trial(base.setting, base)], planned)
     found.compile_skipped = not compiling and try_compile is None
     end(found.trials[0])
 
@@ -188,8 +190,9 @@ def compare(
         return trial
 
     try:
-        # A generator: it chooses the settings to compile after the others are measured.
-        for setting in itertools.chain(plain, compiled_settings(found.trials) if compiling else ()):
+        # Generators: they choose from what was measured before.
+        settings = itertools.chain(threads, settings_beside(found), compiled_settings(found) if compiling else ())
+        for setting in settings:
             found.trials.append(attempt(setting, len(found.trials) + 1))
         found.planned = len(found.trials)
         best = fastest_of_same_batch(found)
@@ -219,19 +222,35 @@ def precisions(base: Measurement) -> tuple[str, ...]:
     return ("fp32", "bf16", "fp16") if base.machine["device"].startswith("cuda") else ("fp32", "bf16")
 
 
-def plain_settings(base: Measurement) -> Iterator[Setting]:
+def thread_settings(base: Measurement) -> list[Setting]:
+    """The config as it is with one thread, and with one for each core; on a GPU threads matter little."""
+    if base.machine["device"] != "cpu":
+        return []
+    numbers = sorted({1, int(base.machine["most_threads"])} - {base.setting.num_threads})
+    return [replace(base.setting, num_threads=number) for number in numbers]
+
+
+def settings_beside(found: Comparison) -> Iterator[Setting]:
+    """The plain settings that are not measured yet, with the number of threads that was the fastest."""
+    own, fastest = found.trials[0], max(found.trials, key=lambda trial: trial.speed)
+    threads = (fastest if fastest.speed > MIN_GAIN * own.speed else own).setting.num_threads
+    done = [trial.setting for trial in found.trials]
+    yield from (setting for setting in plain_settings(found.base, threads) if setting not in done)
+
+
+def plain_settings(base: Measurement, num_threads: int) -> Iterator[Setting]:
     """Precision x layout x batch size, without ``torch.compile``. A batch larger than the split is the split."""
     own = base.setting
     plain = False if own.is_compiled else own.compile
     layouts = (True, False) if base.convolutional else (own.channels_last,)
     sizes = [size for size in (own.batch_size, LARGER_BATCH * own.batch_size) if size <= base.epoch_samples]
     for precision, layout, size in itertools.product(precisions(base), layouts, sizes or [own.batch_size]):
-        yield Setting(precision, layout, plain, size)
+        yield Setting(precision, layout, plain, size, num_threads)
 
 
-def compiled_settings(trials: Sequence[Trial]) -> Iterator[Setting]:
+def compiled_settings(found: Comparison) -> Iterator[Setting]:
     """For each precision its fastest layout, compiled; without measured ones, and without precisions that are slow."""
-    base = trials[0].setting
+    trials, base = found.trials, found.base.setting
     mode = base.compile if base.is_compiled else True
     plain = [t for t in trials if not t.setting.is_compiled and t.setting.batch_size == base.batch_size]
     done = [trial.setting for trial in trials]

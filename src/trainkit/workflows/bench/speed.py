@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from trainkit.builders import Setup, build_setup, is_convolutional
+from trainkit.builders import Setup, build_setup, describe_others, is_convolutional, most_threads
 from trainkit.config import LoadedConfig
 from trainkit.engine import Guard, Saver, Schedule, train_epoch
 from trainkit.runtime import processor_name
-from trainkit.system import Frontend
+from trainkit.system import CpuTime, Frontend
 from trainkit.workflows.bench.profile import MIN_STEPS, Loop, measure_phases, synchronize
 from trainkit.workflows.bench.run import Measurement, Memory, Setting
 from trainkit.workflows.check.problems import located
@@ -51,9 +51,12 @@ def measure(loaded: LoadedConfig, *, seconds: float = 2.0, frontend: Frontend | 
     at_start = host_megabytes("VmRSS")
     spec = loaded.config.training
     notes: list[str] = []
+    since = CpuTime.now()
     with located(loaded):
         setup = build_setup(loaded.config, frontend=frontend)
         loop = prepare(setup, say=notes.append)
+    if busy := describe_others(since, setup.choices):
+        notes.append(busy)
     with explained(batch_size=spec.batch_size):
         compiles = setup.choices["compile"].value != "false"
         compile_seconds = warm_up(loop, seconds=seconds, twice=compiles)
@@ -71,6 +74,7 @@ def measure(loaded: LoadedConfig, *, seconds: float = 2.0, frontend: Frontend | 
             channels_last=setup.channels_last,
             compile=spec.compile if works or spec.compile == "auto" else False,
             batch_size=spec.batch_size,
+            num_threads=int(setup.choices["threads"].value),
         ),
         samples_per_second=speed,
         spread=(min(speeds), max(speeds)),
@@ -194,5 +198,11 @@ def describe_machine(setup: Setup) -> dict[str, str]:
     """The device and the software that were measured."""
     device = setup.device
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
-    threads = setup.choices["threads"].value
-    return {"device": str(device), "hardware": hardware, "threads": threads, "torch": torch.__version__}
+    threads, most = setup.choices["threads"].value, str(most_threads())
+    return {
+        "device": str(device),
+        "hardware": hardware,
+        "threads": threads,
+        "most_threads": most,
+        "torch": torch.__version__,
+    }

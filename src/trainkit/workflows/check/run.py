@@ -19,6 +19,7 @@ from trainkit.builders import (
     check_rules,
     choose_compile,
     choose_precision,
+    choose_threads,
     eval_batch_size,
     layout_of,
     loss_name,
@@ -28,6 +29,7 @@ from trainkit.builders import (
     place,
     residency_of,
     scale_choice,
+    use_most_threads,
 )
 from trainkit.config import LoadedConfig
 from trainkit.config.rules import EpochSizes, epoch_sizes
@@ -36,7 +38,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.pixel_rules import range_text
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import LayerRow, check_output
-from trainkit.runtime import Choice, claim, resolve_device, set_num_threads
+from trainkit.runtime import Choice, claim, resolve_device
 from trainkit.system import Frontend
 from trainkit.wording import counted
 from trainkit.workflows.check.dry_run import check_export, dry_run
@@ -150,6 +152,7 @@ def run_checks(
         )
     if shapes is None:
         raise problems.error(loaded)
+    choices["threads"] = choose_threads(config, shapes.rows, device=device, stored=stored)
     if data.rules.value_range is None and (tried := shapes.sample.rules.value_range) is not None:
         notes.append(
             f"gray values {range_text(tried)} in the images that were tried, of more than 8 bits; training takes the "
@@ -208,13 +211,12 @@ def run_checks(
 
 
 def choose_hardware(config: Config, problems: ProblemCollector) -> tuple[torch.device, dict[str, Choice]]:
-    """The device, made current, and the choices of device and threads; without those that are mistakes."""
-    threads = set_num_threads(config.training.num_threads)
+    """The device, made current, and its choice unless that is a mistake."""
+    use_most_threads(config)
     chosen = problems.catch("device", lambda: resolve_device(config.device))
     device = torch.device("cpu" if chosen is None else chosen.value)
     claim(device, deterministic=config.training.deterministic)
-    choices = {"device": chosen, "threads": threads}
-    return device, {name: choice for name, choice in choices.items() if choice is not None}
+    return device, {} if chosen is None else {"device": chosen}
 
 
 def piece_notes(model: nn.Module, sizes: EpochSizes) -> list[str]:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Kind
 from trainkit.data.images import (
     BadImageError,
-    count_cores,
     decode_bytes,
     is_image_file,
     is_junk,
@@ -42,6 +41,7 @@ from trainkit.data.sources import (
     ragged_rows,
 )
 from trainkit.data.transforms import apply_static_transforms
+from trainkit.system import count_cores
 from trainkit.wording import listed
 from trainkit.workflows.predict.arrays import as_samples, slice_chunk
 from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, steps_for

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from trainkit.builders import open_trained
-from trainkit.data.images import count_cores, describe_traits
+from trainkit.data.images import describe_traits
 from trainkit.data.pixel_rules import rules_of
 from trainkit.data.transforms import static_transforms_from_json
 from trainkit.errors import UserError
-from trainkit.system import Frontend
+from trainkit.system import Frontend, count_cores
 from trainkit.wording import counted, listed
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict.exported_model import is_export, open_export

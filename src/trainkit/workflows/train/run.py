@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from trainkit.builders import Setup, check_rules, load_data, load_source
+from trainkit.builders import Setup, check_rules, describe_others, load_data, load_source
 from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Outcome, TrainState, fit
 from trainkit.recorders import TextLog
 from trainkit.runtime import noting_nondeterminism
-from trainkit.system import Frontend, RunDir, create_run, newest_run
+from trainkit.system import CpuTime, Frontend, RunDir, create_run, newest_run
 from trainkit.workflows.check.problems import located, problems_of
 from trainkit.workflows.check.run import piece_notes, run_checks
 from trainkit.workflows.find import find_checkpoint, last_of
@@ -170,6 +170,7 @@ def prepare(
     if point is not None:
         changes.check_optimizer(point.saved, loaded.resolved())
         notes = changes.check_changes(point.saved, loaded.resolved(), allowed=allow_change, accepted=point.accepted)
+    since = CpuTime.now()
     preprocessing = None if saved is None else saved["preprocessing"]
     load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop, stored=preprocessing)
     with located(loaded), preparing(frontend.stop):
@@ -195,6 +196,8 @@ def prepare(
         frontend.say(f"note: {note}")
     for name, choice in setup.choices.items():
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
+    if busy := describe_others(since, setup.choices):
+        frontend.say(f"note: {busy}")
     frontend.say(f"data: {setup.residency.value} ({setup.residency.reason})")
     return Prepared(setup, batches, state, samples_to_keep(setup, checked.source))
 
