@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from trainkit.engine.losses import EXPECTS, auto_loss, build_loss, output_size
+from trainkit.engine.losses import EXPECTS, auto_loss, build_loss, output_size, pinball
 from trainkit.errors import ProblemsError
 
 K = 4
@@ -275,3 +276,27 @@ def test_targets_with_different_deviations_have_the_loss_of_the_standardized_one
     loss = build_loss(name, target_std=[2.0, 30.0])
     assert loss.unit == 1
     assert torch.equal(loss.mean(outputs, targets), build_loss(name).mean(outputs, targets))
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
+def test_the_loss_of_a_quantile_is_scikit_learns(quantile):
+    loss = build_loss("quantile", quantile=quantile)
+    outputs, targets = sample(loss, 40)
+    expected = mean_pinball_loss(targets.numpy(), outputs.numpy(), alpha=quantile)
+    assert loss.mean(outputs, targets).item() == pytest.approx(expected, rel=1e-6)
+    assert (loss.sum(outputs, targets) / loss.normalizer(targets)).item() == pytest.approx(expected, rel=1e-6)
+    assert loss.of_each(outputs, targets).sum().item() == pytest.approx(40 * 3 * expected, rel=1e-6)
+
+
+def test_the_least_loss_is_at_the_quantile():
+    targets = torch.arange(101.0)[:, None]
+    values = torch.arange(0, 100.5, 0.5)
+    losses = [pinball(value.expand(101, 1), targets, quantile=0.9).item() for value in values]
+    assert values[int(np.argmin(losses))] == 90
+
+
+def test_the_loss_of_a_quantile_of_scaled_targets_has_their_unit():
+    targets, outputs = torch.randn(30, 1), torch.randn(30, 1)
+    scaled = build_loss("quantile", quantile=0.8, target_std=[25.0])
+    own = build_loss("quantile", quantile=0.8)
+    assert scaled.mean(outputs, targets) * scaled.unit == pytest.approx(own.mean(25 * outputs, 25 * targets).item())

@@ -224,3 +224,20 @@ def test_each_target_has_its_own_unit():
     assert merged.compute() == metrics.compute()
     with pytest.raises(AssertionError, match="different kinds"):
         RegressionMetrics(2).merge(metrics)
+
+
+@settings(deadline=None)
+@given(seeds, cuts, st.sampled_from([0.1, 0.5, 0.9]))
+def test_the_loss_of_a_quantile_is_scikit_learns_however_it_is_cut(seed, cuts, quantile):
+    generator = torch.Generator().manual_seed(seed)
+    outputs, targets = (torch.randn(60, 2, generator=generator) for _ in range(2))
+    std = [0.5, 8.0]
+    whole = RegressionMetrics(2, target_std=std, quantile=quantile)
+    for part in zip(outputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
+        one = RegressionMetrics(2, target_std=std, quantile=quantile)
+        one.update(*part)
+        whole.merge(one)
+    true, predicted = (values.double().numpy() * std for values in (targets, outputs))
+    expected = reference.mean_pinball_loss(true, predicted, alpha=quantile)
+    assert whole.compute()["quantile_loss"] == pytest.approx(expected, rel=1e-12)
+    assert "quantile_loss" not in regressed(outputs, targets).compute()

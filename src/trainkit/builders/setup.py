@@ -225,7 +225,12 @@ class Setup:
                 probabilities_of=self.loss.probabilities_of,
                 device=self.device,
             )
-        return RegressionMetrics(self.data.num_targets, target_std=self.data.target_std, device=self.device)
+        return RegressionMetrics(
+            self.data.num_targets,
+            target_std=self.data.target_std,
+            quantile=self.loss.quantile,
+            device=self.device,
+        )
 
 
 def build_setup(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainkit.errors import Problem, ProblemsError
 
-LossName = Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse", "l1", "smooth_l1", "huber"]
+LossName = Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse", "l1", "smooth_l1", "huber", "quantile"]
 Task = Literal["classification", "regression"]
 Expected = Literal["logits", "log_probabilities", "probabilities", "values"]
 
@@ -26,6 +26,7 @@ EXPECTS: dict[LossName, Expected] = {
     "l1": "values",
     "smooth_l1": "values",
     "huber": "values",
+    "quantile": "values",
 }
 """The outputs of the model that each loss takes."""
 
@@ -46,6 +47,8 @@ class Loss:
     """float32 (K,) where PyTorch's mean divides by the sum of the targets' weights."""
     unit: float = 1.0
     """A loss of standardized targets times this is the loss in the targets' own units."""
+    quantile: float | None = None
+    """The share of targets that lies below the value to predict; None for other losses."""
 
     @property
     def is_classification(self) -> bool:
@@ -154,10 +157,11 @@ def build_loss(
     pos_weight: float | Literal["balanced"] | None = None,
     beta: float = 1.0,
     delta: float = 1.0,
+    quantile: float = 0.5,
     target_std: Sequence[float] = (),
 ) -> Loss:
     """A loss by its name, with PyTorch's arguments: label_smoothing and weight for cross_entropy, weight for nll,
-    pos_weight for bce_with_logits, beta for smooth_l1, delta for huber.
+    pos_weight for bce_with_logits, beta for smooth_l1, delta for huber; and ``pinball`` with its quantile.
 
     ``class_counts`` are the training samples of each class; ``balanced`` needs them: n / (K * count) as scikit-learn's
     ``compute_class_weight``, and for pos_weight the count of the first class / count of the second.
@@ -195,7 +199,20 @@ def build_loss(
             compute, unit = partial(F.smooth_l1_loss, beta=beta / std), std
         case "huber":
             compute, unit = partial(F.huber_loss, delta=delta / std), std**2
-    return Loss(name, EXPECTS[name], compute, class_weight, unit)
+        case "quantile":
+            compute, unit = partial(pinball, quantile=quantile), std
+    return Loss(name, EXPECTS[name], compute, class_weight, unit, quantile if name == "quantile" else None)
+
+
+def pinball(outputs: Tensor, targets: Tensor, *, quantile: float, reduction: str = "mean") -> Tensor:
+    """The loss whose least value has this share of the targets below the outputs (Koenker and Bassett, 1978).
+
+    ``quantile`` times what a target lies above its output, or ``1 - quantile`` times what it lies below: as
+    scikit-learn's ``mean_pinball_loss``.
+    """
+    errors = targets - outputs
+    losses = torch.maximum(quantile * errors, (quantile - 1) * errors)
+    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
 
 
 def _class_weights(

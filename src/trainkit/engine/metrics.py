@@ -174,17 +174,24 @@ class RegressionMetrics:
     Args:
         target_std: the standard deviations by which outputs and targets were divided, where they were: the metrics are
             in the targets' own units.
+        quantile: also compute quantile_loss, the pinball loss of this quantile.
     """
 
     def __init__(
-        self, num_targets: int, *, target_std: Sequence[float] = (), device: torch.device | str = "cpu"
+        self,
+        num_targets: int,
+        *,
+        target_std: Sequence[float] = (),
+        quantile: float | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
+        self.quantile = quantile
         self.num_targets = num_targets
         self.target_std = tuple(target_std) or (1.0,) * num_targets
         self.num_samples = 0
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
-        self._absolute, self._squared, self._mean, self._spread = (
-            torch.zeros(num_targets, dtype=dtype, device=device) for _ in range(4)
+        self._absolute, self._squared, self._mean, self._spread, self._pinball = (
+            torch.zeros(num_targets, dtype=dtype, device=device) for _ in range(5)
         )
 
     @torch.no_grad()
@@ -197,17 +204,21 @@ class RegressionMetrics:
         errors = outputs.to(self._mean.dtype) - targets
         self._absolute += errors.abs().sum(dim=0)
         self._squared += errors.square().sum(dim=0)
+        if self.quantile is not None:
+            self._pinball += torch.maximum(-self.quantile * errors, (1 - self.quantile) * errors).sum(dim=0)
         mean = targets.mean(dim=0)
         self._add_spread(len(targets), mean, (targets - mean).square().sum(dim=0))
 
     def merge(self, other: RegressionMetrics) -> None:
         """Add what another one has summed."""
-        assert self.target_std == other.target_std, "metrics of different kinds"
+        kinds = [(one.target_std, one.quantile) for one in (self, other)]
+        assert kinds[0] == kinds[1], "metrics of different kinds"
         if other.num_samples == 0:
             return
         device = self._mean.device
         self._absolute += other._absolute.to(device)
         self._squared += other._squared.to(device)
+        self._pinball += other._pinball.to(device)
         self._add_spread(other.num_samples, other._mean.to(device), other._spread.to(device))
 
     def _add_spread(self, count: int, mean: Tensor, spread: Tensor) -> None:
@@ -218,17 +229,23 @@ class RegressionMetrics:
         self.num_samples = total
 
     def compute(self) -> dict[str, float]:
-        """mae, rmse and r2: each the plain mean over the targets, as scikit-learn's ``uniform_average``.
+        """mae, rmse and r2, and quantile_loss if there is a quantile.
+
+        Each is the plain mean over the targets, as scikit-learn's ``uniform_average``.
 
         Raises:
             ValueError: no sample was added.
         """
         rows = self.per_target()
-        return {
+        metrics = {
             "mae": math.fsum(row.mae for row in rows) / len(rows),
             "rmse": math.fsum(row.rmse for row in rows) / len(rows),
             "r2": math.fsum(row.r2 for row in rows) / len(rows),
         }
+        if self.quantile is not None:
+            sums = [total * std for total, std in zip(self._pinball.tolist(), self.target_std, strict=True)]
+            metrics["quantile_loss"] = math.fsum(sums) / len(sums) / self.num_samples
+        return metrics
 
     def per_target(self) -> list[TargetRow]:
         """A row for every target. R2 of a constant target is 1 where all is right, else 0; of one sample it is NaN."""

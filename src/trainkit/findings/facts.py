@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,6 +144,8 @@ def _losses_of_knowing_nothing(loss: Loss, targets: Tensor, num_classes: int) ->
         constant, zero = (_outputs_for(loss, rates) for rates in (share, even))
     else:
         constant, zero = targets.mean(dim=0), torch.zeros_like(targets[0])
+        if loss.quantile is not None:
+            constant = torch.from_numpy(np.quantile(targets.cpu().numpy(), loss.quantile, axis=0)).to(targets)
     rows = (row.expand(len(targets), -1) for row in (constant, zero))
     losses = (loss.mean(row, targets).item() * loss.unit for row in rows)
     return dict(zip(("constant_loss", "zero_loss"), losses, strict=True))

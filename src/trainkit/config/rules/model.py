@@ -54,7 +54,7 @@ def _loss_fits_task(review: Review) -> bool:
     if task == "regression" and name in _CLASSIFICATION:
         review.add(
             "loss.type",
-            f"{name} is for classes, and {{0}} has values to predict; use mse, l1, smooth_l1 or huber",
+            f"{name} is for classes, and {{0}} has values to predict; use mse, l1, smooth_l1, huber or quantile",
             dataset,
         )
         return False

@@ -29,7 +29,7 @@ _VAL_CLASSIFICATION = (
     "val_roc_auc",
     "val_average_precision",
 )
-_VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2")
+_VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2", "val_quantile_loss")
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,13 @@ def metric_names(
     *,
     num_classes: int | None = None,
     validation: bool = True,
+    quantile: bool = True,
 ) -> tuple[str, ...]:
-    """The metrics of a run, for ``monitor``; all possible ones where the task or the number of classes is unknown."""
+    """The metrics of a run, for ``monitor``; all possible ones where the task or the number of classes is unknown.
+
+    Args:
+        quantile: the loss is that of a quantile.
+    """
     names: list[str] = []
     if task != "regression":
         names += (_VAL_CLASSIFICATION if validation else ()) + _TRAIN_CLASSIFICATION
@@ -248,6 +253,8 @@ def metric_names(
         names += (_VAL_REGRESSION if validation else ()) + _TRAIN_REGRESSION
     if num_classes is not None and num_classes <= 5:
         names = [name for name in names if name != "val_top5_accuracy"]
+    if not quantile:
+        names = [name for name in names if name != "val_quantile_loss"]
     return tuple(dict.fromkeys(names))
 
 
@@ -268,13 +275,14 @@ def _monitors(review: Review) -> None:
 def _monitor(review: Review, key: str, name: str) -> None:
     info = review.dataset
     without_val = info.num_val == 0
-    known = metric_names(info.task, num_classes=info.num_classes, validation=not without_val)
+    quantile = isinstance(review.config.loss, opt.QuantileLoss)
+    known = metric_names(info.task, num_classes=info.num_classes, validation=not without_val, quantile=quantile)
     if name in known:
         if name in ("val_roc_auc", "val_average_precision") and info.val_classes == 1:
             why = "the validation split has samples of one class only, so there is nothing to rank"
             review.add(key, f"{why}, got {name}; hold out more samples (dataset.val_fraction), or take val_loss")
         return
-    with_val = metric_names(info.task, num_classes=info.num_classes)
+    with_val = metric_names(info.task, num_classes=info.num_classes, quantile=quantile)
     if name in with_val:
         review.add(
             key,
@@ -282,6 +290,9 @@ def _monitor(review: Review, key: str, name: str) -> None:
             f"hold samples out (val_fraction: 0.1), or take {' or '.join(known)}",
             "dataset.val_fraction",
         )
+        return
+    if name == "val_quantile_loss" and info.task != "classification":
+        review.add(key, f"{name} is measured with loss: quantile only, got {{0}}; take another metric", "loss.type")
         return
     if name in metric_names() and info.task is not None:
         top5 = name == "val_top5_accuracy" and info.task == "classification"

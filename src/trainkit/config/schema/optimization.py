@@ -79,8 +79,17 @@ class Huber(Section):
     )
 
 
+class QuantileLoss(Section):
+    """The pinball loss (Koenker and Bassett, 1978): the model predicts a quantile in place of the mean."""
+
+    type: Literal["quantile"]
+    quantile: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Share of the targets that lie below the value to predict."
+    )
+
+
 Loss = Annotated[
-    AutoLoss | CrossEntropy | Nll | Bce | BceWithLogits | Mse | L1 | SmoothL1 | Huber,
+    AutoLoss | CrossEntropy | Nll | Bce | BceWithLogits | Mse | L1 | SmoothL1 | Huber | QuantileLoss,
     Field(discriminator="type"),
     ShortForm,
 ]
