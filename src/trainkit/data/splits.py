@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Part, Split, Task
 from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import uniforms
+from trainkit.wording import counted
 
 Indices = NDArray[np.int64]
 
@@ -69,8 +70,9 @@ def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purp
         raise ProblemsError(
             [
                 Problem(
-                    f"{fraction:g} of {len(among)} samples is not one sample, so the {purpose} split would be empty; "
-                    f"take at least {math.ceil(50 / max(len(among), 1)) / 100:g}, or 0 for no {purpose} split",
+                    f"{fraction:g} of {counted(len(among), 'sample')} is not one sample, so the {purpose} split would "
+                    f"be empty; take at least {math.ceil(50 / max(len(among), 1)) / 100:g}, or 0 for no {purpose} "
+                    "split",
                     key=f"dataset.{purpose}_fraction",
                 )
             ]

@@ -13,6 +13,7 @@ from trainkit.data.loading import Batch
 from trainkit.engine.state import Progress
 from trainkit.errors import TrainkitError
 from trainkit.runtime import any_non_finite, halt_updates, leaves_out_updates
+from trainkit.wording import counted
 
 # How many steps the host may run ahead of the device before it looks at a verdict: no sync in the hot loop.
 LOOK_BEHIND = 8
@@ -149,7 +150,7 @@ class Guard:
             what = f"the loss is {loss:.6g} but {self._culprit()} is not finite"
         first = ", ".join(map(str, verdict.indices[:8].tolist()))
         more = f" and {len(verdict.indices) - 8} more" if len(verdict.indices) > 8 else ""
-        limit = f" ({skipped} steps were skipped before: training.on_non_finite.limit)" if self.skip_limit else ""
+        limit = f" ({counted(skipped, 'step')} skipped before: training.on_non_finite.limit)" if self.skip_limit else ""
         return NonFiniteError(
             f"step {verdict.step + 1}: {what}; learning rate {verdict.lr:.6g}, training samples {first}{more}{limit}. "
             "The weights are those of the step before. A lower optimizer.lr, training.clip_grad_norm or a warm-up "

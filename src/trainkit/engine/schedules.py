@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainkit.wording import counted
+
 ScheduleType = Literal[
     "constant", "step", "multi_step", "exponential", "cosine", "one_cycle", "coslog", "reduce_on_plateau"
 ]
@@ -72,7 +74,7 @@ def build_schedule(
         ValueError: lengths that go beyond the run, milestones that do not rise.
     """
     if warmup_steps >= total_steps:
-        raise ValueError(f"the warm-up has {warmup_steps} steps, the run only {total_steps}")
+        raise ValueError(f"the warm-up has {counted(warmup_steps, 'step')}, the run only {total_steps}")
     rest = total_steps - warmup_steps
     momentum = None
     match type:
@@ -193,4 +195,5 @@ def _anneal_linear(start: float, end: float, share: float) -> float:
 
 def _need_within(length: int, rest: int, what: str) -> None:
     if length > rest:
-        raise ValueError(f"{what} is {length} steps, longer than the {rest} steps of the run (less its warm-up)")
+        left = counted(rest, "step")
+        raise ValueError(f"{what} is {counted(length, 'step')}, longer than the {left} of the run (less its warm-up)")

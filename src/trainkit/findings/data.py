@@ -11,7 +11,7 @@ from typing import Any
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean
 from trainkit.findings.guessing import always_majority, guessing
-from trainkit.wording import listed
+from trainkit.wording import counted, listed
 
 LOPSIDED = 1.5
 """Times the rarest class: up to this, the most frequent class is about as frequent."""
@@ -127,8 +127,8 @@ def validation_too_small(evidence: Evidence) -> Finding | None:
         "validation-set-too-small",
         "The validation set is too small for the difference",
         f"The best epoch reached {high:.1%} on the validation split; the last {len(tail)} epochs lie between {low:.1%} "
-        f"and {max(tail):.1%}. With {samples} samples chance alone moves an accuracy by ± {100 * reach:.1f} points, so "
-        "which epoch is the best is a draw of luck.",
+        f"and {max(tail):.1%}. With {counted(samples, 'sample')} chance alone moves an accuracy by "
+        f"± {100 * reach:.1f} points, so which epoch is the best is a draw of luck.",
         "Hold out more samples, or monitor val_loss, which moves less.",
         (*more, Change("checkpoint.monitor", "val_loss", evidence.monitor)),
     )

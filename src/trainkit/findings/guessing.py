@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, mean_of_last_third
 from trainkit.recorders import number
-from trainkit.wording import SPLITS, listed
+from trainkit.wording import SPLITS, counted, listed
 
 GUESS_Z = 2.5
 """A score counts as chance up to this many of its standard deviations: a test set is looked at once."""
@@ -56,8 +56,8 @@ def _guessed_classes(evidence: Evidence) -> str | None:
         return None
     always = max(support) / total
     return (
-        f"Accuracy on the {total:,} samples of the {SPLITS[evidence.split]} split is {right:.1%}, no better than "
-        f"guessing: always answering the most frequent class gives {always:.1%}, the same answers in random "
+        f"Accuracy on the {counted(total, 'sample')} of the {SPLITS[evidence.split]} split is {right:.1%}, no better "
+        f"than guessing: always answering the most frequent class gives {always:.1%}, the same answers in random "
         f"order {chance:.1%}"
     )
 
@@ -88,8 +88,8 @@ def _guessed_values(evidence: Evidence) -> str | None:
     if score > min(WEAK_R2, GUESS_Z**2 / samples):
         return None
     return (
-        f"R² on the {samples:,} samples of the {SPLITS[evidence.split]} split is {score:.3g}, no better than always "
-        "answering the mean, which gives 0"
+        f"R² on the {counted(samples, 'sample')} of the {SPLITS[evidence.split]} split is {score:.3g}, no better than "
+        "always answering the mean, which gives 0"
     )
 
 
@@ -106,8 +106,8 @@ def _chance_in_classes(evidence: Evidence, split: str) -> str | None:
     if mean_of_last_third(recalls) > even + 1.5 * chance_reach(even, samples):
         return None  # with weighted classes the most frequent one may be answered less than it is right
     return (
-        f"Accuracy on the {samples:,} samples of the {SPLITS[split]} split is {score:.1%} over the last epochs; chance "
-        f"alone may bring always answering the most frequent class ({chance:.1%}) there"
+        f"Accuracy on the {counted(samples, 'sample')} of the {SPLITS[split]} split is {score:.1%} over the last "
+        f"epochs; chance alone may bring always answering the most frequent class ({chance:.1%}) there"
     )
 
 
@@ -266,7 +266,7 @@ def underfitting(evidence: Evidence) -> Finding | None:
     return Finding(
         "underfitting",
         "The model is too simple for the task, or was not trained well enough",
-        f"Its {metric} on the {samples:,} samples of the {SPLITS[evidence.split]} split is {score:.3g}; ridge "
+        f"Its {metric} on the {counted(samples, 'sample')} of the {SPLITS[evidence.split]} split is {score:.3g}; ridge "
         f"regression or nearest neighbors reach {simple:.3g} on training samples left out.",
         "Take a larger model, and train for longer.",
         (*(wider if isinstance(sizes, list) and sum(sizes) < 128 else ()), evidence.scaled("training.epochs", 2.0)),

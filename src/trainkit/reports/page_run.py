@@ -33,7 +33,9 @@ def config_section(info: Mapping[str, Any]) -> dict[str, Any] | None:
         "files": list(files.items()),
         "overridden": overridden,
         "rest": rest,
-        "caption": f"{len(rest)} values left at their default" if files or overridden else f"All {len(rest)} values",
+        "caption": f"{counted(len(rest), 'value')} left at the default"
+        if files or overridden
+        else f"All {len(rest)} values",
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.recorders import metric_text, number, title_of
 from trainkit.reports.page_data import Evaluated, PageData
-from trainkit.wording import SPLITS, computed_in, percent, told_apart
+from trainkit.wording import SPLITS, computed_in, counted, percent, told_apart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,10 +113,10 @@ def mistakes_section(evaluated: Evaluated | None) -> dict[str, Any] | None:
             ],
         }
     if not report.num_mistakes:
-        return section | {"text": f"None: all {report.num_samples:,} samples of the {where} split are right."}
+        return section | {"text": f"None in {counted(report.num_samples, 'sample')} of the {where} split."}
     section["text"] = (
-        f"{report.num_mistakes:,} of {report.num_samples:,} samples of the {where} split are wrong. "
-        f"These are the {len(report.mistakes)} that the model was surest of."
+        f"{report.num_mistakes:,} of {counted(report.num_samples, 'sample')} of the {where} split. "
+        f"Shown: the {len(report.mistakes)} that the model was surest of."
     )
     samples: list[dict[str, Any]] = [
         {"name": name, "true": one.true, "predicted": one.predicted, "probability": percent(one.probability)}

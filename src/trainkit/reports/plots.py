@@ -24,7 +24,7 @@ from trainkit.reports.figures import (
     short_name,
     style_axes,
 )
-from trainkit.wording import percent
+from trainkit.wording import counted, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,7 +160,7 @@ def plot_residuals(path: Path, report: RegressionReport, *, title: str = "Residu
     figure = new_figure(11.5, 3.5 * len(names) + 0.4)
     total = len(report.target_names)
     more = f" (the first {len(names)} of {total} targets)" if len(names) < total else ""
-    add_heading(figure, f"{title}, {report.num_samples:,} samples{more}")
+    add_heading(figure, f"{title}, {counted(report.num_samples, 'sample')}{more}")
     grid = figure.subplots(len(names), 3, squeeze=False)
     picks = _picks(report.num_samples, MAX_POINTS)
     for column, (name, (left, middle, right)) in enumerate(zip(names, grid, strict=True)):
@@ -185,7 +185,7 @@ def draw_predictions(report: RegressionReport, *, where: str) -> Chart:
         figure,
         axes,
         title=f"Predicted against true: {name} ({where})",
-        description=f"{report.num_samples:,} samples; on the dashed diagonal a prediction is exact.",
+        description=f"{counted(report.num_samples, 'sample')}; on the dashed diagonal a prediction is exact.",
     )
 
 

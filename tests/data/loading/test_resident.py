@@ -182,7 +182,7 @@ def test_a_read_only_memory_map_gives_the_same_batches(tmp_path: Path, residency
 
 
 def test_drop_last_with_too_few_samples_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 samples do not fill one batch of 4, and no other is left"):
+    with pytest.raises(ValueError, match="3 samples cannot fill one batch of 4, and no other is left"):
         batches_of(part_of(3), drop_last=True)
 
 

@@ -183,9 +183,8 @@ def test_a_folder_that_is_no_split_is_named(tmp_path: Path) -> None:
     data = load(write(tmp_path, of_splits("train", "test") | layout))
     assert data.notes == (
         f"extra in {tmp_path} is not read: it holds images, but is no split",
-        f"{tmp_path}: ignored 1 system files or folders (.git)",
-        f"{tmp_path}: ignored 3 entries that are neither images nor class folders "
-        "(README.md, _annotations.csv, notes/)",
+        f"{tmp_path}: ignored 1 system entry (.git)",
+        f"{tmp_path}: ignored 3 entries, neither image nor class folder (README.md, _annotations.csv, notes/)",
     )
 
 
@@ -198,7 +197,7 @@ def test_splits_beside_the_root_are_named(tmp_path: Path) -> None:
 
 def test_loose_images_beside_class_folders_are_named(tmp_path: Path) -> None:
     data = load(write(tmp_path, {"a": 10, "b": 10, ".": 2}))
-    assert data.notes == (f"{tmp_path}: ignored 2 images that lie in no class folder (000.png, 001.png)",)
+    assert data.notes == (f"{tmp_path}: ignored 2 images in no class folder (000.png, 001.png)",)
 
 
 def test_the_same_folders_in_each_class_are_pointed_out(tmp_path: Path) -> None:

@@ -151,8 +151,8 @@ def test_junk_is_ignored_and_said_once(tmp_path: Path) -> None:
     assert data.class_names == ("a", "b")
     assert len(data.parts["all"]) == 20
     junk, others = data.notes
-    assert "ignored 9 system files or folders" in junk
-    assert "ignored 2 entries that are neither images nor class folders (labels.csv, readme.txt)" in others
+    assert "ignored 9 system entries" in junk
+    assert "ignored 2 entries, neither image nor class folder (labels.csv, readme.txt)" in others
 
 
 def test_links_in_a_circle_end_and_fifos_are_not_opened(tmp_path: Path) -> None:

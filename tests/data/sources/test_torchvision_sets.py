@@ -107,7 +107,7 @@ def test_torch_takes_the_mapped_images_without_a_warning(tmp_path: Path, recwarn
         (f"train-{IMAGES}", lambda data: b"<html>not found</html>", "not an IDX file"),
         (f"train-{IMAGES}", lambda data: data[:4] + b"\xff" * 12 + data[16:], "expected 7922816"),
         (f"t10k-{LABELS}", lambda data: idx_bytes(np.zeros(21)), "holds 20 images, but .* 21 labels"),
-        (f"t10k-{LABELS}", lambda data: data[:-1] + b"\x0a", r"1 labels are out of range, the first at sample 19: 10"),
+        (f"t10k-{LABELS}", lambda data: data[:-1] + b"\x0a", r"1 label out of range, the first at sample 19: 10"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path: Path, file: str, change: Any, message: str) -> None:

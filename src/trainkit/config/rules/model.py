@@ -10,6 +10,7 @@ from trainkit.config.rules.review import Review
 from trainkit.config.rules.training import epoch_sizes
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as opt
+from trainkit.wording import counted
 
 _CLASSIFICATION = ("cross_entropy", "nll", "bce", "bce_with_logits")
 _NEEDS = {  # loss: the output activation that it needs
@@ -140,12 +141,12 @@ def _batch_norm(review: Review) -> None:
     if (count is None or count >= training.batch_size) and sizes.smallest(training.batch_size) == 1:
         message = f"batch norm needs two samples or more at a time, got one with {see}; raise it, or use {other}"
         review.add(keys[0], message, *others)
-    elif sizes.smallest(sizes.last_batch) == 1:
+    elif count is not None and sizes.smallest(sizes.last_batch) == 1:
         one = "one" if training.accumulation_steps == 1 else "a piece of one"
         review.add(
             keys[0],
-            f"batch norm needs two samples or more at a time, and the last batch of an epoch would have {one}: "
-            f"the training split has {count} samples, with {see}; set drop_last: true, or another batch size",
+            f"batch norm needs two samples or more at a time, and the last batch of an epoch would have {one}: the "
+            f"training split has {counted(count, 'sample')}, with {see}; set drop_last: true, or another batch size",
             *others,
         )
 
@@ -203,7 +204,8 @@ def _features(review: Review, layers: list[Any]) -> None:
             if given is not None and known is not None and given != known:
                 review.add(
                     f"{key}.{name}",
-                    f"the layer gets {known} features, got {given} with {{0}}; leave {name} out, it is inferred",
+                    f"the layer gets {counted(known, 'feature')}, got {given} with {{0}}; leave {name} out, it is "
+                    "inferred",
                     known_from,
                 )
                 return

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.pixel_rules import NAMED_COLORS, PixelRules, range_text, scale_values
+from trainkit.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -204,4 +205,4 @@ def describe_traits(counts: Mapping[str, int], total: int, *, channels: int, rul
         "outside": f"with values outside {wide} (cut off)",
     }
     found = [f"{counts[trait]:,} {text}" for trait, text in rows.items() if counts[trait] and text]
-    return f"among {total:,} images: {', '.join(found)}" if found else ""
+    return f"among {counted(total, 'image')}: {', '.join(found)}" if found else ""

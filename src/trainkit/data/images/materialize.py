@@ -32,6 +32,7 @@ from trainkit.data.transforms.static import StaticTransform, has_uint8_kernel, o
 from trainkit.errors import DataError, Interrupted, ProblemsError
 from trainkit.runtime import free_host_bytes
 from trainkit.system import durable
+from trainkit.wording import counted
 
 HASHED_BYTES = 64 << 20
 """Up to this many bytes of image files, the key holds the files' contents; for larger sets it holds their times."""
@@ -125,7 +126,7 @@ def _raw_shape(dataset: Dataset, part: Part) -> Shape:
         except BadImageError as error:
             reasons.append(str(error))
     first = f"{printable(part.inputs[0])}: {reasons[0]}"
-    raise DataError(f"none of {len(part)} images can be read; the first is {first}")
+    raise DataError(f"none of {counted(len(part), 'image')} can be read; the first is {first}")
 
 
 def _make_jobs(dataset: Dataset, hashes: dict[str, str], static_transforms: Sequence[StaticTransform]) -> list[Job]:

@@ -15,6 +15,7 @@ from trainkit.data.loading.workers import DecodedImages, WorkerBatches
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.data.transforms.static import StaticTransform
+from trainkit.wording import counted
 
 
 def make_batches(
@@ -56,7 +57,9 @@ def make_batches(
     """
     assert len(indices) > 0, "an empty split"
     if drop_last and len(indices) < batch_size:
-        raise ValueError(f"{len(indices)} samples do not fill one batch of {batch_size}, and no other is left")
+        raise ValueError(
+            f"{counted(len(indices), 'sample')} cannot fill one batch of {batch_size}, and no other is left"
+        )
     batches_per_epoch = len(indices) // batch_size if drop_last else -(-len(indices) // batch_size)
     rows = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
     sampler = Sampler(rows, batch_size, seed, shuffle, batches_per_epoch)

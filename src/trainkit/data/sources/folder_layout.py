@@ -29,7 +29,7 @@ from trainkit.data.sources.folder_scan import (
     parents,
 )
 from trainkit.errors import Problem, ProblemsError
-from trainkit.wording import enumerated
+from trainkit.wording import counted, enumerated
 
 SPLITS = ("train", "val", "test")
 _LABEL_FILES = (".csv", ".json", ".jsonl", ".txt", ".xml", ".tsv", ".parquet", ".xlsx")
@@ -312,7 +312,7 @@ def _names(names: Collection[str]) -> str:
 
 
 def _count(images: Sequence[str]) -> str:
-    return f"{len(images)} images" if len(images) != 1 else "1 image"
+    return counted(len(images), "image")
 
 
 def _how(folder: str | Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainkit.data.images.decode import printable
 from trainkit.data.images.formats import is_image_file, is_junk
 from trainkit.errors import DataError
+from trainkit.wording import counted
 
 
 @dataclass
@@ -28,19 +29,17 @@ class Scan:
         notes = []
         if self.junk:
             names = printable(", ".join(name for name, _ in self.junk.most_common(5)))
-            notes.append(f"{root}: ignored {self.junk.total()} system files or folders ({names})")
+            notes.append(f"{root}: ignored {counted(self.junk.total(), 'system entry')} ({names})")
         if self.others:
             names = printable(", ".join(sorted(set(self.others))[:5]))
-            notes.append(
-                f"{root}: ignored {len(self.others)} entries that are neither images nor class folders ({names})"
-            )
+            ignored = counted(len(self.others), "entry")
+            notes.append(f"{root}: ignored {ignored}, neither image nor class folder ({names})")
         if self.loose:
             names = printable(", ".join(sorted(set(self.loose))[:5]))
-            notes.append(f"{root}: ignored {len(self.loose)} images that lie in no class folder ({names})")
+            notes.append(f"{root}: ignored {counted(len(self.loose), 'image')} in no class folder ({names})")
         if self.loops:
-            notes.append(
-                f"{root}: ignored {len(self.loops)} links to folders searched already ({printable(self.loops[0])})"
-            )
+            links = counted(len(self.loops), "link")
+            notes.append(f"{root}: ignored {links} to folders searched already ({printable(self.loops[0])})")
         return notes
 
 

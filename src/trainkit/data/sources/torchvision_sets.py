@@ -22,6 +22,7 @@ from trainkit.data.cache import cached_arrays, stamp_files
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
 from trainkit.data.splits import split_part, whole_part
 from trainkit.errors import DataError, Interrupted, Problem, ProblemsError
+from trainkit.wording import counted
 
 TIMEOUT_SECONDS = 10.0
 """A download fails when the server sends nothing for this long."""
@@ -110,7 +111,7 @@ def _check_labels(labels: NDArray[Any], num_classes: int, where: str) -> None:
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(bad):
         raise DataError(
-            f"{where}: {len(bad)} labels are out of range, the first at sample {bad[0]}: {labels[bad[0]]}; "
+            f"{where}: {counted(len(bad), 'label')} out of range, the first at sample {bad[0]}: {labels[bad[0]]}; "
             f"expected 0 to {num_classes - 1}; the file is damaged or not this data set"
         )
 
@@ -162,7 +163,8 @@ def _read_idx_pair(folder: Path, part: str, cache_dir: Path | None, *, save: boo
     else:
         images = read_idx(images_path, num_axes=3)
     if len(images) != len(labels):
-        raise DataError(f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels")
+        images_found, labels_found = counted(len(images), "image"), counted(len(labels), "label")
+        raise DataError(f"{images_path} holds {images_found}, but {labels_path} {labels_found}")
     return images[:, None], labels.astype(np.int64)
 
 
