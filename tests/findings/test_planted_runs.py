@@ -178,7 +178,7 @@ def test_long_first_steps_kill_most_units(tmp_path):
     long = ["optimizer={type: adam, lr: 0.06}", "scheduler={type: exponential, gamma: 0.7}", "model.dropout=0"]
     [finding] = run_of(tmp_path, CONFIGS / "digits_mlp.yaml", *long, "training.epochs=12")
     assert finding.name == "dead-units"
-    assert "1,383 samples" in finding.evidence, "359 of the test split and 1,024 of the training split"
+    assert "400 samples" in finding.evidence, "320 of the test split and 80 of the training split"
 
 
 def test_a_best_epoch_chosen_by_a_handful_of_samples(tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 from trainkit.data.loading.resident import Batch
 from trainkit.engine.losses import build_loss
 from trainkit.findings.facts import facts_before_training
-from trainkit.findings.probes import count_silent_units
+from trainkit.findings.probes import SilentUnits, count_silent_units
 from trainkit.models import BlockSpec, build_cnn
 
 
@@ -83,6 +83,21 @@ def test_dead_units_are_those_that_no_sample_wakes():
     assert [(layer.name, layer.dead, layer.total) for layer in result] == [("1", 1, 2), ("4", 2, 3)]
     model(torch.ones(1, 1, 2, 2))
     assert not model[1]._forward_hooks, "the layers are left as they were"
+
+
+def test_the_first_samples_only_of_each_block():
+    model = nn.Sequential(nn.Linear(1, 3), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0], [-1.0], [0.0]]))
+        model[0].bias.zero_()
+    units = SilentUnits(model)
+    with units.watched(most=3):
+        for batch in (torch.ones(2, 1), torch.tensor([[1.0], [-1.0]]), -torch.ones(2, 1)):
+            model(batch)
+    assert [(layer.dead, layer.total, layer.seen) for layer in units.result()] == [(2, 3, 3)]
+    with units.watched(most=1):
+        model(-torch.ones(2, 1))
+    assert [(layer.dead, layer.total, layer.seen) for layer in units.result()] == [(1, 3, 4)]
 
 
 def test_units_inside_a_residual_block_are_named_by_its_config_key():

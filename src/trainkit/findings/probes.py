@@ -69,31 +69,62 @@ def watch_calls(
         yield
 
 
-@contextmanager
-def count_silent_units(model: nn.Module) -> Iterator[Callable[[], tuple[DeadUnits, ...]]]:
-    """Watch the ReLU layers while the block runs samples through the model; it yields a function for the result.
+class SilentUnits:
+    """The ReLU units of a model that no sample has woken while it was watched.
 
     A layer that is called several times in a forward pass has other units each time.
     """
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.ReLU | nn.ReLU6)}
-    fired: dict[tuple[str, int, int], Tensor] = {}
-    """Which units have been above 0 for any sample, by layer, call and number of units: bool (C,)."""
-    seen: Counter[tuple[str, int, int]] = Counter()
 
-    def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
-        units = (name, call, output.shape[1])
-        above = (output > 0).sum(dim=all_but_channels(output)) > 0
-        fired[units] = above | fired[units] if units in fired else above
-        seen[units] += len(output)
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.ReLU | nn.ReLU6)}
+        self.fired: dict[tuple[str, int, int], Tensor] = {}
+        """Which units have been above 0 for any sample, by layer, call and number of units: bool (C,)."""
+        self.awake: set[tuple[str, int, int]] = set()
+        """Where all have been, so that there is nothing to look for any more."""
+        self.seen: Counter[tuple[str, int, int]] = Counter()
 
-    def result() -> tuple[DeadUnits, ...]:
-        order = list(layers)
+    @contextmanager
+    def watched(self, *, most: int | None = None) -> Iterator[None]:
+        """Watch while the block runs samples through the model.
+
+        Args:
+            most: look at the first so many samples only.
+        """
+        before = self.seen.copy()
+
+        def look(name: str, call: int, layer: nn.Module, output: Tensor) -> None:
+            units = (name, call, output.shape[1])
+            if most is not None:
+                output = output[: max(0, most - (self.seen[units] - before[units]))]
+            self.seen[units] += len(output)
+            if units in self.awake or not len(output):
+                return
+            above = (output > 0).sum(dim=all_but_channels(output)) > 0
+            self.fired[units] = above | self.fired[units] if units in self.fired else above
+            if self.fired[units].all():
+                self.awake.add(units)
+
+        with watch_calls(self.model, self.layers, look):
+            yield
+
+    def result(self) -> tuple[DeadUnits, ...]:
+        order = list(self.layers)
         return tuple(
             DeadUnits(
-                call_name(name, call), config_key(model, name), total - int(alive.sum()), total, seen[name, call, total]
+                call_name(name, call),
+                config_key(self.model, name),
+                total - int(alive.sum()),
+                total,
+                self.seen[name, call, total],
             )
-            for (name, call, total), alive in sorted(fired.items(), key=lambda item: order.index(item[0][0]))
+            for (name, call, total), alive in sorted(self.fired.items(), key=lambda item: order.index(item[0][0]))
         )
 
-    with watch_calls(model, layers, look):
-        yield result
+
+@contextmanager
+def count_silent_units(model: nn.Module) -> Iterator[Callable[[], tuple[DeadUnits, ...]]]:
+    """Watch the ReLU layers while the block runs samples through the model; it yields a function for the result."""
+    units = SilentUnits(model)
+    with units.watched():
+        yield units.result

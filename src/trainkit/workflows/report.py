@@ -16,7 +16,7 @@ from trainkit.errors import TrainkitError
 from trainkit.evaluation import ClassificationReport, RegressionReport
 from trainkit.findings import Evidence, Finding, evidence_from_records, find, guessing, may_fall_short
 from trainkit.findings.facts import facts_before_training
-from trainkit.findings.probes import DeadUnits, count_silent_units
+from trainkit.findings.probes import DeadUnits, SilentUnits
 from trainkit.findings.relation import measure_relation
 from trainkit.models import layer_table
 from trainkit.recorders import History, history_of, read_json_lines
@@ -37,7 +37,7 @@ from trainkit.workflows.find import best_of, find_run
 from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report_on, score_and_keep
 
 _SAMPLE_BATCH = 256
-_PROBED_SAMPLES = 1024
+_MIN_PROBED, _MAX_PROBED = 64, 1024
 _SCORED = 'href="#network"'
 """In each page, and in those alone, for which a checkpoint was opened and scored."""
 
@@ -151,29 +151,41 @@ def probe_model(setup: Setup, *, frontend: Frontend) -> Probed:
         Interrupted: the frontend asked for a stop.
     """
     split, stopped = preferred_split(setup.data), "the report was not written"
-    with count_silent_units(setup.model) as dead_units:
+    count, units = num_probed(len(setup.data.splits["train"])), SilentUnits(setup.model)
+    with units.watched(most=4 * count):  # the model runs on these anyway
         metrics, outputs = score_and_keep(setup, split, frontend=frontend, stopped=stopped)
-        _run_training_samples(setup)
+    if any(layer.is_mostly_dead for layer in units.result()):
+        with units.watched():
+            _run_training_samples(setup, count)
     report = report_on(setup, split, metrics, outputs, frontend=frontend, stopped=stopped)
     names, images = look_up_mistakes(setup, split, report)
-    return Probed(Evaluated(split, report, names, images), dead_units())
+    return Probed(Evaluated(split, report, names, images), units.result())
+
+
+def num_probed(num_train: int) -> int:
+    """How many training samples the model is run on in search of dead units, where some seem to be dead.
+
+    A pass over the training samples without gradients takes a third to a half of an epoch, so that over a sixteenth of
+    them takes less than 5 % of one, the looking included.
+    """
+    return min(_MAX_PROBED, max(_MIN_PROBED, num_train // 16))
 
 
 @torch.inference_mode()
-def _run_training_samples(setup: Setup) -> None:
-    """Run training samples through the model: a unit that is silent on a small split may be active on them."""
+def _run_training_samples(setup: Setup, count: int) -> None:
+    """Run training samples through the model: a unit that is silent on some of a split may be active on them."""
     setup.model.eval()
     seen = 0
-    for batch in _sample_batches(setup).epoch(0):
+    for batch in _sample_batches(setup, batch_size=min(count, _SAMPLE_BATCH)).epoch(0):
         setup.model(batch.inputs.to(setup.device))
         seen += len(batch.targets)
-        if seen >= _PROBED_SAMPLES:
+        if seen >= count:
             break
 
 
-def _sample_batches(setup: Setup) -> ResidentBatches | WorkerBatches:
-    """Training samples as the model sees them, without the random transforms; on the CPU."""
-    return setup.sample_batches(batch_size=_SAMPLE_BATCH, device=torch.device("cpu"), shuffle=True)
+def _sample_batches(setup: Setup, *, batch_size: int = _SAMPLE_BATCH) -> ResidentBatches | WorkerBatches:
+    """Training samples as the model sees them, shuffled, without the random transforms; on the CPU."""
+    return setup.sample_batches(batch_size=batch_size, device=torch.device("cpu"), shuffle=True)
 
 
 def write_report(
