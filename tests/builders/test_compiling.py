@@ -50,7 +50,7 @@ class Gate(nn.Module):
         ({"optimizer": {"type": "adagrad"}}, {}, "no CUDA graph, since adagrad needs the host in each step"),
         ({"scheduler": "one_cycle"}, {}, "the schedule moves the momentum, which the kernels take from the host"),
         (
-            {"optimizer": {"type": "adamw", "weight_decay_schedule": "flat_cos"}},
+            {"optimizer": {"type": "adam", "weight_decay": 0.1, "weight_decay_schedule": "flat_cos"}},
             {},
             "the schedule moves the weight decay, which the kernels take from the host",
         ),
@@ -76,7 +76,7 @@ def test_steps_that_are_not_captured(changes, options, reason):
         {"scheduler": "one_cycle", "optimizer": {"type": "sgd", "lr": 0.1}},  # without momentum none is moved
         {"scheduler": "cosine", "ema": {"decay": 0.9}, "clip_grad_norm": 1.0},
         {"optimizer": {"type": "adamw"}},
-        {"optimizer": {"type": "adamw", "weight_decay_schedule": "constant"}},
+        {"optimizer": {"type": "adamw", "weight_decay_schedule": "flat_cos"}},
     ],
 )
 def test_steps_that_are_captured(changes):

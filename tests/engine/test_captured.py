@@ -29,6 +29,12 @@ CASES = {
         "scheduler": {"type": "multi_step", "milestones": ["3st", "5st", "9st"], "gamma": 0.5},
     },
     "dropout on a schedule": {"model": CNN | {"head_dropout": 0.5, "dropout_schedule": "flat_cos"}},
+    "decay on a schedule": {
+        "optimizer": {
+            **{"type": "adamw", "lr": 0.0625, "weight_decay": 0.5, "no_decay": "norm_and_bias"},
+            "weight_decay_schedule": "flat_cos",
+        }
+    },
     "no momentum": {"optimizer": {"type": "sgd", "lr": 0.0625}},
     "class weights": {"loss": {"type": "cross_entropy", "weight": "balanced", "label_smoothing": 0.1}},
     "values": {"dataset": {"type": "diabetes"}, "transforms": [], "loss": "huber", "batch_size": 50},

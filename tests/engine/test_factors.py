@@ -6,7 +6,10 @@ from digit_runs import STEPS, States, assert_same, config_with, run
 from torch import nn
 
 from trainkit.builders import build_setup
+from trainkit.engine import fit
+from trainkit.engine.decay import ScheduledDecay
 from trainkit.engine.schedules import build_factor
+from trainkit.runtime import halt_updates
 
 MLP = {"type": "mlp", "hidden_sizes": [16], "norm": "batch", "dropout": 0.5}
 ADAMW = {"type": "adamw", "lr": 0.0625, "weight_decay": 0.25, "groups": [{"modules": ["output"], "weight_decay": 0.5}]}
@@ -15,10 +18,11 @@ BOTH = {
     "optimizer": {**ADAMW, "weight_decay_schedule": "flat_cos"},
     "ema": {"decay": 0.9},
 }
+SGD = {**BOTH["optimizer"], "type": "sgd"}
 
 
 def seen(changes, **options):
-    """At each step: the weight decay of each group, and what the dropout layer keeps."""
+    """At each step of sgd: the weight decay of each group, and what the dropout layer keeps."""
     found = []
 
     def watch(model):
@@ -32,8 +36,6 @@ def seen(changes, **options):
     setup = build_setup(config_with(changes))
     watch(setup.model)
     state = setup.state(steps_per_epoch=7)
-    from trainkit.engine import fit
-
     states = States()
     fit(
         state,
@@ -50,7 +52,7 @@ def seen(changes, **options):
 def test_each_step_has_the_values_of_the_formula():
     factor = build_factor("flat_cos", total_steps=STEPS)
     rows = [[0.25 * factor(step), 0.5 * factor(step), 1 - 0.5 * factor(step)] for step in range(STEPS)]
-    found = seen(BOTH)
+    found = seen({**BOTH, "optimizer": SGD})
     assert len(found) == STEPS
     for row, expected in zip(found, rows, strict=True):
         assert row == pytest.approx(expected, abs=1e-7)
@@ -68,10 +70,51 @@ def test_a_constant_share_is_dropped_by_pytorchs_own_layer(written):
     assert type(setup.model.dropout1) is nn.Dropout
 
 
+@pytest.mark.parametrize("optimizer", [BOTH["optimizer"], SGD])
 @pytest.mark.parametrize("stop", [3, 7, 12, 17])
-def test_a_resumed_run_has_the_bits_of_the_whole_one(stop):
-    whole = run(BOTH)
-    assert_same(whole, run(BOTH, resume=run(BOTH, stop=stop)))
+def test_a_resumed_run_has_the_bits_of_the_whole_one(stop, optimizer):
+    changes = {**BOTH, "optimizer": optimizer}
+    whole = run(changes)
+    assert_same(whole, run(changes, resume=run(changes, stop=stop)))
+
+
+def weights(count):
+    return [nn.Parameter(torch.linspace(-1, 1, 5) + number) for number in range(count)]
+
+
+def test_the_decay_of_adamw_is_that_of_torch():
+    """Its factors are set for each step; PyTorch's own, unfused, is told the same decay."""
+    ours, theirs = weights(3), weights(3)
+    groups = (
+        [{"params": some[:2], "weight_decay": 0.5}, {"params": some[2:], "weight_decay": 0.0}]
+        for some in (ours, theirs)
+    )
+    optimizer, other = (torch.optim.AdamW(some, lr=0.0625, foreach=False) for some in groups)
+    decay = ScheduledDecay(optimizer)
+    for factor in (1.0, 0.5, 0.25, 0.0):
+        decay.set_factor(factor)
+        other.param_groups[0]["weight_decay"] = 0.5 * factor
+        for one, parameters in ((optimizer, ours), (other, theirs)):
+            for parameter in parameters:
+                parameter.grad = parameter.detach().square()
+            if one is optimizer:
+                decay.apply()
+            one.step()
+    for mine, its in zip(ours, theirs, strict=True):
+        assert torch.equal(mine, its)
+
+
+def test_a_step_that_the_device_leaves_out_decays_nothing():
+    (parameter,) = weights(1)
+    optimizer = torch.optim.AdamW([parameter], lr=0.5, weight_decay=0.5)
+    decay, before = ScheduledDecay(optimizer), parameter.detach().clone()
+    decay.set_factor(1.0)
+    halt_updates(optimizer, torch.ones(()))
+    decay.apply()
+    assert torch.equal(parameter, before)
+    halt_updates(optimizer, torch.zeros(()))
+    decay.apply()
+    assert torch.equal(parameter, before * 0.75)
 
 
 def test_the_schedules_change_the_weights():

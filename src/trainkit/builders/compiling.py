@@ -72,7 +72,7 @@ def why_not_captured(config: Config, model: nn.Module, *, precision: str) -> str
         return f"{config.optimizer.type} needs the host in each step"
     if moves_momentum(config):
         return "the schedule moves the momentum, which the kernels take from the host"
-    if weight_decay_schedule(config) == "flat_cos":
+    if weight_decay_schedule(config) == "flat_cos" and config.optimizer.type != "adamw":
         return "the schedule moves the weight decay, which the kernels take from the host"
     if precision == "fp16":
         return "the host looks for overflows of fp16 in each step"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainkit.engine.decay import ScheduledDecay
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.optimizers import Ema, match_parameters
 from trainkit.engine.parameter_groups import load_by_name
@@ -89,13 +90,13 @@ class TrainState:
     """The model's: listed once, since walking through the modules takes 30 us a step."""
     dropouts: Sequence[ScheduledDropout] = field(init=False)
     """Its dropout layers whose share may change."""
-    weight_decays: list[float] = field(init=False)
-    """Of the optimizer's groups, before any schedule."""
+    decay: ScheduledDecay | None = field(init=False)
+    """The weight decay, where the schedule moves it."""
 
     def __post_init__(self) -> None:
         self.parameters = list(self.model.parameters())
         self.dropouts = scheduled_dropouts(self.model)
-        self.weight_decays = [group.get("weight_decay", 0.0) for group in self.optimizer.param_groups]
+        self.decay = None if self.schedule.weight_decay_factor is None else ScheduledDecay(self.optimizer)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -115,10 +116,8 @@ class TrainState:
         """Set all that the schedule moves to its values for the next step. Returns the learning rate."""
         schedule, step, lr = self.schedule, self.progress.steps_completed, self.learning_rate()
         set_learning_rate(self.optimizer, lr=lr, momentum=schedule.momentum_at(step))
-        if schedule.weight_decay_factor is not None:
-            factor = schedule.weight_decay_factor(step)
-            for group, decay in zip(self.optimizer.param_groups, self.weight_decays, strict=True):
-                group["weight_decay"] = decay * factor
+        if self.decay is not None and schedule.weight_decay_factor is not None:
+            self.decay.set_factor(schedule.weight_decay_factor(step))
         if schedule.dropout_factor is not None:
             factor = schedule.dropout_factor(step)
             for layer in self.dropouts:

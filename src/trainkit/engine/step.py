@@ -60,11 +60,13 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
 
 
 def apply_gradients(state: TrainState, plan: Plan) -> None:
-    """Clip the gradients and take the optimizer's step."""
+    """Clip the gradients, decay the weights where the schedule moves their decay, and take the optimizer's step."""
     if plan.clip_grad_norm is not None:
         torch.nn.utils.clip_grad_norm_(state.parameters, plan.clip_grad_norm)
     if plan.clip_grad_value is not None:
         torch.nn.utils.clip_grad_value_(state.parameters, plan.clip_grad_value)
+    if state.decay is not None:
+        state.decay.apply()
     take_step(state.optimizer)
 
 
