@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the busy programs are ended too
     settings = [(count_cores(), spin) for spin in (DEFAULT_OF_OPENMP, *options.spin)] + [(1, DEFAULT_OF_OPENMP)]
     for config in options.configs:
         for busy in options.busy:

@@ -17,10 +17,11 @@ from trainkit.system import CpuTime, cores_of_others, count_cores, physical_core
 from trainkit.wording import counted
 
 SMALL_STEP = 100_000_000
-"""Multiply-adds of the forward pass of a batch, or of a piece of one, below which one thread is about as fast as two.
+"""Multiply-adds of the forward pass of a batch, or of a piece of one, below which a step has one thread.
 
-Threads wait for each other at the end of each operation, which costs more than they save where an operation takes
-microseconds, and very much more where other programs want the cores too: ``benchmarks/README.md`` has the figures.
+Such a step takes some milliseconds at most, of which a second thread saves up to a third. Threads wait for each other
+at the end of each operation, though: where another program wants a core, two took five times as long as one, or more.
+``benchmarks/README.md`` has the figures.
 """
 
 NOISE = 0.4

@@ -36,7 +36,7 @@ def own_process() -> None:
 
 _SPIN = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 """How long a thread that waits for others keeps its core: in rounds for GNU's OpenMP, which PyTorch's Linux wheels have
-(10,000 are a tenth of a millisecond; the default is 300,000), in milliseconds for LLVM's and Intel's (default 200).
+(10,000 take a tenth of a millisecond; the default is 300,000), in milliseconds for LLVM's and Intel's (default 200).
 
 Another program that needs the core waits so long at each end of an operation. Threads that sleep at once are slower on
 an idle machine: ``benchmarks/README.md`` has the figures.
