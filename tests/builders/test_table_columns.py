@@ -155,6 +155,39 @@ def test_a_program_of_a_table_with_gaps_can_be_scripted(transforms: tuple[str, .
     torch.testing.assert_close(torch.jit.script(program)(rows), program(rows))  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mlp", "tabular_mlp"])
+@pytest.mark.parametrize("transforms", SCALINGS)
+def test_onnx_holds_a_table_with_gaps(transforms: tuple[str, ...], model: str) -> None:
+    from trainkit.exports.formats import onnx_bytes
+    from trainkit.exports.standalone_runner import load
+
+    setup = setup_of(*transforms, model=model)
+    setup.suit_weights()
+    program = build_program(setup.model, setup.preprocessing, loss="cross_entropy")
+    rows = raw_rows(64, seed=3)
+    rows[0] = np.nan
+    rows[1, 3:] = 99
+    data = onnx_bytes(program, torch.from_numpy(rows[:2].copy()), input_name="rows", output_names=["probabilities"])
+    [found] = load(data, "onnx")(rows)
+    np.testing.assert_allclose(found, program(torch.from_numpy(rows)).numpy(), atol=1e-5)
+
+
+def test_first_weights_of_a_tabular_mlp_depend_on_the_seed_and_the_data_alone() -> None:
+    first, second = setup_of("robust_scale", model="tabular_mlp"), setup_of("robust_scale", model="tabular_mlp")
+    before = {name: value.clone() for name, value in first.model.state_dict().items()}
+    torch.rand(3)
+    first.suit_weights()
+    second.suit_weights()
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name])
+        assert torch.equal(value, before[name]) == (not name.startswith(("linear", "output"))), name
+    plain = setup_of("robust_scale")
+    kept = {name: value.clone() for name, value in plain.model.state_dict().items()}
+    plain.suit_weights()
+    assert all(torch.equal(value, kept[name]) for name, value in plain.model.state_dict().items())
+
+
 def test_quantities_alone_have_a_scale() -> None:
     assert setup_of().quantities == ["age", "seen", "constant"]
     config = Config.model_validate({"dataset": "iris", "model": "mlp"})

@@ -12,21 +12,36 @@ from trainkit.builders.data import knobs_of
 from trainkit.config.schema import Config
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
-from trainkit.data.dataset import Dataset
+from trainkit.data.dataset import Dataset, Task
 from trainkit.data.loading import evaluation_batch_size
 from trainkit.data.tables import TableLayout
-from trainkit.engine import Loss, LossName, auto_loss, build_loss, output_size
-from trainkit.models import BlockSpec, LayerSpec, build_cnn, build_mlp, build_sequential, initialize, schedule_dropout
+from trainkit.engine import EXPECTS, Loss, LossName, auto_loss, build_loss, output_size
+from trainkit.models import (
+    BlockSpec,
+    LayerSpec,
+    build_cnn,
+    build_mlp,
+    build_sequential,
+    build_tabular_mlp,
+    initialize,
+    schedule_dropout,
+)
 from trainkit.runtime import Choice, seed_default_generators
 
 
 def build_model(
-    config: Config, *, input_shape: Sequence[int], output_size: int, layout: TableLayout | None = None
+    config: Config,
+    *,
+    input_shape: Sequence[int],
+    output_size: int,
+    layout: TableLayout | None = None,
+    loss: LossName = "cross_entropy",
 ) -> nn.Module:
     """The network with its first weights, which depend on the seed alone; on the CPU.
 
     Args:
         layout: the columns of a table, see ``layout_of``.
+        loss: what the outputs mean, which some models need to know.
 
     Raises:
         ProblemsError: a layer does not take its input.
@@ -34,9 +49,12 @@ def build_model(
     seed_default_generators(config.seed, "init", device=torch.device("cpu"))
     spec = config.model
     knobs = knobs_of(spec)
-    init, dropout_schedule = knobs.pop("init"), knobs.pop("dropout_schedule")
+    init, dropout_schedule = knobs.pop("init", None), knobs.pop("dropout_schedule")
     model: nn.Module
     match spec:
+        case schema.TabularMlp():
+            task: Task = "regression" if EXPECTS[loss] == "values" else "classification"
+            model = build_tabular_mlp(layout or TableLayout(input_shape[0]), output_size, task=task, **knobs)
         case schema.Mlp():
             model = build_mlp(input_shape, output_size, layout=layout, **knobs)
         case schema.Cnn():
@@ -44,7 +62,8 @@ def build_model(
             model = build_cnn(input_shape, output_size, blocks=blocks, **knobs)
         case schema.Sequential():
             model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers), layout=layout)
-    initialize(model, init.type, **knobs_of(init))
+    if init is not None:
+        initialize(model, init.type, **knobs_of(init))
     if dropout_schedule == "flat_cos":
         schedule_dropout(model)
     return model
@@ -104,8 +123,9 @@ def build_loss_for(config: Config, data: Dataset, *, device: torch.device) -> Lo
     Raises:
         ProblemsError: the weights do not fit the classes.
     """
-    knobs = {} if isinstance(config.loss, losses_schema.AutoLoss) else knobs_of(config.loss)
-    name = cast(LossName, loss_name(config, data).value)
+    knobs, name = knobs_of(config.loss), cast(LossName, loss_name(config, data).value)
+    if isinstance(config.loss, losses_schema.AutoLoss) and name != "cross_entropy":
+        knobs = {}
     return build_loss(
         name,
         device=device,

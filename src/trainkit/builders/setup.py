@@ -52,7 +52,7 @@ from trainkit.data.tables import numeric_names
 from trainkit.data.transforms import BatchTransform
 from trainkit.engine import Best, ClassificationMetrics, Ema, Loss, Metrics, Plan, RegressionMetrics, TrainState
 from trainkit.errors import UserError
-from trainkit.models import check_output, check_shapes, layer_table
+from trainkit.models import check_output, check_shapes, is_tabular, layer_table, suit_to_data
 from trainkit.runtime import (
     PRECISIONS,
     Choice,
@@ -60,10 +60,14 @@ from trainkit.runtime import (
     forward,
     resolve_device,
     resolve_precision,
+    seed_default_generators,
     use_tf32,
 )
 from trainkit.system import Frontend
 from trainkit.wording import listed
+
+_ROWS_TO_SUIT = 4096
+"""Training samples that first weights are suited to."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,15 @@ class Setup:
         assert model_input_shape(self.config, data, transforms) == self.input_shape, "samples of another shape"
         loss = build_loss_for(self.config, data, device=self.device)
         return replace(self, data=data, files=files or {}, transforms=transforms, loss=loss)
+
+    def suit_weights(self) -> None:
+        """Let the first weights suit the training samples, where the model wants that."""
+        if not is_tabular(self.model):
+            return
+        size = min(_ROWS_TO_SUIT, len(self.data.splits["train"]))
+        batches = self.sample_batches(batch_size=size, device=torch.device("cpu"), shuffle=True)
+        seed_default_generators(self.config.seed, "init on data", device=torch.device("cpu"))
+        suit_to_data(self.model, next(iter(batches.epoch(0))).inputs)
 
     def computing_in(self, precision: Choice) -> Setup:
         """The same run in another precision, which is set for the matrix products of CUDA too."""
@@ -263,7 +276,7 @@ def build_setup(
     input_shape = model_input_shape(config, data, transforms)
     size = output_size_for(config, data)
     loss = build_loss_for(config, data, device=device)
-    model = build_model(config, input_shape=input_shape, output_size=size, layout=layout_of(data))
+    model = build_model(config, input_shape=input_shape, output_size=size, layout=layout_of(data), loss=loss.name)
     check_shapes(model, input_shape, batch_size=config.training.batch_size)
     check_output(model, input_shape, output_size=size)
     precision = choose_precision(config, device, loss=loss)

@@ -156,7 +156,7 @@ def open_trained(
         num_targets=len(targets),
     )
     encoding = preprocessing.get("table_encoding")
-    model = build_model(config, input_shape=input_shape, output_size=size, layout=model_layout(encoding))
+    model = build_model(config, input_shape=input_shape, output_size=size, layout=model_layout(encoding), loss=name)
     stored = stored_layout(encoding)
     load_scored_weights(model, saved)
     where = torch.device(resolve_device(config.device).value)

@@ -18,6 +18,7 @@ from trainkit.config.places import Places
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section, safe_name
+from trainkit.config.schema.model_defaults import with_model_defaults
 from trainkit.config.text.data import DICT, read_data
 from trainkit.config.text.extends import with_bases
 from trainkit.config.text.nodes import KeyPath, Node, format_path, parse_path
@@ -33,10 +34,12 @@ class Origin:
     kind: str
     """``default``, ``file`` or ``override``."""
     place: Place | None = None
+    model: str | None = None
+    """The type of the model that a default comes with."""
 
     def __str__(self) -> str:
         if self.place is None:
-            return self.kind
+            return self.kind if self.model is None else f"{self.kind} of {self.model}"
         return f"{self.place.file}:{self.place.line}" if self.place.line is not None else self.place.file
 
 
@@ -104,7 +107,7 @@ def load_config(
     tree, more, removed = apply_overrides(tree, overrides, unset)
     problems += more
     places = Places(tree, removed)
-    data = tree.plain()
+    data, added = with_model_defaults(tree.plain())
     config, found = _validate(data)
     for where, is_key, message in found:
         problem = places.locate_at(where, Problem(message, format_path(where) or None), is_key=is_key)
@@ -117,7 +120,7 @@ def load_config(
         config = config.model_copy(update={"name": f"{config.dataset.type}_{config.model.type}"})
     config, notes = make_absolute(config, tree, file)
     notes = notes if note is None else [note, *notes]
-    return LoadedConfig(config, file, text, texts, _origins(config, tree), files, tuple(notes), places)
+    return LoadedConfig(config, file, text, texts, _origins(config, tree, added), files, tuple(notes), places)
 
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:
@@ -189,7 +192,8 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def _origins(config: Config, tree: Node) -> dict[str, Origin]:
+def _origins(config: Config, tree: Node, added: Mapping[str, Any]) -> dict[str, Origin]:
+    """Where each value came from. ``added``: the defaults that come with the model."""
     origins: dict[str, Origin] = {}
 
     def visit(value: Any, path: KeyPath, node: Node | None) -> None:
@@ -205,7 +209,9 @@ def _origins(config: Config, tree: Node) -> dict[str, Origin]:
                 items = node.value if node is not None and isinstance(node.value, list) else []
                 visit(item, (*path, index), items[index] if index < len(items) else None)
         elif node is None:
-            origins[format_path(path)] = Origin("default")
+            section = added.get(str(path[0]))
+            of_model = path[1] in section if isinstance(section, dict) else section is not None
+            origins[format_path(path)] = Origin("default", model=config.model.type if of_model else None)
         else:
             origins[format_path(path)] = Origin("override" if node.source.is_override else "file", node.place)
 

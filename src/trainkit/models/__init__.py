@@ -6,6 +6,7 @@ from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
 from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
+from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
 
 __all__ = [
     "BlockSpec",
@@ -15,13 +16,16 @@ __all__ = [
     "build_cnn",
     "build_mlp",
     "build_sequential",
+    "build_tabular_mlp",
     "call_name",
     "check_output",
     "check_shapes",
     "config_key",
     "initialize",
+    "is_tabular",
     "layer_table",
     "own_parameters",
     "schedule_dropout",
     "scheduled_dropouts",
+    "suit_to_data",
 ]

@@ -14,7 +14,15 @@ from torch import nn
 
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models.network import GlobalAvgPool2d, GroupNorm
-from trainkit.models.table_layers import OneHot
+from trainkit.models.table_layers import (
+    CategoryEmbedding,
+    NtkLinear,
+    OneHot,
+    ParametricActivation,
+    PeriodicEmbedding,
+    Scale,
+    Signs,
+)
 
 Shape = tuple[int, ...]
 """With the batch first: (N, C, H, W) or (N, F)."""
@@ -24,7 +32,8 @@ KNOWN_LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, GroupNorm),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, GlobalAvgPool2d),
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
-    *(nn.Dropout, nn.Dropout2d, nn.Identity, OneHot),
+    *(nn.Dropout, nn.Dropout2d, nn.Identity),
+    *(OneHot, Signs, CategoryEmbedding, PeriodicEmbedding, Scale, NtkLinear, ParametricActivation),
 )
 """Exact types: a subclass may have a forward pass of its own."""
 
@@ -68,8 +77,10 @@ def known_output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape | N
             return shape
         case nn.Softmax() | nn.LogSoftmax():
             return _softmax(layer, shape, key)
-        case OneHot():
+        case OneHot() | Signs() | CategoryEmbedding() | PeriodicEmbedding():
             return (shape[0], layer.width)
+        case NtkLinear():
+            return (*shape[:-1], layer.out_features)
         case nn.Flatten():
             return (shape[0], math.prod(shape[1:])) if (layer.start_dim, layer.end_dim) == (1, -1) else None
         case _:

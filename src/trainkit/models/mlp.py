@@ -41,7 +41,7 @@ def build_mlp(
         add("flatten", nn.Flatten(), "model")
     features = math.prod(input_shape)
     if layout is not None and layout.categories:
-        add("one_hot", OneHot(layout.numeric, layout.sizes), "model")
+        add("one_hot", OneHot(range(layout.numeric, layout.width), layout.sizes, keep=layout.numeric), "model")
         features = layout.one_hot_width
     for position, size in enumerate(hidden_sizes, start=1):
         add(f"linear{position}", nn.Linear(features, size), f"model.hidden_sizes[{position - 1}]")

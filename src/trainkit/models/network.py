@@ -24,7 +24,9 @@ class Network(nn.Sequential):
     Messages use it; TorchScript leaves it out.
     """
 
-    __jit_ignored_attributes__: ClassVar[list[str]] = ["config_keys", "last_weighted"]
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["config_keys", "last_weighted", "lr_scale"]
+    lr_scale: float = 1.0
+    """A factor on the learning rate of all layers."""
     config_keys: dict[str, str]
     last_weighted: int
     """Index of the last layer with weights."""

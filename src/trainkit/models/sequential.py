@@ -54,7 +54,9 @@ def build_sequential(
     """
     front: list[tuple[str, nn.Module]] = []
     if layout is not None and layout.categories:
-        front, input_shape = [("one_hot", OneHot(layout.numeric, layout.sizes))], (layout.one_hot_width,)
+        codes = range(layout.numeric, layout.width)
+        front = [("one_hot", OneHot(codes, layout.sizes, keep=layout.numeric))]
+        input_shape = (layout.one_hot_width,)
     built, keys, shape = _build_list(layers, (2, *input_shape), key="model.layers", output_size=output_size)
     model = Network([*front, *built], config_keys=keys)
     weighted = [config_key(model, name) for name, layer in model.named_modules() if has_weights(layer)]

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from trainkit.models.layer_shapes import Shape, check_output_shape, has_weights
 from trainkit.models.meta_forward import LayerCall, meta_forward
 from trainkit.models.network import call_name, config_key
+from trainkit.models.table_layers import NtkLinear, PeriodicEmbedding
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,10 @@ def _multiply_adds(call: LayerCall) -> int:
     match call.layer:
         case _ if call.flops:
             return (call.flops - call.flops_inside) // (2 * 2)  # two operations each, of a batch of two
-        case nn.Linear():
+        case nn.Linear() | NtkLinear():
             return after * call.layer.in_features
+        case PeriodicEmbedding():
+            return call.layer.frequency.numel() + call.layer.weight.numel()
         case nn.Conv2d():
             return after * (call.layer.in_channels // call.layer.groups) * math.prod(call.layer.kernel_size)
         case nn.Bilinear():

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import NAME_PATTERN, Section, check_duration, check_interval
+from trainkit.config.schema.model_defaults import model_defaults
 from trainkit.config.text.nodes import KeyPath
 
 
@@ -132,6 +133,11 @@ def field_at(path: KeyPath, data: Any) -> FieldInfo | None:
 
 def default_at(path: KeyPath, data: Any) -> Any:
     """The plain default of the field at a path (None where there is none)."""
+    of_model: Any = model_defaults(data)[1]
+    for piece in path:
+        of_model = of_model.get(piece) if isinstance(of_model, dict) else None
+    if of_model is not None and path:
+        return of_model
     field = field_at(path, data)
     if field is None or field.is_required():
         return None

@@ -86,6 +86,8 @@ def _loss_fits_classes(review: Review) -> None:
 
 def _output_of(model: Any) -> tuple[str, str, str]:
     """The activation of the output, its key, and how the config writes it."""
+    if isinstance(model, schema.TabularMlp):
+        return "none", "loss.type", "the raw outputs of tabular_mlp"
     if not isinstance(model, schema.Sequential):
         return model.output, "model.output", f"output: {model.output}"
     for index in range(len(model.layers) - 1, -1, -1):
@@ -110,6 +112,10 @@ def _output_fits_loss(review: Review) -> None:
     if output == needed:
         return
     sequential = isinstance(review.config.model, schema.Sequential)
+    if isinstance(review.config.model, schema.TabularMlp):
+        instead = {"nll": "cross_entropy", "bce": "bce_with_logits"}[loss]
+        review.add(key, f"{_WHY[loss]}: got {written}; use loss: {instead}", "model.type")
+        return
     layer = {"log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}.get(needed, "")
     raw = {"nll": "cross_entropy", "bce": "bce_with_logits"}.get(loss)
     if needed == "none":
@@ -168,7 +174,11 @@ def _tables(review: Review) -> None:
     """Layers that need images, and the number of features followed through the linear layers of a table's model."""
     model, info = review.config.model, review.dataset
     if info.kind == "table" and isinstance(model, schema.Cnn):
-        review.add("model.type", "cnn works on images, and {0} is a table; use mlp or sequential", "dataset.type")
+        review.add(
+            "model.type", "cnn works on images, and {0} is a table; use tabular_mlp, mlp or sequential", "dataset.type"
+        )
+    if info.kind == "image" and isinstance(model, schema.TabularMlp):
+        review.add("model.type", "tabular_mlp works on tables, and {0} has images; use cnn or mlp", "dataset.type")
     if not isinstance(model, schema.Sequential):
         return
     if info.kind == "table":

@@ -350,4 +350,29 @@ class Sequential(Section):
                 yield key, layer
 
 
-Model = Annotated[Mlp | Cnn | Sequential, Field(discriminator="type"), ShortForm]
+class TabularMlp(Section):
+    """RealMLP (Holzmueller et al., 2024) for tables: embeddings of numbers and categories, learned scales of features,
+    then linear -> activation -> dropout for each hidden size. Layers have learning rates of their own: the optimizer's
+    times 0.1 (embeddings of numbers, activations, biases), 6 (scales) or 1; for values, five times that."""
+
+    type: Literal["tabular_mlp"]
+    hidden_sizes: list[Count] = Field([256, 256, 256], description="Width of each hidden layer.")
+    activation: Literal["auto", "selu", "mish", "relu", "gelu", "silu"] = Field(
+        "auto",
+        description="Activation after each hidden layer, with a learned strength; auto: selu for classes, mish "
+        "for values.",
+    )
+    dropout: Probability = Field(0.15, description="Share of activations dropped after each hidden layer.")
+    dropout_schedule: DropoutSchedule = Field(
+        "flat_cos",
+        description="constant, or flat_cos: flat for the first half of the run, then half a cosine wave to 0.",
+    )
+    max_one_hot: int = Field(
+        9, ge=0, description="Columns of up to so many categories get a column for each; others get embeddings."
+    )
+    embedding_dim: Count = Field(8, description="Numbers that a category of a larger column becomes.")
+    frequencies: Count = Field(16, description="Cosines in the embedding of a number.")
+    frequency_scale: NonNegative = Field(0.1, description="Standard deviation of their first frequencies.")
+
+
+Model = Annotated[Mlp | Cnn | Sequential | TabularMlp, Field(discriminator="type"), ShortForm]

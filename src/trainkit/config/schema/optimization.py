@@ -17,6 +17,7 @@ class AutoLoss(Section):
     """cross_entropy for classes, mse for values."""
 
     type: Literal["auto"]
+    label_smoothing: Fraction = Field(0.0, description="Of classes: share of the target spread evenly over all.")
 
 
 class CrossEntropy(Section):

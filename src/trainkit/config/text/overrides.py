@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from trainkit.config.help.introspect import annotation_at, chosen, default_at, variants
+from trainkit.config.schema.model_defaults import model_defaults
 from trainkit.config.text.nodes import KeyPath, Node, PathError, Source, format_path, parse_path
 from trainkit.config.text.reader import read_text
 from trainkit.errors import ConfigError, Problem
@@ -165,6 +166,7 @@ class _Edit:
         if node is None or node.value is None:
             default = default_at(path, self.data)
             named = isinstance(default, dict) and "type" in default and key != "type"
+            named = named and path[0] not in model_defaults(self.data)[1]  # its type comes with the rest of them
             return self.node({"type": self.node(default["type"])} if named else {})
         if isinstance(node.value, str) and variants(annotation_at(path, self.data)):
             return replace(node, value={"type": replace(node, key_line=-1, key_column=-1)})

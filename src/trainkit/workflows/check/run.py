@@ -191,7 +191,9 @@ def run_checks(
         input_shape=shapes.input_shape,
         loss=loss,
         model=place(
-            build_model(config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data)),
+            build_model(
+                config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data), loss=loss.name
+            ),
             config,
             device,
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,12 +14,14 @@ from trainkit.builders import (
     build_model,
     build_static_transforms,
     layout_of,
+    loss_name,
     model_input_shape,
 )
 from trainkit.config.rules import EpochSizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.transforms import BatchTransform
+from trainkit.engine import LossName
 from trainkit.errors import ProblemsError
 from trainkit.models import LayerRow, check_shapes, layer_table
 from trainkit.workflows.check.probe_data import take_sample
@@ -65,7 +67,13 @@ def model_shapes(
         input_shape = model_input_shape(config, sample, transforms)
     with problems_of("model"):
         with torch.device("meta"):
-            model = build_model(config, input_shape=input_shape, output_size=output_size, layout=layout_of(sample))
+            model = build_model(
+                config,
+                input_shape=input_shape,
+                output_size=output_size,
+                layout=layout_of(sample),
+                loss=cast(LossName, loss_name(config, data).value),
+            )
         if sizes is not None:
             check_batch_sizes(model, input_shape, sizes)
     return ModelShapes(sample, transforms, input_shape, model, layer_table(model, input_shape, source=source))

@@ -179,6 +179,8 @@ def prepare(
             data, files = load_data(loaded.config, source=checked.source, stored=preprocessing, frontend=frontend)
         check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files are left out now
         setup = checked.setup.on(data, files)
+        if point is None:
+            setup.suit_weights()
         batches = setup.batches("train", training=True)
         state = setup.state(steps_per_epoch=batches.batches_per_epoch)
     if point is not None:
