@@ -3,10 +3,12 @@
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from trainkit.builders.model import build_model
+from trainkit.builders.data import load_source
+from trainkit.builders.model import build_model, loss_name
 from trainkit.config import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -62,3 +64,26 @@ def test_the_shipped_resnet18_computes_as_the_one_written_by_hand() -> None:
 def test_the_shipped_resnet18_takes_25_lines() -> None:
     lines = (CONFIGS / "cifar10_resnet18.yaml").read_text().splitlines()
     assert sum(1 for line in lines if line and not line.startswith("#")) <= 25
+
+
+@pytest.mark.parametrize(
+    ("num_targets", "loss", "scale_target", "expected"),
+    [
+        (1, "{type: huber, delta: 2.0}", "true", "as asked for; delta 2 is 0.61 standard deviations of the target"),
+        (1, "{type: smooth_l1, beta: 2.0}", "true", "as asked for; beta 2 is 0.61 standard deviations of the target"),
+        (2, "{type: huber, delta: 2.0}", "true", "as asked for; delta is 2 standard deviations of each target"),
+        (1, "{type: huber, delta: 2.0}", "false", "as asked for"),
+        (1, "mse", "true", "as asked for"),
+    ],
+)
+def test_the_turning_point_of_a_loss_in_standard_deviations(
+    tmp_path: Path, num_targets: int, loss: str, scale_target: str, expected: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    problem = f"{{type: linear_regression, num_targets: {num_targets}}}"
+    path.write_text(
+        f"dataset: {{type: synthetic, problem: {problem}, scale_target: {scale_target}}}\n"
+        f"model: {{type: mlp}}\nloss: {loss}\n"
+    )
+    config = load_config(path).config
+    assert loss_name(config, load_source(config)).reason == expected

@@ -254,7 +254,15 @@ def test_the_samples_add_up_to_the_sum(name, knobs):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    case=st.sampled_from([("mse", {}), ("l1", {}), ("smooth_l1", {"beta": 3.0}), ("huber", {"delta": 3.0})]),
+    case=st.sampled_from(
+        [
+            ("mse", {}),
+            ("l1", {}),
+            ("smooth_l1", {"beta": 3.0}),
+            ("huber", {"delta": 3.0}),
+            ("quantile", {"quantile": 0.8}),
+        ]
+    ),
     std=st.floats(1e-3, 1e5),
     size=st.integers(1, 20),
     columns=st.integers(1, 3),

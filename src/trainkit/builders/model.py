@@ -112,9 +112,20 @@ def eval_batch_size(config: Config, input_shape: tuple[int, ...], device: torch.
 def loss_name(config: Config, data: Dataset) -> Choice:
     """The loss's name and why: ``auto`` follows the task."""
     if not isinstance(config.loss, losses_schema.AutoLoss):
-        return Choice(config.loss.type, "as asked for")
+        return Choice(config.loss.type, f"as asked for{_turning_point(config, data)}")
     what = "values" if data.task == "regression" else f"{data.num_classes} classes"
     return Choice(auto_loss(data.task), f"auto: the targets are {what}")
+
+
+def _turning_point(config: Config, data: Dataset) -> str:
+    """Where huber and smooth_l1 turn from squared to absolute, for a target that is scaled: far from 1 is a mistake."""
+    name = {"huber": "delta", "smooth_l1": "beta"}.get(config.loss.type)
+    if name is None or data.target_scale is None:
+        return ""
+    value = getattr(config.loss, name)
+    if len(set(data.target_std)) > 1:
+        return f"; {name} is {value:g} standard deviations of each target"
+    return f"; {name} {value:g} is {value / data.target_std[0]:.2g} standard deviations of the target"
 
 
 def build_loss_for(config: Config, data: Dataset, *, device: torch.device) -> Loss:
