@@ -1,10 +1,13 @@
 """Tables are read as they are written, and what is wrong in them has its file and line."""
 
+import csv
+import io
 import os
-from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainkit.data.tables import TableFormat, open_table
 from trainkit.errors import DataError, ProblemsError
@@ -31,7 +34,7 @@ def test_an_empty_name_is_called_as_pandas_calls_it(tmp_path):
 
 
 def test_a_name_twice_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"t\.csv:1: the column 'x' is there twice \(columns 1 and 3\)"):
+    with pytest.raises(DataError, match=r"t\.csv:1: columns with one name: 'x' \(columns 1 and 3\)"):
         open_table(write(tmp_path / "t.csv", "x,y, x\n0,1,2\n"))
 
 
@@ -47,7 +50,7 @@ def test_rows_of_other_widths_are_named(tmp_path):
 
 def test_an_open_quote_is_named(tmp_path):
     path = write(tmp_path / "t.csv", 'a,b\n1,2\n3,"4\n5,6\n')
-    with pytest.raises(DataError, match=r"t\.csv:3: a quote opens here that is not closed"):
+    with pytest.raises(DataError, match=r"t\.csv:3: the quote that opens here is not closed"):
         read(path)
 
 
@@ -68,7 +71,7 @@ def test_several_files_are_one_table(tmp_path):
 
 def test_files_with_other_columns_are_refused(tmp_path):
     paths = [write(tmp_path / "1.csv", "a,b\n1,2\n"), write(tmp_path / "2.csv", "a,c\n1,2\n")]
-    with pytest.raises(DataError, match=r"2\.csv has no column 'b', but .*1\.csv has"):
+    with pytest.raises(DataError, match=r"2\.csv has no column 'b' and has also 'c'; the columns of .*1\.csv"):
         open_table(paths)
 
 
@@ -80,6 +83,8 @@ def test_typed_files_keep_their_types(tmp_path):
         table = open_table(str(tmp_path / name))
         assert read(str(tmp_path / name)).equals(frame)
         assert table.place(1) == f"{tmp_path / name}: row 2"
+        [block] = table.blocks()
+        assert block.places()[1] == table.place(1)
 
 
 def test_a_file_that_changes_is_refused(tmp_path):
@@ -102,10 +107,50 @@ def test_a_format_is_plain_json(tmp_path):
     assert TableFormat.from_json(form.to_json()) == form
 
 
-def test_a_block_knows_the_line_of_each_row(tmp_path: Path) -> None:
+def test_a_block_knows_the_line_of_each_row(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(b'a,b\r\n1,"x\r\ny"\r\n\r\n2,z\n3,w')
     table = open_table(str(path))
     [block] = table.blocks()
     assert block.places() == [f"{path}:{line}" for line in (2, 5, 6)]
     assert block.places() == [table.place(row) for row in range(3)]
+
+
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
+
+@st.composite
+def written_tables(draw):
+    """Cells, and the bytes in which Python's csv module writes them."""
+    letters = st.one_of(
+        st.sampled_from("ab1 ,;\t|\"'\r\n é\xa0"),
+        st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufeff"),
+    )
+    cells = draw(st.lists(st.lists(st.text(letters, max_size=6), min_size=3, max_size=3), min_size=1, max_size=8))
+    line_end = draw(st.sampled_from(["\n", "\r\n"]))
+    if line_end == "\n":  # the writer does not enclose a cell with "\r" then
+        cells = [[cell.replace("\r", "") for cell in row] for row in cells]
+    text = io.StringIO(newline="")
+    writer = csv.writer(
+        text,
+        delimiter=draw(st.sampled_from(",;\t|")),
+        lineterminator=line_end,
+        quoting=draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])),
+    )
+    writer.writerow(["first", "second", "third"])
+    writer.writerows(cells)
+    written = text.getvalue()
+    if draw(st.booleans()):
+        written = written.removesuffix("\n").removesuffix("\r")
+    return cells, written.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])))
+
+
+@settings(max_examples=100, deadline=None)
+@given(written_tables())
+def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, written):
+    cells, data = written
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    path.write_bytes(data)
+    frame = read(str(path))
+    assert frame.columns == ["first", "second", "third"]
+    assert frame.rows() == [tuple(cell.strip(WHITE_SPACE) or None for cell in row) for row in cells]

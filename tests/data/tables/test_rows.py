@@ -3,7 +3,6 @@
 import csv
 import io
 
-import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from trainkit.data.tables.rows import scan
 
 def cells_of(text: str, delimiter: str = ",") -> list[list[str]] | list[int] | None:
     """The cells as Polars reads them from the rewritten rows, or the widths where they differ; None: open quote."""
-    rows = scan(np.frombuffer(text.encode(), np.uint8), delimiter=delimiter, quote='"', final=True)
+    rows = scan(text.encode(), delimiter=delimiter, quote='"', final=True)
     if rows.open_quote is not None:
         return None
     if len(set(rows.cells.tolist())) != 1:
@@ -50,6 +49,6 @@ def test_quotes_within_cells():
 
 
 def test_a_quote_that_is_not_closed_has_its_place():
-    rows = scan(np.frombuffer(b'a,b\r\n1,2\r3,"4\n5,6\n', np.uint8), delimiter=",", quote='"', final=True)
+    rows = scan(b'a,b\r\n1,2\r3,"4\n5,6\n', delimiter=",", quote='"', final=True)
     assert rows.line(rows.open_quote) == 2
     assert rows.cells.tolist() == [2, 2]

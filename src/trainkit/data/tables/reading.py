@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
-from trainkit.data.tables.formats import TableFormat, find_delimiter, scan_text
-from trainkit.data.tables.rows import Rows
+from trainkit.data.tables.file_kinds import HEAD_BYTES, Kind, find_kind, is_packed, open_bytes
+from trainkit.data.tables.formats import Layout, TableFormat, any_number, doubts, find_layout
+from trainkit.data.tables.paths import find_paths
+from trainkit.data.tables.text import BLOCK_BYTES, RowBlock, ahead, find_encoding, read_text, row_blocks
+from trainkit.data.tables.typed import count_rows, folder_type, folder_values, scan_typed, typed_blocks
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import counted, first_lines, listed
 
 if TYPE_CHECKING:
     import polars as pl
 
-BLOCK_BYTES = 64_000_000
-_HEAD_BYTES = 1_000_000
-_TYPED = {b"PAR1": "parquet", b"ARROW1": "arrow"}
+_MAX_HEAD_BYTES = 256 * HEAD_BYTES
+_MAX_MESSAGES = 10
+FindLines = Callable[[], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,17 @@ class Block:
     first_row: int
     """How many rows of the table stand before it."""
     path: Path
-    find_lines: Callable[[], NDArray[np.int64]] | None = None
+    row_in_file: int = 0
+    """How many rows of this file do."""
+    find_lines: FindLines | None = None
     """Gives the line of each row in a file of text, 1-based."""
 
     def places(self) -> list[str]:
         """``flights.csv:17`` for each row."""
         if self.find_lines is not None:
             return [f"{self.path}:{line}" for line in self.find_lines().tolist()]
-        return [f"{self.path}: row {row}" for row in range(self.first_row + 1, self.first_row + len(self.frame) + 1)]
+        first = self.row_in_file + 1
+        return [f"{self.path}: row {row}" for row in range(first, first + len(self.frame))]
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,18 @@ class TableFile:
     """One file, and what it was when it was opened."""
 
     path: Path
+    kind: Kind
     format: TableFormat
     names: tuple[str, ...]
-    """Its columns in its own order."""
+    """Its columns, in its own order."""
     state: tuple[int, int]
     """Size and time of the last change."""
+    offset: int = 0
+    """How many bytes of UTF-8 stand before its first row."""
+    line: int = 0
+    """How many lines do."""
+    added: dict[str, str | None] = field(default_factory=dict)
+    """Columns that the names of its folders give."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,8 @@ class Table:
     """A table of one or several files. Only the header and the first rows were read."""
 
     files: tuple[TableFile, ...]
+    schema: dict[str, pl.DataType] = field(default_factory=dict)
+    """The types of the columns of typed files."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -76,31 +94,44 @@ class Table:
         """The rows of all files, some at a time. Columns of text files are ``pl.String``, null where a cell is empty.
 
         Raises:
-            DataError: Rows with too few or too many cells, a quote that is not closed, a file that has changed.
+            DataError: Rows with too few or too many cells, a quote that is not closed, bytes that are no text, no rows,
+                a file that has changed since the table was opened.
         """
         wanted = list(self.names if columns is None else columns)
+        if unknown := [name for name in wanted if name not in self.names]:
+            raise KeyError(f"no column {listed(unknown)}")
         first_row = 0
         for file in self.files:
             _check_unchanged(file)
-            for frame, find_lines in _read_file(file, wanted):
-                yield Block(frame, first_row, file.path, find_lines)
+            row_in_file = 0
+            for frame, find_lines in self._frames(file, wanted):
+                yield Block(frame, first_row, file.path, row_in_file, find_lines)
                 first_row += len(frame)
+                row_in_file += len(frame)
             _check_unchanged(file)
+        if not first_row:
+            raise DataError(f"{self.paths[0]} has a header ({listed(self.names, limit=3)}) but no rows")
+
+    def _frames(self, file: TableFile, wanted: list[str]) -> Iterator[tuple[pl.DataFrame, FindLines | None]]:
+        if file.kind == "text":
+            return _text_frames(file, wanted)
+        frames = typed_blocks(file.path, file.kind, wanted, self.schema, file.added, BLOCK_BYTES)
+        return ((frame, None) for frame in frames)
 
     def place(self, row: int) -> str:
-        """``flights.csv:17``: the file and the line of a row, 0-based over all files."""
+        """``flights.csv:17``: the file and the line of a row, 0-based over all files. It reads the file up to there."""
         for file in self.files:
-            if file.format.kind == "text":
-                for rows, line, skip in _text_rows(file):
-                    if row < len(rows.starts) - skip:
-                        return f"{file.path}:{line + rows.line(int(rows.starts[row + skip])) + 1}"
-                    row -= len(rows.starts) - skip
-            else:
-                count = _count_typed(file)
-                if row < count:
+            if file.kind != "text":
+                num_rows = count_rows(file.path, file.kind)
+                if row < num_rows:
                     return f"{file.path}: row {row + 1}"
-                row -= count
-        raise IndexError(row)
+                row -= num_rows
+                continue
+            for block in _row_blocks(file):
+                if row < block.num_rows:
+                    return f"{file.path}:{block.line_of(row) + 1}"
+                row -= block.num_rows
+        raise IndexError(f"no row {row} behind the last one")
 
 
 def open_table(
@@ -115,58 +146,143 @@ def open_table(
 ) -> Table:
     """Find out how a table is written.
 
+    ``path``: a file, a pattern such as ``part-*.csv``, a folder of Parquet, or a list of these. ``base`` is the format
+    of a file with the same columns and is tried first. ``key`` is the place of ``path`` in the config, for messages.
+
     Raises:
-        ProblemsError: No such file, with ``key`` as its place in the config.
-        DataError: A file that is no table, a column twice, files whose columns differ.
+        ProblemsError: No such file; a first line that may be a header or data.
+        DataError: Files that are no table, a column twice, files whose columns differ.
     """
-    files = [
-        _open_file(Path(one).expanduser(), base, delimiter, decimal, encoding, header, key)
-        for one in ([path] if isinstance(path, str) else path)
-    ]
-    names = set(files[0].names)
-    for file in files[1:]:
-        if missing := [name for name in files[0].names if name not in file.names]:
-            raise DataError(f"{file.path} has no column {listed(missing)}, but {files[0].path} has")
-        if more := [name for name in file.names if name not in names]:
-            raise DataError(f"{file.path} has a column {listed(more)}, but {files[0].path} has not")
-    return Table(tuple(files))
-
-
-def _open_file(
-    path: Path,
-    base: TableFormat | None,
-    delimiter: str | None,
-    decimal: str | None,
-    encoding: str | None,
-    header: bool | None,
-    key: str,
-) -> TableFile:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise ProblemsError([Problem(f"{path} {what}; give the path of a table (CSV, TSV, Parquet, Arrow)", key=key)])
-    state = _state(path)
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    for magic, kind in _TYPED.items():
-        if head.startswith(magic):
+    section = key.rpartition(".")[0]
+    files = []
+    for folder, one in find_paths(path, key):
+        head = _read_head(one)
+        kind = find_kind(one, head)
+        if kind != "text" and is_packed(one):
+            raise DataError(f"{one} is a packed {kind.capitalize()} file; unpack it (it is compressed inside anyway)")
+        if kind == "text":
+            options = {"delimiter": delimiter, "decimal": decimal, "header": header}
+            file = _open_text(one, head, base, encoding, options, section)
+            base = base or file.format
+        else:
             form = TableFormat("parquet" if kind == "parquet" else "arrow")
-            return TableFile(path, form, tuple(_scan_typed(path, form).collect_schema().names()), state)
-    form = base if base and base.kind == "text" else TableFormat("text")
-    text = head.removeprefix(b"\xef\xbb\xbf")
-    final = len(head) < _HEAD_BYTES
-    form = replace(form, delimiter=delimiter or find_delimiter(text, quote=form.quote, final=final))
-    form = replace(form, decimal=decimal or form.decimal, header=form.header if header is None else header)
-    rows = scan_text(text, form, final=final)
-    if not len(rows.starts):
-        raise DataError(f"{path} is empty; expected a header line and rows")
-    cells = _parse(rows, form, 0, 1)[0]
-    names = [cell or "" for cell in cells] if form.header else [f"column_{i + 1}" for i in range(len(cells))]
+            names = tuple(scan_typed(one, kind).collect_schema().names())
+            added = {name: value for name, value in folder_values(folder, one).items() if name not in names}
+            file = TableFile(one, kind, form, (*names, *added), _state(one), added=added)
+        files.append(file)
+    _check_alike(files)
+    return Table(tuple(files), _common_schema(files))
+
+
+def _read_head(path: Path) -> bytes:
+    try:
+        with open_bytes(path) as source:
+            return source.read(HEAD_BYTES)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise DataError(f"{path} cannot be read ({error}); it may be cut off: get it again") from None
+
+
+def _open_text(
+    path: Path,
+    head: bytes,
+    base: TableFormat | None,
+    encoding: str | None,
+    options: dict[str, Any],
+    section: str,
+) -> TableFile:
+    state = _state(path)
+    encoding = encoding or find_encoding(path, head)
+    if base and options["header"] is None:
+        options = options | {"header": base.header}
+    size, layout, final = HEAD_BYTES, None, False
+    while not final and size <= _MAX_HEAD_BYTES and not (layout and layout.rows):
+        pieces = read_text(path, encoding, size)
+        text, final = next(pieces, b""), not next(pieces, b"")
+        layout = find_layout(text, final=final, encoding=encoding, base=base, **options)
+        size *= 4
+    if layout is None:
+        raise DataError(f"{path} has no rows; expected a header line and rows")
+    if options["header"] is None and (reason := doubts(layout)):
+        message = (
+            f"{path}: the first line may be data and no header ({reason}); say header: true, or header: false, which "
+            "names the columns column_1, column_2 and so on"
+        )
+        raise ProblemsError([Problem(message, key=f"{section}.header".lstrip("."))])
+    names, row_names = _name_columns(path, layout)
+    form = replace(layout.format, row_names=row_names)
+    return TableFile(path, "text", form, names, state, layout.offset, layout.line)
+
+
+def _name_columns(path: Path, layout: Layout) -> tuple[tuple[str, ...], bool]:
+    """As pandas does: ``Unnamed: 0`` where a name is empty. And whether the first column holds row names without one.
+
+    Raises:
+        DataError: A name twice; a first line that can be no header.
+    """
+    if layout.names is None:
+        return tuple(f"column_{position + 1}" for position in range(layout.width)), False
+    names, where = list(layout.names), f"{path}:{layout.format.skip_lines + 1}"
+    row_names = False
+    if len(names) == layout.width - 1:
+        if any_number(names):
+            raise DataError(
+                f"{where}: this line has {counted(len(names), 'cell')}, and the rows below have {layout.width}; "
+                "if it is no header, delete it, and say header: false"
+            )
+        # Every row ends with a delimiter, or begins with a name of its own, as R writes them.
+        row_names = any(row[-1] for row in layout.rows if len(row) == layout.width)
+        names = ["", *names] if row_names else [*names, ""]
+    while len(names) > layout.width and not names[-1]:
+        names.pop()
     names = [name or f"Unnamed: {position}" for position, name in enumerate(names)]
-    for column, name in enumerate(names):
-        if name in names[:column]:
-            first = names.index(name) + 1
-            raise DataError(f"{path}:1: the column {name!r} is there twice (columns {first} and {column + 1})")
-    return TableFile(path, form, tuple(names), state)
+    first: dict[str, int] = {}
+    twice = []
+    for position, name in enumerate(names):
+        if first.setdefault(name, position) != position:
+            twice.append(f"{name!r} (columns {first[name] + 1} and {position + 1})")
+    if twice:
+        hint = "give each column a name of its own, or say header: false if this line is data"
+        raise DataError(f"{where}: columns with one name: {', '.join(first_lines(twice))}; {hint}")
+    return tuple(names), row_names
+
+
+def _check_alike(files: Sequence[TableFile]) -> None:
+    """Raises DataError where a file lacks a column of the first one, or has more."""
+    first, messages = files[0], []
+    for file in files[1:]:
+        missing = [name for name in first.names if name not in set(file.names)]
+        more = [name for name in file.names if name not in set(first.names)]
+        if (file.kind == "text") != (first.kind == "text"):
+            messages.append(f"{file.path} is {file.format.describe()}, but {first.path} is {first.format.describe()}")
+        elif missing or more:
+            parts = [f"has no column {listed(missing)}"] if missing else []
+            parts += [f"has also {listed(more)}"] if more else []
+            messages.append(f"{file.path} {' and '.join(parts)}; the columns of {first.path} are expected")
+    if messages:
+        raise DataError("\n".join(first_lines(messages)))
+
+
+def _common_schema(files: Sequence[TableFile]) -> dict[str, pl.DataType]:
+    """The types that hold the values of all typed files."""
+    import polars as pl
+
+    schema: dict[str, pl.DataType] = {}
+    for file in files:
+        if file.kind == "text":
+            continue
+        for name, dtype in scan_typed(file.path, file.kind).collect_schema().items():
+            if (known := schema.setdefault(name, dtype)) == dtype:
+                continue
+            try:
+                both = [pl.DataFrame(schema={name: one}) for one in (known, dtype)]
+                schema[name] = pl.concat(both, how="vertical_relaxed").schema[name]
+            except pl.exceptions.PolarsError:
+                raise DataError(
+                    f"{file.path}: the column {name!r} holds {dtype}, but {known} in {files[0].path}"
+                ) from None
+    for name in files[0].added:
+        schema.setdefault(name, folder_type([file.added.get(name) for file in files]))
+    return schema
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -175,95 +291,64 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _check_unchanged(file: TableFile) -> None:
-    if _state(file.path) != file.state:
-        raise DataError(f"{file.path} has changed since it was opened; start again")
+    if not file.path.is_file() or _state(file.path) != file.state:
+        raise DataError(f"{file.path} has changed since it was opened; start again when it is complete")
 
 
-def _read_file(
-    file: TableFile, wanted: list[str]
-) -> Iterator[tuple[pl.DataFrame, Callable[[], NDArray[np.int64]] | None]]:
-    if file.format.kind != "text":
-        yield from ((frame, None) for frame in _typed_blocks(file, wanted))
-        return
+def _row_blocks(file: TableFile) -> Iterator[RowBlock]:
+    return row_blocks(file.path, file.format, width=len(file.names), offset=file.offset, line=file.line)
+
+
+def _text_frames(file: TableFile, wanted: list[str]) -> Iterator[tuple[pl.DataFrame, FindLines]]:
     ragged: list[str] = []
-    width, total = len(file.names), 0
-    indices = sorted(file.names.index(name) for name in set(wanted))
-    for rows, line, skip in _text_rows(file):
-        for position in np.flatnonzero(rows.cells != width):
-            where = f"{file.path}:{line + rows.line(int(rows.starts[position])) + 1}"
-            ragged.append(f"{where}: {counted(int(rows.cells[position]), 'cell')}, but the header has {width}")
-        total += len(rows.starts) - skip
-        if not ragged and len(rows.starts) > skip:
-            yield _frame(rows, file, skip, indices).select(wanted), partial(_lines, rows, line, skip)
+    num_ragged, width = 0, len(file.names)
+    for block in ahead(_row_blocks(file)):
+        if block.rows is not None:
+            bad = np.flatnonzero(block.rows.cells != width)
+            num_ragged += len(bad)
+            for row in bad[: _MAX_MESSAGES - len(ragged)].tolist():
+                cells = counted(int(block.rows.cells[row]), "cell")
+                ragged.append(f"{file.path}:{block.line_of(row) + 1}: {cells}, but the header has {width}")
+        if not ragged:
+            yield _parse(block, file, wanted), partial(_lines, block)
     if ragged:
-        raise DataError("\n".join(first_lines(ragged)))
-    if not total:
-        raise DataError(f"{file.path} has a header but no rows")
+        more = [f"and {num_ragged - len(ragged)} more rows"] if num_ragged > len(ragged) else []
+        raise DataError("\n".join([*ragged, *more]))
 
 
-def _lines(rows: Rows, line: int, skip: int) -> NDArray[np.int64]:
-    return rows.lines()[skip:] + line + 1
+def _lines(block: RowBlock) -> NDArray[np.int64]:
+    return block.lines() + 1
 
 
-def _text_rows(file: TableFile) -> Iterator[tuple[Rows, int, int]]:
-    """Rows, the number of lines before them, and how many of them are the header."""
-    rest, line, skip = b"", 0, int(file.format.header)
-    with file.path.open("rb") as source:
-        piece = source.read(BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf")
-        while piece:
-            following = source.read(BLOCK_BYTES)
-            rows = scan_text(rest + piece, file.format, final=not following)
-            if not following and rows.open_quote is not None:
-                where = f"{file.path}:{line + rows.line(rows.open_quote) + 1}"
-                raise DataError(f"{where}: a quote opens here that is not closed")
-            if len(rows.starts):
-                yield rows, line, skip
-                skip = 0
-            line += rows.line(rows.stop)
-            rest, piece = rows.text[rows.stop :].tobytes(), following
-
-
-def _parse(rows: Rows, form: TableFormat, first: int, count: int) -> list[tuple[str | None, ...]]:
-    start, stop = int(rows.starts[first]), int(rows.ends[first + count - 1])
-    text = rows.edits.apply(rows.text, start, stop)
-    return [tuple(cell and cell.strip() for cell in row) for row in _read_csv(text, form, rows, None).rows()]
-
-
-def _read_csv(text: bytes, form: TableFormat, rows: Rows, indices: list[int] | None) -> pl.DataFrame:
+def _parse(block: RowBlock, file: TableFile, wanted: list[str]) -> pl.DataFrame:
+    """The cells of ``wanted`` columns, trimmed, null where they are empty."""
     import polars as pl
 
-    return pl.read_csv(
-        text,
-        has_header=False,
-        infer_schema=False,
-        separator=form.delimiter,
-        quote_char=form.quote if rows.has_quotes else None,
-        columns=indices,
-    )
-
-
-def _frame(rows: Rows, file: TableFile, skip: int, indices: list[int]) -> pl.DataFrame:
-    import polars as pl
-
-    frame = _read_csv(rows.rewritten(skip), file.format, rows, indices)
+    form, indices = file.format, sorted(file.names.index(name) for name in set(wanted))
+    try:
+        frame = pl.read_csv(
+            block.text,
+            has_header=False,
+            infer_schema=False,
+            separator=form.delimiter,
+            quote_char=form.quote if block.has_quotes else None,
+            columns=indices,
+        )
+    except pl.exceptions.PolarsError as error:
+        _raise_bad_byte(block, file)
+        raise DataError(f"{file.path}: lines {block.line + 1} and later cannot be read ({error})") from None
+    assert frame.height == block.num_rows, f"{file.path}: {frame.height} rows, and not {block.num_rows}"
     frame.columns = [file.names[index] for index in indices]
-    trimmed = pl.all().str.strip_chars()
-    return frame.select(pl.when(trimmed != "").then(trimmed))
+    cells = pl.all().str.strip_chars() if block.padded else pl.all()
+    return frame.select(pl.when(cells != "").then(cells)).select(wanted)
 
 
-def _scan_typed(path: Path, form: TableFormat) -> pl.LazyFrame:
-    import polars as pl
-
-    return pl.scan_parquet(path) if form.kind == "parquet" else pl.scan_ipc(path)
-
-
-def _count_typed(file: TableFile) -> int:
-    import polars as pl
-
-    return int(_scan_typed(file.path, file.format).select(pl.len()).collect().item())
-
-
-def _typed_blocks(file: TableFile, wanted: list[str]) -> Iterator[pl.DataFrame]:
-    count, size = _count_typed(file), max(1, BLOCK_BYTES // (16 * len(wanted)))
-    for start in range(0, count, size):
-        yield _scan_typed(file.path, file.format).select(wanted).slice(start, size).collect()
+def _raise_bad_byte(block: RowBlock, file: TableFile) -> None:
+    try:
+        (block.text if block.rows is None else block.rows.text[: block.rows.stop]).decode()
+    except UnicodeDecodeError as error:
+        line = block.line_of_byte(error.start) + 1
+        byte = error.object[error.start]
+        raise DataError(
+            f"{file.path}:{line}: the byte 0x{byte:02x} is not UTF-8; give the encoding (cp1252, latin-1 ...)"
+        ) from None
