@@ -1,6 +1,7 @@
 """The table of layers, from a config and from a checkpoint; where the code is; the command's output."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from trainkit.cli.app import app
 from trainkit.config import load_config
 from trainkit.errors import CheckpointError, ConfigError, UserError
+from trainkit.workflows.check import check
 from trainkit.workflows.inspect import inspect_checkpoint, inspect_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -136,3 +138,12 @@ def test_overrides_are_for_configs(tiny_run) -> None:
     done = CliRunner().invoke(app, ["inspect", str(tiny_run.best_checkpoint), "--set", "seed=1"])
     assert done.exit_code == 2
     assert "a checkpoint has its config inside" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "wine_mlp"])
+def test_the_memory_is_that_of_check(name: str) -> None:
+    loaded = load_config(CONFIGS / f"{name}.yaml", overrides=["training.accumulation_steps=2"])
+    inspected, checked = inspect_config(loaded).memory, check(loaded).costs.memory
+    assert inspected == replace(checked, free=inspected.free)
+    assert inspected.describe().partition(" more; ")[0] == checked.describe().partition(" more; ")[0]
+    assert "the libraries take about 250 MB" in inspected.describe()

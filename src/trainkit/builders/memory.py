@@ -13,8 +13,23 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.loading import choose_residency, is_mapped
 from trainkit.models import LayerRow
 from trainkit.runtime import Choice, free_device_bytes
+from trainkit.wording import size_text
 
 FLOAT_BYTES = 4
+
+
+LIBRARIES = 250_000_000
+"""What the modules that training loads take on top of ``import torch``, those of PyTorch itself among them.
+
+Measured on Linux before the first step: 200 to 290 MB, the most where scikit-learn was loaded for its data."""
+BACKWARD_COPIES = 3
+"""Of the largest output on the CPU: its gradient, that of its input, and a copy in the layout that the kernel wants."""
+AUTOCAST_SHARE = 0.6
+"""Of the activations under autocast on the CPU: most are 16-bit numbers, but not all."""
+_SAVES_OUTPUT = frozenset(["ReLU", "ReLU6", "Sigmoid", "Tanh", "Softmax", "LogSoftmax"])
+"""Layers whose backward pass needs their output, not their input."""
+_SAVES_MASK = frozenset(["Dropout", "Dropout2d"])
+"""Layers whose backward pass needs neither, but a mask of the same size."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,27 @@ class Memory:
     optimizer: int
     """Its state: two tensors a weight for Adam."""
     activations: int
-    """Of one piece of a batch: its inputs, the outputs of all layers, and the gradient of the largest output."""
+    """Of one piece of a batch: its inputs, what the layers keep for the backward pass, and the largest gradients."""
     free: int
+    libraries: int = 0
+    """What the process takes besides, on top of ``import torch``; 0 where the device is not the CPU."""
 
     @property
     def total(self) -> int:
+        """Without the libraries."""
         return self.weights + self.gradients + self.optimizer + self.activations
+
+    def describe(self) -> str:
+        """The line of ``check`` and ``inspect``."""
+        libraries = f"; the libraries take about {size_text(self.libraries)} more" if self.libraries else ""
+        return (
+            f"about {size_text(self.total)} while training (weights {size_text(self.weights)}, gradients "
+            f"{size_text(self.gradients)}, optimizer {size_text(self.optimizer)}, activations "
+            f"{size_text(self.activations)}){libraries}; {size_text(self.free)} free"
+        )
+
+    def to_json(self) -> dict[str, int]:
+        return {**vars(self), "total": self.total}
 
 
 def estimate_memory(
@@ -47,21 +77,39 @@ def estimate_memory(
 ) -> Memory:
     """The estimate for a model (on any device, also without memory) and the layer table of one sample.
 
-    Training needs at least this much: workspaces of kernels and the allocator's gaps come on top. Measured on two
-    cores in fp32: 0.85 of the peak of configs/cifar10_cnn.yaml, 0.63 of that of configs/mnist_cnn.yaml (batch 1024).
+    On the CPU, the ``libraries`` and the samples that are kept in memory come on top; test_memory_peak.py compares it
+    with peaks. On a GPU, workspaces of kernels and the gaps of the allocator do.
     """
     trained = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
     weights = FLOAT_BYTES * sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     inputs = FLOAT_BYTES * torch.Size(input_shape).numel()
-    share = 1 if precision in ("fp32", "tf32") else 2  # under autocast most activations are 16-bit numbers
-    outputs = [row.activation_bytes // share for row in rows]
+    largest = max((row.activation_bytes for row in rows), default=0)
+    autocast = precision not in ("fp32", "tf32")
+    if device.type == "cpu":
+        layers = (AUTOCAST_SHARE if autocast else 1) * (kept_bytes(rows) + BACKWARD_COPIES * largest)
+    else:
+        layers = (0.5 if autocast else 1) * (sum(row.activation_bytes for row in rows) + largest)
     return Memory(
         weights=weights * (1 if config.training.ema is None else 2),
         gradients=trained,
         optimizer=trained * config.optimizer.states_per_weight,
-        activations=piece * (inputs + sum(outputs) + max(outputs, default=0)),
+        activations=piece * (inputs + int(layers)),
         free=free_device_bytes(device),
+        libraries=LIBRARIES if device.type == "cpu" else 0,
     )
+
+
+def kept_bytes(rows: Sequence[LayerRow]) -> int:
+    """What the layers keep of one sample for the backward pass, in fp32.
+
+    That is the input of most layers; of an activation such as a ReLU its output; of a dropout its mask; of a max pool
+    also where each of its values came from, in 8 bytes.
+    """
+    kept = 0
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        needed = following is None or following.type not in _SAVES_OUTPUT | _SAVES_MASK or row.type in _SAVES_OUTPUT
+        kept += row.activation_bytes * (needed + 2 * (row.type == "MaxPool2d") + (row.type in _SAVES_MASK))
+    return kept
 
 
 def data_bytes(data: Dataset) -> int:

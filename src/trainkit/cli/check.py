@@ -63,14 +63,7 @@ def as_json(found: CheckReport) -> dict[str, Any]:
             "last_batch": found.sizes.last_batch,
             "piece": found.sizes.piece,
         },
-        "memory_bytes": {
-            "weights": memory.weights,
-            "gradients": memory.gradients,
-            "optimizer": memory.optimizer,
-            "activations": memory.activations,
-            "total": memory.total,
-            "free": memory.free,
-        },
+        "memory_bytes": memory.to_json(),
         "disk_bytes": {"checkpoint": found.costs.checkpoint_bytes, "free": found.costs.free_disk},
         "choices": {name: asdict(choice) for name, choice in found.choices.items()},
         "notes": list(found.notes),
@@ -81,7 +74,7 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
     """Name and text of each line."""
     from trainkit.workflows.check import kept_checkpoints
 
-    data, memory, sizes, config = found.source, found.costs.memory, found.sizes, found.loaded.config
+    data, sizes, config = found.source, found.sizes, found.loaded.config
     what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"
     splits = ", ".join(f"{name} {len(data.splits[name]):,}" for name in data.split_names)
     shape = " x ".join(map(str, found.input_shape))
@@ -105,12 +98,7 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
             f"{found.total_steps:,}; "
             f"batches of {sizes.batch_size}{in_pieces}{ragged}",
         ),
-        (
-            "memory",
-            f"about {size_text(memory.total)} (weights {size_text(memory.weights)}, gradients "
-            f"{size_text(memory.gradients)}, optimizer {size_text(memory.optimizer)}, activations "
-            f"{size_text(memory.activations)}), {size_text(memory.free)} free",
-        ),
+        ("memory", found.costs.memory.describe()),
         ("disk", f"{counted(count, 'checkpoint')} of about {size_text(found.costs.checkpoint_bytes)}{disk}"),
         *([("classes", classes)] if (classes := data.describe_classes()) else []),
         *((name, f"{choice.value} ({choice.reason})") for name, choice in found.choices.items()),

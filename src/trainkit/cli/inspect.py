@@ -96,6 +96,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
         "trainable": found.num_trainable,
         "multiply_adds": found.multiply_adds,
         "activation_bytes": found.activation_bytes,
+        "memory_bytes": found.memory.to_json(),
         "layers": layers,
         "parameter_groups": [
             {
@@ -138,14 +139,11 @@ def show(found: Inspection, *, source: bool) -> None:
         for group in found.groups
     ]
     console.plain_table("parameter groups of the optimizer\n", GROUP_HEADER, groups)
-    batch_bytes = found.activation_bytes * found.batch_size
     frozen = found.num_parameters - found.num_trainable
     lines = [
         ("parameters", f"{found.num_parameters:,}" + (f", {frozen:,} of them frozen" if frozen else "")),
-        (
-            "a batch",
-            f"{counted(found.batch_size, 'sample')}, for which about {size_text(batch_bytes)} of activations are kept",
-        ),
+        ("a batch", counted(found.batch_size, "sample")),
+        ("memory", found.memory.describe()),
     ]
     if seen is not None:
         lines.append(("this batch", f"{counted(seen.num_samples, 'sample')}, loss {console.number(seen.loss)}"))

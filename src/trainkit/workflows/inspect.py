@@ -5,23 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from trainkit.builders import (
+    Memory,
     Setup,
+    build_loss_for,
     build_setup,
     build_static_transforms,
     check_rules,
+    choose_precision,
+    estimate_memory,
     open_trained,
     output_size_for,
     parameter_groups,
 )
 from trainkit.config import LoadedConfig
+from trainkit.config.rules import epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.engine import ParameterGroup
 from trainkit.errors import DataError
 from trainkit.findings.layer_stats import Diagnosis, diagnose
 from trainkit.models import LayerRow, layer_table
-from trainkit.runtime import seed_default_generators
+from trainkit.runtime import resolve_device, seed_default_generators
 from trainkit.system import Frontend
 from trainkit.workflows.check.dry_run import first_batch
 from trainkit.workflows.check.probe_data import load_read_only, take_sample
@@ -44,6 +51,8 @@ class Inspection:
     """The layers; shapes, multiply-adds and bytes are for one sample."""
     batch_size: int
     """Of training."""
+    memory: Memory
+    """Of training; for a checkpoint, as if the training split filled a batch."""
     groups: list[ParameterGroup]
     """Those of the optimizer."""
     diagnosis: Diagnosis | None = None
@@ -80,11 +89,30 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
         data = load_read_only(config)
         check_rules(config, data, where=loaded.where)
         found = model_shapes(config, data, output_size=output_size_for(config, data), source=source)
+        device = torch.device(resolve_device(config.device).value)
+        precision = choose_precision(config, device, loss=build_loss_for(config, data, device=device))
+        memory = estimate_memory(
+            config,
+            found.model,
+            found.rows,
+            input_shape=found.input_shape,
+            piece=epoch_sizes(config, len(data.splits["train"])).piece,
+            device=device,
+            precision=precision.value,
+        )
         groups = parameter_groups(config, found.model)
         if batch:
             setup = build_setup(config, data=_batch_sample(config, data))
             diagnosis = _diagnose(setup, found.rows, random=True)
-    return Inspection(str(loaded.path), found.input_shape, found.rows, config.training.batch_size, groups, diagnosis)
+    return Inspection(
+        name=str(loaded.path),
+        input_shape=found.input_shape,
+        rows=found.rows,
+        batch_size=config.training.batch_size,
+        memory=memory,
+        groups=groups,
+        diagnosis=diagnosis,
+    )
 
 
 def inspect_checkpoint(
@@ -103,12 +131,29 @@ def inspect_checkpoint(
     """
     trained = open_trained(find_checkpoint(given, runs_dir=runs_dir, frontend=frontend or Frontend()))
     rows = layer_table(trained.model, trained.input_shape, source=source)
+    batch_size = trained.config.training.batch_size
+    memory = estimate_memory(
+        trained.config,
+        trained.model,
+        rows,
+        input_shape=trained.input_shape,
+        piece=epoch_sizes(trained.config, batch_size).piece,
+        device=trained.device,
+        precision=trained.saved["choices"]["precision"]["value"],
+    )
     diagnosis = None
     if batch:
         sample = _batch_sample(trained.config, load_read_only(trained.config))
         diagnosis = _diagnose(trained.setup(sample), rows, random=False)
-    groups, batch_size = parameter_groups(trained.config, trained.model), trained.config.training.batch_size
-    return Inspection(str(trained.path), trained.input_shape, rows, batch_size, groups, diagnosis)
+    return Inspection(
+        name=str(trained.path),
+        input_shape=trained.input_shape,
+        rows=rows,
+        batch_size=batch_size,
+        memory=memory,
+        groups=parameter_groups(trained.config, trained.model),
+        diagnosis=diagnosis,
+    )
 
 
 def _batch_sample(config: Config, data: Dataset) -> Dataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -37,6 +37,7 @@ def not_looked_at(data: Dataset) -> str:
     return data.notes[-1].partition("not looked at, and found when training decodes them: ")[2]
 
 
+@settings(deadline=None)
 @given(suffix=st.sampled_from(["jpg", "png", "gif", "bmp", "tif", "webp", "ppm"]), share=st.floats(0, 1))
 def test_a_file_that_is_cut_anywhere_is_found_or_whole(
     suffix: str, share: float, tmp_path_factory: pytest.TempPathFactory
