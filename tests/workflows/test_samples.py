@@ -47,6 +47,13 @@ def trained_alone(folder, config):
     return folder / alone
 
 
+def kept_with(checkpoint, folder, value):
+    """The samples of a checkpoint whose first value is another one."""
+    rows = load_checkpoint(checkpoint)["samples"]["rows"].clone()
+    rows.view(-1)[0] = value
+    return kept_samples(open_trained(changed(checkpoint, folder, {"rows": rows})))
+
+
 def of_photos(transforms):
     return f"dataset: {{type: image_folder, root: photos}}\ntransforms: [{transforms}]\n"
 
@@ -109,6 +116,9 @@ def test_tables(task, tmp_path):
     )
     export(checkpoint, formats=("torchscript",))
     assert len(load_checkpoint(checkpoint)["samples"]["rows"]) == MAX_KEPT
+    assert np.isnan(kept_with(checkpoint, tmp_path, float("nan"))[2].inputs[0, 0]), "a gap"
+    with pytest.raises(CheckpointError, match="rows with values that are not finite"):
+        kept_with(checkpoint, tmp_path, float("inf"))
 
 
 def test_what_needs_the_data_says_so(alone):

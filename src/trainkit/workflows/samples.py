@@ -149,8 +149,10 @@ def _problem_of(kept: Any, trained: TrainedModel) -> str | None:
     preprocessing, classes = trained.preprocessing, len(trained.class_names)
     is_image = preprocessing["kind"] == "image"
     deep = is_image and rules_of(preprocessing).value_range is not None
-    if rows.dtype != (torch.uint8 if is_image and not deep else torch.float32) or not torch.isfinite(rows).all():
-        return f"rows of {rows.dtype}, or rows that are not finite"
+    if rows.dtype != (torch.uint8 if is_image and not deep else torch.float32):
+        return f"rows of {rows.dtype}"
+    if rows.isinf().any() or (is_image and rows.isnan().any()):  # NaN is a gap of a table
+        return "rows with values that are not finite"
     shape = tuple(rows.shape[1:])
     try:
         if is_image and len(shape) == 3 and shape[0] == preprocessing["channels"] and min(shape) > 0:
