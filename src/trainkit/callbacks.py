@@ -27,9 +27,10 @@ class Progress:
     """How far a call is."""
 
     stage: str
-    """``training``, ``images`` (they are decoded) or ``predictions``."""
+    """``training``, ``images`` (they are decoded) or ``predictions``; after the last epoch ``scores``, ``export`` and
+    what else is done then, each once when it begins."""
     done: int
-    """Steps, images or samples."""
+    """Steps, images or samples; 0 of 1 after the last epoch."""
     total: int
     record: Mapping[str, Any] = field(default_factory=dict)
     """While training: the line of ``metrics.jsonl``; ``type`` is ``step`` or ``epoch``, both have a ``step`` and an
@@ -62,6 +63,10 @@ class Callbacks(StopRequest):
         if self.progress is not None:
             self._run(self.progress, progress)
 
+    def show_stage(self, name: str | None) -> None:
+        if name is not None:
+            self.show(Progress(name, 0, 1))
+
     def _run(self, callback: Callable[..., Any], *given: Any) -> Any:
         if self.raised is not None:
             return None
@@ -90,6 +95,7 @@ def calling(
     frontend = Frontend(
         say=callbacks.say,
         progress=None if progress is None else lambda done, total: callbacks.show(Progress(stage, done, total)),
+        show_stage=callbacks.show_stage,
         make_display=None if progress is None else lambda setup, batches: _Display(callbacks, setup, batches),
         stop=callbacks,
     )
