@@ -30,8 +30,10 @@ fork = trainkit.train(loaded, runs_dir=runs, resume=type(runs)(result.best_check
 rows = type(runs)(result.run.path) if isinstance(runs, str) else result.run.path
 bundle = trainkit.export(rows, formats=("safetensors",), output=type(runs)(again.run.path / "bundle"), runs_dir=runs)
 assert bundle.bundle.is_dir() and fork.epochs_completed == 1
-open(sys.argv[1] + ".csv", "w").write("5.1,3.5,1.4,0.2\\n")
-assert len(list(trainkit.predict(type(runs)(more.run.path), [type(runs)(sys.argv[1] + ".csv")]))) == 1
+header = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
+open(sys.argv[1] + ".csv", "w").write(header + "\\n5.1,3.5,1.4,0.2\\n")
+[one] = trainkit.predict(type(runs)(more.run.path), [type(runs)(sys.argv[1] + ".csv")])
+assert one.label in ("setosa", "versicolor", "virginica"), one
 assert gc.isenabled() and gc.get_threshold() == before and gc.get_freeze_count() == 0
 print("fine")
 """
