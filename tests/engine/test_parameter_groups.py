@@ -79,6 +79,7 @@ def test_a_name_stands_for_whole_pieces_only():
     ("groups", "messages"),
     [
         ([["bodi"]], ["groups[0].modules[0]: the model has no module or parameter of this name, got bodi; did you"]),
+        ([[""]], ["got ''; its parts are body, attention, out"]),
         ([["zzz"]], ["got zzz; its parts are body, attention, out"]),
         ([["body.0"], ["body"]], ["groups[1].modules[0]: body.0.weight is in group 0 already"]),
         ([["body.2"], ["out"]], ["groups[1].modules[0]: out.weight is in group 0 already"]),  # a shared weight

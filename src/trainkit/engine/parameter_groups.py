@@ -126,12 +126,12 @@ def _match(model: nn.Module, groups: Sequence[GroupSpec]) -> dict[nn.Parameter, 
 
 
 def _unknown(model: nn.Module, module: str, known: Sequence[str]) -> str:
-    if any(name == module for name, _ in model.named_modules()):
+    if module and any(name == module for name, _ in model.named_modules()):
         return f"the module {module} has no parameters; remove it"
     near = closest(module, known)
     top = listed([name for name in known if "." not in name], quoted=False)
     hint = f"did you mean {near}?" if near else f"its parts are {top}"
-    return f"the model has no module or parameter of this name, got {module}; {hint}"
+    return f"the model has no module or parameter of this name, got {module or repr(module)}; {hint}"
 
 
 def _prefixes(name: str) -> list[str]:

@@ -36,6 +36,7 @@ def check(review: Review) -> None:
     if _loss_fits_task(review):
         _loss_fits_classes(review)
         _output_fits_loss(review)
+    _dropout_schedule(review)
     _batch_norm(review)
     _group_norm(review)
     _tables(review)
@@ -97,6 +98,22 @@ def _output_of(model: Any) -> tuple[str, str, str]:
         if name not in ("Dropout", "Flatten"):
             break
     return "none", f"model.layers[{len(model.layers) - 1}].type", model.layers[-1].type
+
+
+def _dropout_schedule(review: Review) -> None:
+    model = review.config.model
+    match model:
+        case schema.Mlp():
+            shares: list[float | None] = [model.dropout]
+        case schema.Cnn():
+            shares = [model.dropout, model.head_dropout, *(block.dropout for block in model.blocks)]
+        case schema.Sequential():
+            dropouts = (schema.DropoutLayer, schema.Dropout2dLayer)
+            shares = [layer.p for _, layer in model.torch_layers() if isinstance(layer, dropouts)]
+        case _:
+            return
+    if model.dropout_schedule == "flat_cos" and not any(shares):
+        review.add("model.dropout_schedule", "there is no dropout to move; add some, or remove the schedule")
 
 
 def _output_fits_loss(review: Review) -> None:

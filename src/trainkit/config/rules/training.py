@@ -31,6 +31,16 @@ _VAL_CLASSIFICATION = (
 )
 _VAL_REGRESSION = ("val_loss", "val_mae", "val_rmse", "val_r2", "val_quantile_loss")
 
+_OTHER_NAMES = {
+    **dict.fromkeys(("auc", "auroc", "rocauc", "roc"), "roc_auc"),
+    **dict.fromkeys(("ap", "map", "auprc", "pr_auc", "aucpr"), "average_precision"),
+    **dict.fromkeys(("matthews", "matthews_corrcoef"), "mcc"),
+    **dict.fromkeys(("pinball", "pinball_loss", "mean_pinball_loss"), "quantile_loss"),
+    **dict.fromkeys(("mse", "root_mean_squared_error"), "rmse"),
+    **{"nll": "log_loss", "logloss": "log_loss", "recall": "recall_macro", "mean_absolute_error": "mae"},
+}
+"""What metrics are called elsewhere."""
+
 
 @dataclass(frozen=True)
 class EpochSizes:
@@ -309,6 +319,10 @@ def _monitor(review: Review, key: str, name: str) -> None:
 
 def _near_metric(name: str, known: Sequence[str]) -> str | None:
     """The metric that was probably meant: the only one that begins so (val_acc), the closest, one without its split."""
+    bare = name.removeprefix("val_")
+    elsewhere = f"val_{_OTHER_NAMES.get(bare, bare)}"
+    if elsewhere in known:
+        return elsewhere
     beginning = [full for full in known if full.startswith(name)]
     if len(beginning) == 1:
         return beginning[0]
