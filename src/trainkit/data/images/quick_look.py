@@ -49,6 +49,7 @@ PROBED = 256
 """Files of every split whose headers are read where not all are."""
 COMPARED_BYTES = 256 << 20
 """Files of equal length are compared by their bytes, up to so many of them."""
+ROOM = "whether cache or memory have room for the images after the transforms"
 
 
 @dataclass
@@ -104,6 +105,8 @@ def look_at_files(
         for name, part in dataset.parts.items()
         if isinstance(part.inputs, tuple)
     }
+    if not parts and static_transforms and dataset.kind == "image":
+        return replace(dataset, notes=(*dataset.notes, f"not looked at: {ROOM}"))
     if not parts:
         return dataset
     in_threads = _Threads(sum(len(part.paths) for part in parts.values()), progress, should_stop)
@@ -286,7 +289,7 @@ def _not_looked_at(total: int, num_decoded: int, num_doubtful: int, not_compared
     rest = [f"damage inside the other {total - num_decoded:,}" if num_decoded < total else ""]
     rest.append(f"whether {num_doubtful:,} that need decoding are whole" if num_doubtful else "")
     rest.append(f"whether {not_compared:,} of equal length are the same" if not_compared else "")
-    rest.append("pictures that are the same only once decoded")
+    rest += ["pictures that are the same only once decoded", ROOM]
     return (
         f"of {counted(total, 'image file')} the header and the end were read, and {num_decoded:,} were decoded; not "
         f"looked at, and found when training decodes them: {'; '.join(text for text in rest if text)}"
