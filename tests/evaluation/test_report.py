@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as reference
 from sklearn.preprocessing import label_binarize
 
@@ -180,6 +182,30 @@ def test_regression_equals_scikit_learn(num_targets):
     assert interval.low < np.mean([row.rmse for row in report.per_target]) < interval.high
     worst = report.worst(1)[0]
     assert worst["position"] == int(np.abs(outputs - targets).max(axis=1).argmax())
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    scale=st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(1.0, 1e5)), min_size=1, max_size=3),
+    seed=st.integers(0, 2**31),
+)
+def test_a_scaled_target_is_reported_in_its_own_units(scale, seed):
+    """The same numbers as for outputs and targets that were in these units from the start."""
+    mean, std = np.array(scale).T
+    targets, errors = np.random.default_rng(seed).normal(size=(2, 30, len(scale)))
+    outputs = torch.from_numpy(targets + 0.3 * errors).float()
+    in_units = targets * std + mean
+    knobs = {"class_names": (), "target_names": [f"t{k}" for k in range(len(scale))], "metrics": {}, "seed": 0}
+    loss = build_loss("l1", target_std=std.tolist())
+    report = build_report(outputs, in_units, loss=loss, target_scale=tuple(scale), **knobs)
+    assert np.array_equal(report.targets, in_units)
+    missed = np.abs(report.predictions - report.targets)
+    np.testing.assert_allclose(missed, np.abs(0.3 * errors) * std, rtol=1e-4, atol=1e-5 * std.max())
+    np.testing.assert_allclose([row.mae for row in report.per_target], missed.mean(axis=0), rtol=1e-4)
+    mae, of_loss = report.intervals["mae"], report.intervals["loss"]
+    assert mae.low < missed.mean() < mae.high
+    if len(set(std)) == 1:
+        assert (of_loss.low, of_loss.high) == (pytest.approx(mae.low, rel=1e-3), pytest.approx(mae.high, rel=1e-3))
 
 
 def test_a_request_to_stop_is_heard():
