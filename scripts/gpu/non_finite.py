@@ -109,7 +109,7 @@ def poisoned_table(place: Workplace) -> dict[str, Any]:
     """Sections for a table whose 55th training row makes the loss NaN or Inf: in batches of 10, in step 6."""
     path = place.folder / "poisoned.csv"
     path.write_text("\n".join(table_lines(np.random.default_rng(1), rows=300, poisoned=10 * BAD_STEP - 5)) + "\n")
-    dataset = {"type": "csv", "path": str(path), "target": "kind", "val_fraction": 0.0, "test_fraction": 0.0}
+    dataset = {"type": "table", "path": str(path), "target": "kind", "val_fraction": 0.0, "test_fraction": 0.0}
     return {"dataset": dataset, "transforms": [], "shuffle": False}
 
 

@@ -63,7 +63,7 @@ def environment(found: Findings, place: Workplace) -> None:
 
 def checkpoint(found: Findings, place: Workplace) -> None:
     """A run's files are saved, verified and loaded; and its command line: check, train, eval, predict, export."""
-    table = {"type": "csv", "path": str(place.folder / "table.csv"), "target": "kind"}
+    table = {"type": "table", "path": str(place.folder / "table.csv"), "target": "kind"}
     config = place.config("table", dataset=table, checkpoint={"every": "7st", "keep_last": 3}, logging={"plots": True})
     done = place.command("train", config, "--run-dir", "checkpoint", "--quiet", "--json")
     found.expect(done.code == 0, "train", str(done))

@@ -171,7 +171,7 @@ class Workplace:
         )
         top = {key: given.pop(key) for key in sections if key in given}
         dataset = top.setdefault("dataset", blobs())
-        table = dataset["type"] in ("synthetic", "csv")
+        table = dataset["type"] in ("synthetic", "table")
         top = {"transforms": ["standardize" if table else "normalize"], "model": MLP, "optimizer": SGD} | top
         top["logging"] = {"plots": False, **top.get("logging", {})}
         training = {"epochs": 2, "batch_size": 10, **given}

@@ -93,6 +93,6 @@ def test_bench_inspect_and_preview_check_the_rules(crop_too_large: Path, tmp_pat
 
 def test_a_loss_for_another_task_names_its_column(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{row},{'pq'[row % 2]}\n" for row in range(20)))
-    config = config_of({"type": "csv", "path": str(tmp_path / "t.csv"), "target": "y"}, loss="huber")
+    config = config_of({"type": "table", "path": str(tmp_path / "t.csv"), "target": "y"}, loss="huber")
     with pytest.raises(ProblemsError, match=r"huber is for values to predict, and `dataset.target: y` has classes"):
         check_rules(config, load_source(config))

@@ -11,7 +11,7 @@ from trainkit.cli.app import app
 from trainkit.config import at_data_root, load_config
 from trainkit.system import newest_run
 
-TABLE = """dataset: {type: csv, path: data/t.csv, test_path: data/u.csv, target: y, task: classification}
+TABLE = """dataset: {type: table, path: data/t.csv, test_path: data/u.csv, target: y, task: classification}
 model: {type: mlp, hidden_sizes: [4]}
 training: {epochs: 1, batch_size: 16}
 logging: {plots: false}

@@ -70,7 +70,7 @@ def test_a_default_is_beside_the_config(here: Path) -> None:
 
 def test_both_files_of_a_table(here: Path) -> None:
     (here / "project" / "c.yaml").write_text(
-        "dataset: {type: csv, path: a.csv, test_path: ../b.csv, target: y}\nmodel: mlp\n"
+        "dataset: {type: table, path: a.csv, test_path: ../b.csv, target: y}\nmodel: mlp\n"
     )
     dataset = load_config("project/c.yaml").config.dataset
     assert (dataset.path, dataset.test_path) == (str(here / "project" / "a.csv"), str(here / "b.csv"))

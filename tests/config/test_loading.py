@@ -120,7 +120,7 @@ def configs(draw: st.DrawFn) -> dict:
         "seed": draw(st.integers(0, 2**63 - 1)),
         "device": draw(st.sampled_from(["auto", "cpu", "cuda", "mps", "cuda:3"])),
         "dataset": {
-            "type": "csv",
+            "type": "table",
             "path": draw(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1)),
             "target": draw(
                 st.sampled_from(["y", "no", "1:30", "1e3", "null", "~", "a b", "ü: #", " x ", "- y", "true", "<<"])

@@ -94,7 +94,7 @@ def test_a_file_that_is_wrong_by_itself_is_its_own_place():
 def test_a_rule_about_the_opened_data_shows_the_override_too():
     """``drop_last`` and the number of samples, which is known when the data are open."""
     Path("t.csv").write_text("x,y\n" + "".join(f"{row / 7},{row % 2}\n" for row in range(60)))
-    data = "{type: csv, path: t.csv, target: y}"
+    data = "{type: table, path: t.csv, target: y}"
     text = BASE.replace("batch_size: 64", "drop_last: true").replace("{type: digits, val_fraction: 0.2}", data)
     Path("base.yaml").write_text(text)
     loaded = load_config("base.yaml", overrides=["training.batch_size=5000"])

@@ -19,7 +19,7 @@ from trainkit.workflows.train.run import train
 CONFIGS = Path(__file__).parents[2] / "configs"
 SLOW = pytest.mark.slow
 TABLE = """
-dataset: {{type: csv, path: {path}, target: label, val_fraction: 0.2, test_fraction: {test}}}
+dataset: {{type: table, path: {path}, target: label, val_fraction: 0.2, test_fraction: {test}}}
 transforms: [standardize]
 model: {{type: mlp, hidden_sizes: {sizes}}}
 optimizer: {{type: adam, lr: {lr}}}

@@ -45,7 +45,7 @@ class Case:
 
 TABLE = """
 seed: {seed}
-dataset: {{type: csv, path: {path}, target: target, val_fraction: 0.2, test_fraction: 0.2}}
+dataset: {{type: table, path: {path}, target: target, val_fraction: 0.2, test_fraction: 0.2}}
 transforms: [standardize]
 model: {{type: mlp, hidden_sizes: [32]}}
 {rest}"""

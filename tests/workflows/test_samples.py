@@ -111,9 +111,7 @@ def test_pictures_of_every_kind(pictures, transforms, tmp_path):
 def test_tables(task, tmp_path):
     rows = [f"{k / 7},{'ab'[k % 2]},{k % 3 if task == 'regression' else 'xyz'[k % 3]}" for k in range(300)]
     (tmp_path / "rows.csv").write_text("\n".join(["size,kind,target", *rows]))
-    checkpoint = trained_alone(
-        tmp_path, f"dataset: {{type: csv, path: rows.csv, target: target, categorical: [kind], task: {task}}}\n"
-    )
+    checkpoint = trained_alone(tmp_path, f"dataset: {{type: table, path: rows.csv, target: target, task: {task}}}\n")
     export(checkpoint, formats=("torchscript",))
     assert len(load_checkpoint(checkpoint)["samples"]["rows"]) == MAX_KEPT
     assert np.isnan(kept_with(checkpoint, tmp_path, float("nan"))[2].inputs[0, 0]), "a gap"

@@ -22,7 +22,7 @@ from trainkit.workflows.train.run import resume, train
 
 CONFIG = """
 name: far
-dataset: {{type: csv, path: {path}, target: {target}}}
+dataset: {{type: table, path: {path}, target: {target}}}
 transforms: [standardize]
 model: {{type: mlp, hidden_sizes: [32]}}
 optimizer: {{type: adam, lr: 0.01}}

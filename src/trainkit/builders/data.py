@@ -83,11 +83,12 @@ def _open_source(
 
             rules = make_rules(knobs.pop("background"), knobs.pop("value_range"))
             return load_image_folder(Path(knobs.pop("root")), rules=rules, **knobs)
-        case dataset.Csv():
-            from trainkit.data.sources import load_csv
+        case dataset.Table():
+            from trainkit.data.tables import TableOptions, load_table
 
-            test_path = knobs.pop("test_path")
-            return load_csv(Path(knobs.pop("path")), test_path=None if test_path is None else Path(test_path), **knobs)
+            about = {name: knobs.pop(name) for name in ("path", "test_path", "val_fraction", "test_fraction", "seed")}
+            options = TableOptions(**{**knobs, "target": spec.targets})
+            return load_table(**about, options=options, cache_dir=cache_dir, save=not read_only)
         case dataset.Synthetic():
             from trainkit.data.sources import make_synthetic
 

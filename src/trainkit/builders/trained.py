@@ -17,7 +17,6 @@ from trainkit.builders.threads import choose_threads
 from trainkit.checkpoints import check_fits, load_checkpoint
 from trainkit.config import at_data_root, config_from_dict
 from trainkit.config.schema import Config
-from trainkit.config.schema.data import Csv
 from trainkit.data.dataset import Dataset
 from trainkit.data.tables import model_layout, stored_layout
 from trainkit.data.target_scale import in_own_units, stored_scale
@@ -75,11 +74,6 @@ class TrainedModel:
     def batch_size(self) -> int:
         """That of evaluation."""
         return eval_batch_size(self.config, self.input_shape, self.device)
-
-    @property
-    def delimiter(self) -> str:
-        """Of CSV files."""
-        return self.config.dataset.delimiter if isinstance(self.config.dataset, Csv) else ","
 
     @torch.inference_mode()
     def predict(self, rows: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset, load
 from trainkit.wording import counted, size_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from trainkit.config import LoadedConfig
     from trainkit.workflows.check import CheckReport
 
@@ -33,6 +35,8 @@ def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:
         return
     print(f"ok: {loaded.path} can be trained")
     console.lines(summary(found))
+    if found.source.columns:
+        print("\n".join(column_lines(found.source.columns)))
 
 
 def as_json(found: CheckReport) -> dict[str, Any]:
@@ -49,6 +53,7 @@ def as_json(found: CheckReport) -> dict[str, Any]:
             "class_counts": {name: data.class_counts(name) for name in data.split_names},
             "target_names": list(data.target_names),
             "input_shape": list(found.input_shape),
+            "columns": list(data.columns),
         },
         "model": {
             "type": found.loaded.config.model.type,
@@ -104,3 +109,16 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
         *((name, f"{choice.value} ({choice.reason})") for name, choice in found.choices.items()),
         *(("note", note) for note in found.notes),
     ]
+
+
+def column_lines(columns: Sequence[Mapping[str, Any]], *, limit: int = 50) -> list[str]:
+    """A table of the columns of a table: column, kind, missing cells, different values, reason."""
+    rows = [("column", "kind", "missing", "distinct", "reason")]
+    rows += [(row["name"][:40], row["kind"], f"{row['missing']:,}", row["distinct"], row["reason"]) for row in columns]
+    widths = [max(len(row[place]) for row in rows[: limit + 1]) for place in range(4)]
+    lines = [
+        f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  {row[4]}"
+        for row in rows[: limit + 1]
+    ]
+    more = len(columns) - limit
+    return [*lines, f"  and {counted(more, 'column')} more"] if more > 0 else lines

@@ -23,21 +23,24 @@ def make_absolute(config: Config, tree: Node, file: Path) -> tuple[Config, list[
         tree: what was written.
         file: the config's file.
     """
-    changed, notes = {}, []
+    changed: dict[str, str | list[str]] = {}
+    notes = []
     for key in config.dataset.location_keys:
         value = getattr(config.dataset, key)
-        if not isinstance(value, str):  # download: true; or a file that is optional
+        if not isinstance(value, str | list):  # download: true; or a file that is optional
             continue
         node = tree.find(("dataset", key))
         base = Path.cwd() if node is not None and node.source.is_override else _base(node, file)
-        changed[key] = _join(base, value)
-        here = _join(Path.cwd(), value)
-        if here != changed[key] and os.path.exists(here) and not os.path.exists(changed[key]):
-            shown = os.path.relpath(here, base)
-            notes.append(
-                f"dataset.{key}: {value} is relative to the folder of the config, and is not there: {changed[key]}; "
-                f"it is in the current folder: for that, write {shown}"
-            )
+        paths = [value] if isinstance(value, str) else value
+        absolute = [_join(base, path) for path in paths]
+        changed[key] = absolute[0] if isinstance(value, str) else absolute
+        for path, there in zip(paths, absolute, strict=True):
+            here = _join(Path.cwd(), path)
+            if here != there and os.path.exists(here) and not os.path.exists(there):
+                notes.append(
+                    f"dataset.{key}: {path} is relative to the folder of the config, and is not there: {there}; "
+                    f"it is in the current folder: for that, write {os.path.relpath(here, base)}"
+                )
     return config.model_copy(update={"dataset": config.dataset.model_copy(update=changed)}), notes
 
 
@@ -50,12 +53,23 @@ def at_data_root(config: Config, folder: str | Path | None) -> Config:
     if folder is None:
         return config
     spec = config.dataset
-    paths = {key: value for key in spec.location_keys if isinstance(value := getattr(spec, key), str)}
+    paths = {key: value for key in spec.location_keys if isinstance(value := getattr(spec, key), str | list)}
     if not paths:
         raise UserError(f"--data-root {folder}: the data set {spec.type} has no files; leave it out")
     if not Path(folder).is_dir():
         raise UserError(f"--data-root {folder}: {not_a_folder(Path(folder))}")
-    moved = {key: _join(Path.cwd() / folder, "" if key == "root" else Path(path).name) for key, path in paths.items()}
+
+    def move(path: str) -> str:
+        return _join(Path.cwd() / folder, Path(path).name)
+
+    moved = {
+        key: _join(Path.cwd(), str(folder))
+        if key == "root"
+        else move(path)
+        if isinstance(path, str)
+        else [*map(move, path)]
+        for key, path in paths.items()
+    }
     return config.model_copy(update={"dataset": spec.model_copy(update=moved)})
 
 

@@ -81,7 +81,9 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """Printed once: ignored files, skipped files, a choice that was made."""
     table_encoding: dict[str, Any] | None = None
-    """Plain JSON: how the raw columns of a CSV file become features."""
+    """Plain JSON: how the columns of a table become inputs."""
+    columns: tuple[dict[str, Any], ...] = ()
+    """Plain JSON: the name, kind, reason, missing cells and different values of each column of a table's files."""
     channels: int | None = None
     """Images: 1 or 3 as they are decoded, before the static transforms; None for tables."""
     rules: PixelRules = DEFAULT_RULES

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trainkit.data.pixel_rules import rules_of
+from trainkit.data.tables import raw_rows, table_encoding
 from trainkit.data.transforms import Grayscale, Resize, static_transforms_from_json, static_transforms_to_json
 from trainkit.engine import LossName
 from trainkit.errors import Interrupted, UserError
@@ -62,8 +63,6 @@ class Source:
     target_names: tuple[str, ...]
     details: Mapping[str, Any]
     """Plain values for signature.json: the checkpoint's name, versions, the split of the samples, ..."""
-    delimiter: str = ","
-    """What separates the columns of the CSV file that a table came from."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +134,7 @@ def make_files(
     outside = [name for name in ("fill", "robust_scale", "quantile") if source.preprocessing.get(name) is not None]
     if request.raw and outside:
         raise UserError(f"a bare network does not hold {listed(outside, quoted=False)}; leave --raw out")
+    samples = _raw_samples(samples, source)
     files: dict[str, bytes] = {}
     programs: dict[str, Any] = {}
     golden: dict[str, NDArray[Any]] = {}
@@ -159,6 +159,23 @@ def make_files(
     return files
 
 
+def _raw_samples(samples: Samples, source: Source) -> Samples:
+    """Rows of tables as they are in files, before anything is taken off their columns.
+
+    Where the model fills gaps, the last quarter of the rows gets some: each a missing value or an unknown category.
+    """
+    if source.preprocessing["kind"] != "table":
+        return samples
+    encoding = table_encoding(source.preprocessing)
+    rows = raw_rows(samples.inputs, encoding)
+    if encoding["missing"] == "impute":
+        gaps = np.array([-1.0 if "categories" in one else np.nan for one in encoding["inputs"]])
+        rows = rows.copy()
+        for row in range(len(rows) * 3 // 4, len(rows)):
+            rows[row, row % len(gaps)] = gaps[row % len(gaps)]
+    return replace(samples, inputs=rows)
+
+
 def _template(name: str) -> bytes:
     return (TEMPLATES / name).read_bytes().removeprefix(b"# mypy: ignore-errors\n")
 
@@ -179,10 +196,7 @@ def _signature(source: Source, programs: Mapping[str, Any]) -> dict[str, Any]:
         **source.details,
     }
     if source.preprocessing["kind"] == "table":
-        encoding = source.preprocessing["table_encoding"]
-        names = source.preprocessing["feature_names"]
-        numeric = [{"name": name, "kind": "numeric"} for name in names]
-        signature |= {"columns": encoding["columns"] if encoding else numeric, "delimiter": source.delimiter}
+        signature["table"] = table_encoding(source.preprocessing)
     return signature
 
 
@@ -228,7 +242,10 @@ def _program(
     if request.half:
         data = write(build(logits=request.logits, half=True))
     if request.quantize:
-        sample = to_program_dtype(calibration() if calibration is not None else inputs, spec.input_dtypes)
+        sample = inputs if calibration is None else calibration()
+        if calibration is not None and source.preprocessing["kind"] == "table":
+            sample = raw_rows(sample, table_encoding(source.preprocessing))
+        sample = to_program_dtype(sample, spec.input_dtypes)
         data = quantize_onnx(data, kind=request.quantize, input_name=input_name, calibration=sample)
         outputs = _add_outputs(golden, spec, "int8_", lambda: run_in_batches(load(data, "onnx"), inputs))
     entry = {

@@ -286,5 +286,4 @@ def describe_source(model: nn.Module, path: Path, saved: Mapping[str, Any], *, a
         class_names=classes,
         target_names=tuple(saved["target_names"]),
         details=details,
-        delimiter=saved["config"]["dataset"].get("delimiter", ","),
     )

@@ -15,6 +15,7 @@ from trainkit.builders import Setup, TrainedModel, load_source
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import BadImageError, decode_image
 from trainkit.data.pixel_rules import rules_of
+from trainkit.data.tables import table_encoding
 from trainkit.data.transforms import (
     apply_static_transforms,
     apply_static_transforms_to_batch,
@@ -153,15 +154,17 @@ def _problem_of(kept: Any, trained: TrainedModel) -> str | None:
         return f"rows of {rows.dtype}"
     if rows.isinf().any() or (is_image and rows.isnan().any()):  # NaN is a gap of a table
         return "rows with values that are not finite"
-    shape = tuple(rows.shape[1:])
+    shape, expected = tuple(rows.shape[1:]), trained.input_shape
+    if not is_image:
+        expected = (len(table_encoding(preprocessing)["inputs"]),)
     try:
         if is_image and len(shape) == 3 and shape[0] == preprocessing["channels"] and min(shape) > 0:
             shape = output_shape(static_transforms_from_json(preprocessing["front"]), (shape[0], shape[1], shape[2]))
-        fits = shape == trained.input_shape
+        fits = shape == expected
     except (ProblemsError, ValueError):
         fits = False
     if not fits:
-        return f"rows of shape {list(rows.shape[1:])} do not fit inputs of shape {list(trained.input_shape)}"
+        return f"rows of shape {list(rows.shape[1:])} do not fit inputs of shape {list(expected)}"
     if classes:
         good = (
             targets.dtype == torch.int64 and targets.dim() == 1 and bool(((targets >= 0) & (targets < classes)).all())

@@ -10,7 +10,7 @@ from trainkit.config import load_config
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 
-CSV = {"type": "csv", "path": "t.csv", "target": "y"}
+CSV = {"type": "table", "path": "t.csv", "target": "y"}
 FOLDER = {"type": "image_folder", "root": "pics"}
 
 

@@ -71,7 +71,7 @@ def test_a_dict_inside_itself_is_a_mistake():
 
 def test_paths_are_relative_to_the_current_folder_or_to_config_dir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    data = {"dataset": {"type": "csv", "path": Path("a.csv"), "target": "y"}, "model": "mlp"}
+    data = {"dataset": {"type": "table", "path": Path("a.csv"), "target": "y"}, "model": "mlp"}
     assert load_config(data).config.dataset.path == str(tmp_path / "a.csv")
     assert load_config(data, config_dir="data").config.dataset.path == os.path.join(tmp_path, "data", "a.csv")
     (tmp_path / "data").mkdir()

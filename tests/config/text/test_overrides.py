@@ -109,5 +109,5 @@ def test_aliased_values_are_changed_in_one_place_only(tmp_path: Path) -> None:
 
 
 def test_an_equals_sign_in_the_value(load) -> None:
-    path = load("dataset={type: csv, path: 'a=b.csv', target: y}", "transforms=[]").dataset.path
+    path = load("dataset={type: table, path: 'a=b.csv', target: y}", "transforms=[]").dataset.path
     assert Path(path).name == "a=b.csv"

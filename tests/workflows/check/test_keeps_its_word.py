@@ -20,7 +20,7 @@ from trainkit.workflows.check import check
 from trainkit.workflows.train import train
 
 FOLDER = "dataset: {type: image_folder, root: pics}\nmodel: mlp\n"
-TABLE = "dataset: {type: csv, path: t.csv, target: y}\nmodel: mlp\n"
+TABLE = "dataset: {type: table, path: t.csv, target: y}\nmodel: mlp\n"
 SPLITS = ("train", "val")
 ODD = 11
 """A file of each class that is not among those which are decoded in any case."""
@@ -192,11 +192,13 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "an empty table": (lambda: table(""), TABLE),
     "no rows": (lambda: table("x,y\n"), TABLE),
     "no target": (lambda: table("x,z\n1,p\n2,q\n"), TABLE),
-    "an empty label": (lambda: table(rows() + "5,\n"), TABLE),
-    "an empty cell": (lambda: table(rows() + ",p\n"), TABLE),
+    "an empty cell": (lambda: table(rows() + ",p\n"), TABLE.replace("target", "missing: refuse, target")),
+    "dates that may be read in two ways": (
+        lambda: table("x,y\n" + "".join(f"0{1 + row % 9}/0{1 + row % 7}/2024,{'pq'[row % 2]}\n" for row in range(40))),
+        TABLE,
+    ),
     "a word among numbers": (lambda: table(rows() + "five,p\n"), TABLE),
     "a row that is too long": (lambda: table(rows() + "5,p,q\n"), TABLE),
-    "Latin-1": (lambda: table("x,y\n1,p\n2,\xe4\n".encode("latin-1")), TABLE),
     "one label": (lambda: table("x,y\n1,p\n2,p\n"), TABLE),
     "a label that only the test file has": (
         lambda: (table(rows()), table("x,y\n1,r\n", "u.csv")),

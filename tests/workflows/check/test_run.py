@@ -92,7 +92,7 @@ def test_a_table_has_no_stand_in() -> None:
 def test_a_class_that_a_split_lacks_is_noted(tmp_path: Path) -> None:
     rows = "".join(f"{index},{'ab'[index % 2]}\n" for index in range(40)) + "1,rare\n2,rare\n"
     (tmp_path / "t.csv").write_text("x,y\n" + rows)
-    (tmp_path / "c.yaml").write_text(f"dataset: {{type: csv, path: {tmp_path}/t.csv, target: y}}\nmodel: mlp\n")
+    (tmp_path / "c.yaml").write_text(f"dataset: {{type: table, path: {tmp_path}/t.csv, target: y}}\nmodel: mlp\n")
     notes = check(load_config(tmp_path / "c.yaml")).notes
     assert any(note.endswith("split has no sample of rare") for note in notes)
     assert "an epoch is one batch: the training split has 31 samples" in notes[-1]
@@ -101,7 +101,7 @@ def test_a_class_that_a_split_lacks_is_noted(tmp_path: Path) -> None:
 def test_a_few_samples_may_all_have_a_weight_of_0(tmp_path: Path) -> None:
     rows = "".join(f"{index},{'b' if index == 77 else 'a'}\n" for index in range(200)) + "1,b\n2,b\n3,b\n"
     (tmp_path / "t.csv").write_text("x,y\n" + rows)
-    text = f"dataset: {{type: csv, path: {tmp_path}/t.csv, target: y}}\nmodel: mlp\n"
+    text = f"dataset: {{type: table, path: {tmp_path}/t.csv, target: y}}\nmodel: mlp\n"
     (tmp_path / "c.yaml").write_text(
         text + "loss: {type: cross_entropy, weight: [0, 1]}\ntraining: {batch_size: 203}\n"
     )

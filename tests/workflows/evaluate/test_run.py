@@ -69,7 +69,7 @@ def table_run(tmp_path_factory):
     return train_config(
         folder,
         f"""
-dataset: {{type: csv, path: {folder / "train.csv"}, target: fruit, categorical: [shop]}}
+dataset: {{type: table, path: {folder / "train.csv"}, target: fruit}}
 transforms: [standardize]
 model: {{type: mlp, hidden_sizes: [16]}}
 optimizer: {{type: adam, lr: 0.01}}
@@ -290,13 +290,13 @@ def test_another_table(table_run, tmp_path):
 
 def test_a_table_with_other_labels(table_run, tmp_path):
     path = write_table(tmp_path / "other.csv", seed=1, fruits=("apple", "plum"))
-    with pytest.raises(DataError, match=r"does not know 'plum'"):
+    with pytest.raises(DataError, match=r"other.csv:\d+: the label 'plum' is not one of the training's"):
         evaluate(table_run.best_checkpoint, data=path)
 
 
 def test_labels_of_a_table_may_be_in_another_unicode_form(tmp_path):
     write_table(tmp_path / "train.csv", seed=0, fruits=("p\u00eache", "pear"))
-    config = f"dataset: {{type: csv, path: {tmp_path}/train.csv, target: fruit, categorical: [shop]}}\nmodel: mlp\n"
+    config = f"dataset: {{type: table, path: {tmp_path}/train.csv, target: fruit}}\nmodel: mlp\n"
     run = train_config(tmp_path, config + "training: {epochs: 1}\n")
     other = write_table(tmp_path / "other.csv", seed=1, fruits=("pe\u0302che", "pear"))
     assert evaluate(run.best_checkpoint, data=other).num_samples == 120
@@ -317,21 +317,23 @@ def test_a_class_that_only_the_test_split_has_is_scored(image_run, tmp_path):
     assert evaluate(image_run.best_checkpoint, data=tmp_path / "other").metrics["accuracy"] == 1.0
 
 
-def test_a_table_with_bad_cells(table_run, tmp_path):
+def test_a_table_with_gaps_and_new_values(table_run, tmp_path):
     path = tmp_path / "other.csv"
-    path.write_text("weight,shop,fruit\n100,east,apple\nheavy,north,pear\n")
-    with pytest.raises(DataError) as error:
-        evaluate(table_run.best_checkpoint, data=path)
-    assert "other.csv:3: column 'weight': 'heavy' is not a number" in str(error.value)
-    assert "other.csv:3: column 'shop': 'north' is not one of the training table's values" in str(error.value)
+    path.write_text("weight,shop,fruit\n100,east,apple\nheavy,north,pear\n,NA,pear\n70,west,\n")
+    messages = []
+    result = evaluate(table_run.best_checkpoint, data=path, frontend=Frontend(say=messages.append))
+    assert result.num_samples == 3, "the row without a target is left out"
+    assert "note: 1 row without a target is left out" in messages
+    assert "note: missing cells are filled in: weight 1, shop 1" in messages
+    assert "note: column 'shop': 1 cell with values that the training did not have: 'north'" in messages
 
 
 @pytest.mark.parametrize(
     ("run", "data", "message"),
     [
         ("image_run", "missing", "does not exist; the checkpoint is for images: give a folder"),
-        ("table_run", "missing", "does not exist; the checkpoint is for tables: give a CSV file"),
-        ("table_run", ".", "is not a file; the checkpoint is for tables"),
+        ("table_run", "missing", "does not exist; give the path of a table"),
+        ("table_run", ".", "is not a file; give the path of a table"),
     ],
 )
 def test_data_of_another_kind(request, tmp_path, run, data, message):

@@ -12,11 +12,21 @@ from trainkit.workflows.predict import inputs
 from trainkit.workflows.predict.inputs import InputSpec, Item, count_samples, find_inputs, read_chunks
 
 GRAY = InputSpec("image", (1, 8, 8), channels=1, chunk_size=4)
-COLUMNS = [
-    {"name": "weight", "kind": "numeric"},
-    {"name": "shop", "kind": "categorical", "categories": ["east", "west"]},
-]
-TABLE = InputSpec("table", (3,), encoding={"columns": COLUMNS}, chunk_size=4)
+ENCODING = {
+    "columns": [
+        {"name": "weight", "kind": "numeric", "style": None},
+        {"name": "shop", "kind": "categorical", "categories": ["east", "west"]},
+    ],
+    "inputs": [
+        {"name": "weight", "column": "weight", "offset": 0.0},
+        {"name": "shop", "column": "shop", "categories": 2, "own": False},
+    ],
+    "missing": "impute",
+    "unseen": "own",
+    "missing_values": ["", "NA"],
+}
+TABLE = InputSpec("table", (2,), encoding=ENCODING, chunk_size=4)
+STRICT = InputSpec("table", (2,), encoding={**ENCODING, "missing": "refuse", "unseen": "refuse"}, chunk_size=4)
 
 
 @pytest.fixture
@@ -166,8 +176,8 @@ def test_arrays_of_images_in_any_layout(tmp_path, shape, channels, count):
         (
             np.zeros((2, 4)),
             TABLE,
-            "has shape 2 x 4; the model takes rows of 3 features (each category is one), or columns by name: a CSV "
-            "file; in Python a dict or a DataFrame",
+            "has shape 2 x 4; the model takes rows of 2 features (codes of categories), or columns by name: a "
+            "table; in Python a dict or a DataFrame",
         ),
         (np.array(["a"]), TABLE, "holds <U1, not numbers"),
     ],
@@ -188,38 +198,56 @@ def test_a_file_that_is_no_array(tmp_path):
     assert all(bad.values())
 
 
-def test_rows_of_arrays_with_nan(tmp_path):
-    np.save(tmp_path / "x.npy", np.array([[1, 2, 3], [1, np.nan, 3], [4, 5, 6]]))
+def test_rows_of_arrays_with_nan_and_unknown_codes(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1, 0], [np.nan, 1], [4, 7], [5, 0.5], [np.inf, 0]]))
     _, rows, bad = read([tmp_path / "x.npy"], TABLE)
-    assert [row.tolist() for row in rows] == [[1, 2, 3], [4, 5, 6]]
-    assert bad == {f"{tmp_path / 'x.npy'}[1]": "holds NaN or infinity"}
+    np.testing.assert_array_equal(rows, [[1, 0], [np.nan, 1], [4, 2], [5, 2]])
+    assert bad == {f"{tmp_path / 'x.npy'}[4]": "holds NaN or infinity"}
+    assert len(read([tmp_path / "x.npy"], STRICT)[2]) == 2, "the missing value too"
 
 
-def test_tables_by_column_name_with_bad_rows(tmp_path):
+ROWS = (
+    '\ufeffshop,fruit,weight\nwest,apple, 1.5 \n\neast,"two\nlines",2\n'
+    "north,pear,3\nNA,pear,4\neast,pear,heavy\neast,,\n"
+)
+
+
+def test_every_row_of_a_table_has_an_answer_and_what_was_filled_is_counted(tmp_path):
     path = tmp_path / "x.csv"
-    path.write_text(
-        '\ufeffshop,fruit,weight\nwest,apple, 1.5 \n\neast,"two\nlines",2\n'
-        "north,pear,3\nwest,pear\neast,pear,heavy\neast,,4\n"
-    )
-    names, rows, bad = read([path], TABLE)
-    assert [row.tolist() for row in rows] == [[1.5, 0, 1], [2, 1, 0], [4, 1, 0]]
-    assert names == [f"{path}:{line}" for line in (2, 5, 6, 7, 8, 9)]
+    path.write_text(ROWS)
+    chunks = list(read_chunks(find_inputs([path], kind="table"), TABLE))
+    rows = np.concatenate([chunk.rows for chunk in chunks])
+    nan = np.nan
+    np.testing.assert_array_equal(rows, [[1.5, 1], [2, 0], [3, 2], [4, 2], [nan, 0], [nan, 0]])
+    assert [name for chunk in chunks for name in chunk.names] == [f"{path}:{line}" for line in (2, 4, 6, 7, 8, 9)]
+    assert chunks[0].filled.describe() == [
+        "missing cells are filled in: weight 1, shop 1",
+        "column 'weight': 1 cell with values that the training did not have: 'heavy'",
+        "column 'shop': 1 cell with values that the training did not have: 'north'",
+    ]
+
+
+def test_cells_that_the_config_refuses_have_a_reason(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(ROWS)
+    _, rows, bad = read([path], STRICT)
+    assert [row.tolist() for row in rows] == [[1.5, 1], [2, 0]]
     assert bad == {
-        f"{path}:6": "column 'shop': 'north' is not one of the training table's values ('east', 'west')",
-        f"{path}:7": "2 cells, but the header has 3",
-        f"{path}:8": "column 'weight': 'heavy' is not a number",
+        f"{path}:6": "column 'shop': 'north' is new; the training had 'east', 'west'",
+        f"{path}:7": "column 'shop': the cell is missing; fill it in, or set dataset.missing to impute",
+        f"{path}:8": "column 'weight': 'heavy' is new; the training had numbers",
+        f"{path}:9": "column 'weight': the cell is missing; fill it in, or set dataset.missing to impute",
     }
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "an empty file"),
-        (b"weight,shop\n", "a header, but no rows"),
+        (b"", "is empty"),
+        (b"weight,shop\n", "has a header ('weight', 'shop') but no rows"),
         (b"weight,store\n1,east\n", "no column 'shop', which the model takes; the file has 'weight', 'store'"),
-        (b"weight,shop\n1,east\n2,\xff\xfe\n", "after line 1); the rest is left out"),
-        (b'weight,shop\n1,"east\n', "not a CSV file after line 1"),
-        (b'weight,shop\n\n1,east\n2,east\n3,west\n4,west\n1,"east\n', "not a CSV file after line 6"),
+        (b'weight,shop\n1,"east\n', "x.csv:2: the quote that opens here is not closed"),
+        (b"weight,shop\n1,east\n2\n", "x.csv:3: 1 cell, but the header has 2"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, data, reason):
@@ -231,8 +259,8 @@ def test_tables_that_cannot_be_read(tmp_path, data, reason):
 @pytest.mark.parametrize(
     ("name", "kind", "reason"),
     [
-        ("x.csv", "image", "a CSV file, and the model is for images"),
-        ("x.png", "table", "the model is for tables: give a .csv or .npy file"),
+        ("x.csv", "image", "a table, and the model is for images"),
+        ("x.parquet", "image", "a table, and the model is for images"),
     ],
 )
 def test_inputs_of_the_other_kind(tmp_path, name, kind, reason):
@@ -253,7 +281,7 @@ def test_samples_are_counted_without_reading_them(images):
     items = [
         *find_inputs([images], kind="image"),
         Item(str(images / "x.npy"), "npy"),
-        Item(str(images / "y.csv"), "csv"),
+        Item(str(images / "y.csv"), "table"),
     ]
     assert count_samples(items) == 9 + 12 + 3
 

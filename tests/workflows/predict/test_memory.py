@@ -16,18 +16,22 @@ from trainkit.workflows.predict.samples import InputSpec
 
 GRAY = InputSpec("image", (1, 8, 8), channels=1, chunk_size=4)
 COLOR = InputSpec("image", (3, 8, 8), channels=3, chunk_size=4)
-TABLE = InputSpec(
-    "table",
-    (4,),
-    encoding={
-        "columns": [
-            {"name": "weight", "kind": "numeric"},
-            {"name": "zone", "kind": "categorical", "categories": ["1", "2"]},
-            {"name": "old", "kind": "numeric"},
-        ]
-    },
-    chunk_size=4,
-)
+ENCODING = {
+    "columns": [
+        {"name": "weight", "kind": "numeric", "style": None},
+        {"name": "zone", "kind": "categorical", "categories": ["1", "2"]},
+        {"name": "old", "kind": "numeric", "style": None},
+    ],
+    "inputs": [
+        {"name": "weight", "column": "weight", "offset": 0.0},
+        {"name": "old", "column": "old", "offset": 0.0},
+        {"name": "zone", "column": "zone", "categories": 2, "own": False},
+    ],
+    "missing": "refuse",
+    "unseen": "refuse",
+    "missing_values": [""],
+}
+TABLE = InputSpec("table", (3,), encoding=ENCODING, chunk_size=4)
 PIXELS = np.random.default_rng(0).integers(256, size=(6, 8, 8, 3), dtype=np.uint8)
 
 
@@ -95,7 +99,7 @@ class Frame:
 
 
 COLUMNS = {"zone": [1, 2, 2], " weight": np.float32([0.1, 2, 3]), "more": ["a", "b", "c"], "old": [True, False, True]}
-ROWS = [[np.float32(0.1), 1, 0, 1], [2, 0, 1, 0], [3, 0, 1, 1]]
+ROWS = [[np.float32(0.1), 1, 0], [2, 0, 1], [3, 1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -127,10 +131,10 @@ def test_bad_cells_are_named_and_the_other_rows_go_on():
     names, rows, bad = read(columns, TABLE)
     assert (len(names), len(rows)) == (10, 2)
     assert {name: bad[name] for name in ("[1]", "[2]", "[3]", "[9]")} == {
-        "[1]": "column 'weight': the cell is empty; fill it in or drop the row",
-        "[2]": "column 'weight': the cell is empty; fill it in or drop the row",
-        "[3]": "column 'weight': 'heavy' is not a number",
-        "[9]": "column 'zone': '7' is not one of the training table's values ('1', '2')",
+        "[1]": "column 'weight': the cell is missing; fill it in, or set dataset.missing to impute",
+        "[2]": "column 'weight': the cell is missing; fill it in, or set dataset.missing to impute",
+        "[3]": "column 'weight': 'heavy' is new; the training had numbers",
+        "[9]": "column 'zone': '7.0' is new; the training had '1', '2'",
     }
 
 
@@ -179,7 +183,7 @@ def test_a_table_by_its_columns(tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     config = {
-        "dataset": {"type": "csv", "path": "t.csv", "target": "y", "categorical": ["kind"]},
+        "dataset": {"type": "table", "path": "t.csv", "target": "y"},
         "model": {"type": "mlp", "hidden_sizes": [4]},
         "export": {"torchscript": False},
         "logging": {"plots": False},

@@ -94,14 +94,14 @@ def test_tables_and_regression_without_their_data(tmp_path):
     run = train_config(
         tmp_path,
         f"""
-dataset: {{type: csv, path: {path}, target: price, categorical: [town]}}
+dataset: {{type: table, path: {path}, target: price}}
 transforms: [standardize]
 model: {{type: mlp, hidden_sizes: [8]}}
 training: {{epochs: 2, batch_size: 32}}
 """,
     )
     inputs, expected = evaluated(run)
-    rows = [["Ulm" if row[2] else "Bonn", repr(float(row[0]))] for row in inputs]
+    rows = [["Ulm" if row[1] else "Bonn", repr(float(row[0]))] for row in inputs]
     assert {row[0] for row in rows} == {"Ulm", "Bonn"}
     new = tmp_path / "new.csv"
     new.write_text("town,size\n" + "".join(",".join(row) + "\n" for row in rows))

@@ -332,7 +332,7 @@ class TestChanges:
             (tmp_path / "data.csv").write_text("a,b,c,y\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
 
         write(rows)
-        text = "dataset: {type: csv, path: data.csv, target: y, task: classification, val_fraction: 0.2}\n"
+        text = "dataset: {type: table, path: data.csv, target: y, task: classification, val_fraction: 0.2}\n"
         text += "model: {type: mlp, hidden_sizes: [4]}\ntraining: {epochs: 3, batch_size: 8}\nlogging: {every: 1}\n"
         folder = os.getcwd()
         os.chdir(tmp_path)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 from trainkit.config.schema import Config
-from trainkit.config.schema.base import NAME_PATTERN, Section, check_duration, check_interval
+from trainkit.config.schema.base import DATE_PATTERN, NAME_PATTERN, Section, check_duration, check_interval
 from trainkit.config.schema.model_defaults import model_defaults
 from trainkit.config.text.nodes import KeyPath
 
@@ -83,12 +83,22 @@ def item_annotation(annotation: Any) -> Any:
     return None
 
 
+def entry_annotation(annotation: Any) -> Any:
+    """What the values of a mapping with free keys must be, or None where no such mapping is allowed."""
+    for member in members(annotation):
+        if get_origin(member.type) is dict:
+            return get_args(member.type)[1]
+    return None
+
+
 def child_annotation(annotation: Any, value: Any, piece: str | int) -> Any:
     """The annotation one step down, or None where the schema has nothing there."""
     if isinstance(piece, int):
         return item_annotation(annotation)
     section = chosen(annotation, value)
-    if section is None or piece not in section.model_fields:
+    if section is None:
+        return entry_annotation(annotation)
+    if piece not in section.model_fields:
         return None
     return annotation_of(section.model_fields[piece])
 
@@ -213,6 +223,7 @@ _DURATIONS = {
 _PATTERNS = {
     NAME_PATTERN: "a name of 1 to 64 letters, digits, `.`, `_`, `-`, not starting with `.` or `-`",
     r"^cuda:\d{1,3}$": "cuda:N",
+    DATE_PATTERN: "the format of its dates, such as %d.%m.%Y",
 }
 _WORDS = {2: "two", 3: "three", 4: "four"}
 _BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
@@ -251,6 +262,8 @@ def _phrase(member: Member) -> str:
             return _DURATIONS[item.func]
     if get_origin(member.type) is list:
         return _list_phrase(member)
+    if get_origin(member.type) is dict:
+        return f"a mapping of names to {expected(get_args(member.type)[1])}"
     if member.type is bool:
         return "true or false"
     if member.type is int:

@@ -36,6 +36,9 @@ from trainkit.wording import closest, enumerated
 _IMPORTS = ("_target_", "class_path", "_component_")
 _NO_IMPORTS = "a config cannot name code to import; choose a `type`; code of your own can call trainkit from Python"
 
+_RENAMED = {"csv": ("table", "with path and target as before; columns: {NAME: categorical} is what categorical was")}
+"""Types of earlier versions, with the one that takes their place and what else changes."""
+
 MAX_SHOWN = 10
 """Problems printed; a last line counts the rest."""
 
@@ -201,7 +204,9 @@ def _bad_choice(annotation: Any, value: Any) -> str:
     if not isinstance(name, str):
         return f"{what}, got {shown(name)}"
     hint = f"; {_NO_IMPORTS}" if re.search(r"\w[.:]\w", name) else ""
-    if near := closest(name, choices):
+    if name in _RENAMED and _RENAMED[name][0] in choices:
+        hint = "; {} takes its place: {}".format(*_RENAMED[name])
+    elif near := closest(name, choices):
         hint = f"; did you mean {near}?"
     return f"unknown type: {what}, got {shown(name)}{hint}"
 

@@ -29,7 +29,7 @@ seed: 0                         # weights, data order, augmentation, dropout and
 device: auto                    # cuda where there is one, then mps, then cpu
 
 dataset:                        # digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, kmnist,
-  type: digits                  # cifar10, cifar100, image_folder (your pictures), csv (your table), synthetic
+  type: digits                  # cifar10, cifar100, image_folder (your pictures), table (your CSV, Parquet), synthetic
   val_fraction: 0.1             # held out to choose the best checkpoint
   test_fraction: 0.2            # held out for `trainkit eval`
 

@@ -10,8 +10,8 @@ from trainkit.config.schema import data, transforms
 
 
 def check(review: Review) -> None:
-    if isinstance(review.config.dataset, data.Csv):
-        _csv(review, review.config.dataset)
+    if isinstance(review.config.dataset, data.Table):
+        _table(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ScaledTarget):
         _scale_target(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ImageFolder):
@@ -22,29 +22,37 @@ def check(review: Review) -> None:
         _bounds(review, f"transforms[{index}]", transform)
 
 
-def _csv(review: Review, spec: data.Csv) -> None:
-    if spec.features is not None:
-        if spec.target in spec.features:
-            index = spec.features.index(spec.target)
+def _table(review: Review, spec: data.Table) -> None:
+    for index, name in enumerate(spec.targets):
+        if name in spec.targets[:index]:
+            review.add(f"dataset.target[{index}]", f"the column is named twice, got {name!r}; keep one")
+        if name in spec.columns:
+            review.add(
+                f"dataset.columns.{name}",
+                f"the target is no feature, got {name!r} with {{0}}; dataset.task says what it is",
+                "dataset.target",
+            )
+    if spec.task == "classification" and len(spec.targets) > 1:
+        review.add(
+            "dataset.task",
+            "classification takes one target, got classification with {0}; keep one, or take regression",
+            "dataset.target",
+        )
+    for index, name in enumerate(spec.features or ()):
+        if name in spec.targets:
             review.add(
                 f"dataset.features[{index}]",
-                f"the column to predict cannot be a feature, got {spec.target!r} with {{0}}; remove it here",
+                f"the column to predict cannot be a feature, got {name!r} with {{0}}; remove it here",
                 "dataset.target",
             )
-        for index, name in enumerate(spec.features):
-            if name in spec.features[:index]:
-                review.add(f"dataset.features[{index}]", f"the column is named twice, got {name!r}; keep one")
-    for index, name in enumerate(spec.categorical):
-        key = f"dataset.categorical[{index}]"
-        if name == spec.target:
+        elif name in (spec.features or [])[:index]:
+            review.add(f"dataset.features[{index}]", f"the column is named twice, got {name!r}; keep one")
+    for name in spec.columns:
+        if spec.features is not None and name not in spec.features and name not in spec.targets:
             review.add(
-                key,
-                f"the target is no feature: its classes need no encoding, got {name!r} with {{0}}; remove it here",
-                "dataset.target",
-            )
-        elif spec.features is not None and name not in spec.features:
-            review.add(
-                key, f"not one of the features, got {name!r} with {{0}}; add it there, or remove it", "dataset.features"
+                f"dataset.columns.{name}",
+                f"not one of the features, got {name!r} with {{0}}; add it there, or remove it",
+                "dataset.features",
             )
 
 

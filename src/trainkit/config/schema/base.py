@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 
+DATE_PATTERN = r"%[A-Za-z]"
+"""A format of dates, as ``strftime`` has it."""
+
 
 def safe_name(text: str) -> str:
     """The text as the name of a run: characters that a name cannot have become ``_``."""

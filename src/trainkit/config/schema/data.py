@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from trainkit.config.schema.base import Count, Fraction, NonNegative, Section, ShortForm
+from trainkit.config.schema.base import DATE_PATTERN, Count, Fraction, NonNegative, Section, ShortForm
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -240,41 +240,74 @@ class ImageFolder(ValTestSplit):
         return DatasetInfo("image", "classification", image_shape=(channels, None, None), key_of=key_of)
 
 
-class Csv(ValTestSplit, ScaledTarget):
-    """A table with a header line; columns are named, never numbered."""
+ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "ignore"]
+Paths = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
+"""A file, a pattern of files (``part-*.csv``), a folder of Parquet files, or a list of files."""
+
+
+class Table(ValTestSplit, ScaledTarget):
+    """A table: CSV, TSV and other text (also .gz, .zst), Parquet, Arrow; the kinds of its columns are found."""
 
     location_keys: ClassVar[tuple[str, ...]] = ("path", "test_path")
 
-    type: Literal["csv"]
-    path: str = Field(
-        min_length=1, description="The CSV file with the training samples; relative to the config's folder."
+    type: Literal["table"]
+    path: Paths = Field(
+        description="The file with the training samples, a pattern (part-*.csv), a folder of Parquet files, or a list; "
+        "relative to the config's folder."
     )
-    test_path: str | None = Field(None, description="A CSV file with the same columns, used as the test split.")
-    target: str = Field(min_length=1, description="The column to predict.")
+    test_path: Paths | None = Field(None, description="A table with the same columns, used as the test split.")
+    target: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)] = Field(
+        description="The column to predict; several for regression of several values."
+    )
     features: list[str] | None = Field(
         None, min_length=1, description="The columns to predict from; all columns but the target when left out."
     )
-    categorical: list[str] = Field(
-        default_factory=list, description="Feature columns that hold categories: they are one-hot encoded."
+    columns: dict[str, ColumnKind | Annotated[str, Field(pattern=DATE_PATTERN)]] = Field(
+        default_factory=dict,
+        description="Kinds of columns, where the ones that are found are wrong: {zip: categorical, note: ignore}.",
     )
     task: Literal["auto", "classification", "regression"] = Field(
         "auto",
-        description="What the target is; auto is regression where most cells are numbers and some have a fraction, "
-        "else classification; it asks where there are many whole numbers: more than 50, and than a tenth of the rows.",
+        description="What the target is; auto is classification for text, true and false, and at most 20 different "
+        "whole numbers, else regression.",
     )
-    delimiter: str = Field(",", min_length=1, max_length=1, description="The character between two cells.")
+    missing: Literal["impute", "refuse"] = Field(
+        "impute",
+        description="Missing cells: the median of the column and a flag (categories: a value of their own), or an "
+        "error. Rows without a target are left out.",
+    )
+    missing_values: list[str] | None = Field(
+        None, description="What a missing cell is written as, beside nothing; null for the spellings of pandas and ?."
+    )
+    unseen: Literal["own", "refuse"] = Field(
+        "own", description="Values that the training did not have: treated as missing, or an error."
+    )
+    header: bool | None = Field(None, description="Whether the first line names the columns; null to find out.")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="The character between two cells; null to find it."
+    )
+    decimal: Literal[".", ","] | None = Field(None, description="The decimal mark; null to find it.")
+    encoding: str | None = Field(
+        None, min_length=1, description="The encoding of the text, such as utf-8 or cp1252; null to find it."
+    )
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns to predict."""
+        return [self.target] if isinstance(self.target, str) else self.target
 
     def known_info(self) -> DatasetInfo:
         """The properties that the config alone implies."""
-        task = None if self.task == "auto" else self.task
+        task = "regression" if self.task == "auto" and len(self.targets) > 1 else self.task
+        known = None if task == "auto" else task
         key_of = {
-            "task": "task" if task else "target",
+            "task": "task" if self.task != "auto" else "target",
             "num_classes": "target",
             "num_targets": "target",
             "num_features": "path",
         }
-        num_targets = None if task == "classification" else 1
-        return self.after_split(DatasetInfo("table", task, num_targets=num_targets, key_of=key_of))
+        num_targets = None if task == "classification" else len(self.targets)
+        return self.after_split(DatasetInfo("table", known, num_targets=num_targets, key_of=key_of))
 
 
 class Blobs(Section):
@@ -350,7 +383,7 @@ Dataset = Annotated[
     | Cifar10
     | Cifar100
     | ImageFolder
-    | Csv
+    | Table
     | Synthetic,
     Field(discriminator="type"),
     ShortForm,

@@ -1,5 +1,6 @@
-"""Tables: how their files are written, their rows block by block, numbers as people write them, the stored columns."""
+"""Tables: how their files are written, what their columns hold, and how these become numbers."""
 
+from trainkit.data.tables.encoding import Encoding, Filled, encode_rows, raw_rows, table_encoding
 from trainkit.data.tables.formats import TableFormat
 from trainkit.data.tables.layout import (
     TableLayout,
@@ -10,23 +11,44 @@ from trainkit.data.tables.layout import (
     stored_layout,
     with_gaps,
 )
+from trainkit.data.tables.load import (
+    EncodedRows,
+    TableOptions,
+    encode_columns,
+    encode_table,
+    load_table,
+    load_table_to_score,
+)
 from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
+from trainkit.data.tables.paths import is_table_name
 from trainkit.data.tables.reading import Block, Table, TableFile, open_table
 
 __all__ = [
     "Block",
+    "EncodedRows",
+    "Encoding",
+    "Filled",
     "NumberStyle",
     "Table",
     "TableFile",
     "TableFormat",
     "TableLayout",
+    "TableOptions",
+    "encode_columns",
+    "encode_rows",
+    "encode_table",
     "find_number_style",
     "flagged",
+    "is_table_name",
+    "load_table",
+    "load_table_to_score",
     "model_layout",
     "numeric_names",
     "offsets",
     "open_table",
     "parse_numbers",
+    "raw_rows",
     "stored_layout",
+    "table_encoding",
     "with_gaps",
 ]

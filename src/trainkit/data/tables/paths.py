@@ -17,6 +17,11 @@ _TEXT = re.compile(rf".*\.(csv|tsv|txt|tab|dat|data){_PACKED}", re.IGNORECASE)
 _TYPED = re.compile(r".*\.(parquet|parq|pq|arrow|feather|ipc)", re.IGNORECASE)
 
 
+def is_table_name(name: str) -> bool:
+    """Whether a file in a folder is taken for a table: by its ending, which says nothing else."""
+    return bool(_TYPED.fullmatch(name) or (_TEXT.fullmatch(name) and not re.search(r"\.(txt|dat|data)\b", name, re.I)))
+
+
 def find_paths(path: str | Sequence[str], key: str) -> list[tuple[Path, Path]]:
     """Each file, behind the folder below which the names of subfolders give columns.
 

@@ -12,9 +12,9 @@ import numpy as np
 from trainkit.builders import ImageFiles, count_static_transforms, load_data
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
-from trainkit.data.dataset import Dataset, Part, fingerprint_dataset, name_key
-from trainkit.data.sources import encode_labeled, encoded_names, load_images_to_score, read_labeled
-from trainkit.data.splits import whole_part
+from trainkit.data.dataset import Dataset, Part, name_key
+from trainkit.data.sources import load_images_to_score
+from trainkit.data.tables import load_table_to_score
 from trainkit.data.target_scale import stored_scale
 from trainkit.errors import DataError, UserError
 from trainkit.system import Frontend
@@ -68,36 +68,11 @@ def _load_table(path: Path, config: Config, saved: Mapping[str, Any]) -> Dataset
     if encoding is None:
         raise UserError(
             f"--data {path}: the checkpoint was trained on {config.dataset.type}, whose target has no column name; "
-            "--data takes another CSV file for checkpoints that were trained on one, and image folders for images"
+            "--data takes another table for checkpoints that were trained on one, and image folders for images"
         )
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        instead = ", not a folder" if path.is_dir() else ""
-        raise UserError(f"--data {path}: {what}; the checkpoint is for tables: give a CSV file{instead}")
-    delimiter = config.dataset.delimiter if isinstance(config.dataset, dataset.Csv) else ","
     classes = tuple(saved["class_names"])
-    table = read_labeled(path, encoding, delimiter=delimiter, key="--data")
-    spelled = {name_key(name): name for name in classes}
-    cells = table.texts[encoding["target"]]
-    cells[:] = [spelled.get(name_key(cell), cell) for cell in cells]
-    labels = sorted({*cells} - {""})
-    if classes and any(label not in classes for label in labels):  # one message, not one a row
-        raise _other_classes(labels, classes, where=f"--data {path}")
-    parts = {"all": encode_labeled(table, encoding, classes)}
-    splits = {"train": whole_part(parts["all"], "all")}
-    return Dataset(
-        name=path.stem,
-        kind="table",
-        task="classification" if classes else "regression",
-        parts=parts,
-        splits=splits,
-        class_names=classes,
-        feature_names=tuple(encoded_names(encoding)),
-        target_names=tuple(saved["target_names"]),
-        target_scale=stored_scale(saved["preprocessing"]),
-        fingerprint=fingerprint_dataset(f"csv {path.name}", parts, splits, class_names=classes),
-        table_encoding=encoding,
-    )
+    data = load_table_to_score(str(path), encoding, class_names=classes, key="--data")
+    return replace(data, target_scale=stored_scale(saved["preprocessing"]))
 
 
 def _other_classes(found: Sequence[str], known: Sequence[str], *, where: str) -> DataError:

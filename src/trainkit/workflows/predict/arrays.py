@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.images import BadImageError
 from trainkit.data.pixel_rules import scale_values
+from trainkit.data.tables import encode_rows
 from trainkit.data.transforms import apply_static_transforms_to_batch
 from trainkit.workflows.predict.samples import Chunk, InputSpec, steps_for
 
@@ -22,7 +23,7 @@ def as_samples(array: Any, spec: InputSpec) -> NDArray[Any]:
     expected = f"rows of {spec.input_shape[0]} features"
     if spec.kind == "table":
         if any(column["kind"] != "numeric" for column in (spec.encoding or {}).get("columns", ())):
-            expected += " (each category is one), or columns by name: a CSV file; in Python a dict or a DataFrame"
+            expected += " (codes of categories), or columns by name: a table; in Python a dict or a DataFrame"
         if array.dtype.kind not in "fiu":
             raise ValueError(f"holds {array.dtype}, not numbers")
         rows = array[None] if array.ndim == 1 else array
@@ -59,10 +60,9 @@ def slice_chunk(path: str, samples: NDArray[Any], start: int, spec: InputSpec) -
     part = samples[start : start + spec.chunk_size]
     names = [f"{path}[{start + row}]" for row in range(len(part))]
     if spec.kind == "table":
-        with np.errstate(over="ignore"):
-            features = np.ascontiguousarray(part, dtype=np.float32)
-        good = np.isfinite(features).all(axis=1)
-        return Chunk(names, features[good], {int(row): "holds NaN or infinity" for row in np.flatnonzero(~good)})
+        assert spec.encoding is not None, "a model for tables knows its columns"
+        inputs, bad = encode_rows(part, spec.encoding)
+        return Chunk(names, inputs[[row not in bad for row in range(len(part))]], bad)
     images = np.array(part)  # a copy: torch warns of arrays that cannot be written to
     if spec.rules.value_range is not None:
         images = scale_values(images, spec.rules.value_range)

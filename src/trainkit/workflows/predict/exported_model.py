@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainkit.data.tables import raw_rows, table_encoding
 from trainkit.errors import UserError
 from trainkit.exports import Run, load, prepare
 
@@ -31,14 +32,16 @@ class ExportedModel:
     class_names: tuple[str, ...]
     target_names: tuple[str, ...]
     preprocessing: Mapping[str, Any]
-    delimiter: str
     any_size: bool
     """Whether the program resizes and crops the images itself."""
     batch_size: int = BATCH_SIZE
 
     def predict(self, rows: Tensor) -> Tensor:
         """Probabilities (N, K), or values (N, T); ``rows`` are samples before they are scaled."""
-        inputs = prepare(rows.numpy(), self.program.get("outside"))
+        stored = rows.numpy()
+        if self.preprocessing["kind"] == "table":
+            stored = raw_rows(stored, table_encoding(self.preprocessing))
+        inputs = prepare(stored, self.program.get("outside"))
         if "uint8" not in self.program["input"]["dtypes"] and inputs.dtype == np.uint8:
             inputs = inputs.astype(np.float32) / np.float32(255)
         return torch.from_numpy(self.run(np.ascontiguousarray(inputs))[0])
@@ -83,7 +86,6 @@ def open_export(path: Path) -> ExportedModel:
         class_names=tuple(signature["classes"]),
         target_names=tuple(signature["target_names"]),
         preprocessing=preprocessing,
-        delimiter=signature.get("delimiter", ","),
         any_size=bool(preprocessing.get("front")) and not program["front_outside"],
     )
 

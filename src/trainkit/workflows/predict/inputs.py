@@ -1,17 +1,16 @@
-"""Samples to predict, from files, folders, globs, CSV files and .npy arrays: read ahead in threads, in bounded memory.
+"""Samples to predict, from images, folders, globs, tables and .npy arrays: read ahead in threads, in bounded memory.
 
 A broken input gets a reason beside its name, and the others go on.
 """
 
 from __future__ import annotations
 
-import csv
 import glob
 import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,24 +28,15 @@ from trainkit.data.images import (
     read_image_bytes,
     stack_images,
 )
-from trainkit.data.sources import (
-    Encoding,
-    Row,
-    RowReader,
-    columns_to_read,
-    encode_features,
-    identity,
-    parents,
-    parse_rows,
-    ragged_rows,
-)
+from trainkit.data.sources import identity, parents
+from trainkit.data.tables import encode_table, is_table_name
 from trainkit.data.transforms import apply_static_transforms
+from trainkit.errors import UserError
 from trainkit.system import count_cores
 from trainkit.wording import listed
 from trainkit.workflows.predict.arrays import as_samples, slice_chunk
-from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, steps_for
+from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, slice_rows, steps_for
 
-TABLE_EXTENSIONS = (".csv", ".npy")
 _CHUNKS_AHEAD = 3
 """Per thread: enough to keep it busy while a batch is worked on, few enough to bound the memory."""
 SMALL_FILE = 2500
@@ -81,14 +71,14 @@ def _look_at(path: str, kind: Kind, others: list[str]) -> Iterator[Item]:
         found, before = False, len(others)
         unreadable: list[OSError] = []
         for file in _walk(path, unreadable):
-            if is_image_file(file) if kind == "image" else file.lower().endswith(TABLE_EXTENSIONS):
+            if is_image_file(file) if kind == "image" else file.lower().endswith(".npy") or is_table_name(file):
                 found = True
                 yield _item(file, kind)
             else:
                 others.append(file)
         yield from (Item(error.filename, "broken", f"cannot be read ({error.strerror})") for error in unreadable)
         if not found and not unreadable:
-            what = "images" if kind == "image" else "CSV or .npy files"
+            what = "images" if kind == "image" else "tables or .npy files"
             rest = [os.path.basename(file) for file in others[before:]]
             del others[before:]
             has = f", only {listed(rest, limit=5, quoted=False)}" if rest else ""
@@ -101,12 +91,10 @@ def _item(path: str, kind: Kind) -> Item:
     lower = path.lower()
     if lower.endswith(".npy"):
         return Item(path, "npy")
-    if lower.endswith(".csv"):
-        if kind == "image":
-            return Item(path, "broken", "a CSV file, and the model is for images")
-        return Item(path, "csv")
     if kind == "table":
-        return Item(path, "broken", "the model is for tables: give a .csv or .npy file")
+        return Item(path, "table")  # its contents say what it is
+    if is_table_name(path):
+        return Item(path, "broken", "a table, and the model is for images")
     return Item(path, "image")
 
 
@@ -133,7 +121,7 @@ def count_samples(items: Iterable[Item]) -> int:
         try:
             if item.kind == "memory":
                 total += item.num_samples
-            elif item.kind == "csv":
+            elif item.kind == "table":
                 with open(item.name, "rb") as file:
                     total += sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b"")) - 1
             elif item.kind == "npy":
@@ -177,9 +165,9 @@ def _jobs(items: Iterable[Item], spec: InputSpec) -> Iterator[Callable[[], Chunk
                 names = (item.name for item in group)
                 while images := list(itertools.islice(names, spec.chunk_size)):
                     yield partial(_decode_chunk, images, spec)
-            case "csv":
+            case "table":
                 for item in group:
-                    yield from _csv_jobs(item.name, spec)
+                    yield from _table_jobs(item.name, spec)
             case "npy":
                 for item in group:
                     yield from _npy_jobs(item.name, spec)
@@ -215,51 +203,20 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
         met.extend(traits)
     # Where the disk is slow (1 ms a file), several threads wait for it at the same time.
     one_thread = size < SMALL_FILE * len(paths) and waited < 0.001 * len(paths)
-    return Chunk(paths, images if spec.any_size or not images else stack_images(images), bad, met, one_thread)
+    return Chunk(
+        paths, images if spec.any_size or not images else stack_images(images), bad, met, one_thread=one_thread
+    )
 
 
-def _csv_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
-    """Chunks of a CSV file, read in this thread and parsed in others."""
-    encoding = spec.encoding
-    assert encoding is not None, "a model for tables knows its columns"
-    line = 1  # the last that is predicted, or the header
+def _table_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
+    """Chunks of a table, read block by block."""
+    assert spec.encoding is not None, "a model for tables knows its columns"
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = RowReader(file, delimiter=spec.delimiter)
-            header = reader.header()
-            if not header:
-                raise ValueError("an empty file")
-            missing = [column["name"] for column in encoding["columns"] if column["name"] not in header]
-            if missing:
-                raise ValueError(describe_missing(missing, header))
-            for rows in reader.chunks(spec.chunk_size):
-                line = rows[-1][0]
-                yield partial(parse_chunk, path, header, rows, encoding)
-            if line == 1:
-                raise ValueError("a header, but no rows")
-    except UnicodeDecodeError as error:
-        yield partial(_broken, path, f"not UTF-8 ({error.reason}, after line {line}); the rest is left out")
-    except csv.Error as error:
-        yield partial(_broken, path, f"not a CSV file after line {line} ({error}); the rest is left out")
-    except OSError as error:
-        yield partial(_broken, path, f"cannot be read ({error.strerror})")
-    except ValueError as error:
+        for rows in encode_table(path, spec.encoding):
+            for start in range(0, len(rows.inputs), spec.chunk_size):
+                yield partial(slice_rows, rows, start, spec.chunk_size)
+    except UserError as error:
         yield partial(_broken, path, str(error))
-
-
-def describe_missing(missing: Sequence[str], header: Sequence[str]) -> str:
-    return f"no column {listed(missing)}, which the model takes; the file has {listed(header)}"
-
-
-def parse_chunk(path: str, header: list[str], rows: list[Row], encoding: Encoding) -> Chunk:
-    bad = ragged_rows(rows, header)
-    whole = [position for position in range(len(rows)) if position not in bad]
-    table = parse_rows(Path(path), header, [rows[position] for position in whole], *columns_to_read(encoding))
-    features, problems = encode_features(table, encoding)
-    for row, message in problems:
-        bad.setdefault(whole[row], message.partition("; if the column holds")[0])
-    names = [f"{path}:{line}" for line, _ in rows]
-    return Chunk(names, features[[position not in bad for position in whole]], bad)
 
 
 def _npy_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:

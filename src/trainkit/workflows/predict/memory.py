@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.images import BadImageError, decode_bytes, stack_images
+from trainkit.data.tables import encode_columns
 from trainkit.data.transforms import apply_static_transforms
 from trainkit.errors import UserError
+from trainkit.wording import listed
 from trainkit.workflows.predict.arrays import as_samples, slice_chunk
-from trainkit.workflows.predict.inputs import describe_missing, parse_chunk
-from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, steps_for
+from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, slice_rows, steps_for
 
 
 def find_in_memory(given: Any, spec: InputSpec) -> list[Item] | None:
@@ -101,44 +102,24 @@ def _columns(given: Any) -> dict[str, Any] | None:
 
 
 def _table_jobs(columns: dict[str, Any], spec: InputSpec) -> tuple[list[Callable[[], Chunk]], int]:
-    """Cells as a CSV file has them: one way to encode them."""
+    """Cells as a table's file has them: one way to encode them."""
     if spec.encoding is None:
         raise ValueError("columns by name, and the model is for images")
-    known = spec.encoding["columns"]
-    missing = [column["name"] for column in known if column["name"] not in columns]
+    known = [column["name"] for column in spec.encoding["columns"]]
+    missing = [name for name in known if name not in columns]
     if missing:
-        raise ValueError(describe_missing(missing, list(columns)).replace("the file has", "there are"))
-    header = [column["name"] for column in known]
-    values = [np.atleast_1d(np.asarray(columns[name])) for name in header]
-    lengths = {name: len(column) for name, column in zip(header, values, strict=True)}
-    if len(set(lengths.values())) > 1 or any(column.ndim > 1 for column in values):
+        raise ValueError(f"no column {listed(missing)}, which the model takes; there are {listed(list(columns))}")
+    values = {name: np.atleast_1d(np.asarray(columns[name])) for name in known}
+    lengths = {name: len(column) for name, column in values.items()}
+    if len(set(lengths.values())) > 1 or any(column.ndim > 1 for column in values.values()):
         raise ValueError(f"columns of one length are expected, got {lengths}")
-    cells = [list(_cells(found, column)) for found, column in zip(values, known, strict=True)]
-    rows = [(index, list(row)) for index, row in enumerate(zip(*cells, strict=True))]
-    if not rows:
+    if not next(iter(lengths.values())):
         raise ValueError("no samples")
-    return [
-        partial(_table_chunk, header, rows[start : start + spec.chunk_size], spec)
-        for start in range(0, len(rows), spec.chunk_size)
-    ], len(rows)
+    rows = encode_columns({name: [*map(_cell, column.tolist())] for name, column in values.items()}, spec.encoding)
+    starts = range(0, len(rows.inputs), spec.chunk_size)
+    return [partial(slice_rows, rows, start, spec.chunk_size) for start in starts], len(rows.inputs)
 
 
-def _table_chunk(header: list[str], rows: list[tuple[int, list[str]]], spec: InputSpec) -> Chunk:
-    assert spec.encoding is not None
-    chunk = parse_chunk("", header, rows, spec.encoding)
-    chunk.names = [f"[{index}]" for index, _ in rows]
-    return chunk
-
-
-def _cells(values: NDArray[Any], column: Mapping[str, Any]) -> Iterator[str]:
-    categories: Sequence[str] | None = column.get("categories")
-    for value in values.tolist():
-        missing = value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
-        if missing:
-            yield ""
-        elif categories is None:
-            yield str(int(value) if isinstance(value, bool) else value)
-        elif str(value) not in categories and isinstance(value, float) and value.is_integer():
-            yield str(int(value))  # a column of whole numbers becomes one of floats where a cell is missing
-        else:
-            yield str(value)
+def _cell(value: Any) -> Any:
+    missing = str(value) in ("<NA>", "NaT") or (isinstance(value, float) and math.isnan(value))
+    return None if missing else value

@@ -20,6 +20,7 @@ from torch import Tensor
 from trainkit.builders import open_trained
 from trainkit.data.images import describe_traits
 from trainkit.data.pixel_rules import rules_of
+from trainkit.data.tables import Filled, table_encoding
 from trainkit.data.transforms import static_transforms_from_json
 from trainkit.errors import UserError
 from trainkit.system import Frontend, count_cores
@@ -69,8 +70,6 @@ class Predictor(Protocol):
     @property
     def preprocessing(self) -> Mapping[str, Any]: ...
     @property
-    def delimiter(self) -> str: ...
-    @property
     def batch_size(self) -> int: ...
     @property
     def any_size(self) -> bool: ...
@@ -91,7 +90,7 @@ def predict(
 
     Args:
         model: a checkpoint, a run folder (its best checkpoint), an exported bundle, or what ``open_model`` gave.
-        inputs: paths: image files, folders, globs, CSV files (one prediction a row) and .npy arrays; or samples in
+        inputs: paths: image files, folders, globs, tables (one prediction a row) and .npy arrays; or samples in
             memory, as ``find_in_memory`` takes them.
         top_k: how many classes to name.
         device: where a checkpoint's model computes.
@@ -115,7 +114,7 @@ def predict(
     first = found if found is not None else [next(find_inputs([given], kind=kind)) for given in inputs]
     if all(item.kind == "broken" for item in first):
         reasons = "\n".join(f"{item.name}: {item.reason}" for item in first)
-        raise UserError(reasons or "no inputs; give images, folders, CSV files or .npy arrays")
+        raise UserError(reasons or "no inputs; give images, folders, tables or .npy arrays")
     progress = frontend.progress
     total = 0 if progress is None else count_samples(found or find_inputs(inputs, kind=kind))
     others: list[str] = []
@@ -137,7 +136,7 @@ def _and_then(predictions: Iterator[Prediction], end: Callable[[], None]) -> Ite
 
 def _name_others(others: Sequence[str], kind: str, frontend: Frontend) -> None:
     if others:
-        what = "images" if kind == "image" else "CSV or .npy files"
+        what = "images" if kind == "image" else "tables or .npy files"
         names = listed(others, quoted=False)
         frontend.say(f"note: left out {counted(len(others), 'file')} in folders that are no {what}: {names}")
 
@@ -183,10 +182,8 @@ def make_input_spec(predictor: Predictor, *, resize: bool = False) -> InputSpec:
             resize=resize,
             chunk_size=chunk,
         )
-    encoding = preprocessing["table_encoding"]
-    if encoding is None:
-        encoding = {"columns": [{"name": name, "kind": "numeric"} for name in preprocessing["feature_names"]]}
-    return InputSpec("table", shape, encoding=encoding, delimiter=predictor.delimiter, chunk_size=batch)
+    encoding = table_encoding(preprocessing)
+    return InputSpec("table", (len(encoding["inputs"]),), encoding=encoding, chunk_size=batch)
 
 
 def _predict_all(
@@ -200,7 +197,7 @@ def _predict_all(
 ) -> Iterator[Prediction]:
     """The forward pass of a batch runs in a thread of its own while the next batch is decoded."""
     done = 0
-    traits, num_images = Counter[str](), 0
+    traits, num_images, filled = Counter[str](), 0, Filled()
     running: tuple[list[Chunk], Future[Tensor]] | None = None
     chunks = read_chunks(items, spec)
     with closing(chunks), _forward_thread() as forward:
@@ -217,9 +214,13 @@ def _predict_all(
             for chunk in finished:
                 traits.update(chunk.traits)
                 num_images += len(chunk.rows)
+                if chunk.filled is not None:
+                    filled.add(chunk.filled)
             if progress is not None:
                 progress(done)
     if text := describe_traits(traits, num_images, channels=spec.channels, rules=spec.rules):
+        frontend.say(f"note: {text}")
+    for text in filled.describe():
         frontend.say(f"note: {text}")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Kind
 from trainkit.data.images import BadImageError
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
-from trainkit.data.sources import Encoding
+from trainkit.data.tables import EncodedRows, Encoding, Filled
 from trainkit.data.transforms import Resize, StaticTransform, output_shape
 
 
@@ -20,7 +20,7 @@ class Item:
     """One input."""
 
     name: str
-    kind: Literal["image", "csv", "npy", "memory", "broken"]
+    kind: Literal["image", "table", "npy", "memory", "broken"]
     reason: str = ""
     """Why a broken one cannot be used."""
     jobs: Sequence[Callable[[], Chunk]] = ()
@@ -41,6 +41,8 @@ class Chunk:
     """Why a sample cannot be used, by its position in ``names``."""
     traits: list[str] = field(default_factory=list)
     """What is special about its images, a word for each."""
+    filled: Filled | None = None
+    """The cells of a table that had no value which the model knows."""
     one_thread: bool = False
     """Whether more like these come faster from one thread than from several."""
 
@@ -60,8 +62,7 @@ class InputSpec:
     resize: bool = False
     """Resize images that would not have the size of a row after the static transforms."""
     encoding: Encoding | None = None
-    """How the columns of a CSV file become features."""
-    delimiter: str = ","
+    """How the columns of a table become inputs."""
     chunk_size: int = 64
 
 
@@ -89,3 +90,12 @@ def _other_size(shape: Sequence[int], spec: InputSpec) -> str:
     found, expected = (f"{size[1]} x {size[2]}" for size in (shape, spec.input_shape))
     after = " after the stored transforms" if spec.static_transforms else ""
     return f"{found} pixels{after}, and the model takes {expected} (height x width); resize it, or add --resize"
+
+
+def slice_rows(rows: EncodedRows, start: int, size: int) -> Chunk:
+    """Some rows of a block of a table. What was filled in is counted with the first of them."""
+    places = range(start, min(start + size, len(rows.inputs)))
+    bad = {row - start: rows.bad[row] for row in places if row in rows.bad}
+    good = [row for row in places if row not in rows.bad]
+    filled = rows.filled if start == 0 else None
+    return Chunk(rows.names[start : start + size], rows.inputs[good], bad, filled=filled)

@@ -1,0 +1,94 @@
+"""Dates in tables: their form, and the numbers that a model learns from."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DATE_PARTS = ("time", "year", "month", "day", "weekday", "hour")
+"""The numbers of a date: seconds since 1970 in UTC; the year; 1 to 12; 1 to 31; Monday is 1; 0 to 23."""
+
+_DAYS = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y"),
+    *("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
+)
+_TIMES = ("", "%H:%M", "%H:%M:%S", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p")
+_ZONES = ("", "Z", "%z", " %z", " UTC")
+_LOOKS_LIKE_A_DATE = re.compile(
+    r"\d{1,4}[-/. ](\d{1,2}|[A-Za-z]{3,9})[-/. ]\d{1,4}(?!\d).*|[A-Za-z]{3,9} \d{1,2}, \d{4}(?!\d).*"
+)
+
+
+def find_date_format(sample: pl.Series) -> tuple[str | None, tuple[str, ...]]:
+    """The format that all texts of a column have, and the formats between which they do not decide.
+
+    Args:
+        sample: different cells, without missing ones.
+
+    Returns:
+        (format, ()); (None, formats) where day and month can be told apart by none of them; (None, ()) for no dates.
+    """
+    if len(sample) == 0 or not _LOOKS_LIKE_A_DATE.fullmatch(sample[0]):
+        return None, ()
+    first = sample.head(1)
+    fits = []
+    for day, separator, time, zone in product(_DAYS, " T", _TIMES, _ZONES):
+        if not time and (separator == "T" or zone):
+            continue
+        form = f"{day}{separator}{time}{zone}" if time else day
+        if parse_dates(first, form).null_count() == 0 and parse_dates(sample, form).null_count() == 0:
+            fits.append(form)
+    if len(fits) > 1:  # "%f" takes whole seconds too
+        fits = [form for form in fits if form.replace("%.f", "") not in fits or "%.f" not in form]
+    orders = {re.sub(r"[^dm]", "", form.replace("%b", "m").replace("%B", "m")[:8]) for form in fits}
+    if len(orders) > 1:
+        return None, tuple(fits[:2])
+    return (fits[0], ()) if fits else (None, ())
+
+
+def parse_dates(cells: pl.Series, form: str) -> pl.Series:
+    """Texts to times in UTC; null where a text has another form, or a year before 1000."""
+    import polars as pl
+
+    literal = form.endswith("Z")
+    if literal:
+        ends = cells.str.ends_with("Z")
+        cells = pl.select(pl.when(ends).then(cells.str.strip_suffix("Z")).otherwise(None)).to_series()
+        form = form[:-1]
+    parsed = cells.str.to_datetime(form, time_unit="us", strict=False, exact=True)
+    if "%z" in form:
+        parsed = parsed.dt.replace_time_zone(None)
+    early = parsed.dt.year() < 1000  # "%Y" takes two digits
+    return pl.select(pl.when(early).then(None).otherwise(parsed)).to_series()
+
+
+def date_parts(cells: pl.Series, form: str) -> dict[str, pl.Series]:
+    """The numbers of each date by their names in DATE_PARTS: float64, null where there is none.
+
+    Args:
+        form: of the texts; "" where the file has dates.
+    """
+    import polars as pl
+
+    if form:
+        times = parse_dates(cells, form)
+    elif cells.dtype == pl.Time:
+        times = cells.cast(pl.Duration("us")) + pl.datetime(1970, 1, 1)  # type: ignore[assignment]
+    else:
+        times = cells.cast(pl.Datetime("us")) if cells.dtype == pl.Date else cells
+        if getattr(times.dtype, "time_zone", None):
+            times = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    days = times.dt
+    parts = {
+        "time": days.epoch("us").cast(pl.Float64) / 1e6,
+        "year": days.year(),
+        "month": days.month(),
+        "day": days.day(),
+        "weekday": days.weekday(),
+        "hour": days.hour(),
+    }
+    return {name: values.cast(pl.Float64) for name, values in parts.items()}

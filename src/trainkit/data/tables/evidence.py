@@ -1,0 +1,181 @@
+"""What the blocks of a table show of its columns: numbers, dates, texts, missing cells, different values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trainkit.data.tables.dates import date_parts, find_date_format
+from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MISSING_VALUES = (
+    *("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "Null", "None", "none", "?"),
+    *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "NaT", "#DIV/0!", "#VALUE!", "#REF!"),
+)
+"""Cells that mean that there is no value: the spellings of pandas, and those of Excel and Weka."""
+MAX_CATEGORIES = 10_000
+"""A column with more different values than this is not taken for categories."""
+SAMPLE = 2_000
+"""Different values of a column that its style of numbers or dates is found by."""
+_FEW_VALUES = 1_000
+"""So many different values of a column of numbers are counted; a table may have thousands of them."""
+
+
+@dataclass
+class Evidence:
+    """What the blocks of a table have shown of one column."""
+
+    name: str
+    wanted: str | None = None
+    """What ``dataset.columns`` says of it: a kind, or the format of its dates."""
+    rows: int = 0
+    missing: int = 0
+    values: set[Any] = field(default_factory=set)
+    """Different values, until there are more than ``limit``."""
+    is_text: bool = False
+    style: NumberStyle | None = None
+    date_format: str | None = None
+    """None where they are no dates; "" where the file has them as dates."""
+    ambiguous_dates: tuple[str, ...] = ()
+    numbers: int = 0
+    """Cells that are finite numbers."""
+    odd: dict[str, int] = field(default_factory=dict)
+    """The first different cells that are neither numbers nor missing, with the row of each."""
+    odd_count: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    whole: bool = True
+    """Whether all numbers are whole."""
+    exact: bool = True
+    """Whether 32-bit floating point holds all numbers exactly."""
+    words: int = 0
+    """Blanks in the texts that were looked at."""
+    is_boolean: bool = False
+    all_different: bool = True
+    """Whether no value of a block came twice in it."""
+    limit: int = MAX_CATEGORIES
+    """Different values that are counted."""
+    decimal: str | None = None
+    """The decimal mark of the file, where it is known."""
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """The lowest and the highest of each number of a date."""
+
+    @property
+    def present(self) -> int:
+        return self.rows - self.missing
+
+    @property
+    def distinct(self) -> int:
+        return len(self.values)
+
+
+def as_cells(frame: pl.DataFrame, missing_values: Sequence[str]) -> pl.DataFrame:
+    """The frame with null for every missing cell: those spellings of text, NaN of floats.
+
+    Decimals become float64, durations seconds, categories and enumerations text.
+    """
+    import polars as pl
+    from polars import selectors
+
+    spelled = list(missing_values)
+    frame = frame.with_columns(selectors.categorical().cast(pl.String), selectors.enum().cast(pl.String))
+    return frame.with_columns(
+        pl.when(selectors.string().is_in(spelled)).then(None).otherwise(selectors.string()).name.keep(),
+        selectors.float().fill_nan(None),
+        selectors.decimal().cast(pl.Float64),
+        selectors.duration().dt.total_microseconds() / 1e6,
+        selectors.date().cast(pl.Datetime("us")),
+    )
+
+
+def add_evidence(evidence: Evidence, cells: pl.Series, first_row: int) -> None:
+    """Look at a block of a column, after ``as_cells``."""
+    import polars as pl
+
+    evidence.rows += len(cells)
+    evidence.missing += cells.null_count()
+    present = cells.drop_nulls()
+    if len(present) == 0:
+        return
+    if cells.dtype.is_numeric() and evidence.wanted is None:
+        evidence.limit = min(evidence.limit, _FEW_VALUES)
+    different = present.unique()
+    evidence.all_different &= len(different) == len(present)
+    if evidence.distinct <= evidence.limit:
+        evidence.values.update(different.head(evidence.limit + 1).to_list())
+    if cells.dtype == pl.Boolean:
+        evidence.is_boolean = True
+    elif cells.dtype.is_temporal():
+        evidence.date_format = ""
+        _add_dates(evidence, date_parts(cells, ""))
+    elif cells.dtype.is_numeric():
+        _add_numbers(evidence, cells, cells.cast(pl.Float64), first_row)
+    elif cells.dtype == pl.String:
+        _add_text(evidence, cells, present, first_row)
+    else:  # lists, structures, bytes
+        evidence.odd.setdefault(f"a value of type {cells.dtype}", first_row)
+        evidence.odd_count += len(present)
+
+
+def _add_text(evidence: Evidence, cells: pl.Series, present: pl.Series, first_row: int) -> None:
+    if not evidence.is_text:  # the first block with values
+        evidence.is_text = True
+        _find_form(evidence, present.unique(maintain_order=True).head(SAMPLE))
+    if evidence.style is not None:
+        _add_numbers(evidence, cells, parse_numbers(cells, evidence.style)[0], first_row)
+    elif evidence.date_format:
+        parts = date_parts(cells, evidence.date_format)
+        _add_odd(evidence, cells, parts["time"].is_null() & cells.is_not_null(), first_row)
+        _add_dates(evidence, parts)
+
+
+def _add_dates(evidence: Evidence, parts: Mapping[str, pl.Series]) -> None:
+    for name, numbers in parts.items():
+        if numbers.null_count() < len(numbers):
+            low, high = evidence.parts.get(name, (math.inf, -math.inf))
+            evidence.parts[name] = min(low, float(numbers.min())), max(high, float(numbers.max()))  # type: ignore[arg-type]
+
+
+def _find_form(evidence: Evidence, sample: pl.Series) -> None:
+    evidence.words = int(sample.str.count_matches(r"\s\S").sum())
+    wanted = evidence.wanted
+    if wanted is None or wanted == "numeric":
+        evidence.style = find_number_style(sample, decimal=evidence.decimal)  # type: ignore[arg-type]
+        if wanted == "numeric":
+            evidence.style = evidence.style or NumberStyle()
+        elif evidence.style is not None and evidence.style.share < 0.5:
+            evidence.style = None
+    if wanted is not None and "%" in wanted:
+        evidence.date_format = wanted
+    elif wanted == "datetime" or (wanted is None and evidence.style is None):
+        evidence.date_format, evidence.ambiguous_dates = find_date_format(sample)
+
+
+def _add_numbers(evidence: Evidence, cells: pl.Series, numbers: pl.Series, first_row: int) -> None:
+    import polars as pl
+
+    good = numbers.is_finite().fill_null(False)
+    finite = numbers if good.all() else numbers.filter(good)
+    _add_odd(evidence, cells, ~good & cells.is_not_null(), first_row)
+    if len(finite) == 0:
+        return
+    evidence.numbers += len(finite)
+    evidence.low = min(evidence.low, float(finite.min()))  # type: ignore[arg-type]
+    evidence.high = max(evidence.high, float(finite.max()))  # type: ignore[arg-type]
+    evidence.whole = evidence.whole and bool((finite == finite.floor()).all())
+    evidence.exact = evidence.exact and bool((finite.cast(pl.Float32, strict=False).cast(pl.Float64) == finite).all())
+
+
+def _add_odd(evidence: Evidence, cells: pl.Series, bad: pl.Series, first_row: int) -> None:
+    count = int(bad.sum())
+    evidence.odd_count += count
+    if count and len(evidence.odd) < 10:
+        for row in bad.arg_true().head(1000):
+            if len(evidence.odd) >= 10:
+                break
+            evidence.odd.setdefault(str(cells[row]), first_row + int(row))

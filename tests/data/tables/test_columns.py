@@ -1,0 +1,150 @@
+"""The kinds of columns, from the cells alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainkit.data.tables.columns import Column, decide, find_offset
+from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence, as_cells
+from trainkit.data.tables.labels import labels_of, sort_labels
+from trainkit.errors import Problem
+
+
+def look(values: list[Any], name: str = "x", wanted: str | None = None, blocks: int = 1) -> Column | Problem:
+    evidence = Evidence(name, wanted)
+    size = -(-len(values) // blocks)
+    for start in range(0, len(values), size):
+        frame = as_cells(pl.DataFrame({name: values[start : start + size]}, strict=False), MISSING_VALUES)
+        add_evidence(evidence, frame[name], start)
+    return decide(evidence)
+
+
+KINDS = [
+    (["1.5", "2", "NA", "-3e2"], "numeric", "numbers"),
+    (["1", "2", "3", "1"], "numeric", "whole numbers"),
+    (["0", "1", "1", "0"], "numeric", "whole numbers"),
+    ([1, 2, None, 2], "numeric", "whole numbers"),
+    ([1.5, float("nan"), 2.0], "numeric", "numbers"),
+    (["1,5", "2,0", "2,25"], "numeric", "numbers"),
+    (["red", "blue", "red", "?"], "categorical", "text"),
+    (["yes", "no", "No", "YES"], "boolean", "two values: no and yes"),
+    ([True, False, True], "boolean", "two values"),
+    (["t", "f", ""], "boolean", "two values"),
+    (["2024-01-31", "2024-02-01"], "datetime", "%Y-%m-%d"),
+    (["2013-01-01T05:00:00Z", "2013-01-01T06:00:00Z"], "datetime", "Z"),
+    (["31/01/2024 10:15", "01/02/2024 00:00"], "datetime", "%d/%m/%Y %H:%M"),
+    ([dt.date(2024, 1, 31), dt.date(2024, 2, 1)], "datetime", "dates in the file"),
+    ([dt.datetime(2024, 1, 31, 5), None], "datetime", "dates in the file"),
+    ([None, None], "ignore", "all cells are missing"),
+    (["NA", "", "null"], "ignore", "all cells are missing"),
+    (["5", "5", "5"], "ignore", "constant: 5"),
+    (["5", "", "5"], "numeric", "whole"),
+    (["a", "", "a"], "categorical", "text"),
+    ([f"N{number}AA" for number in range(60)], "ignore", "id-like"),
+    ([f"the cat number {number} sat on it" for number in range(60)], "ignore", "free text"),
+    ([f"A{number % 12}" for number in range(60)], "categorical", "text"),
+    (["12", "A7", "B2", "C1"] * 5, "categorical", "text"),
+]
+
+
+@pytest.mark.parametrize(("values", "kind", "reason"), KINDS)
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_kind_and_its_reason(values: list[Any], kind: str, reason: str, blocks: int) -> None:
+    found = look(values, blocks=blocks)
+    assert isinstance(found, Column), found
+    assert found.kind == kind
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "PassengerId", "id", "customer_id", "index", "ID"])
+def test_a_counter_of_rows_by_its_name_is_left_out(name: str) -> None:
+    found = look([str(number) for number in range(1, 50)], name)
+    assert isinstance(found, Column)
+    assert found.kind == "ignore"
+    assert "id-like" in found.reason
+
+
+@pytest.mark.parametrize("name", ["x", "time", "paid", "width", "grid"])
+def test_a_column_that_counts_is_kept_where_its_name_says_nothing(name: str) -> None:
+    found = look([str(number) for number in range(1, 50)], name)
+    assert isinstance(found, Column)
+    assert found.kind == "numeric"
+
+
+def test_an_id_that_repeats_is_no_id() -> None:
+    found = look(["1", "2", "2", "3"] * 9, "store_id")
+    assert isinstance(found, Column)
+    assert found.kind == "numeric"
+
+
+PROBLEMS = [
+    (["1", "2", "x"] * 1 + [str(n) for n in range(60)], None, "1 cell of a column of numbers are no numbers"),
+    ([str(n) for n in range(60)] + ["unknown"] * 30, None, "dataset.missing_values"),
+    ([str(n) for n in range(60)] + ["inf"], None, "no finite numbers"),
+    (["01/02/2024", "03/04/2024"], None, "can be read as"),
+    (["a", "b"], "numeric", "no numbers"),
+    (["a", "b", "c"], "boolean", "boolean takes two"),
+    (["a", "b"], "datetime", "no known form of dates"),
+    (["", ""], "numeric", "all cells"),
+]
+
+
+@pytest.mark.parametrize(("values", "wanted", "message"), PROBLEMS)
+def test_what_cannot_be_told_is_a_problem(values: list[str], wanted: str | None, message: str) -> None:
+    found = look(values, wanted=wanted)
+    assert isinstance(found, Problem), found
+    assert message in found.message
+
+
+WANTED = [
+    (["1", "2", "3"], "categorical", ("1", "2", "3")),
+    (["10", "9", "1.0"], "categorical", ("1", "9", "10")),
+    (["male", "female"], "boolean", ("female", "male")),
+]
+
+
+@pytest.mark.parametrize(("values", "wanted", "categories"), WANTED)
+def test_a_kind_that_is_asked_for(values: list[str], wanted: str, categories: tuple[str, ...]) -> None:
+    found = look(values, wanted=wanted)
+    assert isinstance(found, Column)
+    assert (found.kind, found.categories) == (wanted, categories)
+
+
+def test_a_format_of_dates_that_is_asked_for() -> None:
+    found = look(["01/02/2024", "13/04/2024"], wanted="%d/%m/%Y")
+    assert isinstance(found, Column)
+    assert found.kind == "datetime"
+    assert [part for part, _ in found.parts] == ["time", "month", "day", "weekday"], "the parts that vary"
+
+
+def test_labels_are_one_in_all_their_spellings() -> None:
+    assert labels_of(["1", "1.0", "01", "2", "10"]) == ("1", "2", "10")
+    assert labels_of(["True", "TRUE", "false"]) == ("false", "True")
+    assert labels_of(["a2", "a10", "A1", "b"]) == ("A1", "a2", "a10", "b")
+    assert labels_of(["1", "01", "x"]) == ("01", "1", "x"), "text among them: each is its own"
+
+
+@given(st.lists(st.text(max_size=6), min_size=1))
+def test_sorting_labels_depends_on_the_labels_alone(labels: list[str]) -> None:
+    assert sort_labels(labels) == sort_labels(reversed(labels))
+    assert set(sort_labels(labels)) == set(labels)
+
+
+@given(
+    st.floats(-1e12, 1e12),
+    st.floats(1e-3, 1e6),
+    st.lists(st.floats(0, 1), min_size=2, max_size=50),
+)
+def test_the_offset_keeps_the_digits(low: float, span: float, shares: list[float]) -> None:
+    values = np.array([low, low + span, *(low + span * share for share in shares)])
+    offset = find_offset(float(values.min()), float(values.max()), exact=False)
+    kept = (values - offset).astype(np.float32).astype(np.float64) + offset
+    rounding = np.spacing(np.abs(values).max())  # of float64 itself
+    assert np.abs(kept - values).max() <= np.ptp(values) * 2.0**-21 + 2 * rounding
