@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from unittest.mock import patch
 
 import polars as pl
 import pytest
@@ -145,12 +146,22 @@ def written_tables(draw):
     return cells, written.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])))
 
 
-@settings(max_examples=100, deadline=None)
-@given(written_tables())
-def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, written):
-    cells, data = written
+@settings(max_examples=150, deadline=None)
+@given(written_tables(), st.sampled_from([1, 2, 3, 7, 20, 10**6]), st.data())
+def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, written, block_bytes, data):
+    cells, content = written
     path = tmp_path_factory.getbasetemp() / "written.csv"
-    path.write_bytes(data)
-    frame = read(str(path))
-    assert frame.columns == ["first", "second", "third"]
-    assert frame.rows() == [tuple(cell.strip(WHITE_SPACE) or None for cell in row) for row in cells]
+    path.write_bytes(content)
+    table = open_table(str(path))
+    expected = [tuple(cell.strip(WHITE_SPACE) or None for cell in row) for row in cells]
+    with patch("trainkit.data.tables.text.BLOCK_BYTES", block_bytes):
+        blocks = list(table.blocks())
+        assert table.names == ("first", "second", "third")
+        assert [row for block in blocks for row in block.frame.rows()] == expected
+        row = data.draw(st.integers(0, len(cells) - 1))
+        assert [place for block in blocks for place in block.places()][row] == table.place(row)
+    lines = io.StringIO(content.decode("utf-16" if content[:1] in b"\xff\xfe" else "utf-8-sig"), newline="")
+    reader = csv.reader(lines, delimiter=table.format.delimiter)
+    for _ in range(row + 1):
+        next(reader)
+    assert table.place(row) == f"{path}:{reader.line_num + 1}"

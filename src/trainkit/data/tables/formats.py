@@ -172,6 +172,9 @@ def _find_delimiter(
 
 
 def _guess(text: bytes, delimiter: str, *, final: bool, header: bool) -> _Guess | None:
+    num_signs = text.count(delimiter.encode()) + (text.count(b"\t") if delimiter == " " else 0)
+    if delimiter != "," and num_signs < text.count(b"\n") // 2:
+        return None  # most rows have none
     quote = _find_quote(text, delimiter, final=final)
     rows = scan(text, delimiter=delimiter, quote=quote, final=final)
     if not len(rows.starts):

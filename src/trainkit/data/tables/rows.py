@@ -116,7 +116,7 @@ def scan(text: bytes, *, delimiter: str, quote: str, final: bool) -> Rows:
     has_quotes = bool(quote) and quote.encode() in text
     signs = separators + b"\n" + (b"\r" if (has_returns := b"\r" in text) else b"")
     everything = signs + quote.encode() if has_quotes else signs
-    at, padded = _find(data, everything), _has_padding(text, data, everything)
+    at, padded = _find(data, everything), _has_padding(text, data, everything, _NONE)
     quoting = _Quoting()
     if has_quotes:
         is_quote = data[at] == mark
@@ -155,6 +155,7 @@ def count_regular_rows(text: bytes, *, delimiter: str, quote: str, width: int) -
         if (data[np.minimum(returns + 1, len(data) - 1)] != _LF).any():
             return None
         signs += b"\r"
+    quotes = _NONE
     if has_quotes := bool(quote) and quote.encode() in text:
         signs += quote.encode()
         quotes = _find(data, quote.encode())
@@ -162,13 +163,15 @@ def count_regular_rows(text: bytes, *, delimiter: str, quote: str, width: int) -
             return None
     kinds = text.translate(None, bytes(set(range(256)) - set(signs) | {_CR}))
     if has_quotes:
-        kinds = kinds.replace(2 * quote.encode(), b"")
-    if len(kinds) % width:
+        num_lines = kinds.count(b"\n")
+        kinds = re.sub(b"%s[^%s]*%s" % ((quote.encode(),) * 3), b"", kinds.replace(2 * quote.encode(), b""))
+        if kinds.count(b"\n") != num_lines:  # a line end within quotes
+            return None
+    row = (width - 1) * delimiter.encode() + b"\n"
+    num_rows = len(kinds) // width
+    if kinds != num_rows * row:
         return None
-    grid = np.frombuffer(kinds, np.uint8).reshape(-1, width)
-    if (grid[:, -1] != _LF).any() or (grid[:, :-1] != ord(delimiter)).any():
-        return None
-    return len(grid), has_quotes, _has_padding(text, data, signs)
+    return num_rows, has_quotes, _has_padding(text, data, signs, quotes)
 
 
 def _find(data: NDArray[np.uint8], signs: bytes) -> Positions:
@@ -186,25 +189,41 @@ def _is_one_of(data: NDArray[np.uint8], signs: bytes) -> NDArray[np.bool_]:
     return hit
 
 
-def _has_padding(text: bytes, data: NDArray[np.uint8], signs: bytes) -> bool:
-    """Whether white space may stand beside one of the signs or at an end of the text."""
+def _has_padding(text: bytes, data: NDArray[np.uint8], signs: bytes, quotes: Positions) -> bool:
+    """Whether white space may stand beside a delimiter, a line end or an enclosing quote, or at an end of the text."""
     if b"\v" in text or b"\f" in text or text[:1].isspace() or text[-1:] in b"\t " or not text[-1:].isascii():
         return True
+    blanks = b" \t" if b"\t" in text and (b"\t" not in signs or len(signs) > 2) else b" "
     ascii_only = text.isascii()
     for start in range(0, len(data), _STEP):
-        piece = data[start : start + _STEP + 3]  # three bytes more: the longest white space
-        if _beside_blank(piece, _is_one_of(piece, signs), ascii_only=ascii_only):
+        piece = data[max(0, start - 1) : start + _STEP + 3]  # the longest white space has three bytes
+        hit = _is_one_of(piece, signs)
+        beside = (hit[2:] | hit[:-2]) & _is_one_of(piece, blanks)[1:-1]
+        if beside.any():
+            found = np.flatnonzero(beside) + max(0, start - 1) + 1
+            if not len(quotes) or _is_outer(data, found, signs, quotes):
+                return True
+        if not ascii_only and _beside_wide_blank(piece, hit):
             return True
     return not text[:1].isascii()
 
 
-def _beside_blank(piece: NDArray[np.uint8], hit: NDArray[np.bool_], *, ascii_only: bool) -> bool:
-    blank = (piece == _SPACE) | (piece == _TAB)
-    if (hit[:-1] & blank[1:]).any() or (blank[:-1] & hit[1:]).any():
+def _is_outer(data: NDArray[np.uint8], blanks: Positions, signs: bytes, quotes: Positions) -> bool:
+    """Whether one of the blanks, each beside a sign, is outside of quotes or beside a quote that encloses a cell."""
+    following = np.searchsorted(quotes, blanks)
+    if ((following % 2 == 0) & ~_is_one_of(data[blanks], signs)).any():
         return True
-    if ascii_only:
-        return False
-    two, three = piece == 0xC2, (piece >= 0xE1) & (piece <= 0xE3)  # U+00A0; U+2003, U+202F, U+3000 and others
+    # Within quotes: a single quote before the blank opens the cell, a single one behind it closes the cell.
+    mark, last = data[quotes[0]], len(data) - 1
+    before, after = data[blanks - 1] == mark, data[np.minimum(blanks + 1, last)] == mark
+    opens = before & ((following < 2) | (quotes[following - 2] != blanks - 2))
+    closes = after & ((following + 1 >= len(quotes)) | (data[np.minimum(blanks + 2, last)] != mark))
+    return bool((opens | closes).any())
+
+
+def _beside_wide_blank(piece: NDArray[np.uint8], hit: NDArray[np.bool_]) -> bool:
+    """Whether U+00A0, U+2003, U+202F, U+3000 or one like them may stand beside a sign."""
+    two, three = piece == 0xC2, (piece >= 0xE1) & (piece <= 0xE3)
     ahead = (two | three)[1:] & hit[:-1]
     return bool(ahead.any() or (two[:-2] & hit[2:]).any() or (three[:-3] & hit[3:]).any())
 
