@@ -2,6 +2,8 @@
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainkit.data.tables import NumberStyle, find_number_style, parse_numbers
 
@@ -64,3 +66,31 @@ def test_a_number_in_another_currency_or_without_the_percent_sign_is_odd():
 def test_text_has_no_style():
     assert find_number_style(pl.Series(["a", "b", "1_0"])) is None
     assert find_number_style(pl.Series([None, None], dtype=pl.String)) is None
+
+
+def test_a_rare_way_of_writing_is_found():
+    values = pl.Series(["1,234.5"] * 60_000 + ["(2)"] + ["3"] * 10)
+    style = find_number_style(values)
+    assert style.share == 1.0
+    assert parse_numbers(values, style)[0].sort()[0] == -2
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    numbers=st.lists(st.integers(-(10**12), 10**12).map(lambda number: number / 100), min_size=3, max_size=20),
+    marks=st.sampled_from([(".", ""), (".", ","), (",", "."), (",", ""), (",", " "), (".", "'"), (",", "\u202f")]),
+    sign=st.sampled_from(["{}", "${}", "{} €", "{} %", "CHF {}"]),
+    negative=st.sampled_from(["-{}", "({})", "{}-", "−{}"]),
+)
+def test_numbers_come_back_in_any_style(numbers, marks, sign, negative):
+    decimal, thousands = marks
+
+    def write(number):
+        digits = f"{abs(number):,.2f}".replace(",", "_").replace(".", decimal).replace("_", thousands)
+        text = sign.format(digits)
+        return negative.format(text) if number < 0 else text
+
+    values = pl.Series([write(number) for number in numbers])
+    style = find_number_style(values)
+    assert style.share == 1.0
+    assert parse_numbers(values, style)[0].to_list() == numbers

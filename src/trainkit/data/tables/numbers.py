@@ -74,24 +74,39 @@ def find_number_style(values: pl.Series, *, decimal: Decimal | None = None) -> N
     if not present:
         return None
     plain = _finite(values)
-    num_plain = present - plain.null_count() + values.null_count()
+    num_plain = len(values) - plain.null_count()
     has_points = decimal == "," and bool(values.str.contains(".", literal=True).any())
     if num_plain == present and not has_points:
         return NumberStyle()
-    odd = values if has_points else values.filter(plain.is_null() & values.is_not_null())
-    odd = odd.drop_nulls().unique(maintain_order=True).head(_SAMPLE)
+    odd = values.drop_nulls() if has_points else values.filter(plain.is_null() & values.is_not_null())
+    sample = odd.gather_every(max(1, len(odd) // _SAMPLE)).unique(maintain_order=True)
     best, count = NumberStyle(), num_plain
-    scores = {style: int(parse_numbers(odd, style)[0].is_not_null().sum()) for style in _candidates(odd, decimal)}
-    if any(scores.values()):
-        best = max(scores, key=lambda style: scores[style])
-        count = len(values) - parse_numbers(values, best)[0].null_count()
+    for _ in range(2):
+        scores = {
+            style: int(parse_numbers(sample, style)[0].is_not_null().sum()) for style in _candidates(sample, decimal)
+        }
+        found = max(scores, key=lambda style: scores[style])
+        if not scores[found] or found == best:
+            break
+        numbers, rest = parse_numbers(values, found)
+        if (parsed := len(values) - numbers.null_count()) > count or has_points:
+            best, count = found, parsed
+        if not rest.any():
+            break
+        # What is rare, such as a negative number in parentheses, the sample may not have.
+        sample = sample.append(values.filter(rest).unique(maintain_order=True).head(_SAMPLE))
     return replace(best, share=count / present) if count else None
 
 
 def parse_numbers(values: pl.Series, style: NumberStyle) -> tuple[pl.Series, pl.Series]:
     """Float64 with null where a cell is missing or no finite number, and a Boolean: there is text, but no number."""
-    numbers = _finite(values if style.plain else _plain_text(values, style))
-    return numbers, numbers.is_null() & values.is_not_null()
+    numbers = _finite(values if replace(style, signs=False).plain else _plain_text(values, replace(style, signs=False)))
+    rest = numbers.is_null() & values.is_not_null()
+    if style.signs and rest.any():
+        where = rest.arg_true()
+        numbers = numbers.scatter(where, _finite(_plain_text(values.gather(where), style)))
+        rest = numbers.is_null() & values.is_not_null()
+    return numbers, rest
 
 
 def _finite(values: pl.Series) -> pl.Series:
@@ -134,7 +149,7 @@ def _stripped(style: NumberStyle) -> pl.Expr:
         text = text.str.replace(r"\s*%", "")
     if style.currency:
         sign = _escaped(style.currency)
-        inner = text.str.replace(rf"^([-+(]){sign}\s*", "${1}").str.replace(rf"\s*{sign}(\)?-?)$", "${1}")
+        inner = text.str.replace(rf"^([-+(]?){sign}\s*", "${1}").str.replace(rf"\s*{sign}(\)?-?)$", "${1}")
         outer = text.str.strip_prefix(style.currency).str.strip_suffix(style.currency).str.strip_chars()
         text = pl.when(text.str.contains("^[-+(]|[-)]$")).then(inner).otherwise(outer)
     return text
@@ -159,7 +174,7 @@ def _candidates(odd: pl.Series, decimal: Decimal | None) -> list[NumberStyle]:
     found = odd.str.extract(rf"({_CURRENCY})").drop_nulls()
     currency = str(found.mode().sort()[0]) if len(found) else ""
     percent = bool(odd.str.contains(r"\d\s*%$").any())
-    signs = bool(odd.str.contains(rf"^\(.*\d.*\)$|\d-$|^{_MINUS}|^- ").any())
+    signs = bool(odd.str.contains(rf"^\(.*\d.*\)$|\d.{{0,5}}-$|{_MINUS}|^- ").any())
     pairs: list[tuple[Decimal, Thousands]] = [(".", ""), (".", ","), (",", ""), (",", ".")]
     if decimal == ",":
         pairs = [(",", "."), (",", ""), (".", ""), (".", ",")]
