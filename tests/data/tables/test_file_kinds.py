@@ -49,7 +49,7 @@ def test_packed_text_is_read_whatever_its_name(tmp_path, pack):
         (pickle.dumps({"a": 1}), "is a pickle, which could run code"),
         (np.random.default_rng(0).bytes(5000), "is no text but binary data"),
         (b"a,b\n1,x\0\n2,y\n", r"t:2: a zero byte"),
-        (b"a,b\n", r"t has a header \('a', 'b'\) but no rows"),
+        (b"a,b\n", r"t has columns \('a', 'b'\) but no rows"),
         (gzip.compress(os.urandom(3000).hex().encode())[:1000], "it may be cut off: get it again"),
         (b"PAR1" + bytes(200), "it may be cut off: get or write it again"),
     ],

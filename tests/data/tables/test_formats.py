@@ -52,6 +52,12 @@ def read(path, **options):
         ("a,b\nit's,y\nrock 'n' roll,z\n", "comma, UTF-8, decimal point", "a b|it's y|rock_'n'_roll z"),
         ('i,x\n5" pipe,1\n3" "fine",2\n', "comma, UTF-8, decimal point", 'i x|5"_pipe 1|3"_"fine" 2'),
         ('a, "b"\n1, "x, y"\n2, "z"\n', "comma, UTF-8, decimal point", "a b|1 x,_y|2 z"),
+        (
+            'a,b\n1,"x \\"y, z\\""\n2,"z"\n',
+            'comma, quotes within cells as \\", UTF-8, decimal point',
+            'a b|1 x_"y,_z"|2 z',
+        ),
+        ('a,b\n1,C:\\x\n2,"C:\\y"\n', "comma, UTF-8, decimal point", "a b|1 C:\\x|2 C:\\y"),
         ("a\n1\n\n2\n", "comma, UTF-8, decimal point", "a|1|2"),
         ("text\nhello world\nfoo bar baz\n", "comma, UTF-8, decimal point", "text|hello_world|foo_bar_baz"),
         ("id,tags\n1,a|b\n2,c|d\n", "comma, UTF-8, decimal point", "id tags|1 a|b|2 c|d"),
@@ -127,6 +133,7 @@ def test_one_bad_byte_in_utf8_is_named(tmp_path):
     [
         ("5.1,3.5,setosa\n4.9,3.0,setosa\n", "'5.1' stands above numbers"),
         ("p,x,s\ne,x,s\ne,b,s\n", "'x' is also a value of its column"),
+        ("1,2,5\n3,4,5\n6,1,2\n", "'1' stands above numbers"),
     ],
 )
 def test_a_first_line_that_looks_like_data_is_a_question(tmp_path, text, reason):
@@ -141,6 +148,19 @@ def test_a_first_line_that_looks_like_data_is_a_question(tmp_path, text, reason)
     assert rows[:2] == [["column_1", "column_2", "column_3"], text.split("\n")[0].split(",")]
     assert table.place(0) == f"{path}:1"
     assert read(path, base=table.format)[1] == rows
+
+
+def test_a_title_above_rows_without_a_header(tmp_path):
+    (tmp_path / "t.csv").write_text("|1x3 Cross validator\n25, Private, 226802, <=50K.\n38, Private, 89814, <=50K.\n")
+    table, rows = read(tmp_path / "t.csv", header=False)
+    assert rows[1] == ["25", "Private", "226802", "<=50K."]
+    assert table.format.describe() == "delimiter comma, UTF-8, decimal point, no header, 1 line above the rows skipped"
+
+
+def test_an_unknown_encoding_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text(PLAIN)
+    with pytest.raises(ProblemsError, match=r"dataset\.encoding: there is no encoding 'utf-99'"):
+        read(tmp_path / "t.csv", encoding="utf-99")
 
 
 def test_a_first_line_of_counts_is_named(tmp_path):

@@ -55,6 +55,13 @@ def test_a_folder_of_several_tables_is_a_question(tmp_path):
         open_table(str(tmp_path))
 
 
+def test_a_delta_table_is_refused(tmp_path):
+    (tmp_path / "_delta_log").mkdir()
+    pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "part-0.parquet")
+    with pytest.raises(ProblemsError, match="is a Delta table, which keeps old rows among its files"):
+        open_table(str(tmp_path))
+
+
 def test_all_paths_that_are_wrong_are_named(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,x\n")
     (tmp_path / "no").mkdir()

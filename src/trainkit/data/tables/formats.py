@@ -37,6 +37,8 @@ class TableFormat:
     delimiter: str = ","
     """One character. A blank stands for any number of blanks and tabs."""
     quote: str = '"'
+    escape: str = ""
+    """A backslash where ``\\"`` is a quote within a cell."""
     encoding: str = "utf-8"
     decimal: str = "."
     header: bool = True
@@ -51,6 +53,7 @@ class TableFormat:
             return {"parquet": "Parquet", "arrow": "Arrow"}[self.kind]
         parts = [f"delimiter {DELIMITERS.get(self.delimiter, repr(self.delimiter))}"]
         parts += [f"quote {self.quote}"] if self.quote != '"' else []
+        parts += ['quotes within cells as \\"'] if self.escape else []
         parts.append({"cp1252": "Windows-1252", "latin-1": "Latin-1"}.get(self.encoding, self.encoding.upper()))
         parts.append("decimal comma" if self.decimal == "," else "decimal point")
         parts += [] if self.header else ["no header"]
@@ -116,7 +119,7 @@ def find_layout(
         if len(titles) == width and not any_number(titles):
             names, line = titles, text[:start].count(b"\n") - 1
             cells, first = [(), *cells], -1
-    form = TableFormat("text", sign, quote, encoding, skip_lines=line, header=names is not None)
+    form = TableFormat("text", sign, quote, found.escape, encoding, skip_lines=line, header=names is not None)
     body = tuple(cells[1:] if names is not None else cells)
     form = replace(form, decimal=decimal or _find_decimal(body, sign, base))
     following = first + (names is not None)
@@ -136,6 +139,7 @@ class _Guess:
 
     delimiter: str
     quote: str
+    escape: str
     rows: Rows
     first: int
     """Which row is the first of the table."""
@@ -148,6 +152,11 @@ class _Guess:
     def fits(self) -> bool:
         """Whether the rows are alike, and the first one is as wide (or one less: row names have no header)."""
         return self.share >= _ALIKE and 2 <= self.rows.cells[self.first] >= self.width - 1
+
+    @property
+    def explains_all(self) -> bool:
+        """Whether nothing stands above the header, which is as wide as the rows."""
+        return self.first == 0 and int(self.rows.cells[0]) == self.width
 
 
 def _find_delimiter(
@@ -162,7 +171,7 @@ def _find_delimiter(
         return None
     fitting = [guess for guess in guesses if guess.fits]
     if fitting:
-        best = min(fitting, key=lambda guess: guess.first > 0)  # one that explains the first line, too
+        best = min(fitting, key=lambda guess: not guess.explains_all)
         blanks = next((guess for guess in fitting if guess.delimiter == " " and guess.width > best.width), None)
         return blanks if blanks and best.delimiter == "\t" and b"  " in text else best
     # Rows of several widths: most of them are right under a usual delimiter, or there is one column.
@@ -176,14 +185,20 @@ def _guess(text: bytes, delimiter: str, *, final: bool, header: bool) -> _Guess 
     if delimiter != "," and num_signs < text.count(b"\n") // 2:
         return None  # most rows have none
     quote = _find_quote(text, delimiter, final=final)
-    rows = scan(text, delimiter=delimiter, quote=quote, final=final)
+    rows, escape = scan(text, delimiter=delimiter, quote=quote, final=final), ""
+    if b'\\"' in text and (rows.has_odd_quotes or rows.open_quote is not None):
+        other = scan(without_escapes(text), delimiter=delimiter, quote=quote, final=final)
+        if not other.has_odd_quotes and (not final or other.open_quote is None):
+            rows, escape = other, "\\"
     if not len(rows.starts):
         return None
     cells = rows.cells[min(_MAX_TITLE_LINES, len(rows.cells) // 2) :]  # title lines aside
     widths, counts = np.unique(cells, return_counts=True)
     most = int(np.argmax(counts))
     width, share = int(widths[most]), float(counts[most] / len(cells))
-    return _Guess(delimiter, quote, rows, _first_row(rows, delimiter, quote, width, header=header), width, share)
+    return _Guess(
+        delimiter, quote, escape, rows, _first_row(rows, delimiter, quote, width, header=header), width, share
+    )
 
 
 def _find_quote(text: bytes, delimiter: str, *, final: bool) -> str:
@@ -192,6 +207,11 @@ def _find_quote(text: bytes, delimiter: str, *, final: bool) -> str:
         return '"'
     rows = scan(text, delimiter=delimiter, quote="'", final=final)
     return '"' if rows.has_odd_quotes or (final and rows.open_quote is not None) else "'"
+
+
+def without_escapes(text: bytes) -> bytes:
+    """``\\"`` as two quotes, which are as long."""
+    return re.sub(rb'(?<!\\)((?:\\\\)*)\\"', rb'\1""', text)
 
 
 def _first_row(rows: Rows, delimiter: str, quote: str, width: int, *, header: bool) -> int:
@@ -257,7 +277,8 @@ def doubts(layout: Layout) -> str | None:
     if any(name and number and not _NUMBER.fullmatch(name) for name, number in zip(names, numeric, strict=True)):
         return None  # a word above numbers
     values = [name for name, number in zip(names, numeric, strict=True) if number and _NUMBER.fullmatch(name)]
-    if values and not _counts_up(values):
+    counted_from_0 = not names[0] and values == [str(number) for number in range(len(values))]  # pandas, with an index
+    if values and not counted_from_0 and not _counts_up(values):
         return f"{values[0]!r} stands above numbers"
     for name, column, number in zip(names, columns, numeric, strict=True):
         if name and not number and name in column:
@@ -272,8 +293,10 @@ def _is_numeric(column: Sequence[str]) -> bool:
 
 def _counts_up(names: Sequence[str]) -> bool:
     """``0, 1, 2`` or ``1990, 1991``: numbers that count columns."""
-    if len(names) < 2 or not all(name.isdecimal() for name in names):
+    if not all(name.isdecimal() for name in names):
         return False
     numbers = list(map(int, names))
+    if len(numbers) < 3:
+        return all(1900 <= number <= 2100 for number in numbers)
     steps = {after - before for before, after in pairwise(numbers)}
     return len(steps) == 1 and steps.pop() > 0

@@ -173,7 +173,7 @@ def _candidates(odd: pl.Series, decimal: Decimal | None) -> list[NumberStyle]:
     """Styles that these cells may be in, the likeliest first."""
     found = odd.str.extract(rf"({_CURRENCY})").drop_nulls()
     currency = str(found.mode().sort()[0]) if len(found) else ""
-    percent = bool(odd.str.contains(r"\d\s*%$").any())
+    percent = bool(odd.str.contains(r"\d\s*%\)?-?$").any())
     signs = bool(odd.str.contains(rf"^\(.*\d.*\)$|\d.{{0,5}}-$|{_MINUS}|^- ").any())
     pairs: list[tuple[Decimal, Thousands]] = [(".", ""), (".", ","), (",", ""), (",", ".")]
     if decimal == ",":

@@ -64,6 +64,9 @@ def _find(text: str) -> list[tuple[Path, Path]] | str:
 
 
 def _in_folder(folder: Path) -> list[tuple[Path, Path]] | str:
+    for sign, name in (("_delta_log", "Delta"), ("metadata/version-hint.text", "Iceberg"), (".hoodie", "Hudi")):
+        if (folder / sign).exists():
+            return f"{folder} is a {name} table, which keeps old rows among its files; write it as Parquet first"
     files = sorted((file for file in folder.rglob("*") if file.is_file()), key=_as_people_sort)
     files = [f for f in files if not any(part.startswith((".", "_")) for part in f.relative_to(folder).parts)]
     typed = [file for file in files if _TYPED.fullmatch(file.name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +111,7 @@ class Table:
                 row_in_file += len(frame)
             _check_unchanged(file)
         if not first_row:
-            raise DataError(f"{self.paths[0]} has a header ({listed(self.names, limit=3)}) but no rows")
+            raise DataError(f"{self.paths[0]} has columns ({listed(self.names, limit=3)}) but no rows")
 
     def _frames(self, file: TableFile, wanted: list[str]) -> Iterator[tuple[pl.DataFrame, FindLines | None]]:
         if file.kind == "text":
@@ -154,6 +155,11 @@ def open_table(
         DataError: Files that are no table, a column twice, files whose columns differ.
     """
     section = key.rpartition(".")[0]
+    if encoding is not None and not _is_known(encoding):
+        message = (
+            f"there is no encoding {encoding!r}; known are utf-8, utf-16, cp1252, latin-1, cp1251, gb18030 and more"
+        )
+        raise ProblemsError([Problem(message, key=f"{section}.encoding".lstrip("."))])
     files = []
     for folder, one in find_paths(path, key):
         head = _read_head(one)
@@ -172,6 +178,13 @@ def open_table(
         files.append(file)
     _check_alike(files)
     return Table(tuple(files), _common_schema(files))
+
+
+def _is_known(encoding: str) -> bool:
+    try:
+        return codecs.lookup(encoding)._is_text_encoding
+    except LookupError:
+        return False
 
 
 def _read_head(path: Path) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.tables.file_kinds import open_bytes
-from trainkit.data.tables.formats import TableFormat
+from trainkit.data.tables.formats import TableFormat, without_escapes
 from trainkit.data.tables.rows import Rows, count_regular_rows, scan
 from trainkit.errors import DataError
 
@@ -166,6 +166,8 @@ def row_blocks(path: Path, form: TableFormat, *, width: int, offset: int, line: 
             piece += b"\n"
         stop = piece.rfind(b"\n") + 1
         body = b"".join([rest, memoryview(piece)[:stop]])
+        if form.escape:
+            body = without_escapes(body)
         if stop and (block := _regular_block(body, form, width, line)):
             yield block
             line += block.num_rows
