@@ -14,9 +14,10 @@ from trainkit.errors import ProblemsError
 def config_of(folder: Path, *, factor: float = 1.0, shift: float = 0.0, scale_target: str = "auto") -> Config:
     values = factor * np.random.default_rng(0).standard_normal(200) + shift
     table = folder / "t.csv"
-    table.write_text("x,y\n" + "".join(f"{row},{value!r}\n" for row, value in enumerate(values.tolist())))
+    rows = zip(np.random.default_rng(1).standard_normal(200).tolist(), values.tolist(), strict=True)
+    table.write_text("x,y\n" + "".join(f"{x!r},{y!r}\n" for x, y in rows))
     path = folder / "config.yaml"
-    path.write_text(f"dataset: {{type: csv, path: {table}, target: y, scale_target: {scale_target}}}\nmodel: mlp\n")
+    path.write_text(f"dataset: {{type: table, path: {table}, target: y, scale_target: {scale_target}}}\nmodel: mlp\n")
     return load_config(path).config
 
 
@@ -24,10 +25,10 @@ def config_of(folder: Path, *, factor: float = 1.0, shift: float = 0.0, scale_ta
     ("units", "scale_target", "value", "reason"),
     [
         ({}, "auto", "false", "auto: mean and deviation are about 0 and 1 already"),
-        ({}, "true", "true", "as asked for: y has mean "),
-        ({"factor": 10.0}, "auto", "true", "auto: y has mean "),
-        ({"factor": 0.1}, "auto", "true", "auto: y has mean "),
-        ({"shift": 1.0}, "auto", "true", "auto: y has mean "),
+        ({}, "true", "true", "as asked for: in the training split y has mean "),
+        ({"factor": 10.0}, "auto", "true", "auto: in the training split y has mean "),
+        ({"factor": 0.1}, "auto", "true", "auto: in the training split y has mean "),
+        ({"shift": 1.0}, "auto", "true", "auto: in the training split y has mean "),
         ({"factor": 10.0}, "false", "false", "as asked for"),
     ],
 )

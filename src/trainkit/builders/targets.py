@@ -12,7 +12,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.target_scale import is_standard, measure_targets, stored_scale
 from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import Choice
-from trainkit.wording import counted
+from trainkit.wording import listed
 
 
 def with_target_scale(data: Dataset, config: Config, *, stored: Mapping[str, Any] | None = None) -> Dataset:
@@ -60,10 +60,11 @@ def scale_choice(config: Config, data: Dataset, *, stored: Mapping[str, Any] | N
     if data.target_scale is None:
         why = ": mean and deviation are about 0 and 1 already" if how == "auto" else ""
         return {"scale_target": Choice("false", how + why)}
-    (mean, std), others = data.target_scale[0], len(data.target_names) - 1
-    reason = f"{how}: {data.target_names[0]} has mean {mean:.4g} and standard deviation {std:.4g} in the training split"
-    if others:
-        reason += f", and so on for {counted(others, 'other target')}"
+    measured = [
+        f"{name} has mean {mean:.4g} and standard deviation {std:.4g}"
+        for name, (mean, std) in zip(data.target_names, data.target_scale, strict=True)
+    ]
+    reason = f"{how}: in the training split {listed(measured, limit=3, quoted=False)}"
     if len(set(data.target_std)) > 1:
         reason += "; the loss is that of the scaled targets"
     return {"scale_target": Choice("true", reason)}
