@@ -286,3 +286,27 @@ def cached_arrays(
                 draft.add_array(name, array.shape, array.dtype).write_all(array)
             draft.publish(description, info)
     return arrays, info
+
+
+def streamed_arrays(
+    cache_dir: Path, label: str, description: dict[str, Any], write: Callable[[EntryDraft], dict[str, Any]]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays that are larger than memory, from the cache, or written there block by block.
+
+    Args:
+        write: adds arrays to the draft; returns plain JSON that is kept beside them.
+
+    Raises:
+        durable.WriteError: The cache folder cannot be written.
+    """
+    key = make_key(description)
+    entry = None
+    with contextlib.suppress(DamagedEntryError):
+        entry = open_entry(cache_dir, key)
+    if entry is None:
+        with draft_entry(cache_dir, key, label) as draft:
+            if draft is not None:
+                draft.publish(description, write(draft))
+        entry = open_entry(cache_dir, key)
+    assert entry is not None, "just published"
+    return load_arrays(entry), entry.info

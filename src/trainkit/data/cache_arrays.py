@@ -35,6 +35,8 @@ class ArrayWriter:
         self.rows_per_block = max(1, BLOCK_BYTES // max(1, row_bytes))
         self._block_bytes = self.rows_per_block * row_bytes
         self._checksums = [0] * -(-self.shape[0] // self.rows_per_block)
+        self._waiting = np.empty((0, *self.shape[1:]), self.dtype)
+        self._appended = 0
         self._lock = threading.Lock()
         self._needed = self.shape[0] * row_bytes
         self._file: BinaryIO = path.open("x+b", buffering=0)
@@ -63,8 +65,22 @@ class ArrayWriter:
         for block, start in enumerate(range(0, len(array), self.rows_per_block)):
             self.write_block(block, array[start : start + self.rows_per_block])
 
+    def append(self, rows: NDArray[Any]) -> None:
+        """The rows that follow those that were appended before, any number of them."""
+        self._waiting = np.concatenate([self._waiting, rows])
+        whole = len(self._waiting) // self.rows_per_block * self.rows_per_block
+        self._flush(whole)
+
+    def _flush(self, count: int) -> None:
+        for start in range(0, count, self.rows_per_block):
+            block = self._waiting[start : min(start + self.rows_per_block, count)]
+            self.write_block(self._appended // self.rows_per_block, block)
+            self._appended += len(block)
+        self._waiting = self._waiting[count:].copy()
+
     def finish(self) -> dict[str, Any]:
         """Write the file through to the disk; returns its record for the manifest."""
+        self._flush(len(self._waiting))
         with durable.writing(self.path, needed=self._needed):
             durable.ops.fsync(self._file.fileno())
             status = os.fstat(self._file.fileno())

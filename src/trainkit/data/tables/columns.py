@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,11 +13,6 @@ from trainkit.wording import counted, listed, percent
 
 ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "ignore"]
 
-_INDEX_NAME = re.compile(
-    r"(?i:unnamed: \d+(_level_\d+)?|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+|row_?(id|name|names|num|number)?)"
-    r"|.*[a-z]I[dD]"
-)
-"""Names of columns that count rows: ``PassengerId``, ``customer_id``, the index that pandas writes."""
 _SPELLINGS = 3
 """Up to this many different texts among numbers may be names for a missing value."""
 
@@ -99,7 +93,7 @@ def _mostly_numbers(evidence: Evidence) -> Found | Problem | None:
             return None
         return _no_numbers(evidence)
     counts_rows = evidence.whole and evidence.all_different and evidence.distinct > 2
-    if counts_rows and evidence.missing == 0 and _INDEX_NAME.fullmatch(evidence.name):
+    if counts_rows and evidence.missing == 0 and evidence.may_count_rows:
         return "ignore", f"id-like: {evidence.present} different whole numbers, named {evidence.name!r}", {}
     return "numeric", "whole numbers" if evidence.whole else "numbers", {}
 

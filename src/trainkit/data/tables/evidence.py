@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ MAX_CATEGORIES = 10_000
 """A column with more different values than this is not taken for categories."""
 SAMPLE = 2_000
 """Different values of a column that its style of numbers or dates is found by."""
+_INDEX_NAME = re.compile(
+    r"(?i:unnamed: \d+(_level_\d+)?|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+|row_?(id|name|names|num|number)?)"
+    r"|.*[a-z]I[dD]"
+)
+"""Names of columns that count rows: ``PassengerId``, ``customer_id``, the index that pandas writes."""
 _FEW_VALUES = 1_000
 """So many different values of a column of numbers are counted; a table may have thousands of them."""
 
@@ -55,15 +61,19 @@ class Evidence:
     """Whether 32-bit floating point holds all numbers exactly."""
     words: int = 0
     """Blanks in the texts that were looked at."""
-    is_boolean: bool = False
     all_different: bool = True
-    """Whether no value of a block came twice in it."""
+    """Whether no value of a block came twice in it; looked at where ``may_count_rows``."""
     limit: int = MAX_CATEGORIES
     """Different values that are counted."""
     decimal: str | None = None
     """The decimal mark of the file, where it is known."""
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     """The lowest and the highest of each number of a date."""
+
+    @property
+    def may_count_rows(self) -> bool:
+        """Whether its name is that of an index or an id."""
+        return bool(_INDEX_NAME.fullmatch(self.name))
 
     @property
     def present(self) -> int:
@@ -102,30 +112,36 @@ def add_evidence(evidence: Evidence, cells: pl.Series, first_row: int) -> None:
     present = cells.drop_nulls()
     if len(present) == 0:
         return
-    if cells.dtype.is_numeric() and evidence.wanted is None:
-        evidence.limit = min(evidence.limit, _FEW_VALUES)
-    different = present.unique()
-    evidence.all_different &= len(different) == len(present)
-    if evidence.distinct <= evidence.limit:
-        evidence.values.update(different.head(evidence.limit + 1).to_list())
-    if cells.dtype == pl.Boolean:
-        evidence.is_boolean = True
-    elif cells.dtype.is_temporal():
+    if cells.dtype.is_temporal():
         evidence.date_format = ""
         _add_dates(evidence, date_parts(cells, ""))
     elif cells.dtype.is_numeric():
         _add_numbers(evidence, cells, cells.cast(pl.Float64), first_row)
     elif cells.dtype == pl.String:
         _add_text(evidence, cells, present, first_row)
-    else:  # lists, structures, bytes
+    elif cells.dtype != pl.Boolean:  # lists, structures, bytes
         evidence.odd.setdefault(f"a value of type {cells.dtype}", first_row)
         evidence.odd_count += len(present)
+        return
+    _add_values(evidence, present)
+
+
+def _add_values(evidence: Evidence, present: pl.Series) -> None:
+    """Count different values as far as a decision depends on them: of numbers, not all."""
+    if evidence.numbers and evidence.wanted is None:
+        evidence.limit = min(evidence.limit, _FEW_VALUES)
+    if evidence.all_different and evidence.may_count_rows:
+        evidence.all_different = present.n_unique() == len(present)
+    for part in (present.head(4 * evidence.limit), present.slice(4 * evidence.limit)):
+        if evidence.distinct <= evidence.limit and len(part):
+            evidence.values.update(part.unique().head(evidence.limit + 1).to_list())
 
 
 def _add_text(evidence: Evidence, cells: pl.Series, present: pl.Series, first_row: int) -> None:
     if not evidence.is_text:  # the first block with values
         evidence.is_text = True
-        _find_form(evidence, present.unique(maintain_order=True).head(SAMPLE))
+        few = present.head(20 * SAMPLE)
+        _find_form(evidence, few.unique(maintain_order=True).head(SAMPLE))
     if evidence.style is not None:
         _add_numbers(evidence, cells, parse_numbers(cells, evidence.style)[0], first_row)
     elif evidence.date_format:

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.data.cache import cached_arrays, stamp_files
+from trainkit.data.cache import EntryDraft, cached_arrays, stamp_files, streamed_arrays
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
 from trainkit.data.splits import split_part, whole_part
 from trainkit.data.tables.columns import Column, decide
-from trainkit.data.tables.encoding import Encoding, Filled, encode_inputs, input_names, make_encoding
-from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence, as_cells
+from trainkit.data.tables.encoded import (
+    Cells,
+    Count,
+    Paths,
+    concatenated,
+    encode_labeled,
+    encode_other,
+    missing_columns,
+)
+from trainkit.data.tables.encoding import Encoding, input_names, make_encoding
+from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
 from trainkit.data.tables.formats import TableFormat
 from trainkit.data.tables.layout import with_gaps
 from trainkit.data.tables.reading import Block, Table, open_table
-from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target, encode_target, target_from
+from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target, target_from
 from trainkit.errors import DataError, Problem, ProblemsError
-from trainkit.wording import closest, counted, first_lines, listed
-
-if TYPE_CHECKING:
-    pass
-
-Paths = str | Sequence[str]
+from trainkit.wording import listed
 
 _LAYOUT = 1
 """Raise it when the same files become other arrays or names, so that old cache entries are not used."""
 _KEPT_BYTES = 1 << 30
-"""Files up to this size are read once: their cells stay in memory between the two passes."""
+"""Files up to this size are read once: their cells stay in memory between the two passes. Larger ones go through the
+cache block by block."""
+_MOST_BLOCKS = 8
+"""What ``check``, which writes nothing, reads of larger ones."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +96,13 @@ def load_table(
         "options": {**vars(options), "target": list(options.target)},
     }
     name = table.paths[0].name.partition(".")[0]
-    arrays, info = cached_arrays(
-        cache_dir, name, description, lambda: _read(table, tests, chosen, options), save=save and cache_dir is not None
-    )
+    large = _is_large(table)
+    if large and save and cache_dir is not None:
+        write = partial(_write, table=table, tests=tests, chosen=chosen, options=options)
+        arrays, info = streamed_arrays(cache_dir, name, description, write)
+    else:
+        read = partial(_read, table, tests, chosen, options, _MOST_BLOCKS if large else None)
+        arrays, info = cached_arrays(cache_dir, name, description, read, save=save)
     target = target_from(info["target"], info["class_names"])
     main = "all" if tests is None else "train"
     parts = {
@@ -139,26 +152,87 @@ def _choose_columns(table: Table, options: TableOptions) -> list[str]:
     return chosen
 
 
-def missing_columns(where: str, names: Sequence[str], wanted: Iterable[str], key: str) -> list[Problem]:
-    """A problem for each wanted column that is not there, with the closest that is."""
-    problems = []
-    for name in wanted:
-        if name in names:
-            continue
-        close = closest(name, names)
-        hint = f"did you mean {close!r}?" if close else "the columns are " + listed(names)
-        problems.append(Problem(f"{where} has no column {name!r}; {hint}", key=key))
-    return problems
+Arrays = dict[str, NDArray[Any]]
+Info = dict[str, Any]
 
 
-Read = tuple[dict[str, NDArray[Any]], dict[str, Any]]
+@dataclass(frozen=True)
+class _Found:
+    """What the first pass has found."""
+
+    blocks: Iterable[Block]
+    columns: list[Column]
+    target: Target
+    encoding: Encoding
+    rows: int
+    """Rows that have a target."""
 
 
-def _read(table: Table, tests: Table | None, chosen: Sequence[str], options: TableOptions) -> Read:
-    """The arrays of the parts, and what was found, as plain JSON."""
-    names = [*chosen, *options.target]
-    blocks = _blocks(table, names, options.spelled_missing)
-    evidence = _look(blocks, table, chosen, options)
+def _read(
+    table: Table, tests: Table | None, chosen: Sequence[str], options: TableOptions, most: int | None
+) -> tuple[Arrays, Info]:
+    """The arrays of the parts in memory, and what was found, as plain JSON.
+
+    Args:
+        most: how many blocks to read; None for all.
+    """
+    found = _find(table, chosen, options, most)
+    count = Count()
+    inputs, targets = concatenated(encode_labeled(found.blocks, table, found.encoding, found.target, count))
+    main = "all" if tests is None else "train"
+    test_arrays, test_notes = _read_tests(tests, found)
+    arrays = {f"{main}_inputs": inputs, f"{main}_targets": targets, **test_arrays}
+    notes = [*_notes(table, found, options), *count.notes(), *test_notes]
+    if most is not None:
+        notes.append(f"looked at the first {found.rows:,} rows only; training reads all")
+    return arrays, _info(found, notes)
+
+
+def _write(draft: EntryDraft, table: Table, tests: Table | None, chosen: Sequence[str], options: TableOptions) -> Info:
+    """The same, block by block into the cache."""
+    found = _find(table, chosen, options, None)
+    main = "all" if tests is None else "train"
+    count = Count()
+    inputs = draft.add_array(f"{main}_inputs", (found.rows, len(found.encoding["inputs"])), np.float32)
+    values = found.target.task == "regression"
+    shape = (found.rows, len(found.target.names)) if values else (found.rows,)
+    targets = draft.add_array(f"{main}_targets", shape, np.float64 if values else np.int64)
+    for rows, labels in encode_labeled(found.blocks, table, found.encoding, found.target, count):
+        inputs.append(rows)
+        targets.append(labels)
+    arrays, test_notes = _read_tests(tests, found)
+    for name, array in arrays.items():
+        draft.add_array(name, array.shape, array.dtype).write_all(array)
+    return _info(found, [*_notes(table, found, options), *count.notes(), *test_notes])
+
+
+def _read_tests(tests: Table | None, found: _Found) -> tuple[Arrays, list[str]]:
+    if tests is None:
+        return {}, []
+    count = Count()
+    inputs, targets = concatenated(encode_other(tests, found.encoding, found.target, count))
+    return {"test_inputs": inputs, "test_targets": targets}, [f"test file: {note}" for note in count.notes()]
+
+
+def _info(found: _Found, notes: list[str]) -> Info:
+    return {
+        "encoding": found.encoding,
+        "target": found.target.to_json(),
+        "class_names": list(found.target.class_names),
+        "columns": [_row(column) for column in found.columns],
+        "notes": notes,
+    }
+
+
+def _find(table: Table, chosen: Sequence[str], options: TableOptions, most: int | None) -> _Found:
+    """Look at all rows: the kinds of the columns, and the target.
+
+    Raises:
+        ProblemsError: Everything that cannot be understood.
+        DataError: No rows, or nothing to learn from.
+    """
+    blocks = _blocks(table, [*chosen, *options.target], options.spelled_missing, most)
+    evidence, rows = _look(blocks, table, chosen, options)
     decided = [decide(evidence[name]) for name in chosen]
     problems = [one for one in decided if isinstance(one, Problem)]
     try:
@@ -176,53 +250,33 @@ def _read(table: Table, tests: Table | None, chosen: Sequence[str], options: Tab
         message = f"{table.paths[0]}: no column is left to learn from: {reasons}; dataset.columns overrules this"
         raise DataError(message)
     encoding |= {"target": target.to_json(), "format": table.format.to_json()}
-    read = encode_blocks(blocks, table, encoding, target)
-    main = "all" if tests is None else "train"
-    arrays = {f"{main}_inputs": read.inputs, f"{main}_targets": read.targets}
-    notes = [*_notes(table, columns, target, options), *read.notes()]
-    if tests is not None:
-        test = read_labeled(tests, encoding, target)
-        arrays |= {"test_inputs": test.inputs, "test_targets": test.targets}
-        notes += [f"test file: {note}" for note in test.notes()]
-    info = {
-        "encoding": encoding,
-        "target": target.to_json(),
-        "class_names": list(target.class_names),
-        "columns": [_row(column) for column in columns],
-        "notes": notes,
-    }
-    return arrays, info
+    return _Found(blocks, columns, target, encoding, rows)
 
 
-def _blocks(table: Table, names: Sequence[str], missing_values: Sequence[str]) -> Iterable[Block]:
+def _is_large(table: Table) -> bool:
+    return sum(path.stat().st_size for path in table.paths) > _KEPT_BYTES
+
+
+def _blocks(table: Table, names: Sequence[str], missing_values: Sequence[str], most: int | None) -> Iterable[Block]:
     """The cells of these columns in blocks, as often as they are asked for; kept in memory where they are few."""
-    blocks = _Blocks(table, names, missing_values)
-    size = sum(path.stat().st_size for path in table.paths)
-    return list(blocks) if size <= _KEPT_BYTES else blocks
+    cells = Cells(table, names, missing_values)
+    return list(islice(cells, most)) if most is not None or not _is_large(table) else cells
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    table: Table
-    names: Sequence[str]
-    missing_values: Sequence[str]
-
-    def __iter__(self) -> Iterator[Block]:
-        for block in self.table.blocks(self.names):
-            yield replace(block, frame=as_cells(block.frame, self.missing_values))
-
-
-def _look(blocks: Iterable[Block], table: Table, chosen: Sequence[str], options: TableOptions) -> dict[str, Evidence]:
+def _look(
+    blocks: Iterable[Block], table: Table, chosen: Sequence[str], options: TableOptions
+) -> tuple[dict[str, Evidence], int]:
+    """The evidence by column, and how many rows have a target."""
     wanted = options.columns or {}
     decimal = table.format.decimal if options.decimal or table.format.decimal != "." else None
     evidence = {name: Evidence(name, wanted.get(name), decimal=decimal) for name in chosen}
     evidence |= {name: Evidence(name, decimal=decimal, limit=MAX_CLASSES) for name in options.target}
+    rows = 0
     for block in blocks:
+        rows += len(block.frame.select(list(options.target)).drop_nulls())
         for name, one in evidence.items():
             add_evidence(one, block.frame[name], block.first_row)
-    if not any(one.rows for one in evidence.values()):
-        raise DataError(f"{table.paths[0]} has a header but no rows")
-    return evidence
+    return evidence, rows
 
 
 def _with_place(problem: Problem, evidence: Mapping[str, Evidence], table: Table) -> Problem:
@@ -231,52 +285,6 @@ def _with_place(problem: Problem, evidence: Mapping[str, Evidence], table: Table
         if one.odd and repr(one.name) in problem.message:
             return replace(problem, message=f"{table.place(next(iter(one.odd.values())))}: {problem.message}")
     return problem
-
-
-@dataclass
-class Encoded:
-    """A part of a table as arrays."""
-
-    inputs: NDArray[np.float32]
-    targets: NDArray[Any]
-    filled: Filled
-    dropped: int
-    """Rows without a target."""
-
-    def notes(self) -> list[str]:
-        notes = []
-        if self.dropped:
-            notes.append(
-                f"{counted(self.dropped, 'row')} without a target {'is' if self.dropped == 1 else 'are'} left out"
-            )
-        return [*notes, *self.filled.describe()]
-
-
-def encode_blocks(blocks: Iterable[Block], table: Table, encoding: Encoding, target: Target) -> Encoded:
-    """All rows that have a target.
-
-    Raises:
-        DataError: Cells that cannot be used, each with its file, row and column (the first ten and the count).
-    """
-    inputs, targets, filled, dropped = [], [], Filled(), 0
-    bad: list[tuple[int, str]] = []
-    for block in blocks:
-        labels, kept, wrong = encode_target(block.frame, target)
-        bad += [(block.first_row + row, message) for row, message in wrong]
-        frame = block.frame
-        array = encode_inputs(frame, encoding, filled, first_row=block.first_row)
-        if not kept.all():
-            array = array[kept]
-        dropped += int((~kept).sum())
-        inputs.append(array)
-        targets.append(labels)
-    bad = sorted(bad + filled.refused)
-    if bad:
-        raise DataError("\n".join(first_lines([f"{table.place(row)}: {message}" for row, message in bad[:10]])))
-    arrays = np.concatenate(inputs), np.concatenate(targets)
-    if len(arrays[1]) == 0:
-        raise DataError(f"{table.paths[0]}: no row has a target")
-    return Encoded(*arrays, filled, dropped)
 
 
 def load_table_to_score(path: Paths, encoding: Encoding, *, class_names: Sequence[str], key: str = "--data") -> Dataset:
@@ -289,8 +297,8 @@ def load_table_to_score(path: Paths, encoding: Encoding, *, class_names: Sequenc
     base = TableFormat.from_json(encoding["format"])
     table = open_table(path, base=base, key=key)
     target = target_from(encoding["target"], class_names)
-    read = read_labeled(table, encoding, target, key=key)
-    parts = {"all": Part(read.inputs, read.targets)}
+    count = Count()
+    parts = {"all": Part(*concatenated(encode_other(table, encoding, target, count, key=key)))}
     splits = {"train": whole_part(parts["all"], "all")}
     name = table.paths[0].name
     return Dataset(
@@ -304,62 +312,8 @@ def load_table_to_score(path: Paths, encoding: Encoding, *, class_names: Sequenc
         target_names=target.names if target.task == "regression" else (),
         fingerprint=fingerprint_dataset(f"table {name}", parts, splits, class_names=target.class_names),
         table_encoding=encoding,
-        notes=tuple(read.notes()),
+        notes=tuple(count.notes()),
     )
-
-
-@dataclass(frozen=True)
-class EncodedRows:
-    """A block of a table whose target is not known."""
-
-    names: list[str]
-    """The file and the line of each row."""
-    inputs: NDArray[np.float32]
-    filled: Filled
-    bad: dict[int, str]
-    """Why a row cannot be used, by its position in the block."""
-
-
-def encode_table(path: Paths, encoding: Encoding, *, key: str | None = None) -> Iterator[EncodedRows]:
-    """The rows of another table, block by block, read as the table of the training was.
-
-    Raises:
-        UserError: It is no table, or a column is missing.
-    """
-    base = TableFormat.from_json(encoding["format"]) if "format" in encoding else None
-    table = open_table(path, base=base, key=key or "")
-    names = [column["name"] for column in encoding["columns"]]
-    missing = [name for name in names if name not in table.names]
-    if missing:
-        has = listed(table.names)
-        raise DataError(f"no column {listed(missing)}, which the model takes; the file has {has}")
-    for block in _Blocks(table, names, encoding["missing_values"]):
-        filled = Filled()
-        inputs = encode_inputs(block.frame, encoding, filled)
-        yield EncodedRows(block.places(), inputs, filled, dict(reversed(filled.refused)))
-
-
-def encode_columns(columns: Mapping[str, Sequence[Any]], encoding: Encoding) -> EncodedRows:
-    """Rows from memory: values of Python by column, of one length; None is a missing one."""
-    import polars as pl
-
-    frame = pl.DataFrame([pl.Series(name, values, strict=False) for name, values in columns.items()])
-    filled = Filled()
-    inputs = encode_inputs(as_cells(frame, encoding["missing_values"]), encoding, filled)
-    return EncodedRows([f"[{row}]" for row in range(len(frame))], inputs, filled, dict(reversed(filled.refused)))
-
-
-def read_labeled(table: Table, encoding: Encoding, target: Target, *, key: str = "dataset.test_path") -> Encoded:
-    """Another table with the columns of ``encoding`` and the target, read in the same way.
-
-    Raises:
-        ProblemsError: A column is missing.
-        DataError: Cells that cannot be used.
-    """
-    names = [*(column["name"] for column in encoding["columns"]), *target.names]
-    if problems := missing_columns(str(table.paths[0]), table.names, names, key):
-        raise ProblemsError(problems)
-    return encode_blocks(_Blocks(table, names, encoding["missing_values"]), table, encoding, target)
 
 
 def _row(column: Column) -> dict[str, Any]:
@@ -370,9 +324,12 @@ def _row(column: Column) -> dict[str, Any]:
     return about
 
 
-def _notes(table: Table, columns: Sequence[Column], target: Target, options: TableOptions) -> Iterator[str]:
+def _notes(table: Table, found: _Found, options: TableOptions) -> Iterator[str]:
+    target = found.target
     yield table.format.describe() if len(table.paths) > 1 else f"{table.paths[0].name}: {table.format.describe()}"
-    ignored = [f"{one.name} ({one.reason})" for one in columns if one.kind == "ignore" and one.reason != "as asked for"]
+    ignored = [
+        f"{one.name} ({one.reason})" for one in found.columns if one.kind == "ignore" and one.reason != "as asked for"
+    ]
     if ignored:
         yield f"left out: {listed(ignored, quoted=False)}; dataset.columns overrules this"
     if options.task == "auto":

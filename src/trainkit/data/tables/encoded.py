@@ -1,0 +1,155 @@
+"""The rows of tables as arrays: with targets for training and scoring, without them for predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.data.tables.encoding import Encoding, Filled, encode_inputs
+from trainkit.data.tables.evidence import as_cells
+from trainkit.data.tables.formats import TableFormat
+from trainkit.data.tables.reading import Block, Table, open_table
+from trainkit.data.tables.target import Target, encode_target
+from trainkit.errors import DataError, Problem, ProblemsError
+from trainkit.wording import closest, counted, first_lines, listed
+
+Paths = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of some columns in blocks, as often as they are asked for."""
+
+    table: Table
+    names: Sequence[str]
+    missing_values: Sequence[str]
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in self.table.blocks(self.names):
+            yield replace(block, frame=as_cells(block.frame, self.missing_values))
+
+
+def missing_columns(where: str, names: Sequence[str], wanted: Iterable[str], key: str) -> list[Problem]:
+    """A problem for each wanted column that is not there, with the closest that is."""
+    problems = []
+    for name in wanted:
+        if name in names:
+            continue
+        close = closest(name, names)
+        hint = f"did you mean {close!r}?" if close else "the columns are " + listed(names)
+        problems.append(Problem(f"{where} has no column {name!r}; {hint}", key=key))
+    return problems
+
+
+@dataclass
+class Count:
+    """What was met on the way through the rows of a table."""
+
+    filled: Filled = field(default_factory=Filled)
+    dropped: int = 0
+    """Rows without a target."""
+    rows: int = 0
+    """Rows with one."""
+
+    def notes(self) -> list[str]:
+        """A line for each kind of thing."""
+        notes = []
+        if self.dropped:
+            are = "is" if self.dropped == 1 else "are"
+            notes.append(f"{counted(self.dropped, 'row')} without a target {are} left out")
+        return [*notes, *self.filled.describe()]
+
+
+Labeled = tuple[NDArray[np.float32], NDArray[Any]]
+"""Inputs float32 (n, C), and targets int64 (n,) or float64 (n, T)."""
+
+
+def encode_labeled(
+    blocks: Iterable[Block], table: Table, encoding: Encoding, target: Target, count: Count
+) -> Iterator[Labeled]:
+    """All rows that have a target, block by block.
+
+    Raises:
+        DataError: Cells that cannot be used, each with its file, row and column (the first ten and the count); no row
+            has a target.
+    """
+    bad: list[tuple[int, str]] = []
+    for block in blocks:
+        labels, kept, wrong = encode_target(block.frame, target)
+        bad += [(block.first_row + row, message) for row, message in wrong]
+        array = encode_inputs(block.frame, encoding, count.filled, first_row=block.first_row)
+        count.rows += len(labels)
+        count.dropped += int((~kept).sum())
+        yield (array if kept.all() else array[kept]), labels
+    if bad := sorted(bad + count.filled.refused):
+        lines = first_lines([f"{table.place(row)}: {message}" for row, message in bad[:10]])
+        more = [f"and {len(bad) - 10} more"] if len(bad) > 10 else []
+        raise DataError("\n".join([*lines, *more]))
+    if not count.rows:
+        raise DataError(f"{table.paths[0]}: no row has a target")
+
+
+def encode_other(
+    table: Table, encoding: Encoding, target: Target, count: Count, *, key: str = "dataset.test_path"
+) -> Iterator[Labeled]:
+    """Another table with the columns of ``encoding`` and the target, read in the same way.
+
+    Raises:
+        ProblemsError: A column is missing.
+        DataError: Cells that cannot be used.
+    """
+    names = [*(column["name"] for column in encoding["columns"]), *target.names]
+    if problems := missing_columns(str(table.paths[0]), table.names, names, key):
+        raise ProblemsError(problems)
+    yield from encode_labeled(Cells(table, names, encoding["missing_values"]), table, encoding, target, count)
+
+
+def concatenated(parts: Iterable[Labeled]) -> Labeled:
+    """All blocks in memory."""
+    inputs, targets = zip(*parts, strict=True)
+    return np.concatenate(inputs), np.concatenate(targets)
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """A block of a table whose target is not known."""
+
+    names: list[str]
+    """The file and the line of each row."""
+    inputs: NDArray[np.float32]
+    filled: Filled
+    bad: dict[int, str]
+    """Why a row cannot be used, by its position in the block."""
+
+
+def encode_table(path: Paths, encoding: Encoding, *, key: str | None = None) -> Iterator[EncodedRows]:
+    """The rows of another table, block by block, read as the table of the training was.
+
+    Raises:
+        UserError: It is no table, or a column is missing.
+    """
+    base = TableFormat.from_json(encoding["format"]) if "format" in encoding else None
+    table = open_table(path, base=base, key=key or "")
+    names = [column["name"] for column in encoding["columns"]]
+    missing = [name for name in names if name not in table.names]
+    if missing:
+        has = listed(table.names)
+        raise DataError(f"no column {listed(missing)}, which the model takes; the file has {has}")
+    for block in Cells(table, names, encoding["missing_values"]):
+        filled = Filled()
+        inputs = encode_inputs(block.frame, encoding, filled)
+        yield EncodedRows(block.places(), inputs, filled, dict(reversed(filled.refused)))
+
+
+def encode_columns(columns: Mapping[str, Sequence[Any]], encoding: Encoding) -> EncodedRows:
+    """Rows from memory: values of Python by column, of one length; None is a missing one."""
+    import polars as pl
+
+    frame = pl.DataFrame([pl.Series(name, values, strict=False) for name, values in columns.items()])
+    filled = Filled()
+    inputs = encode_inputs(as_cells(frame, encoding["missing_values"]), encoding, filled)
+    return EncodedRows([f"[{row}]" for row in range(len(frame))], inputs, filled, dict(reversed(filled.refused)))
