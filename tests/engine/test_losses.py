@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -308,3 +309,29 @@ def test_the_loss_of_a_quantile_of_scaled_targets_has_their_unit():
     scaled = build_loss("quantile", quantile=0.8, target_std=[25.0])
     own = build_loss("quantile", quantile=0.8)
     assert scaled.mean(outputs, targets) * scaled.unit == pytest.approx(own.mean(25 * outputs, 25 * targets).item())
+
+
+MEMBER_LOSSES = [
+    ("cross_entropy", {"label_smoothing": 0.1, "weight": [1.0, 2.0, 0.5]}, 3),
+    ("cross_entropy", {}, 3),
+    ("bce_with_logits", {"pos_weight": 2.0}, 1),
+    ("mse", {}, 2),
+    ("huber", {"delta": 0.5}, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "knobs", "width"), MEMBER_LOSSES)
+def test_the_loss_of_members_is_the_mean_of_their_losses(name: Any, knobs: Any, width: int) -> None:
+    loss = build_loss(name, **knobs)
+    outputs = torch.randn(11, 4, width)
+    labels = torch.arange(11) % max(2, width)
+    targets = labels if loss.is_classification else torch.randn(11, width)
+    each = [outputs[:, member] for member in range(4)]
+    torch.testing.assert_close(loss.mean(outputs, targets), sum(loss.mean(one, targets) for one in each) / 4)
+    torch.testing.assert_close(loss.sum(outputs, targets), sum(loss.sum(one, targets) for one in each) / 4)
+    if not loss.is_classification:
+        torch.testing.assert_close(loss.predictions(outputs), outputs.mean(1))
+        return
+    probabilities = torch.stack([loss.probabilities(one) for one in each]).mean(0)
+    torch.testing.assert_close(loss.probabilities_of(loss.predictions(outputs)), probabilities)
+    assert torch.equal(loss.predicted_classes(outputs), probabilities.argmax(1))

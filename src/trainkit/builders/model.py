@@ -15,7 +15,7 @@ from trainkit.config.schema import optimization as losses_schema
 from trainkit.data.dataset import Dataset, Task
 from trainkit.data.loading import evaluation_batch_size
 from trainkit.data.tables import TableLayout
-from trainkit.engine import EXPECTS, Loss, LossName, auto_loss, build_loss, output_size
+from trainkit.engine import EXPECTS, Loss, LossName, auto_loss, build_loss, output_size, outputs_of
 from trainkit.models import (
     BlockSpec,
     LayerSpec,
@@ -54,7 +54,9 @@ def build_model(
     match spec:
         case schema.TabularMlp():
             task: Task = "regression" if EXPECTS[loss] == "values" else "classification"
-            model = build_tabular_mlp(layout or TableLayout(input_shape[0]), output_size, task=task, **knobs)
+            model = build_tabular_mlp(
+                layout or TableLayout(input_shape[0]), output_size, task=task, outputs=outputs_of(loss), **knobs
+            )
         case schema.Mlp():
             model = build_mlp(input_shape, output_size, layout=layout, **knobs)
         case schema.Cnn():

@@ -66,7 +66,7 @@ from trainkit.runtime import (
 from trainkit.system import Frontend
 from trainkit.wording import listed
 
-_ROWS_TO_SUIT = 4096
+_ROWS_TO_SUIT = 1024
 """Training samples that first weights are suited to."""
 
 

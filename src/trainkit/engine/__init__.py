@@ -12,6 +12,7 @@ from trainkit.engine.losses import (
     balanced_weight,
     build_loss,
     output_size,
+    outputs_of,
 )
 from trainkit.engine.metrics import EXTRA_METRICS, ClassificationMetrics, RegressionMetrics
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
@@ -66,6 +67,7 @@ __all__ = [
     "fit",
     "group_parameters",
     "output_size",
+    "outputs_of",
     "roc_auc",
     "train_epoch",
     "train_step",

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainkit.errors import Problem, ProblemsError
+from trainkit.models import Outputs, mean_of_members
 
 LossName = Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse", "l1", "smooth_l1", "huber", "quantile"]
 Task = Literal["classification", "regression"]
@@ -37,6 +38,8 @@ class Loss:
 
     Outputs are (N, K) for K classes, (N, 1) for bce and bce_with_logits, (N, T) for T regression targets; targets are
     int64 (N,) for classes and float32 (N, T) for regression. Non-finite values pass through as PyTorch has it.
+
+    In training, a model of several members has outputs (N, k, ...): ``mean`` and ``sum`` are the mean over the members.
     """
 
     name: LossName
@@ -61,11 +64,14 @@ class Loss:
 
     def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss (), bitwise that of ``torch.nn``'s module with ``reduction="mean"``."""
+        outputs, targets, _ = _each_member(outputs, targets)
         return self.compute(outputs, self._prepare(outputs, targets), reduction="mean")
 
     def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sum () that divided by ``normalizer`` is the mean: over batches, add both up and divide once."""
-        return self.compute(outputs, self._prepare(outputs, targets), reduction="sum")
+        outputs, targets, members = _each_member(outputs, targets)
+        total = self.compute(outputs, self._prepare(outputs, targets), reduction="sum")
+        return total if members == 1 else total / members
 
     def of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample (N,); together they are ``sum``."""
@@ -104,7 +110,12 @@ class Loss:
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """The input of metrics: a score for each class (N, K), or the values of a regression (N, T)."""
+        outputs = self.of_all_members(outputs)
         return self.probabilities(outputs) if self.is_binary else outputs
+
+    def of_all_members(self, outputs: Tensor) -> Tensor:
+        """The outputs (N, ...) that stand for the mean of a model's members; those of another model as they are."""
+        return outputs if outputs.dim() < 3 else mean_of_members(outputs, outputs_of(self.name))
 
     def probabilities_of(self, predictions: Tensor) -> Tensor:
         """(N, K) probabilities of the classes, of what ``predictions`` returns."""
@@ -112,7 +123,7 @@ class Loss:
 
     def predicted_classes(self, outputs: Tensor) -> Tensor:
         """int64 (N,): the class of the highest score, the first of equals; of two, the second above probability 0.5."""
-        return (self.predictions(outputs) if self.is_binary else outputs).argmax(dim=1)
+        return self.predictions(outputs).argmax(dim=1)
 
     def _prepare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.is_binary:
@@ -122,6 +133,21 @@ class Loss:
             f"outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)}"
         )
         return targets
+
+
+def _each_member(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Outputs (N, k, ...) of k members as N * k samples with their targets, and k."""
+    if outputs.dim() < 3:
+        return outputs, targets, 1
+    members = outputs.shape[1]
+    return outputs.flatten(0, 1), targets.repeat_interleave(members, dim=0), members
+
+
+def outputs_of(name: LossName) -> Outputs:
+    """What a mean over the members of a model is taken of, for this loss."""
+    if EXPECTS[name] == "values":
+        return "values"
+    return "logit" if name == "bce_with_logits" else "logits"
 
 
 def auto_loss(task: Task) -> LossName:

@@ -2,6 +2,7 @@
 
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.dropout import ScheduledDropout, schedule_dropout, scheduled_dropouts
+from trainkit.models.members import Outputs, mean_of_members
 from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
 from trainkit.models.sequential import LayerSpec, build_sequential
@@ -12,6 +13,7 @@ __all__ = [
     "BlockSpec",
     "LayerRow",
     "LayerSpec",
+    "Outputs",
     "ScheduledDropout",
     "build_cnn",
     "build_mlp",
@@ -24,6 +26,7 @@ __all__ = [
     "initialize",
     "is_tabular",
     "layer_table",
+    "mean_of_members",
     "own_parameters",
     "schedule_dropout",
     "scheduled_dropouts",

@@ -13,6 +13,7 @@ from typing import NoReturn
 from torch import nn
 
 from trainkit.errors import Problem, ProblemsError
+from trainkit.models.members import MeanOfMembers, MemberLinear, MemberOutputs, Members
 from trainkit.models.network import GlobalAvgPool2d, GroupNorm
 from trainkit.models.table_layers import (
     CategoryEmbedding,
@@ -34,6 +35,7 @@ KNOWN_LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
     *(nn.Dropout, nn.Dropout2d, nn.Identity),
     *(OneHot, Signs, CategoryEmbedding, PeriodicEmbedding, Scale, NtkLinear, ParametricActivation),
+    *(Members, MemberLinear, MemberOutputs, MeanOfMembers),
 )
 """Exact types: a subclass may have a forward pass of its own."""
 
@@ -79,6 +81,10 @@ def known_output_shape(layer: nn.Module, shape: Shape, *, key: str) -> Shape | N
             return _softmax(layer, shape, key)
         case OneHot() | Signs() | CategoryEmbedding() | PeriodicEmbedding():
             return (shape[0], layer.width)
+        case Members():
+            return (shape[0], layer.members, shape[1])
+        case MeanOfMembers():  # as in evaluation
+            return (shape[0], shape[2])
         case NtkLinear():
             return (*shape[:-1], layer.out_features)
         case nn.Flatten():

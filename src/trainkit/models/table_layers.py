@@ -29,9 +29,10 @@ class OneHot(nn.Module):
         """
         super().__init__()
         self.keep = keep
-        self.width = keep + sum(sizes)
         places = [(column, value) for column, size in zip(columns, sizes, strict=True) for value in range(size)]
         codes, values = zip(*places, strict=True)
+        self.sources = [*range(keep), *codes]
+        self.width = len(self.sources)
         self.register_buffer("code", torch.tensor(codes, dtype=torch.int64), persistent=False)
         self.register_buffer("category", torch.tensor(values, dtype=torch.float32), persistent=False)
 
@@ -48,6 +49,7 @@ class Signs(nn.Module):
 
     def __init__(self, columns: Sequence[int]) -> None:
         super().__init__()
+        self.sources = list(columns)
         self.width = len(columns)
         self.register_buffer("code", torch.tensor(columns, dtype=torch.int64), persistent=False)
 
@@ -66,7 +68,8 @@ class CategoryEmbedding(nn.Module):
 
     def __init__(self, columns: Sequence[int], sizes: Sequence[int], *, dim: int) -> None:
         super().__init__()
-        self.width = len(columns) * dim
+        self.sources = [column for column in columns for _ in range(dim)]
+        self.width = len(self.sources)
         self.weight = nn.Parameter(torch.randn(sum(sizes), dim))
         starts = [sum(sizes[:position]) for position in range(len(sizes))]
         self.register_buffer("code", torch.tensor(columns, dtype=torch.int64), persistent=False)
@@ -96,7 +99,8 @@ class PeriodicEmbedding(nn.Module):
         """
         super().__init__()
         self.numeric = numeric
-        self.width = numeric * dim
+        self.sources = [*(column for column in range(numeric) for _ in range(dim - 1)), *range(numeric)]
+        self.width = len(self.sources)
         limit = 1 / math.sqrt(frequencies)
         self.frequency = nn.Parameter(frequency_scale * torch.randn(numeric, frequencies))
         self.phase = nn.Parameter(math.pi * (2 * torch.rand(numeric, frequencies) - 1))
@@ -117,7 +121,9 @@ class TableFeatures(nn.Module):
     def __init__(self, parts: Sequence[tuple[str, nn.Module]]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(dict(parts))
-        self.width = sum(cast(int, part.width) for _, part in parts)
+        self.sources = [column for _, part in parts for column in cast("list[int]", part.sources)]
+        """The column of the table that each feature comes from."""
+        self.width = len(self.sources)
 
     def forward(self, rows: Tensor) -> Tensor:
         """(N, C) to (N, width)."""
@@ -189,8 +195,10 @@ def initialize_on(layers: Sequence[nn.Module], rows: Tensor) -> None:
     for layer in layers:
         if isinstance(layer, NtkLinear):
             layer.bias.zero_()
-            spread = layer(values).flatten(0, -2).std(dim=0, correction=0)
-            layer.weight.div_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)).unsqueeze(1))
+            made = layer(values)
+            # Of shared weights over all that they see; each member's own weights over the rows.
+            spread = (made if layer.weight.dim() == 3 else made.flatten(0, -2)).std(dim=0, correction=0)
+            layer.weight.div_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)).unsqueeze(-1))
             made = layer(values)
             chosen = torch.randint(len(made), (5, *layer.bias.shape))
             share = torch.empty(chosen.shape).exponential_()

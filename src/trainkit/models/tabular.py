@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from trainkit.data.tables import TableLayout
+from trainkit.models.members import MeanOfMembers, MemberLinear, MemberOutputs, Members, Outputs
 from trainkit.models.network import Network
 from trainkit.models.table_layers import (
     CategoryEmbedding,
@@ -40,6 +41,8 @@ def build_tabular_mlp(
     embedding_dim: int = 8,
     frequencies: int = 16,
     frequency_scale: float = 0.1,
+    members: int = 1,
+    outputs: Outputs = "logits",
 ) -> Network:
     """features -> scale, linear -> activation -> dropout for each hidden size, then a linear output.
 
@@ -48,6 +51,9 @@ def build_tabular_mlp(
     Args:
         task: ``activation: auto`` is SELU for classes and Mish for values. For values, all layers learn five times as
             fast.
+        members: of an ensemble that shares most weights. The output is the mean of their probabilities, or values; in
+            training it is that of each member, (N, members, output_size).
+        outputs: what a mean of members is taken of.
         max_one_hot: columns with more categories get embeddings, the others a column for each category.
     """
     if activation == "auto":
@@ -61,10 +67,18 @@ def build_tabular_mlp(
     )
     width = features.width
     layers: list[tuple[str, nn.Module]] = [("features", features), ("scale", Scale(width))]
-    keys = {"features": "model", "scale": "model", "output": "model"}
+    if members > 1:
+        layers.append(("members", Members(members, features.sources)))
+    keys = {
+        "features": "model",
+        "scale": "model",
+        "output": "model",
+        "members": "model.members",
+        "mean": "model.members",
+    }
     for position, size in enumerate(hidden_sizes, start=1):
         block = [
-            ("linear", NtkLinear(width, size), f"hidden_sizes[{position - 1}]"),
+            ("linear", _linear(members, width, size), f"hidden_sizes[{position - 1}]"),
             ("activation", ParametricActivation(size, _FUNCTIONS[activation]()), "activation"),
             ("dropout", nn.Dropout(dropout), "dropout"),
         ]
@@ -72,9 +86,19 @@ def build_tabular_mlp(
             layers.append((f"{name}{position}", layer))
             keys[f"{name}{position}"] = f"model.{key}"
         width = size
-    model = Network([*layers, ("output", NtkLinear(width, output_size))], config_keys=keys)
+    if members > 1:
+        layers += [("output", MemberOutputs(members, width, output_size)), ("mean", MeanOfMembers(outputs))]
+    else:
+        layers.append(("output", NtkLinear(width, output_size)))
+    model = Network(layers, config_keys=keys)
     model.lr_scale = 1.0 if task == "classification" else VALUES_LR_SCALE
     return model
+
+
+def _linear(members: int, in_features: int, out_features: int) -> NtkLinear:
+    if members > 1:
+        return MemberLinear(members, in_features, out_features)
+    return NtkLinear(in_features, out_features)
 
 
 def _features(

@@ -367,6 +367,11 @@ class TabularMlp(Section):
         "flat_cos",
         description="constant, or flat_cos: flat for the first half of the run, then half a cosine wave to 0.",
     )
+    members: Count = Field(
+        1,
+        description="Members of an ensemble in one network (TabM, Gorishniy et al., 2024; 32 there), which share most "
+        "weights; the answer is the mean of their probabilities or values.",
+    )
     max_one_hot: int = Field(
         9, ge=0, description="Columns of up to so many categories get a column for each; others get embeddings."
     )
