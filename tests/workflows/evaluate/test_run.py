@@ -333,7 +333,7 @@ def test_a_table_with_gaps_and_new_values(table_run, tmp_path):
     [
         ("image_run", "missing", "does not exist; the checkpoint is for images: give a folder"),
         ("table_run", "missing", "does not exist; give the path of a table"),
-        ("table_run", ".", "is not a file; give the path of a table"),
+        ("table_run", ".", "is a folder without tables; give the path of a table"),
     ],
 )
 def test_data_of_another_kind(request, tmp_path, run, data, message):

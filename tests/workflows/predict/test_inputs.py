@@ -244,7 +244,7 @@ def test_cells_that_the_config_refuses_have_a_reason(tmp_path):
     ("data", "reason"),
     [
         (b"", "is empty"),
-        (b"weight,shop\n", "has a header ('weight', 'shop') but no rows"),
+        (b"weight,shop\n", "has columns ('weight', 'shop') but no rows"),
         (b"weight,store\n1,east\n", "no column 'shop', which the model takes; the file has 'weight', 'store'"),
         (b'weight,shop\n1,"east\n', "x.csv:2: the quote that opens here is not closed"),
         (b"weight,shop\n1,east\n2\n", "x.csv:3: 1 cell, but the header has 2"),
