@@ -33,7 +33,8 @@ def test_a_tabular_mlp_trains_as_its_paper_does(written: Any) -> None:
     assert (optimizer.no_decay, optimizer.weight_decay_schedule) == ("norm_and_bias", "flat_cos")
     assert config.model.dropout_schedule == "flat_cos"
     assert (config.scheduler.type, config.scheduler.cycles) == ("coslog", 4)
-    assert (config.training.epochs, config.training.batch_size) == (256, 256)
+    training = config.training
+    assert (training.epochs, training.batch_size, training.drop_last) == (256, 256, "auto")
     assert str(loaded.origins["training.epochs"]) == "default of tabular_mlp"
     assert str(loaded.origins["optimizer.lr"]) == "default of tabular_mlp"
     assert str(loaded.origins["training.shuffle"]) == "default"

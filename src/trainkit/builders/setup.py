@@ -43,6 +43,7 @@ from trainkit.builders.training import (
     monitor_of,
     monitored,
 )
+from trainkit.config.rules import epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import parse_duration
 from trainkit.config.schema.run import SkipNonFinite
@@ -161,7 +162,7 @@ class Setup:
             device=self.device,
             shuffle=training and spec.shuffle,
             random=training and augmented,
-            drop_last=training and spec.drop_last,
+            drop_last=training and epoch_sizes(self.config, len(self.data.splits[split])).drop_last,
             num_workers=spec.num_workers,
         )
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trainkit.config.rules.training import EpochSizes
+from trainkit.config.rules.training import EpochSizes, epoch_sizes
+from trainkit.config.schema import Config
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,11 @@ def test_epoch_sizes(samples, batch, accumulation, drop_last, steps, last, piece
     assert sizes.last_batch == last
     assert sizes.piece == piece
     assert sizes.smallest(last) == smallest_of_last
+
+
+def test_a_smaller_last_batch_is_left_out_where_there_are_others() -> None:
+    data = {"dataset": "iris", "model": "mlp", "training": {"batch_size": 50, "drop_last": "auto"}}
+    config = Config.model_validate(data)
+    found = {count: epoch_sizes(config, count) for count in (30, 50, 51, 120)}
+    assert {count: sizes.steps_per_epoch for count, sizes in found.items()} == {30: 1, 50: 1, 51: 1, 120: 2}
+    assert {count: sizes.last_batch for count, sizes in found.items()} == {30: 30, 50: 50, 51: 50, 120: 50}

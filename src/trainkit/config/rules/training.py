@@ -75,7 +75,8 @@ class EpochSizes:
 def epoch_sizes(config: Config, num_samples: int) -> EpochSizes:
     """How an epoch of this many training samples is cut."""
     spec = config.training
-    return EpochSizes(num_samples, spec.batch_size, spec.accumulation_steps, spec.drop_last)
+    drop_last = num_samples > spec.batch_size if spec.drop_last == "auto" else spec.drop_last
+    return EpochSizes(num_samples, spec.batch_size, spec.accumulation_steps, drop_last)
 
 
 def check(review: Review) -> None:
@@ -232,7 +233,7 @@ def _training(review: Review) -> None:
             f"got {training.accumulation_steps} with {{0}}; lower one or raise the other",
             "training.batch_size",
         )
-    if training.drop_last and count is not None and size > count:
+    if training.drop_last is True and count is not None and size > count:
         review.add(
             "training.batch_size",
             f"no batch is left: the training split has {counted(count, 'sample')}, got {size} with {{0}}; "

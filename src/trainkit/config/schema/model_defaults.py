@@ -17,7 +17,7 @@ _OF_MODELS: dict[str, dict[str, Any]] = {
             "no_decay": "norm_and_bias",
         },
         "scheduler": {"type": "coslog"},
-        "training": {"epochs": 256, "batch_size": 256},
+        "training": {"epochs": 256, "batch_size": 256, "drop_last": "auto"},
         "checkpoint": {"every": 16},
     }
 }

@@ -51,7 +51,9 @@ class Training(Section):
         description="Pieces that each batch is computed in, to save memory. The gradient is the batch's, but batch "
         "norm takes its statistics over a piece, and dropout draws for each piece.",
     )
-    drop_last: bool = Field(False, description="Leave out the last batch of an epoch where it is smaller.")
+    drop_last: bool | Literal["auto"] = Field(
+        False, description="Leave out the last batch of an epoch where it is smaller; auto: where there are others."
+    )
     shuffle: bool = Field(True, description="Draw a new order of the training samples for each epoch.")
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "auto",
