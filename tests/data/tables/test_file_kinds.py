@@ -28,6 +28,22 @@ def test_packed_text_is_read_whatever_its_name(tmp_path, pack):
     assert table.place(1).endswith("t.csv:3")
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+@pytest.mark.parametrize("share", [0.3, 0.999])
+def test_a_cut_off_download_is_named(tmp_path, pack, share):
+    numbers = np.random.default_rng(0).random((40_000, 2))
+    packed = pack(b"a,b\n" + b"".join(b"%f,%f\n" % tuple(row) for row in numbers))
+    (tmp_path / "t.csv").write_bytes(packed[: int(share * len(packed))])
+    with pytest.raises(DataError, match=r"t\.csv cannot be unpacked .* it may be cut off: get it again"):
+        list(open_table(str(tmp_path / "t.csv")).blocks())
+
+
+def test_frames_of_zstd_one_after_the_other(tmp_path):
+    (tmp_path / "t.csv").write_bytes(zstandard.compress(b"a,b\n1,") + zstandard.compress(b"2\n3,4\n"))
+    [block] = open_table(str(tmp_path / "t.csv")).blocks()
+    assert block.frame.rows() == [("1", "2"), ("3", "4")]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

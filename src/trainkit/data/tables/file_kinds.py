@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import re
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 import zstandard
 
@@ -84,21 +88,62 @@ def is_packed(path: Path) -> bool:
         return file.read(6).startswith(tuple(_PACKED))
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked where it is packed with gzip, zstd, bzip2 or xz, whatever its name is."""
-    file = path.open("rb")
-    magic = file.read(6)
-    file.seek(0)
-    match next((packing for sign, packing in _PACKED.items() if magic.startswith(sign)), None):
-        case "gz":
-            return cast(IO[bytes], gzip.open(file))
-        case "zst":
-            return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-        case "bz2":
-            return bz2.open(file)
-        case "xz":
-            return lzma.open(file)
-    return file
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked where it is packed with gzip, zstd, bzip2 or xz, whatever its name is.
+
+    Raises:
+        DataError: It cannot be read, or is cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+            file.seek(0)
+            match next((packing for sign, packing in _PACKED.items() if magic.startswith(sign)), None):
+                case "gz":
+                    yield cast(IO[bytes], gzip.GzipFile(fileobj=file))
+                case "zst":
+                    yield io.BufferedReader(_Zstd(file), 1 << 20)
+                case "bz2":
+                    yield bz2.BZ2File(file)
+                case "xz":
+                    yield lzma.LZMAFile(file)  # noqa: SIM115
+                case _:
+                    yield file
+    except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} cannot be unpacked ({error}); it may be cut off: get it again") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+
+
+class _Zstd(io.RawIOBase):
+    """Unpacks zstd as ``zstandard`` does, but takes no cut-off file for a whole one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._unpacked = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._unpacked:
+            packed = self._file.read(1 << 17)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("the file ends within a frame")
+                return 0
+            while packed:
+                self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+                self._unpacked += self._frame.decompress(packed)
+                packed = self._frame.unused_data if self._frame.eof else b""
+                if self._frame.eof:
+                    self._frame = None
+        size = min(len(buffer), len(self._unpacked))
+        buffer[:size] = self._unpacked[:size]
+        self._unpacked = self._unpacked[size:]
+        return size
 
 
 def find_kind(path: Path, head: bytes) -> Kind:

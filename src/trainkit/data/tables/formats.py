@@ -184,8 +184,15 @@ def _guess(text: bytes, delimiter: str, *, final: bool, header: bool) -> _Guess 
     num_signs = text.count(delimiter.encode()) + (text.count(b"\t") if delimiter == " " else 0)
     if delimiter != "," and num_signs < text.count(b"\n") // 2:
         return None  # most rows have none
-    quote = _find_quote(text, delimiter, final=final)
-    rows, escape = scan(text, delimiter=delimiter, quote=quote, final=final), ""
+    quote, escape = '"', ""
+    rows = scan(text, delimiter=delimiter, quote=quote, final=final)
+    if b'"' not in text and b"'" in text:
+        # Single quotes enclose cells where all of them do, and no row becomes a part of another by that.
+        other = scan(text, delimiter=delimiter, quote="'", final=final)
+        is_better = len(set(other.cells.tolist())) == 1 < len(set(rows.cells.tolist()))
+        encloses = not other.has_odd_quotes and (not final or other.open_quote is None)
+        if encloses and (is_better or np.array_equal(rows.cells, other.cells)):
+            rows, quote = other, "'"
     if b'\\"' in text and (rows.has_odd_quotes or rows.open_quote is not None):
         other = scan(without_escapes(text), delimiter=delimiter, quote=quote, final=final)
         if not other.has_odd_quotes and (not final or other.open_quote is None):
@@ -199,14 +206,6 @@ def _guess(text: bytes, delimiter: str, *, final: bool, header: bool) -> _Guess 
     return _Guess(
         delimiter, quote, escape, rows, _first_row(rows, delimiter, quote, width, header=header), width, share
     )
-
-
-def _find_quote(text: bytes, delimiter: str, *, final: bool) -> str:
-    """A single quote where no double quote is there and all single ones enclose cells."""
-    if b'"' in text or b"'" not in text:
-        return '"'
-    rows = scan(text, delimiter=delimiter, quote="'", final=final)
-    return '"' if rows.has_odd_quotes or (final and rows.open_quote is not None) else "'"
 
 
 def without_escapes(text: bytes) -> bytes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import lzma
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
 from trainkit.data.tables.file_kinds import HEAD_BYTES, Kind, find_kind, is_packed, open_bytes
@@ -162,7 +159,8 @@ def open_table(
         raise ProblemsError([Problem(message, key=f"{section}.encoding".lstrip("."))])
     files = []
     for folder, one in find_paths(path, key):
-        head = _read_head(one)
+        with open_bytes(one) as source:
+            head = source.read(HEAD_BYTES)
         kind = find_kind(one, head)
         if kind != "text" and is_packed(one):
             raise DataError(f"{one} is a packed {kind.capitalize()} file; unpack it (it is compressed inside anyway)")
@@ -185,14 +183,6 @@ def _is_known(encoding: str) -> bool:
         return codecs.lookup(encoding)._is_text_encoding
     except LookupError:
         return False
-
-
-def _read_head(path: Path) -> bytes:
-    try:
-        with open_bytes(path) as source:
-            return source.read(HEAD_BYTES)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise DataError(f"{path} cannot be read ({error}); it may be cut off: get it again") from None
 
 
 def _open_text(
