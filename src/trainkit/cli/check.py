@@ -80,7 +80,7 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
     from trainkit.workflows.check import kept_checkpoints
 
     data, sizes, config = found.source, found.sizes, found.loaded.config
-    what = f"{data.num_classes} classes" if data.num_classes else f"{data.num_targets} values to predict"
+    what = f"{data.num_classes} classes" if data.num_classes else f"{counted(data.num_targets, 'value')} to predict"
     splits = ", ".join(f"{name} {len(data.splits[name]):,}" for name in data.split_names)
     shape = " x ".join(map(str, found.input_shape))
     multiply_adds = sum(row.multiply_adds for row in found.rows)

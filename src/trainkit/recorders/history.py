@@ -105,8 +105,9 @@ def title_of(metric: str) -> str:
     return re.sub(r"^top(\d+)_", r"top-\1 ", bare).replace("roc_auc", "ROC AUC").replace("_", " ")
 
 
-def metric_text(metric: str, value: float) -> str:
+def metric_text(metric: str, value: float | None) -> str:
     """A value as its metric is read: shares in percent; a dash where it is not known."""
+    value = math.nan if value is None else value
     if is_rate(metric):
         return percent(value, decimals=2)
     return "–" if math.isnan(value) else f"{value:.4g}"

@@ -13,6 +13,8 @@ from trainkit.wording import counted, listed, percent
 
 ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "ignore"]
 
+_LARGEST, _SMALLEST = 1e30, 1e-30
+"""Within these, differences and products of a few numbers stay far from the ends of float32."""
 _SPELLINGS = 3
 """Up to this many different texts among numbers may be names for a missing value."""
 
@@ -63,6 +65,8 @@ Found = tuple[ColumnKind, str, dict[str, Any]]
 
 
 def _found(evidence: Evidence) -> Found | Problem:
+    if evidence.other and evidence.present:
+        return "ignore", f"cells of type {evidence.other}", {}
     if evidence.present == 0:
         return "ignore", "all cells are missing", {}
     if evidence.distinct == 1 and evidence.missing == 0:
@@ -118,6 +122,8 @@ def _wanted(evidence: Evidence, wanted: str) -> Found | Problem:
     match wanted:
         case "ignore":
             return "ignore", "as asked for", {}
+        case _ if evidence.other:
+            return Problem(f"the cells of {name!r} are of type {evidence.other}; set it to ignore", key=key)
         case "numeric" if evidence.present == 0:
             return Problem(f"all cells of {name!r} are missing; set it to ignore", key=key)
         case "numeric":
@@ -146,19 +152,32 @@ def _wanted(evidence: Evidence, wanted: str) -> Found | Problem:
 
 
 def _no_numbers(evidence: Evidence) -> Problem | None:
-    """What is wrong with a column of numbers: its first cells that are none."""
+    """What is wrong with a column of numbers: its first cells that are none; or a size that float32 does not hold."""
     if not evidence.odd_count:
-        return None
+        message = beyond_float32(evidence)
+        hint = f"write them in another unit, or set dataset.columns to {{{evidence.name}: ignore}}"
+        return Problem(f"column {evidence.name!r}: {message}; {hint}", key="dataset.path") if message else None
     shown = listed(list(evidence.odd), limit=5)
     name, share = evidence.name, percent(evidence.odd_count / evidence.present)
     infinite = all(cell.lower().strip("+-") in ("inf", "infinity") for cell in evidence.odd)
     hint = "correct them, or name them in dataset.missing_values"
     if not infinite:
         hint += f"; or set dataset.columns to {{{name}: categorical}}, or to ignore"
-    what = "are no finite numbers" if infinite else "are no numbers"
+    what = f"no {'finite ' * infinite}number"
+    what = f"is {what}" if evidence.odd_count == 1 else f"are {what}s"
     cells = counted(evidence.odd_count, "cell")
     message = f"column {name!r}: {cells} of a column of numbers {what} ({share}): {shown}; {hint}"
     return Problem(message, key="dataset.path")
+
+
+def beyond_float32(evidence: Evidence) -> str:
+    """Whether the numbers of a column are larger or smaller than 32-bit floating point can compute with; "" if not."""
+    largest = max(abs(evidence.low), abs(evidence.high)) if evidence.numbers else 0.0
+    if largest > _LARGEST:
+        return f"its numbers reach {largest:.3g}, too large for 32-bit floating point"
+    return (
+        f"its numbers are {largest:.3g} or less, too small for 32-bit floating point" if 0 < largest < _SMALLEST else ""
+    )
 
 
 def _no_dates(evidence: Evidence) -> Problem:

@@ -87,7 +87,7 @@ def date_parts(cells: pl.Series, form: str) -> dict[str, pl.Series]:
     if form:
         times = parse_dates(cells, form)
     elif cells.dtype == pl.Time:
-        times = cells.cast(pl.Duration("us")) + pl.datetime(1970, 1, 1)  # type: ignore[assignment]
+        times = cells.cast(pl.Duration("us")).to_physical().cast(pl.Datetime("us"))
     else:
         times = cells.cast(pl.Datetime("us")) if cells.dtype == pl.Date else cells
         if getattr(times.dtype, "time_zone", None):

@@ -24,7 +24,8 @@ MAX_CATEGORIES = 10_000
 SAMPLE = 2_000
 """Different values of a column that its style of numbers or dates is found by."""
 _INDEX_NAME = re.compile(
-    r"(?i:unnamed: \d+(_level_\d+)?|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+|row_?(id|name|names|num|number)?)"
+    r"(?i:unnamed: \d+(_level_\d+)?|__index_level_\d+__|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+"
+    r"|row_?(id|name|names|num|number)?)"
     r"|.*[a-z]I[dD]"
 )
 """Names of columns that count rows: ``PassengerId``, ``customer_id``, the index that pandas writes."""
@@ -44,6 +45,8 @@ class Evidence:
     values: set[Any] = field(default_factory=set)
     """Different values, until there are more than ``limit``."""
     is_text: bool = False
+    other: str = ""
+    """The type of cells that are no single values: lists, structures, bytes."""
     style: NumberStyle | None = None
     date_format: str | None = None
     """None where they are no dates; "" where the file has them as dates."""
@@ -120,8 +123,7 @@ def add_evidence(evidence: Evidence, cells: pl.Series, first_row: int) -> None:
     elif cells.dtype == pl.String:
         _add_text(evidence, cells, present, first_row)
     elif cells.dtype != pl.Boolean:  # lists, structures, bytes
-        evidence.odd.setdefault(f"a value of type {cells.dtype}", first_row)
-        evidence.odd_count += len(present)
+        evidence.other = str(cells.dtype)
         return
     _add_values(evidence, present)
 

@@ -24,11 +24,11 @@ def labels_of(spelled: Iterable[str]) -> tuple[str, ...]:
     two Unicode forms of one text.
     """
     style = label_style(spelled := set(spelled))
-    names: dict[str, str] = {}
-    for text in sorted(spelled, key=str.swapcase):  # "yes" before "YES"
-        key = label_key(text, style)
-        names.setdefault(key, text if style == "boolean" else key)
-    return sort_labels(names.values())
+    keys = {label_key(text, style) for text in spelled}
+    if style == "boolean":  # "True" and "False", not "true" and "False"
+        cases = [{case(key) for key in keys} for case in (str.lower, str.capitalize, str.upper)]
+        keys = next((names for names in cases if names <= spelled), keys)
+    return sort_labels(keys)
 
 
 LabelStyle = Literal["numbers", "boolean", "text"]

@@ -34,7 +34,7 @@ from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target, targ
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import listed
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Raise it when the same files become other arrays or names, so that old cache entries are not used."""
 _KEPT_BYTES = 1 << 30
 """Files up to this size are read once: their cells stay in memory between the two passes. Larger ones go through the
@@ -333,4 +333,5 @@ def _notes(table: Table, found: _Found, options: TableOptions) -> Iterator[str]:
     if ignored:
         yield f"left out: {listed(ignored, quoted=False)}; dataset.columns overrules this"
     if options.task == "auto":
-        yield f"{listed(target.names, quoted=False)} is taken for {target.task}: {target.reason}"
+        verb = "is" if len(target.names) == 1 else "are"
+        yield f"{listed(target.names, quoted=False)} {verb} taken for {target.task}: {target.reason}"

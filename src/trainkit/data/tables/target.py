@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Task
+from trainkit.data.tables.columns import beyond_float32
 from trainkit.data.tables.encoding import as_numbers, label_codes
 from trainkit.data.tables.evidence import Evidence
 from trainkit.data.tables.labels import is_boolean_text, labels_of
@@ -109,6 +110,12 @@ def _values(evidence: Sequence[Evidence], reason: str) -> Target:
                 raise _problem(_text_among_numbers(one), "dataset.target")
             shown = listed(sorted(map(str, one.values))[:5])
             raise _problem(f"regression needs numbers, and the target {one.name!r} holds {shown}", "dataset.target")
+        if message := beyond_float32(one):
+            raise _problem(f"the target {one.name!r}: {message}; write it in another unit", "dataset.target")
+        if one.low == one.high:
+            raise _problem(
+                f"the target {one.name!r} is {one.low:g} in all rows; nothing can be learned", "dataset.target"
+            )
     styles = tuple(None if one.style is None else one.style.to_json() for one in evidence)
     return Target(tuple(one.name for one in evidence), "regression", reason, styles=styles)
 
