@@ -1,6 +1,6 @@
 import math
 
-from trainkit.recorders.history import history_of, main_metric, title_of
+from trainkit.recorders.history import history_of, main_metric, metric_text, title_of
 
 RECORDS = [
     {"type": "step", "step": 2, "epoch": 1, "loss": 2.0, "lr": 0.1},
@@ -36,3 +36,7 @@ def test_names_and_directions():
     assert main_metric(["train_loss", "val_rmse", "val_r2"]) == "r2"
     assert title_of("val_f1_macro") == "F1 (macro)"
     assert title_of("val_top5_accuracy") == "top-5 accuracy"
+
+
+def test_a_metric_that_is_not_known_is_a_dash():
+    assert [metric_text("val_r2", value) for value in (None, math.nan, 0.5)] == ["–", "–", "0.5"]

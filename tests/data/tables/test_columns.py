@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainkit.data.tables.columns import Column, decide, find_offset
+from trainkit.data.tables.dates import date_parts
 from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence, as_cells
 from trainkit.data.tables.labels import labels_of, sort_labels
-from trainkit.errors import Problem
+from trainkit.data.tables.target import decide_target
+from trainkit.errors import Problem, ProblemsError
 
 
-def look(values: list[Any], name: str = "x", wanted: str | None = None, blocks: int = 1) -> Column | Problem:
+def gather(values: list[Any], name: str = "x", wanted: str | None = None, blocks: int = 1) -> Evidence:
     evidence = Evidence(name, wanted)
     size = -(-len(values) // blocks)
     for start in range(0, len(values), size):
         frame = as_cells(pl.DataFrame({name: values[start : start + size]}, strict=False), MISSING_VALUES)
         add_evidence(evidence, frame[name], start)
-    return decide(evidence)
+    return evidence
+
+
+def look(values: list[Any], name: str = "x", wanted: str | None = None, blocks: int = 1) -> Column | Problem:
+    return decide(gather(values, name, wanted, blocks))
 
 
 KINDS = [
@@ -42,6 +49,10 @@ KINDS = [
     (["31/01/2024 10:15", "01/02/2024 00:00"], "datetime", "%d/%m/%Y %H:%M"),
     ([dt.date(2024, 1, 31), dt.date(2024, 2, 1)], "datetime", "dates in the file"),
     ([dt.datetime(2024, 1, 31, 5), None], "datetime", "dates in the file"),
+    ([dt.time(5, 30), dt.time(17, 0), None], "datetime", "dates in the file"),
+    ([[1.0, 2.0], [3.0], None], "ignore", "cells of type List(Float64)"),
+    ([{"a": 1}, {"a": 2}], "ignore", "cells of type Struct"),
+    ([b"one", b"two"], "ignore", "cells of type Binary"),
     ([None, None], "ignore", "all cells are missing"),
     (["NA", "", "null"], "ignore", "all cells are missing"),
     (["5", "5", "5"], "ignore", "constant: 5"),
@@ -63,7 +74,7 @@ def test_the_kind_and_its_reason(values: list[Any], kind: str, reason: str, bloc
     assert reason in found.reason
 
 
-@pytest.mark.parametrize("name", ["Unnamed: 0", "PassengerId", "id", "customer_id", "index", "ID"])
+@pytest.mark.parametrize("name", ["Unnamed: 0", "PassengerId", "id", "customer_id", "index", "ID", "__index_level_0__"])
 def test_a_counter_of_rows_by_its_name_is_left_out(name: str) -> None:
     found = look([str(number) for number in range(1, 50)], name)
     assert isinstance(found, Column)
@@ -85,9 +96,12 @@ def test_an_id_that_repeats_is_no_id() -> None:
 
 
 PROBLEMS = [
-    (["1", "2", "x"] * 1 + [str(n) for n in range(60)], None, "1 cell of a column of numbers are no numbers"),
+    (["1", "2", "x"] * 1 + [str(n) for n in range(60)], None, "1 cell of a column of numbers is no number"),
     ([str(n) for n in range(60)] + ["unknown"] * 30, None, "dataset.missing_values"),
-    ([str(n) for n in range(60)] + ["inf"], None, "no finite numbers"),
+    ([str(n) for n in range(60)] + ["inf"], None, "1 cell of a column of numbers is no finite number"),
+    (["1e35", "2", "3"], None, "its numbers reach 1e+35, too large for 32-bit floating point"),
+    (["1e-35", "-2e-35"], None, "its numbers are 2e-35 or less, too small for 32-bit floating point"),
+    ([[1.0], [2.0]], "numeric", "are of type List(Float64); set it to ignore"),
     (["01/02/2024", "03/04/2024"], None, "can be read as"),
     (["a", "b"], "numeric", "no numbers"),
     (["a", "b", "c"], "boolean", "boolean takes two"),
@@ -124,9 +138,30 @@ def test_a_format_of_dates_that_is_asked_for() -> None:
     assert [part for part, _ in found.parts] == ["time", "month", "day", "weekday"], "the parts that vary"
 
 
+def test_a_time_of_day_is_its_seconds() -> None:
+    parts = date_parts(pl.Series([dt.time(1, 2, 3, 500_000), None]), "")
+    assert parts["time"].to_list() == [3723.5, None]
+    assert parts["hour"].to_list() == [1, None]
+
+
+TARGETS = [
+    (["5.5", "5.5", ""], "auto", "the target 'x' is 5.5 in all rows; nothing can be learned"),
+    (["1e300", "2e300", "2.5"], "regression", "reach 2e+300, too large for 32-bit floating point"),
+    ([[1.0], [2.0]], "auto", "the cells of the target 'x' are of type List(Float64)"),
+    (["5", "5"], "auto", "one class, '5'; at least 2 are needed"),
+]
+
+
+@pytest.mark.parametrize(("values", "task", "message"), TARGETS)
+def test_a_target_that_cannot_be_learned_is_a_problem(values: list[Any], task: str, message: str) -> None:
+    with pytest.raises(ProblemsError, match=re.escape(message)):
+        decide_target([gather(values)], task)
+
+
 def test_labels_are_one_in_all_their_spellings() -> None:
     assert labels_of(["1", "1.0", "01", "2", "10"]) == ("1", "2", "10")
-    assert labels_of(["True", "TRUE", "false"]) == ("false", "True")
+    assert labels_of(["True", "TRUE", "FALSE", "False"]) == ("False", "True"), "both in one case"
+    assert labels_of(["True", "false"]) == ("false", "true")
     assert labels_of(["a2", "a10", "A1", "b"]) == ("A1", "a2", "a10", "b")
     assert labels_of(["1", "01", "x"]) == ("01", "1", "x"), "text among them: each is its own"
 

@@ -160,7 +160,7 @@ def test_several_targets(tmp_path):
 
 TARGETS = [
     (["1", "1.0", "01", "2"], "classification", ("1", "2")),
-    (["True", "TRUE", "false"], "classification", ("false", "True")),
+    (["True", "TRUE", "false"], "classification", ("false", "true")),
     (["10", "9", "1"], "classification", ("1", "9", "10")),
     (["x", "y", "x"], "classification", ("x", "y")),
     (["1.5", "2", "3"], "regression", ()),

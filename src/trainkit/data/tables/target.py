@@ -68,6 +68,8 @@ def decide_target(evidence: Sequence[Evidence], task: str) -> Target:
     [one] = evidence
     if one.present == 0:
         raise _problem(f"all cells of the target {one.name!r} are missing", "dataset.target")
+    if one.other:
+        raise _problem(f"the cells of the target {one.name!r} are of type {one.other}", "dataset.target")
     if one.date_format is not None or one.parts:
         hint = "choose another target, or write it as a number"
         raise _problem(f"the target {one.name!r} holds dates; {hint}", "dataset.target")
