@@ -58,6 +58,17 @@ def read(path, **options):
             'a b|1 x_"y,_z"|2 z',
         ),
         ('a,b\n1,C:\\x\n2,"C:\\y"\n', "comma, UTF-8, decimal point", "a b|1 C:\\x|2 C:\\y"),
+        ("x y\n1,5 2,5\n3,25 4,5\n", "blanks, UTF-8, decimal comma", "x y|1,5 2,5|3,25 4,5"),
+        (
+            "Messung 2024\n\nx;preis\n0,5;1.234,50 €\n1,5;2,00 €\n",
+            "semicolon, UTF-8, decimal comma, 2 lines above the header skipped",
+            "x preis|0,5 1.234,50_€|1,5 2,00_€",
+        ),
+        (
+            "Log 1\nd,y\n2020-01-01 10:00,5\n2020-01-02 10:00,6\n",
+            "comma, UTF-8, decimal point, 1 line above the header skipped",
+            "d y|2020-01-01_10:00 5|2020-01-02_10:00 6",
+        ),
         ("a\n1\n\n2\n", "comma, UTF-8, decimal point", "a|1|2"),
         ("text\nhello world\nfoo bar baz\n", "comma, UTF-8, decimal point", "text|hello_world|foo_bar_baz"),
         ("id,tags\n1,a|b\n2,c|d\n", "comma, UTF-8, decimal point", "id tags|1 a|b|2 c|d"),

@@ -169,15 +169,27 @@ def _find_delimiter(
     guesses = [guess for sign in dict.fromkeys(signs) if (guess := _guess(text, sign, final=final, header=header))]
     if not guesses:
         return None
-    fitting = [guess for guess in guesses if guess.fits]
-    if fitting:
-        best = min(fitting, key=lambda guess: not guess.explains_all)
-        blanks = next((guess for guess in fitting if guess.delimiter == " " and guess.width > best.width), None)
-        return blanks if blanks and best.delimiter == "\t" and b"  " in text else best
+    if fitting := [guess for guess in guesses if guess.fits]:
+        return _choose(fitting, base)
     # Rows of several widths: most of them are right under a usual delimiter, or there is one column.
     usual = [guess for guess in guesses if guess.delimiter in "\t;|," and guess.width > 1 and guess.share > 0.5]
     one = _guess(text, ",", final=final, header=header)
     return max(usual, key=lambda guess: guess.share, default=one and replace(one, first=0))
+
+
+def _choose(fitting: list[_Guess], base: TableFormat | None) -> _Guess:
+    """Of several delimiters that cut all rows alike, the one that explains the first line, too."""
+    usual = [guess for guess in fitting if guess.delimiter in "\t;|," or (base and guess.delimiter == base.delimiter)]
+    if not usual:
+        return fitting[0]
+    best = min(usual, key=lambda guess: (not guess.explains_all, guess.first > 0))
+    blanks = next((guess for guess in fitting if guess.delimiter == " " and guess.explains_all), None)
+    if blanks and best.delimiter == "\t" and blanks.width > best.width and b"  " in best.rows.text:
+        return blanks
+    if blanks and best.delimiter == "," and not best.explains_all:  # "1,5 2,5" below "x y"
+        cells = [cell for row in _cells(blanks.rows, " ", blanks.quote, 1, 20) for cell in row]
+        return blanks if all(map(_DECIMAL_COMMA.fullmatch, cells)) else best
+    return best
 
 
 def _guess(text: bytes, delimiter: str, *, final: bool, header: bool) -> _Guess | None:
@@ -220,7 +232,8 @@ def _first_row(rows: Rows, delimiter: str, quote: str, width: int, *, header: bo
     """
     for row, cells in enumerate(_cells(rows, delimiter, quote, 0, _MAX_TITLE_LINES)):
         filled = sum(map(bool, cells))
-        if len(cells) in (width, width - 1) and (filled > 1 or width <= 2 or not header):
+        is_wide = len(cells) == width or len(cells) == width - 1 > 1
+        if is_wide and (filled > 1 or width <= 2 or not header):
             return row
         if filled > max(2, width // 2):
             return row
