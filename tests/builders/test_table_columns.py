@@ -11,6 +11,7 @@ from trainkit.builders.data import dataset_info
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.tables import model_layout, with_gaps
+from trainkit.errors import UserError
 from trainkit.exports.program import build_prepare, build_program, describe_program
 from trainkit.models import layer_table
 
@@ -171,6 +172,15 @@ def test_onnx_holds_a_table_with_gaps(transforms: tuple[str, ...], model: str) -
     data = onnx_bytes(program, torch.from_numpy(rows[:2].copy()), input_name="rows", output_names=["probabilities"])
     [found] = load(data, "onnx")(rows)
     np.testing.assert_allclose(found, program(torch.from_numpy(rows)).numpy(), atol=1e-5)
+
+
+def test_float16_is_refused_where_it_would_mix_categories_up() -> None:
+    setup = setup_of()
+    assert build_program(setup.model, setup.preprocessing, loss="cross_entropy", half=True)
+    many = {"name": "zip", "categories": 3000, "own": False}
+    encoding = {**setup.preprocessing["table_encoding"], "inputs": [many]}
+    with pytest.raises(UserError, match="float16 does not hold the codes of a column with 3000 categories"):
+        build_program(setup.model, {**setup.preprocessing, "table_encoding": encoding}, loss="cross_entropy", half=True)
 
 
 def test_first_weights_of_a_tabular_mlp_depend_on_the_seed_and_the_data_alone() -> None:

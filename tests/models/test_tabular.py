@@ -22,9 +22,9 @@ def rows(count: int = 50, seed: int = 0) -> torch.Tensor:
     return torch.cat([torch.randn(count, 3, generator=generator), *codes], 1)
 
 
-def model_of(task: Any = "classification", outputs: int = 4, **knobs: Any) -> nn.Module:
+def model_of(task: Any = "classification", size: int = 4, **knobs: Any) -> nn.Module:
     torch.manual_seed(0)
-    return build_tabular_mlp(LAYOUT, outputs, task=task, **knobs)
+    return build_tabular_mlp(LAYOUT, size, task=task, **knobs)
 
 
 def test_a_number_stands_beside_a_map_of_its_cosines() -> None:
@@ -132,3 +132,17 @@ def test_programs_compute_the_same() -> None:
     torch.testing.assert_close(torch.jit.load(buffer)(rows()), model(rows()))  # type: ignore[no-untyped-call]
     exported = torch.export.export(model, (rows(),), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     torch.testing.assert_close(exported.module()(rows(7)), model(rows(7)))
+
+
+@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_bf16_trains_and_gives_outputs_in_fp32(task: Any, members: int) -> None:
+    outputs: Any = "logits" if task == "classification" else "values"
+    model = model_of(task, members=members, outputs=outputs) if members > 1 else model_of(task)
+    exact = model.eval()(rows())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(rows())
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, exact, atol=0.1, rtol=0.1)
+        model.train()(rows()).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())

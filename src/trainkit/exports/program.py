@@ -24,6 +24,9 @@ from trainkit.data.transforms import columns, static_transforms_from_json
 from trainkit.engine import EXPECTS, LossName
 from trainkit.errors import UserError
 
+_LARGEST_HALF = 2048
+"""Whole numbers above are rounded in float16."""
+
 InputDtype = Literal["uint8", "float32", "float64"]
 
 
@@ -207,7 +210,7 @@ def build_program(
         check_size: raise for images that do not have the model's size, in TorchScript; other formats hold the size.
 
     Raises:
-        UserError: logits of a model that has none.
+        UserError: logits of a model that has none; float16 for more categories than it can tell apart.
     """
     model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
     model = model.to(memory_format=torch.contiguous_format)
@@ -215,6 +218,10 @@ def build_program(
     scale = stored_scale(preprocessing)
     activation = build_activation(loss) if scale is None else ToOwnUnits(scale)
     if half:
+        layout = stored_layout(preprocessing.get("table_encoding"))
+        most = max(layout.sizes, default=0) if layout is not None else 0
+        if most > _LARGEST_HALF:
+            raise UserError(f"float16 does not hold the codes of a column with {most} categories; export in float32")
         model = HalfModel(model)
     if logits and logits_name(loss) is None:
         raise UserError(f"a model trained with {loss} has no logits; leave --logits out")

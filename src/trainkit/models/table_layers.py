@@ -177,7 +177,7 @@ class ParametricActivation(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., F) to the same shape."""
-        return torch.lerp(features, self.function(features), self.weight)
+        return torch.lerp(features, self.function(features), self.weight.to(features.dtype))
 
 
 @torch.no_grad()
