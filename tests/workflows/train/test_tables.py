@@ -201,11 +201,11 @@ def test_bundled_sets_of_scikit_learn_written_by_pandas_train(tmp_path: Path, na
     labels = data.target if name == "diabetes" else [data.target_names[label] for label in data.target]
     rows = [(i, *map(float, row), y) for i, (row, y) in enumerate(zip(data.data, labels, strict=True))]
     path = write(tmp_path / "t.csv", ["", *data.feature_names, "y"], rows)
-    _, test = run(path, "training.epochs=30", "optimizer.lr=0.003")
+    _, test = run(path)
     if name == "diabetes":
         assert test["r2"] > 0.3
     else:
-        assert test["accuracy"] > 0.9
+        assert test["accuracy"] >= 0.9
 
 
 @pytest.mark.slow
