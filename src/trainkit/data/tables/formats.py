@@ -19,7 +19,7 @@ _RARE = "^~:\x01\x1f\x1e"
 _ALIKE = 0.9
 """This share of the rows is equally wide where a delimiter is right; the others are mistakes."""
 _MAX_TITLE_LINES = 30
-_SAMPLE_ROWS = 500
+_SAMPLE_ROWS, _SAMPLE_CELLS = 500, 50_000
 _DECIMAL_COMMA = re.compile(
     r"[-+−]?(?:(?:\d{1,3}(?:[. '\u00a0\u202f]\d{3})+|\d*),(?:\d{1,2}|\d{4,})|0,\d+)(?:\s*[%€])?"
 )
@@ -111,7 +111,7 @@ def find_layout(
     if found is None:
         return None
     sign, quote, rows, first, width = found.delimiter, found.quote, found.rows, found.first, found.width
-    cells = _cells(rows, sign, quote, first, _SAMPLE_ROWS)
+    cells = _cells(rows, sign, quote, first, max(5, min(_SAMPLE_ROWS, _SAMPLE_CELLS // width)))
     names = cells[0] if header is not False else None
     line = text[:start].count(b"\n") + rows.line(int(rows.starts[first]))
     if comment and header is not False and first == 0:
@@ -230,7 +230,8 @@ def _first_row(rows: Rows, delimiter: str, quote: str, width: int, *, header: bo
 
     A title is short, or a spreadsheet has filled it up with empty cells.
     """
-    for row, cells in enumerate(_cells(rows, delimiter, quote, 0, _MAX_TITLE_LINES)):
+    for row in range(min(_MAX_TITLE_LINES, len(rows.starts))):
+        cells = split_cells(rows.row(row), delimiter, quote)
         filled = sum(map(bool, cells))
         is_wide = len(cells) == width or len(cells) == width - 1 > 1
         if is_wide and (filled > 1 or width <= 2 or not header):

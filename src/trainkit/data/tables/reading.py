@@ -96,7 +96,8 @@ class Table:
                 a file that has changed since the table was opened.
         """
         wanted = list(self.names if columns is None else columns)
-        if unknown := [name for name in wanted if name not in self.names]:
+        known = set(self.names)
+        if unknown := [name for name in wanted if name not in known]:
             raise KeyError(f"no column {listed(unknown)}")
         first_row = 0
         for file in self.files:
@@ -253,8 +254,9 @@ def _check_alike(files: Sequence[TableFile]) -> None:
     """Raises DataError where a file lacks a column of the first one, or has more."""
     first, messages = files[0], []
     for file in files[1:]:
-        missing = [name for name in first.names if name not in set(file.names)]
-        more = [name for name in file.names if name not in set(first.names)]
+        here, expected = set(file.names), set(first.names)
+        missing = [name for name in first.names if name not in here]
+        more = [name for name in file.names if name not in expected]
         if (file.kind == "text") != (first.kind == "text"):
             messages.append(f"{file.path} is {file.format.describe()}, but {first.path} is {first.format.describe()}")
         elif missing or more:
@@ -327,7 +329,8 @@ def _parse(block: RowBlock, file: TableFile, wanted: list[str]) -> pl.DataFrame:
     """The cells of ``wanted`` columns, trimmed, null where they are empty."""
     import polars as pl
 
-    form, indices = file.format, sorted(file.names.index(name) for name in set(wanted))
+    form, chosen = file.format, set(wanted)
+    indices = [index for index, name in enumerate(file.names) if name in chosen]
     try:
         frame = pl.read_csv(
             block.text,
@@ -335,15 +338,17 @@ def _parse(block: RowBlock, file: TableFile, wanted: list[str]) -> pl.DataFrame:
             infer_schema=False,
             separator=form.delimiter,
             quote_char=form.quote if block.has_quotes else None,
-            columns=indices,
+            columns=indices if len(indices) < len(file.names) else None,
         )
     except pl.exceptions.PolarsError as error:
         _raise_bad_byte(block, file)
         raise DataError(f"{file.path}: lines {block.line + 1} and later cannot be read ({error})") from None
     assert frame.height == block.num_rows, f"{file.path}: {frame.height} rows, and not {block.num_rows}"
     frame.columns = [file.names[index] for index in indices]
-    cells = pl.all().str.strip_chars() if block.padded else pl.all()
-    return frame.select(pl.when(cells != "").then(cells)).select(wanted)
+    if block.padded or block.has_quotes:  # else an empty cell is null already
+        cells = pl.all().str.strip_chars() if block.padded else pl.all()
+        frame = frame.select(pl.when(cells != "").then(cells))
+    return frame if frame.columns == wanted else frame.select(wanted)
 
 
 def _raise_bad_byte(block: RowBlock, file: TableFile) -> None:

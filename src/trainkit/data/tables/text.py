@@ -154,7 +154,8 @@ def row_blocks(path: Path, form: TableFormat, *, width: int, offset: int, line: 
     Raises:
         DataError: A quote that is not closed, a zero byte.
     """
-    pieces = read_text(path, form.encoding, BLOCK_BYTES)
+    # Each column costs something in each block, so wide tables have larger ones.
+    pieces = read_text(path, form.encoding, BLOCK_BYTES * min(4, 1 + width // 5000))
     rest, piece = b"", b""
     while len(piece) <= offset and (following := next(pieces, b"")):
         piece += following
