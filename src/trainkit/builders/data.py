@@ -84,10 +84,11 @@ def _open_source(
             rules = make_rules(knobs.pop("background"), knobs.pop("value_range"))
             return load_image_folder(Path(knobs.pop("root")), rules=rules, **knobs)
         case dataset.Table():
-            from trainkit.data.tables import TableOptions, load_table
+            from trainkit.data.tables import SplitColumn, TableOptions, load_table
 
             about = {name: knobs.pop(name) for name in ("path", "test_path", "val_fraction", "test_fraction", "seed")}
-            options = TableOptions(**{**knobs, "target": spec.targets})
+            split = None if spec.split.type == "random" else SplitColumn(**spec.split.model_dump())
+            options = TableOptions(**{**knobs, "target": spec.targets, "split": split})
             return load_table(**about, options=options, cache_dir=cache_dir, save=not read_only)
         case dataset.Synthetic():
             from trainkit.data.sources import make_synthetic

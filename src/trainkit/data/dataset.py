@@ -295,5 +295,7 @@ def _describe_splits(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         elif before["samples"] != after["samples"]:
             changes.append(f"split {name!r}: {counted(before['samples'], 'sample')} then, {after['samples']} now")
         elif before["indices"] != after["indices"]:
-            changes.append(f"split {name!r} holds other samples of the same data (another seed or fraction)")
+            changes.append(
+                f"split {name!r} holds other samples of the same data (another seed, fraction or way to split)"
+            )
     return changes

@@ -8,13 +8,13 @@ Where some classes would give none, each gives one if that is ``1.5 * f * n`` sa
 only sample); otherwise the seed breaks the ties, so that it is not always the last classes that are missing.
 
 Each sample has one draw, a function of (seed, split, sample index) alone. Of each class, the samples with the smallest
-draws are taken.
+draws are taken. ``group_splits`` has other ways to take a split: by groups and by time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,25 +36,40 @@ def split_part(
     fractions: dict[str, float],
     seed: int,
     class_names: Sequence[str] = (),
+    take: Callable[..., Indices] | None = None,
 ) -> dict[str, Split]:
     """Split a part into ``"train"`` and the named fractions: ``{"test": 0.2, "val": 0.1}`` takes test first.
 
-    A fraction of 0 makes no split. For regression the samples are taken at random, without strata.
+    A fraction of 0 makes no split. For regression the samples are taken at random, without strata. ``take`` is called
+    in the place of ``take_fraction``.
 
     Raises:
         ProblemsError: A fraction of less than one sample, or one that leaves a class without a training sample.
     """
-    labels = part.targets if task == "classification" else np.zeros(len(part), dtype=np.int64)
+    labels = strata(part, task)
     rest: Indices = np.arange(len(part), dtype=np.int64)
     splits: dict[str, Split] = {}
     for name, fraction in fractions.items():
         if fraction == 0:
             continue
-        taken = take_fraction(labels, rest, fraction=fraction, purpose=name, seed=seed)
+        taken = (take or take_fraction)(labels, rest, fraction=fraction, purpose=name, seed=seed)
         rest = np.setdiff1d(rest, taken, assume_unique=True)
         splits[name] = Split(part_name, taken)
-    _check_training_classes(labels, rest, class_names, [name for name in fractions if name in splits])
+    fractional = [name for name in fractions if name in splits]
+    lower = " and ".join(f"{name}_fraction" for name in fractional)
+    check_training_classes(
+        labels,
+        rest,
+        class_names,
+        advice=f"lower {lower} or add samples" if fractional else "add samples",
+        key=f"dataset.{fractional[-1]}_fraction" if fractional else "dataset",
+    )
     return {"train": Split(part_name, rest), **splits}
+
+
+def strata(part: Part, task: Task) -> NDArray[Any]:
+    """The labels of a part; for regression all samples are of one class."""
+    return part.targets if task == "classification" else np.zeros(len(part), dtype=np.int64)
 
 
 def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purpose: str, seed: int) -> Indices:
@@ -65,18 +80,7 @@ def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purp
     Raises:
         ProblemsError: The fraction is less than one sample.
     """
-    total = math.floor(fraction * len(among) + 0.5)
-    if total == 0:
-        raise ProblemsError(
-            [
-                Problem(
-                    f"{fraction:g} of {counted(len(among), 'sample')} is not one sample, so the {purpose} split would "
-                    f"be empty; take at least {math.ceil(50 / max(len(among), 1)) / 100:g}, or 0 for no {purpose} "
-                    "split",
-                    key=f"dataset.{purpose}_fraction",
-                )
-            ]
-        )
+    total = whole_share(len(among), fraction, purpose)
     classes, positions, counts = np.unique(labels[among], return_inverse=True, return_counts=True)
     # Training needs the only sample of a class, where it can keep one of each at all.
     shared = np.where(counts == 1, 0, counts) if 0 < total <= len(among) - len(classes) else counts
@@ -92,6 +96,27 @@ def take_fraction(labels: NDArray[Any], among: Indices, *, fraction: float, purp
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     rank = np.arange(len(among)) - np.repeat(starts, counts)
     return np.sort(among[order[rank < np.repeat(quotas, counts)]])
+
+
+def whole_share(num_samples: int, fraction: float, purpose: str) -> int:
+    """``floor(fraction * num_samples + 0.5)``.
+
+    Raises:
+        ProblemsError: The fraction is less than one sample.
+    """
+    total = math.floor(fraction * num_samples + 0.5)
+    if total == 0:
+        raise ProblemsError(
+            [
+                Problem(
+                    f"{fraction:g} of {counted(num_samples, 'sample')} is not one sample, so the {purpose} split would "
+                    f"be empty; take at least {math.ceil(50 / max(num_samples, 1)) / 100:g}, or 0 for no {purpose} "
+                    "split",
+                    key=f"dataset.{purpose}_fraction",
+                )
+            ]
+        )
+    return total
 
 
 def most_for_one_of_each(fraction: float, num_samples: int) -> float:
@@ -128,9 +153,10 @@ def _largest_remainder(
     return quotas
 
 
-def _check_training_classes(
-    labels: NDArray[Any], train: Indices, class_names: Sequence[str], taken: Sequence[str]
+def check_training_classes(
+    labels: NDArray[Any], train: Indices, class_names: Sequence[str], *, advice: str, key: str
 ) -> None:
+    """Raises ProblemsError where no training sample is left of a class, or none at all."""
     lost = np.setdiff1d(np.unique(labels), np.unique(labels[train]))
     if len(train) and not len(lost):
         return
@@ -139,9 +165,7 @@ def _check_training_classes(
         what = f"no training sample would be left of these classes (samples in all): {names}"
     else:
         what = f"no training sample would be left of {len(labels)}"
-    fractions = " and ".join(f"{name}_fraction" for name in taken)
-    advice = f"lower {fractions} or add samples" if taken else "add samples"
-    raise ProblemsError([Problem(f"{what}; {advice}", key=f"dataset.{taken[-1]}_fraction" if taken else "dataset")])
+    raise ProblemsError([Problem(f"{what}; {advice}", key=key)])
 
 
 def whole_part(part: Part, part_name: str) -> Split:

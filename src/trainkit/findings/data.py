@@ -122,7 +122,8 @@ def validation_too_small(evidence: Evidence) -> Finding | None:
     if reach < COARSE_REACH or not by_chance or (high - low) * samples < 1.5:
         return None
     fraction = evidence.value("dataset.val_fraction")
-    more = (evidence.scaled("dataset.val_fraction", 2.0),) if isinstance(fraction, float) and fraction <= 0.3 else ()
+    may_grow = isinstance(fraction, float) and fraction <= 0.3 and evidence.value("dataset.split.type") != "column"
+    more = (evidence.scaled("dataset.val_fraction", 2.0),) if may_grow else ()
     return Finding(
         "validation-set-too-small",
         "The validation set is too small for the difference",

@@ -12,6 +12,7 @@ from trainkit.config.schema import data, transforms
 def check(review: Review) -> None:
     if isinstance(review.config.dataset, data.Table):
         _table(review, review.config.dataset)
+        _split(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ScaledTarget):
         _scale_target(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ImageFolder):
@@ -47,13 +48,46 @@ def _table(review: Review, spec: data.Table) -> None:
             )
         elif name in (spec.features or [])[:index]:
             review.add(f"dataset.features[{index}]", f"the column is named twice, got {name!r}; keep one")
+    split_column = None if isinstance(spec.split, data.RandomSplit) else spec.split.column
     for name in spec.columns:
+        if name == split_column:
+            continue
         if spec.features is not None and name not in spec.features and name not in spec.targets:
             review.add(
                 f"dataset.columns.{name}",
                 f"not one of the features, got {name!r} with {{0}}; add it there, or remove it",
                 "dataset.features",
             )
+
+
+def _split(review: Review, spec: data.Table) -> None:
+    split = spec.split
+    if isinstance(split, data.RandomSplit):
+        return
+    column = split.column
+    if column in spec.targets:
+        message = f"the rows cannot be split by the target, got {column!r} with {{0}}; choose another column"
+        review.add("dataset.split.column", message, "dataset.target")
+    about_times = isinstance(split, data.TimeSplit)
+    if column in spec.columns and column not in (spec.features or ()) and not about_times:
+        message = f"the column of the split is no feature, got {column!r} with {{0}}; name it in features, or remove it"
+        review.add(f"dataset.columns.{column}", message, "dataset.split.column")
+    if not isinstance(split, data.ColumnSplit):
+        return
+    for name in ("val_fraction", "test_fraction"):
+        if getattr(spec, name) != type(spec).model_fields[name].default:
+            message = f"the column says which rows are held out, got {getattr(spec, name):g} with {{0}}; leave it out"
+            review.add(f"dataset.{name}", message, "dataset.split.type")
+    if split.test and spec.test_path is not None:
+        message = "{0} is the test split, got values for another; leave out one of them"
+        review.add("dataset.split.test", message, "dataset.test_path")
+    known: dict[str, str] = {}
+    for name in ("val", "test"):
+        for index, value in enumerate(getattr(split, name) or ()):
+            key = f"dataset.split.{name}[{index}]"
+            if str(value) in known:
+                review.add(key, f"the value is there twice, got {shown(value)} with {{0}}; keep one", known[str(value)])
+            known.setdefault(str(value), key)
 
 
 def _scale_target(review: Review, spec: data.ScaledTarget) -> None:

@@ -291,15 +291,18 @@ def _monitor(review: Review, key: str, name: str) -> None:
     if name in known:
         if name in ("val_roc_auc", "val_average_precision") and info.val_classes == 1:
             why = "the validation split has samples of one class only, so there is nothing to rank"
-            review.add(key, f"{why}, got {name}; hold out more samples (dataset.val_fraction), or take val_loss")
+            held = "dataset.split.val" if review.config.dataset.split_type == "column" else "dataset.val_fraction"
+            review.add(key, f"{why}, got {name}; hold out more samples ({held}), or take val_loss")
         return
     with_val = metric_names(info.task, num_classes=info.num_classes, quantile=quantile)
     if name in with_val:
+        fraction = review.config.dataset.split_type != "column"
+        how = "hold samples out (val_fraction: 0.1)" if fraction else "give rows to it"
         review.add(
             key,
-            f"there is no validation split to measure it on, got {name} with {{0}}; "
-            f"hold samples out (val_fraction: 0.1), or take {' or '.join(known)}",
-            "dataset.val_fraction",
+            f"there is no validation split to measure it on, got {name} with {{0}}; {how}, or take "
+            f"{' or '.join(known)}",
+            "dataset.val_fraction" if fraction else "dataset.split.column",
         )
         return
     if name == "val_quantile_loss" and info.task != "classification":

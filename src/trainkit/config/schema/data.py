@@ -55,6 +55,11 @@ class ValSplit(Section):
         description="Share of the training set held out for validation, seeded and stratified by class; 0 for none.",
     )
 
+    @property
+    def split_type(self) -> str:
+        """How samples are held out: ``random`` and ``group`` by the seed, ``time``; ``column`` without fractions."""
+        return "random"
+
     def known_info(self) -> DatasetInfo:
         """The properties that the config alone implies."""
         return self.after_split(self.unsplit)
@@ -245,6 +250,44 @@ Paths = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_len
 """A file, a pattern of files (``part-*.csv``), a folder of Parquet files, or a list of files."""
 
 
+Name = Annotated[str, Field(min_length=1)]
+Values = list[bool | int | float | str]
+
+
+class RandomSplit(Section):
+    """Samples at random, stratified by class."""
+
+    type: Literal["random"]
+
+
+class GroupSplit(Section):
+    """Whole groups, such as the rows of one patient: none is in two splits. Fractions count rows."""
+
+    type: Literal["group"]
+    column: Name = Field(description="The column that says which group a row belongs to.")
+
+
+class TimeSplit(Section):
+    """The latest rows are the test split, those before them the validation split. Fractions count rows."""
+
+    type: Literal["time"]
+    column: Name = Field(description="The column with the time of a row: dates, or numbers that grow with time.")
+
+
+class ColumnSplit(Section):
+    """A column says in which split a row is."""
+
+    type: Literal["column"]
+    column: Name = Field(description="The column with the split or the fold of a row.")
+    val: Values | None = Field(
+        None, description="Values of the validation split; null for both lists: the cells are train, val and test."
+    )
+    test: Values | None = Field(None, description="Values of the test split; rows with other values are for training.")
+
+
+Split = Annotated[RandomSplit | GroupSplit | TimeSplit | ColumnSplit, Field(discriminator="type"), ShortForm]
+
+
 class Table(ValTestSplit, ScaledTarget):
     """A table: CSV, TSV and other text (also .gz, .zst), Parquet, Arrow; the kinds of its columns are found."""
 
@@ -265,6 +308,10 @@ class Table(ValTestSplit, ScaledTarget):
     columns: dict[str, ColumnKind | Annotated[str, Field(pattern=DATE_PATTERN)]] = Field(
         default_factory=dict,
         description="Kinds of columns, where the ones that are found are wrong: {zip: categorical, note: ignore}.",
+    )
+    split: Split = Field(
+        default_factory=lambda: RandomSplit.model_construct(type="random"),
+        description="How rows are held out: at random, by group, by time, or as a column says.",
     )
     task: Literal["auto", "classification", "regression"] = Field(
         "auto",
@@ -296,6 +343,11 @@ class Table(ValTestSplit, ScaledTarget):
         """The columns to predict."""
         return [self.target] if isinstance(self.target, str) else self.target
 
+    @property
+    def split_type(self) -> str:
+        """As for ``ValSplit``."""
+        return self.split.type
+
     def known_info(self) -> DatasetInfo:
         """The properties that the config alone implies."""
         task = "regression" if self.task == "auto" and len(self.targets) > 1 else self.task
@@ -307,7 +359,10 @@ class Table(ValTestSplit, ScaledTarget):
             "num_features": "path",
         }
         num_targets = None if task == "classification" else len(self.targets)
-        return self.after_split(DatasetInfo("table", known, num_targets=num_targets, key_of=key_of))
+        info = DatasetInfo("table", known, num_targets=num_targets, key_of=key_of)
+        if not isinstance(self.split, ColumnSplit):
+            return self.after_split(info)
+        return replace(info, num_val=0) if self.split.test is not None and not self.split.val else info
 
 
 class Blobs(Section):

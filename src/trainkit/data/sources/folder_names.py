@@ -6,12 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_SPLITS = {
-    "train": ("train", "training", "trn", "trainval"),
-    "val": ("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"),
-    "test": ("test", "testing", "tst"),
-}
-_SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
+from trainkit.wording import SPLIT_WORDS
+
+_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 _BESIDE = ("dataset", "set", "data", "images", "image", "imgs", "img", "seg", "split", "folder", "dir")
 """Words that a split's folder may have beside the split: ``test_set``, ``train_images``, ``seg_test``."""
 _JOINED = re.compile(rf"\b({'|'.join(_SPLIT_OF)})({'|'.join(_BESIDE)})\b")

@@ -16,6 +16,7 @@ from trainkit.data.tables.load import TableOptions, load_table, load_table_to_sc
 from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
 from trainkit.data.tables.paths import is_table_name
 from trainkit.data.tables.reading import Block, Table, TableFile, open_table
+from trainkit.data.tables.split_column import SplitColumn
 
 __all__ = [
     "Block",
@@ -23,6 +24,7 @@ __all__ = [
     "Encoding",
     "Filled",
     "NumberStyle",
+    "SplitColumn",
     "Table",
     "TableFile",
     "TableFormat",

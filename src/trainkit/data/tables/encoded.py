@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from trainkit.data.tables.reading import Block, Table, open_table
 from trainkit.data.tables.target import Target, encode_target
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import closest, counted, first_lines, listed
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Paths = str | Sequence[str]
 
@@ -64,12 +67,23 @@ class Count:
         return [*notes, *self.filled.describe()]
 
 
-Labeled = tuple[NDArray[np.float32], NDArray[Any]]
-"""Inputs float32 (n, C), and targets int64 (n,) or float64 (n, T)."""
+@dataclass(frozen=True)
+class Extra:
+    """A column that is kept beside inputs and targets."""
+
+    column: str
+    dtype: type[np.generic]
+    read: Callable[[pl.Series], tuple[NDArray[Any], Mapping[int, str]]]
+    """From cells to an array (n,), and what is wrong with a cell, by its row."""
+
+
+Extras = Mapping[str, Extra]
+Labeled = dict[str, NDArray[Any]]
+"""``inputs`` float32 (n, C), ``targets`` int64 (n,) or float64 (n, T), and the extras by name."""
 
 
 def encode_labeled(
-    blocks: Iterable[Block], table: Table, encoding: Encoding, target: Target, count: Count
+    blocks: Iterable[Block], table: Table, encoding: Encoding, target: Target, count: Count, extras: Extras
 ) -> Iterator[Labeled]:
     """All rows that have a target, block by block.
 
@@ -84,7 +98,12 @@ def encode_labeled(
         array = encode_inputs(block.frame, encoding, count.filled, first_row=block.first_row)
         count.rows += len(labels)
         count.dropped += int((~kept).sum())
-        yield (array if kept.all() else array[kept]), labels
+        arrays = {"inputs": array if kept.all() else array[kept], "targets": labels}
+        for name, extra in extras.items():
+            values, errors = extra.read(block.frame[extra.column])
+            arrays[name] = values[kept].astype(extra.dtype, copy=False)
+            bad += [(block.first_row + row, message) for row, message in errors.items() if kept[row]]
+        yield arrays
     if bad := sorted(bad + count.filled.refused):
         lines = first_lines([f"{table.place(row)}: {message}" for row, message in bad[:10]])
         more = [f"and {len(bad) - 10} more"] if len(bad) > 10 else []
@@ -94,7 +113,13 @@ def encode_labeled(
 
 
 def encode_other(
-    table: Table, encoding: Encoding, target: Target, count: Count, *, key: str = "dataset.test_path"
+    table: Table,
+    encoding: Encoding,
+    target: Target,
+    count: Count,
+    *,
+    extras: Extras | None = None,
+    key: str = "dataset.test_path",
 ) -> Iterator[Labeled]:
     """Another table with the columns of ``encoding`` and the target, read in the same way.
 
@@ -102,16 +127,19 @@ def encode_other(
         ProblemsError: A column is missing.
         DataError: Cells that cannot be used.
     """
+    extras = extras or {}
     names = [*(column["name"] for column in encoding["columns"]), *target.names]
+    names = list(dict.fromkeys([*names, *(extra.column for extra in extras.values())]))
     if problems := missing_columns(str(table.paths[0]), table.names, names, key):
         raise ProblemsError(problems)
-    yield from encode_labeled(Cells(table, names, encoding["missing_values"]), table, encoding, target, count)
+    cells = Cells(table, names, encoding["missing_values"])
+    yield from encode_labeled(cells, table, encoding, target, count, extras)
 
 
 def concatenated(parts: Iterable[Labeled]) -> Labeled:
     """All blocks in memory."""
-    inputs, targets = zip(*parts, strict=True)
-    return np.concatenate(inputs), np.concatenate(targets)
+    blocks = list(parts)
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 @dataclass(frozen=True)

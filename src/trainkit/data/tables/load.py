@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from trainkit.data.cache import EntryDraft, cached_arrays, stamp_files, streamed_arrays
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.splits import split_part, whole_part
+from trainkit.data.splits import whole_part
 from trainkit.data.tables.columns import Column, decide
 from trainkit.data.tables.encoded import (
     Cells,
     Count,
+    Extra,
     Paths,
     concatenated,
     encode_labeled,
@@ -30,6 +31,16 @@ from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
 from trainkit.data.tables.formats import TableFormat
 from trainkit.data.tables.layout import with_gaps
 from trainkit.data.tables.reading import Block, Table, open_table
+from trainkit.data.tables.split_column import (
+    SPLIT_REASON,
+    Form,
+    SplitColumn,
+    check_apart,
+    evidence_for,
+    find_form,
+    split_extra,
+    split_table,
+)
 from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target, target_from
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import listed
@@ -58,6 +69,8 @@ class TableOptions:
     delimiter: str | None = None
     decimal: str | None = None
     encoding: str | None = None
+    split: SplitColumn | None = None
+    """The column by which the rows are split; None: at random."""
 
     @property
     def spelled_missing(self) -> Sequence[str]:
@@ -93,7 +106,11 @@ def load_table(
         "layout": _LAYOUT,
         "files": stamp_files(table.paths),
         "tests": None if tests is None else stamp_files(tests.paths),
-        "options": {**vars(options), "target": list(options.target)},
+        "options": {
+            **vars(options),
+            "target": list(options.target),
+            "split": options.split and options.split.to_json(),
+        },
     }
     name = table.paths[0].name.partition(".")[0]
     large = _is_large(table)
@@ -111,7 +128,18 @@ def load_table(
     }
     fractions = {"test": test_fraction, "val": val_fraction} if tests is None else {"val": val_fraction}
     classes = target.class_names
-    splits = split_part(parts[main], main, task=target.task, fractions=fractions, seed=seed, class_names=classes)
+    splits, split_notes = split_table(
+        parts[main],
+        main,
+        options.split,
+        keys=arrays.get(f"{main}_split"),
+        form=info["split_form"],
+        whole=info["whole"],
+        task=target.task,
+        fractions=fractions,
+        seed=seed,
+        class_names=classes,
+    )
     if tests is not None:
         splits["test"] = whole_part(parts["test"], "test")
     return Dataset(
@@ -124,7 +152,7 @@ def load_table(
         feature_names=input_names(info["encoding"]),
         target_names=target.names if target.task == "regression" else (),
         fingerprint=fingerprint_dataset(f"table {table.paths[0].name}", parts, splits, class_names=classes),
-        notes=tuple(info["notes"]),
+        notes=(*info["notes"], *split_notes),
         table_encoding=with_gaps(info["encoding"], arrays[f"{main}_inputs"], splits["train"].indices),
         columns=tuple(info["columns"]),
     )
@@ -144,9 +172,15 @@ def _choose_columns(table: Table, options: TableOptions) -> list[str]:
         *missing_columns(where, table.names, options.features or (), "dataset.features"),
         *missing_columns(where, table.names, wanted, "dataset.columns"),
     ]
-    chosen = [name for name in options.features or table.names if name not in options.target]
+    no_features = [*options.target]
+    if options.split is not None:
+        problems += missing_columns(where, table.names, [options.split.column], "dataset.split.column")
+        no_features += [options.split.column] if options.features is None else []
+    chosen = [name for name in options.features or table.names if name not in no_features]
     if not chosen and not problems:
-        problems.append(Problem(f"{where} has no column but the target {listed(options.target)}", key="dataset.path"))
+        but = f"the target {listed(options.target)}"
+        but += " and that of the split" if len(no_features) > len(options.target) else ""
+        problems.append(Problem(f"{where} has no column but {but}", key="dataset.path"))
     if problems:
         raise ProblemsError(problems)
     return chosen
@@ -166,6 +200,9 @@ class _Found:
     encoding: Encoding
     rows: int
     """Rows that have a target."""
+    form: Form
+    """Of the column of the split."""
+    extras: dict[str, Extra]
 
 
 def _read(
@@ -178,14 +215,14 @@ def _read(
     """
     found = _find(table, chosen, options, most)
     count = Count()
-    inputs, targets = concatenated(encode_labeled(found.blocks, table, found.encoding, found.target, count))
+    part = concatenated(encode_labeled(found.blocks, table, found.encoding, found.target, count, found.extras))
     main = "all" if tests is None else "train"
-    test_arrays, test_notes = _read_tests(tests, found)
-    arrays = {f"{main}_inputs": inputs, f"{main}_targets": targets, **test_arrays}
+    test_arrays, test_notes = _read_tests(tests, found, options, [part["split"]] if "split" in part else [])
+    arrays = {**{f"{main}_{name}": array for name, array in part.items()}, **test_arrays}
     notes = [*_notes(table, found, options), *count.notes(), *test_notes]
     if most is not None:
         notes.append(f"looked at the first {found.rows:,} rows only; training reads all")
-    return arrays, _info(found, notes)
+    return arrays, _info(found, notes, whole=most is None)
 
 
 def _write(draft: EntryDraft, table: Table, tests: Table | None, chosen: Sequence[str], options: TableOptions) -> Info:
@@ -193,34 +230,51 @@ def _write(draft: EntryDraft, table: Table, tests: Table | None, chosen: Sequenc
     found = _find(table, chosen, options, None)
     main = "all" if tests is None else "train"
     count = Count()
-    inputs = draft.add_array(f"{main}_inputs", (found.rows, len(found.encoding["inputs"])), np.float32)
     values = found.target.task == "regression"
-    shape = (found.rows, len(found.target.names)) if values else (found.rows,)
-    targets = draft.add_array(f"{main}_targets", shape, np.float64 if values else np.int64)
-    for rows, labels in encode_labeled(found.blocks, table, found.encoding, found.target, count):
-        inputs.append(rows)
-        targets.append(labels)
-    arrays, test_notes = _read_tests(tests, found)
+    kinds: dict[str, tuple[tuple[int, ...], Any]] = {
+        "inputs": ((len(found.encoding["inputs"]),), np.float32),
+        "targets": ((len(found.target.names),) if values else (), np.float64 if values else np.int64),
+        **{name: ((), extra.dtype) for name, extra in found.extras.items()},
+    }
+    writers = {
+        name: draft.add_array(f"{main}_{name}", (found.rows, *shape), dtype) for name, (shape, dtype) in kinds.items()
+    }
+    groups = []
+    for block in encode_labeled(found.blocks, table, found.encoding, found.target, count, found.extras):
+        for name, array in block.items():
+            writers[name].append(array)
+        if tests is not None and "split" in block:
+            groups.append(np.unique(block["split"]))
+    arrays, test_notes = _read_tests(tests, found, options, groups)
     for name, array in arrays.items():
         draft.add_array(name, array.shape, array.dtype).write_all(array)
-    return _info(found, [*_notes(table, found, options), *count.notes(), *test_notes])
+    return _info(found, [*_notes(table, found, options), *count.notes(), *test_notes], whole=True)
 
 
-def _read_tests(tests: Table | None, found: _Found) -> tuple[Arrays, list[str]]:
+def _read_tests(
+    tests: Table | None, found: _Found, options: TableOptions, groups: Sequence[NDArray[Any]]
+) -> tuple[Arrays, list[str]]:
+    """The test file. None of the ``groups`` of the training file may be in it, where it has their column."""
     if tests is None:
         return {}, []
-    count = Count()
-    inputs, targets = concatenated(encode_other(tests, found.encoding, found.target, count))
-    return {"test_inputs": inputs, "test_targets": targets}, [f"test file: {note}" for note in count.notes()]
+    count, by = Count(), options.split
+    grouped = by is not None and by.type == "group" and by.column in tests.names
+    extras = {"split": found.extras["split"]} if grouped else {}
+    part = concatenated(encode_other(tests, found.encoding, found.target, count, extras=extras))
+    if by is not None and (own := part.pop("split", None)) is not None:
+        check_apart(by, np.concatenate(groups), own, str(tests.paths[0]))
+    return {f"test_{name}": array for name, array in part.items()}, [f"test file: {note}" for note in count.notes()]
 
 
-def _info(found: _Found, notes: list[str]) -> Info:
+def _info(found: _Found, notes: list[str], *, whole: bool) -> Info:
     return {
         "encoding": found.encoding,
         "target": found.target.to_json(),
         "class_names": list(found.target.class_names),
         "columns": [_row(column) for column in found.columns],
         "notes": notes,
+        "split_form": found.form,
+        "whole": whole,
     }
 
 
@@ -231,10 +285,17 @@ def _find(table: Table, chosen: Sequence[str], options: TableOptions, most: int 
         ProblemsError: Everything that cannot be understood.
         DataError: No rows, or nothing to learn from.
     """
-    blocks = _blocks(table, [*chosen, *options.target], options.spelled_missing, most)
-    evidence, rows = _look(blocks, table, chosen, options)
+    by, wanted = options.split, options.columns or {}
+    decimal = table.format.decimal if options.decimal or table.format.decimal != "." else None
+    of_split = None if by is None else evidence_for(by, wanted, decimal)
+    names = list(dict.fromkeys([*chosen, *options.target, *([by.column] if by else [])]))
+    blocks = _blocks(table, names, options.spelled_missing, most)
+    evidence = {name: Evidence(name, wanted.get(name), decimal=decimal) for name in chosen}
+    evidence |= {name: Evidence(name, decimal=decimal, limit=MAX_CLASSES) for name in options.target}
+    rows = _look(blocks, [*evidence.values(), *([of_split] if of_split else [])], options.target)
+    form: Form | Problem = find_form(by, of_split) if by and of_split else {}
     decided = [decide(evidence[name]) for name in chosen]
-    problems = [one for one in decided if isinstance(one, Problem)]
+    problems = [one for one in [*decided, form] if isinstance(one, Problem)]
     try:
         target = decide_target([evidence[name] for name in options.target], options.task)
     except ProblemsError as error:
@@ -250,7 +311,12 @@ def _find(table: Table, chosen: Sequence[str], options: TableOptions, most: int 
         message = f"{table.paths[0]}: no column is left to learn from: {reasons}; dataset.columns overrules this"
         raise DataError(message)
     encoding |= {"target": target.to_json(), "format": table.format.to_json()}
-    return _Found(blocks, columns, target, encoding, rows)
+    assert not isinstance(form, Problem)
+    if of_split is not None and of_split.name not in chosen:
+        counts = of_split.missing, of_split.distinct, of_split.limit
+        columns.append(Column(of_split.name, "ignore", SPLIT_REASON, *counts))
+    extras = {"split": split_extra(by, form)} if by else {}
+    return _Found(blocks, columns, target, encoding, rows, form, extras)
 
 
 def _is_large(table: Table) -> bool:
@@ -263,20 +329,14 @@ def _blocks(table: Table, names: Sequence[str], missing_values: Sequence[str], m
     return list(islice(cells, most)) if most is not None or not _is_large(table) else cells
 
 
-def _look(
-    blocks: Iterable[Block], table: Table, chosen: Sequence[str], options: TableOptions
-) -> tuple[dict[str, Evidence], int]:
-    """The evidence by column, and how many rows have a target."""
-    wanted = options.columns or {}
-    decimal = table.format.decimal if options.decimal or table.format.decimal != "." else None
-    evidence = {name: Evidence(name, wanted.get(name), decimal=decimal) for name in chosen}
-    evidence |= {name: Evidence(name, decimal=decimal, limit=MAX_CLASSES) for name in options.target}
+def _look(blocks: Iterable[Block], evidence: Sequence[Evidence], targets: Sequence[str]) -> int:
+    """Add what all blocks show; returns how many rows have a target."""
     rows = 0
     for block in blocks:
-        rows += len(block.frame.select(list(options.target)).drop_nulls())
-        for name, one in evidence.items():
-            add_evidence(one, block.frame[name], block.first_row)
-    return evidence, rows
+        rows += len(block.frame.select(list(targets)).drop_nulls())
+        for one in evidence:
+            add_evidence(one, block.frame[one.name], block.first_row)
+    return rows
 
 
 def _with_place(problem: Problem, evidence: Mapping[str, Evidence], table: Table) -> Problem:
@@ -298,7 +358,7 @@ def load_table_to_score(path: Paths, encoding: Encoding, *, class_names: Sequenc
     table = open_table(path, base=base, key=key)
     target = target_from(encoding["target"], class_names)
     count = Count()
-    parts = {"all": Part(*concatenated(encode_other(table, encoding, target, count, key=key)))}
+    parts = {"all": Part(**concatenated(encode_other(table, encoding, target, count, key=key)))}
     splits = {"train": whole_part(parts["all"], "all")}
     name = table.paths[0].name
     return Dataset(
@@ -328,10 +388,14 @@ def _notes(table: Table, found: _Found, options: TableOptions) -> Iterator[str]:
     target = found.target
     yield table.format.describe() if len(table.paths) > 1 else f"{table.paths[0].name}: {table.format.describe()}"
     ignored = [
-        f"{one.name} ({one.reason})" for one in found.columns if one.kind == "ignore" and one.reason != "as asked for"
+        f"{one.name} ({one.reason})"
+        for one in found.columns
+        if one.kind == "ignore" and one.reason not in ("as asked for", SPLIT_REASON)
     ]
     if ignored:
         yield f"left out: {listed(ignored, quoted=False)}; dataset.columns overrules this"
+    if options.split is not None and options.split.column in (options.features or ()):
+        yield f"{options.split.column!r}, by which the rows are split, is a feature too, as dataset.features says"
     if options.task == "auto":
         verb = "is" if len(target.names) == 1 else "are"
         yield f"{listed(target.names, quoted=False)} {verb} taken for {target.task}: {target.reason}"

@@ -151,10 +151,13 @@ def without_unreadable(data: Dataset, config: Config, *, everything: bool, front
     return looked if everything else data
 
 
-def missing_classes(data: Dataset) -> list[str]:
+def missing_classes(data: Dataset, *, by_seed: bool) -> list[str]:
     """A note for each split without samples of some classes, whose scores do not cover them, and what to do.
 
     A source of image folders says which classes a folder does not have.
+
+    Args:
+        by_seed: the seed and the fractions decide which samples of a part are held out.
     """
     notes = []
     rest = len(data.parts[data.splits["train"].part])
@@ -166,7 +169,7 @@ def missing_classes(data: Dataset) -> list[str]:
         empty = [data.class_names[label] for label, count in enumerate(data.class_counts(name)) if not count]
         if empty and (taken or not data.parts[split.part].is_files):
             what = f"the {name} split has no sample of {listed(empty, limit=5, quoted=False)}"
-            notes.append(f"{_larger_split(data, name, rest)}: {what}" if taken else what)
+            notes.append(f"{_larger_split(data, name, rest)}: {what}" if taken and by_seed else what)
         rest -= len(split) if taken else 0
     return notes
 

@@ -137,7 +137,7 @@ def run_checks(
     data = source or placeholder_dataset(config)
     if data is None:
         raise problems.error(loaded)
-    notes = [*data.notes, *missing_classes(data)]
+    notes = [*data.notes, *missing_classes(data, by_seed=config.dataset.split_type in ("random", "group"))]
     broken = problems.sections("dataset", lambda: check_rules(config, data, where=loaded.where))
     sizes = epoch_sizes(config, len(data.splits["train"]))
     loss = size = shapes = None
