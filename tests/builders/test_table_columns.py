@@ -174,6 +174,34 @@ def test_onnx_holds_a_table_with_gaps(transforms: tuple[str, ...], model: str) -
     np.testing.assert_allclose(found, program(torch.from_numpy(rows)).numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_program_holds_the_gains_in_its_weights_with_the_same_bits(members: int) -> None:
+    setup = setup_of("robust_scale", model={"type": "tabular_mlp", "members": members})
+    setup.suit_weights()
+    program = build_program(setup.model, setup.preprocessing, loss="cross_entropy")
+    assert program.model.linear1.gain == 1.0  # type: ignore[union-attr]
+    assert setup.model.linear1.gain != 1.0  # type: ignore[union-attr]
+    [batch] = setup.sample_batches(batch_size=60, device=torch.device("cpu")).epoch(0)
+    assert torch.equal(program.model(batch.inputs), setup.model.eval()(batch.inputs))  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("members", [1, 3])
+def test_int8_leaves_the_embeddings_of_numbers_as_they_are(members: int) -> None:
+    from trainkit.exports.formats import onnx_bytes, quantize_onnx
+    from trainkit.exports.standalone_runner import load
+
+    setup = setup_of("robust_scale", model={"type": "tabular_mlp", "members": members})
+    setup.suit_weights()
+    program = build_program(setup.model, setup.preprocessing, loss="cross_entropy")
+    rows = raw_rows(64, seed=3)
+    data = onnx_bytes(program, torch.from_numpy(rows[:2].copy()), input_name="rows", output_names=["probabilities"])
+    for kind in ("dynamic", "static"):
+        small = quantize_onnx(data, kind=kind, input_name="rows", calibration=rows)  # type: ignore[arg-type]
+        [found] = load(small, "onnx")(rows)
+        np.testing.assert_allclose(found, program(torch.from_numpy(rows)).numpy(), atol=0.1)
+
+
 def test_float16_is_refused_where_it_would_mix_categories_up() -> None:
     setup = setup_of()
     assert build_program(setup.model, setup.preprocessing, loss="cross_entropy", half=True)

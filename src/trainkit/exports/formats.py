@@ -195,7 +195,8 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory() as folder, quiet(""):  # the tools use the root logger
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(program)
-        common = {"op_types_to_quantize": list(QUANTIZED_LAYERS), "per_channel": True}
+        stacked = _stacked_products(onnx.load_from_string(program))
+        common = {"op_types_to_quantize": list(QUANTIZED_LAYERS), "per_channel": True, "nodes_to_exclude": stacked}
         try:
             if kind == "dynamic":
                 quantization.quantize_dynamic(source, target, weight_type=quantization.QuantType.QInt8, **common)
@@ -226,6 +227,12 @@ def quantize_onnx(
     _shorten_names(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _stacked_products(model: Any) -> list[str]:
+    """The names of products with several matrices of weights at once, of which the tools make a program that fails."""
+    many = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 2}
+    return [node.name for node in model.graph.node if node.op_type == "MatMul" and many & set(node.input)]
 
 
 def _shorten_names(model: Any) -> None:

@@ -23,6 +23,7 @@ from trainkit.data.target_scale import TargetScale, stored_scale
 from trainkit.data.transforms import columns, static_transforms_from_json
 from trainkit.engine import EXPECTS, LossName
 from trainkit.errors import UserError
+from trainkit.models import fold_gains
 
 _LARGEST_HALF = 2048
 """Whole numbers above are rounded in float16."""
@@ -214,6 +215,7 @@ def build_program(
     """
     model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
     model = model.to(memory_format=torch.contiguous_format)
+    fold_gains(model)
     prepare = build_prepare(preprocessing, with_static_transforms=with_static_transforms, check_size=check_size)
     scale = stored_scale(preprocessing)
     activation = build_activation(loss) if scale is None else ToOwnUnits(scale)

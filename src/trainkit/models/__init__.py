@@ -7,6 +7,7 @@ from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
 from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
+from trainkit.models.table_layers import fold_gains
 from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "check_output",
     "check_shapes",
     "config_key",
+    "fold_gains",
     "initialize",
     "is_tabular",
     "layer_table",

@@ -49,7 +49,7 @@ class MemberLinear(NtkLinear):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, k, in_features) to (N, k, out_features)."""
-        return F.linear(features * self.before, self.weight * self.gain) * self.after + self.bias
+        return F.linear(features * self.before, self.scaled_weight()) * self.after + self.bias
 
 
 class MemberOutputs(NtkLinear):
@@ -62,7 +62,7 @@ class MemberOutputs(NtkLinear):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, k, in_features) to (N, k, out_features)."""
-        made = torch.bmm(features.transpose(0, 1), self.weight.transpose(1, 2) * self.gain)
+        made = torch.bmm(features.transpose(0, 1), self.scaled_weight().transpose(1, 2))
         return made.transpose(0, 1) + self.bias
 
 
