@@ -139,6 +139,13 @@ def test_one_bad_byte_in_utf8_is_named(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize(("text", "line"), [("naïve,b\n1,2\n", 1), ("a,b\n1,2\n\n3,é\n", 4)])
+def test_a_wrong_encoding_is_named_with_its_line(tmp_path, text, line):
+    (tmp_path / "t.csv").write_bytes(text.encode("cp1252"))
+    with pytest.raises(DataError, match=rf"t\.csv:{line}: the byte 0x.. is not UTF-8; give the encoding"):
+        read(tmp_path / "t.csv", encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

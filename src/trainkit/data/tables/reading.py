@@ -206,6 +206,10 @@ def _open_text(
         size *= 4
     if layout is None:
         raise DataError(f"{path} has no rows; expected a header line and rows")
+    try:
+        text[: layout.offset].decode()
+    except UnicodeDecodeError as error:
+        raise _bad_byte(path, text[: error.start].count(b"\n") + 1, error) from None
     if options["header"] is None and (reason := doubts(layout)):
         message = (
             f"{path}: the first line may be data and no header ({reason}); say header: true, or header: false, which "
@@ -355,8 +359,9 @@ def _raise_bad_byte(block: RowBlock, file: TableFile) -> None:
     try:
         (block.text if block.rows is None else block.rows.text[: block.rows.stop]).decode()
     except UnicodeDecodeError as error:
-        line = block.line_of_byte(error.start) + 1
-        byte = error.object[error.start]
-        raise DataError(
-            f"{file.path}:{line}: the byte 0x{byte:02x} is not UTF-8; give the encoding (cp1252, latin-1 ...)"
-        ) from None
+        raise _bad_byte(file.path, block.line_of_byte(error.start) + 1, error) from None
+
+
+def _bad_byte(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    byte = error.object[error.start]
+    return DataError(f"{path}:{line}: the byte 0x{byte:02x} is not UTF-8; give the encoding (cp1252, latin-1 ...)")
