@@ -1,15 +1,19 @@
 # mypy: ignore-errors
 """The answers for the rows of a table, one line of JSON each: python predict.py ROWS.csv [--program model.onnx]
 
-Needs numpy, and torch or (for .onnx) onnxruntime; not trainkit. Parquet and Arrow files need polars.
+Needs numpy, and torch or (for .onnx) onnxruntime; not trainkit. Parquet and Arrow files need polars, and files packed
+with zstd need zstandard.
 """
 
 import argparse
+import bz2
+import codecs
 import csv
 import datetime
 import gzip
 import io
 import json
+import lzma
 import math
 import re
 import sys
@@ -28,8 +32,9 @@ PROGRAMS = {name: entry for name, entry in SIGNATURE["programs"].items() if entr
 MARKS = {"": "", ",": ",", ".": ".", " ": " \u00a0\u202f\u2009", "'": "'\u2019"}
 PAIRS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "off"})
 WHOLE = re.compile(r"([+-]?)([0-9]+)(\.0*)?")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-FILLED = Counter()
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MISSING, UNSEEN = Counter(), Counter()
+BATCH = 8192
 
 
 def load(name):
@@ -53,47 +58,139 @@ def load(name):
     return run
 
 
+def decoded(data, encoding):
+    """The text of a file: in this encoding, or as its mark, its zeros or its bytes say, or as in training."""
+    marks = {codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le"}
+    marks[codecs.BOM_UTF16_BE] = "utf-16-be"
+    zeros = [data[place : 1 << 20 : 2].count(0) / max(1, len(data[: 1 << 20]) // 2) for place in (0, 1)]
+    if encoding is None:
+        encoding = next((name for mark, name in marks.items() if data.startswith(mark)), None)
+    if encoding is None and max(zeros) > 0.25 and min(zeros) < 0.05:
+        encoding = "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+    trained = TABLE.get("format", {}).get("encoding", "utf-8")
+    for name in [encoding] if encoding else ["utf-8", "cp1252" if trained.startswith("utf") else trained, "latin-1"]:
+        try:
+            return data.decode(name).removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            failed = error
+    raise SystemExit(f"error: {failed}; give another --encoding")
+
+
+def unpacked(data):
+    if data.startswith(b"\x1f\x8b"):
+        return gzip.decompress(data)
+    if data.startswith(b"BZh"):
+        return bz2.decompress(data)
+    if data.startswith(b"\xfd7zXZ\0"):
+        return lzma.decompress(data)
+    if data.startswith(b"\x28\xb5\x2f\xfd"):
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    return data
+
+
+def split_rows(text, delimiter):
+    """The cells of all rows that are not empty, trimmed."""
+    form = TABLE.get("format", {})
+    if delimiter == " ":  # any number of blanks and tabs
+        text = re.sub(r"[ \t]+$", "", text.replace("\t", " "), flags=re.MULTILINE)
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quotechar=form.get("quote") or '"',
+        escapechar=form.get("escape") or None,
+        skipinitialspace=True,
+    )
+    return [[cell.strip() for cell in row] for row in rows if row]
+
+
+def name_columns(cells, rows):
+    """The names of the columns, from the cells of a header and the rows below it."""
+    names, width = list(cells), len(rows[0]) if rows else len(cells)
+    if len(names) == width - 1:  # every row ends with a delimiter, or begins with a name of its own
+        names = ["", *names] if any(row[-1] for row in rows if len(row) == width) else [*names, ""]
+    while len(names) > width and not names[-1]:
+        names.pop()
+    return [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+
+
 def read_cells(path, delimiter, encoding):
     """A dictionary of cells by column name for each row."""
-    if path.suffix in (".parquet", ".arrow", ".feather", ".ipc"):
+    data = path.read_bytes()
+    if data.startswith((b"PAR1", b"ARROW1")):
         import polars
 
-        reader = polars.read_parquet if path.suffix == ".parquet" else polars.read_ipc
-        return reader(path).to_dicts()
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    text = data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding).removeprefix("\ufeff")
-    form = TABLE.get("format", {})
-    lines = io.StringIO(text, newline="")
-    for _ in range(form.get("skip_lines", 0)):
-        lines.readline()
-    rows = csv.reader(lines, delimiter=delimiter, quotechar=form.get("quote") or '"', skipinitialspace=True)
-    rows = [[cell.strip() for cell in row] for row in rows if row]
-    if form.get("header", True):
-        names = [name or f"Unnamed: {place}" for place, name in enumerate(rows.pop(0))]
-    else:
-        names = [f"column_{place}" for place in range(1, 1 + len(rows[0]))]
-    return [dict(zip(names, row, strict=False)) for row in rows]
+        return (polars.read_parquet if data.startswith(b"PAR1") else polars.read_ipc)(path).to_dicts()
+    text, form = decoded(unpacked(data), encoding), TABLE.get("format", {})
+    needed = {column["name"] for column in TABLE["columns"]}
+    likely = [form.get("delimiter", ","), ",", ";", "\t", "|"]
+    missing = needed
+    for sign in [delimiter] if delimiter else dict.fromkeys(likely):
+        rows = split_rows(text, sign)
+        if not form.get("header", True):
+            skipped = form.get("skip_lines", 0)
+            headers = [(skipped, [f"column_{place + 1}" for place in range(max(map(len, rows[skipped:]), default=0))])]
+        else:  # below titles or Excel's "sep=;", if there are any
+            headers = [(start, name_columns(rows[start - 1], rows[start:])) for start in range(1, 1 + len(rows[:31]))]
+        for start, names in headers:
+            if needed <= set(names):
+                return [named(names, row, number) for number, row in enumerate(rows[start:], start=1)]
+            missing = min(missing, needed - set(names), key=len)
+    raise SystemExit(f"error: {path} has no column {', '.join(map(repr, sorted(missing)))}, which the model takes")
 
 
-def number(cell, style):
-    """A number as people write it, or NaN."""
-    if not isinstance(cell, str):
-        return float(cell)
+def named(names, row, number):
+    if len(row) != len(names):
+        raise SystemExit(f"error: row {number} has {len(row)} cells, and the header has {len(names)}")
+    return dict(zip(names, row, strict=True))
+
+
+def number_reader(style):
+    """A function from a cell to the number that people have written so, or NaN."""
     style = style or {}
-    text = cell.replace("\u2212", "-")
-    if style.get("accounting"):
-        text = re.sub(r"^\((.*)\)$", r"-\1", text)
-        text = re.sub(r"^(.*)-$", r"-\1", text)
-    if sign := style.get("currency"):
-        text = text.replace(sign, "")
-    if style.get("percent"):
-        text = text.replace("%", "")
-    for mark in MARKS[style.get("thousands", "")]:
-        text = text.replace(mark, "")
-    if style.get("decimal") == ",":
-        text = text.replace(",", ".")
-    text = text.strip()
-    return float(text) if NUMBER.fullmatch(text) else math.nan
+    decimal, marks, currency = style.get("decimal", "."), MARKS[style.get("thousands", "")], style.get("currency", "")
+    whole = "[0-9]*"
+    if marks:
+        indian = "|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}" if "," in marks else ""
+        whole = f"(?:[0-9]*|[1-9][0-9]{{0,2}}(?:[{marks}][0-9]{{3}})+{indian})"
+    written = f"{whole}(?:[{decimal}][0-9]*)?(?:[eE][-+]?[0-9]+)?"
+    sign = re.escape(currency)
+
+    def read(text, signs):
+        if signs:
+            text = re.sub(r"^([-+])\s+", r"\1", text.replace("\u2212", "-", 1))
+        if style.get("percent"):
+            if "%" not in text and text != "0":
+                return math.nan
+            text = re.sub(r"\s*%", "", text, count=1)
+        if currency and re.search("^[-+(]|[-)]$", text):
+            text = re.sub(rf"^([-+(]?){sign}\s*", r"\1", text, count=1)
+            text = re.sub(rf"\s*{sign}(\)?-?)$", r"\1", text, count=1)
+        elif currency:
+            text = text.removeprefix(currency).removesuffix(currency).strip()
+        pattern = rf"[-+]?{written}|\({written}\)|{written}-" if signs else f"[-+]?{written}"
+        if not re.fullmatch(pattern, text):
+            return math.nan
+        for mark in marks:
+            text = text.replace(mark, "")
+        text = text.replace(decimal, ".")
+        text = re.sub(r"^(.*)-$", r"-\1", re.sub(r"^\((.*)\)$", r"-\1", text))
+        return float(text) if NUMBER.fullmatch(text) else math.nan
+
+    def number(cell):
+        if isinstance(cell, datetime.timedelta):
+            return cell / datetime.timedelta(seconds=1)
+        if not isinstance(cell, str):
+            found = float(cell)
+        else:
+            found = read(cell, False)
+            if style.get("signs") and math.isnan(found):
+                found = read(cell, True)
+        return found if abs(found) < 3.4e38 else math.nan
+
+    return lambda cell: {None: number(cell)}
 
 
 def label_style(labels):
@@ -111,82 +208,119 @@ def label_key(text, style):
     return text.lower() if style == "boolean" else unicodedata.normalize("NFC", text)
 
 
-def code(cell, labels, places):
-    """The position of a label, or NaN."""
-    return places.get(label_key(str(cell), label_style(labels)), math.nan)
+def label_reader(labels):
+    """A function from a cell to the position of its label, or NaN."""
+    style = label_style(labels)
+    places = {label_key(label, style): place for place, label in enumerate(labels)}
+    return lambda cell: {None: places.get(label_key(str(cell), style), math.nan)}
 
 
-def date(cell, form):
-    """The numbers of a date by name; NaN where it is none."""
+def date_reader(form):
+    """A function from a cell to the numbers of a date by name; NaN where it is none."""
     nothing = dict.fromkeys(("time", "year", "month", "day", "weekday", "hour"), math.nan)
-    if isinstance(cell, str):
-        try:
-            cell = datetime.datetime.strptime(cell, form.replace("%.f", ".%f"))
-        except ValueError:
+    fractions = "%.f" in (form := form or "%Y-%m-%d %H:%M:%S%.f")
+    form = form.replace("%.f", "")
+
+    def parse(text):
+        fraction = re.search(r"(?<=:[0-9]{2})\.([0-9]+)", text) if fractions else None
+        if fraction:
+            text = text[: fraction.start()] + text[fraction.end() :]
+        time = datetime.datetime.strptime(text, form)
+        return time.replace(microsecond=int(fraction[1][:6].ljust(6, "0"))) if fraction else time
+
+    def read(cell):
+        if isinstance(cell, str):
+            try:
+                cell = parse(cell)
+            except ValueError:
+                return nothing
+        elif isinstance(cell, datetime.time):
+            cell = datetime.datetime.combine(datetime.date(1970, 1, 1), cell)
+        elif not isinstance(cell, datetime.datetime):
+            cell = datetime.datetime(cell.year, cell.month, cell.day)
+        if cell.tzinfo is not None:
+            cell = cell.astimezone(datetime.UTC).replace(tzinfo=None)
+        if cell.year < 1000:
             return nothing
-    elif not isinstance(cell, datetime.datetime):
-        cell = datetime.datetime(cell.year, cell.month, cell.day)
-    if cell.tzinfo is not None:
-        cell = cell.astimezone(datetime.UTC).replace(tzinfo=None)
-    seconds = (cell - datetime.datetime(1970, 1, 1)) / datetime.timedelta(seconds=1)
-    return {
-        "time": seconds,
-        "year": cell.year,
-        "month": cell.month,
-        "day": cell.day,
-        "weekday": cell.isoweekday(),
-        "hour": cell.hour,
-    }
+        time = (cell - datetime.datetime(1970, 1, 1)) / datetime.timedelta(seconds=1)
+        parts = (time, cell.year, cell.month, cell.day, cell.isoweekday(), cell.hour)
+        return dict(zip(nothing, parts, strict=True))
+
+    return read
+
+
+def reader_of(column):
+    match column["kind"]:
+        case "numeric":
+            return number_reader(column["style"])
+        case "datetime":
+            return date_reader(column["format"])
+        case _:
+            return label_reader(column["categories"])
 
 
 def read_rows(rows):
-    """Raw numbers (N, C), one column for each input: NaN where there is none, codes for categories."""
+    """Raw numbers (N, C), one column for each input, and why a row cannot be used, by its position.
+
+    NaN where there is no value, codes for categories: K, the number of categories, for a missing or unknown one.
+    """
     inputs = TABLE["inputs"]
     places = {(one["column"], one.get("part")): place for place, one in enumerate(inputs)}
     values = np.full((len(rows), len(inputs)), math.nan)
+    spelled, bad = set(TABLE["missing_values"]), {}
     for column in TABLE["columns"]:
-        name, kind, labels = column["name"], column["kind"], column.get("categories", [])
-        codes = {label_key(label, label_style(labels)): place for place, label in enumerate(labels)} if labels else {}
-        own = len(labels) if kind == "categorical" else math.nan
+        name, read = column["name"], reader_of(column)
         for row, cells in enumerate(rows):
             cell = cells[name]
-            if cell is None or cell in TABLE["missing_values"] or cell != cell:
-                found = {None: own}
-            elif kind == "datetime":
-                found = date(cell, column["format"] or "%Y-%m-%d %H:%M:%S")
-            elif kind == "numeric":
-                found = {None: number(cell, column["style"])}
-            else:
-                found = {None: code(cell, labels, codes)}
-            if math.isnan(next(iter(found.values()))) or found == {None: own}:
-                FILLED[name] += 1
-                if "refuse" in (TABLE["missing"], TABLE["unseen"]):
-                    raise SystemExit(f"row {row + 1}: column {name}: {cell!r} cannot be used")
+            if cell is None or cell != cell or (isinstance(cell, str) and cell in spelled):
+                MISSING[name] += 1
+                if TABLE["missing"] == "refuse":
+                    bad.setdefault(row, f"column {name!r}: the cell is missing")
+                continue
+            found = read(cell)
+            if math.isnan(next(iter(found.values()))):
+                UNSEEN[name] += 1
+                if TABLE["unseen"] == "refuse":
+                    bad.setdefault(row, f"column {name!r}: {str(cell)!r} is new to the model")
             for part, value in found.items():
                 if (name, part) in places:
-                    values[row, places[name, part]] = own if math.isnan(value) and kind == "categorical" else value
-    return values
+                    values[row, places[name, part]] = value
+    for place, one in enumerate(inputs):
+        if "categories" in one:
+            values[np.isnan(values[:, place]), place] = one["categories"]
+    return values, bad
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--program", choices=PROGRAMS, default=next(iter(PROGRAMS)))
-    parser.add_argument("--delimiter", default=TABLE.get("format", {}).get("delimiter", ","))
-    parser.add_argument("--encoding", default=TABLE.get("format", {}).get("encoding", "utf-8"))
+    parser.add_argument("--delimiter", help="one character; found where it is not given")
+    parser.add_argument("--encoding", help="utf-8, cp1252 ...; found where it is not given")
     options = parser.parse_args()
-    rows = read_rows(read_cells(options.table, options.delimiter, options.encoding))
-    outputs = load(options.program)(rows.astype(PROGRAMS[options.program]["input"]["dtypes"][0]))
-    for number, values in enumerate(outputs.tolist(), start=1):
-        if LABELS:
-            best = int(np.argmax(values))
-            chances = dict(zip(LABELS, values, strict=True))
-            answer = {"label": LABELS[best], "probability": values[best], "probabilities": chances}
-        else:
-            answer = {"values": dict(zip(SIGNATURE["target_names"], values, strict=True))}
-        print(json.dumps({"row": number, **answer}))
-    if FILLED:
-        print(f"filled in: {dict(FILLED)}", file=sys.stderr)
+    rows, bad = read_rows(read_cells(options.table, options.delimiter, options.encoding))
+    run, dtype = load(options.program), PROGRAMS[options.program]["input"]["dtypes"][0]
+    for start in range(0, len(rows), BATCH):
+        outputs = run(rows[start : start + BATCH].astype(dtype)).tolist()
+        for place, values in enumerate(outputs, start=start):
+            if place in bad:
+                print(f"error: row {place + 1}: {bad[place]}", file=sys.stderr)
+            else:
+                print(json.dumps({"row": place + 1, **answer(values)}))
+    for what, counts in (("missing cells", MISSING), ("cells with values that the training did not have", UNSEEN)):
+        if counts:
+            print(f"{what}, by column: {dict(counts)}", file=sys.stderr)
+    if bad:
+        sys.exit(1)
+
+
+def answer(values):
+    """What the program says of a row, by name."""
+    if not LABELS:
+        return {"values": dict(zip(SIGNATURE["target_names"], values, strict=True))}
+    best = int(np.argmax(values))
+    chances = dict(zip(LABELS, values, strict=True))
+    return {"label": LABELS[best], "probability": values[best], "probabilities": chances}
 
 
 if __name__ == "__main__":
