@@ -157,15 +157,21 @@ def test_a_wrong_encoding_is_named_with_its_line(tmp_path, text, line):
 def test_a_first_line_that_looks_like_data_is_a_question(tmp_path, text, reason):
     path = tmp_path / "t.csv"
     path.write_text(text)
-    with pytest.raises(
-        ProblemsError, match=rf"dataset\.header: .*the first line may be data .*{reason}.*header: false"
-    ):
+    with pytest.raises(ProblemsError, match=rf"dataset\.header: .*:1: this line may be data .*{reason}.*header: false"):
         read(path)
     assert read(path, header=True)[1][0] == text.split("\n")[0].split(",")
     table, rows = read(path, header=False)
     assert rows[:2] == [["column_1", "column_2", "column_3"], text.split("\n")[0].split(",")]
     assert table.place(0) == f"{path}:1"
     assert read(path, base=table.format)[1] == rows
+
+
+def test_the_question_names_the_line_below_the_titles(tmp_path):
+    rows = "".join(f"{row}.5,2,3,4,5,6,7,8,9\n" for row in range(20))
+    (tmp_path / "t.csv").write_text("20,8,malignant,benign\n" + rows)
+    with pytest.raises(ProblemsError, match=r"t\.csv:2: this line may be data and no header"):
+        read(tmp_path / "t.csv")
+    assert len(read(tmp_path / "t.csv", header=False)[1]) == 21
 
 
 def test_a_title_above_rows_without_a_header(tmp_path):

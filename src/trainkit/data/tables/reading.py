@@ -212,8 +212,8 @@ def _open_text(
         raise _bad_byte(path, text[: error.start].count(b"\n") + 1, error) from None
     if options["header"] is None and (reason := doubts(layout)):
         message = (
-            f"{path}: the first line may be data and no header ({reason}); say header: true, or header: false, which "
-            "names the columns column_1, column_2 and so on"
+            f"{path}:{layout.format.skip_lines + 1}: this line may be data and no header ({reason}); say header: true "
+            "or header: false, which names the columns column_1, column_2 and so on"
         )
         raise ProblemsError([Problem(message, key=f"{section}.header".lstrip("."))])
     names, row_names = _name_columns(path, layout)
