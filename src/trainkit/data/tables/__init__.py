@@ -14,8 +14,8 @@ from trainkit.data.tables.layout import (
 )
 from trainkit.data.tables.load import TableOptions, load_table, load_table_to_score
 from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
-from trainkit.data.tables.paths import is_table_name
-from trainkit.data.tables.reading import Block, Table, TableFile, open_table
+from trainkit.data.tables.paths import TableFile, is_table_name
+from trainkit.data.tables.reading import Block, Table, open_table
 from trainkit.data.tables.split_column import SplitColumn
 
 __all__ = [

@@ -6,8 +6,11 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainkit.data.tables.file_kinds import Kind
+from trainkit.data.tables.formats import TableFormat
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import counted, listed, not_a_folder
 
@@ -20,6 +23,25 @@ _TYPED = re.compile(r".*\.(parquet|parq|pq|arrow|feather|ipc)", re.IGNORECASE)
 def is_table_name(name: str) -> bool:
     """Whether a file in a folder is taken for a table: by its ending, which says nothing else."""
     return bool(_TYPED.fullmatch(name) or (_TEXT.fullmatch(name) and not re.search(r"\.(txt|dat|data)\b", name, re.I)))
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One file, and what it was when it was opened."""
+
+    path: Path
+    kind: Kind
+    format: TableFormat
+    names: tuple[str, ...]
+    """Its columns, in its own order."""
+    state: tuple[int, int]
+    """Size and time of the last change."""
+    offset: int = 0
+    """How many bytes of UTF-8 stand before its first row."""
+    line: int = 0
+    """How many lines do."""
+    added: dict[str, str | None] = field(default_factory=dict)
+    """Columns that the names of its folders give."""
 
 
 def find_paths(path: str | Sequence[str], key: str) -> list[tuple[Path, Path]]:

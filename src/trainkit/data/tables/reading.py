@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from trainkit.data.tables.file_kinds import HEAD_BYTES, Kind, find_kind, is_packed, open_bytes
+from trainkit.data.tables.file_kinds import HEAD_BYTES, find_kind, is_packed, open_bytes
 from trainkit.data.tables.formats import Layout, TableFormat, any_number, doubts, find_layout
-from trainkit.data.tables.paths import find_paths
-from trainkit.data.tables.text import BLOCK_BYTES, RowBlock, ahead, find_encoding, read_text, row_blocks
+from trainkit.data.tables.frames import FindLines, file_blocks, text_frames
+from trainkit.data.tables.paths import TableFile, find_paths
+from trainkit.data.tables.text import BLOCK_BYTES, bad_byte, find_encoding, read_text
 from trainkit.data.tables.typed import count_rows, folder_type, folder_values, scan_typed, typed_blocks
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import counted, first_lines, listed
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 _MAX_HEAD_BYTES = 256 * HEAD_BYTES
-_MAX_MESSAGES = 10
-FindLines = Callable[[], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -47,25 +42,6 @@ class Block:
             return [f"{self.path}:{line}" for line in self.find_lines().tolist()]
         first = self.row_in_file + 1
         return [f"{self.path}: row {row}" for row in range(first, first + len(self.frame))]
-
-
-@dataclass(frozen=True)
-class TableFile:
-    """One file, and what it was when it was opened."""
-
-    path: Path
-    kind: Kind
-    format: TableFormat
-    names: tuple[str, ...]
-    """Its columns, in its own order."""
-    state: tuple[int, int]
-    """Size and time of the last change."""
-    offset: int = 0
-    """How many bytes of UTF-8 stand before its first row."""
-    line: int = 0
-    """How many lines do."""
-    added: dict[str, str | None] = field(default_factory=dict)
-    """Columns that the names of its folders give."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +89,7 @@ class Table:
 
     def _frames(self, file: TableFile, wanted: list[str]) -> Iterator[tuple[pl.DataFrame, FindLines | None]]:
         if file.kind == "text":
-            return _text_frames(file, wanted)
+            return text_frames(file, wanted)
         frames = typed_blocks(file.path, file.kind, wanted, self.schema, file.added, BLOCK_BYTES)
         return ((frame, None) for frame in frames)
 
@@ -126,7 +102,7 @@ class Table:
                     return f"{file.path}: row {row + 1}"
                 row -= num_rows
                 continue
-            for block in _row_blocks(file):
+            for block in file_blocks(file):
                 if row < block.num_rows:
                     return f"{file.path}:{block.line_of(row) + 1}"
                 row -= block.num_rows
@@ -209,7 +185,7 @@ def _open_text(
     try:
         text[: layout.offset].decode()
     except UnicodeDecodeError as error:
-        raise _bad_byte(path, text[: error.start].count(b"\n") + 1, error) from None
+        raise bad_byte(path, text[: error.start].count(b"\n") + 1, error) from None
     if options["header"] is None and (reason := doubts(layout)):
         message = (
             f"{path}:{layout.format.skip_lines + 1}: this line may be data and no header ({reason}); say header: true "
@@ -302,66 +278,3 @@ def _state(path: Path) -> tuple[int, int]:
 def _check_unchanged(file: TableFile) -> None:
     if not file.path.is_file() or _state(file.path) != file.state:
         raise DataError(f"{file.path} has changed since it was opened; start again when it is complete")
-
-
-def _row_blocks(file: TableFile) -> Iterator[RowBlock]:
-    return row_blocks(file.path, file.format, width=len(file.names), offset=file.offset, line=file.line)
-
-
-def _text_frames(file: TableFile, wanted: list[str]) -> Iterator[tuple[pl.DataFrame, FindLines]]:
-    ragged: list[str] = []
-    num_ragged, width = 0, len(file.names)
-    for block in ahead(_row_blocks(file)):
-        if block.rows is not None:
-            bad = np.flatnonzero(block.rows.cells != width)
-            num_ragged += len(bad)
-            for row in bad[: _MAX_MESSAGES - len(ragged)].tolist():
-                cells = counted(int(block.rows.cells[row]), "cell")
-                ragged.append(f"{file.path}:{block.line_of(row) + 1}: {cells}, but the header has {width}")
-        if not ragged:
-            yield _parse(block, file, wanted), partial(_lines, block)
-    if ragged:
-        more = [f"and {num_ragged - len(ragged)} more rows"] if num_ragged > len(ragged) else []
-        raise DataError("\n".join([*ragged, *more]))
-
-
-def _lines(block: RowBlock) -> NDArray[np.int64]:
-    return block.lines() + 1
-
-
-def _parse(block: RowBlock, file: TableFile, wanted: list[str]) -> pl.DataFrame:
-    """The cells of ``wanted`` columns, trimmed, null where they are empty."""
-    import polars as pl
-
-    form, chosen = file.format, set(wanted)
-    indices = [index for index, name in enumerate(file.names) if name in chosen]
-    try:
-        frame = pl.read_csv(
-            block.text,
-            has_header=False,
-            infer_schema=False,
-            separator=form.delimiter,
-            quote_char=form.quote if block.has_quotes else None,
-            columns=indices if len(indices) < len(file.names) else None,
-        )
-    except pl.exceptions.PolarsError as error:
-        _raise_bad_byte(block, file)
-        raise DataError(f"{file.path}: lines {block.line + 1} and later cannot be read ({error})") from None
-    assert frame.height == block.num_rows, f"{file.path}: {frame.height} rows, and not {block.num_rows}"
-    frame.columns = [file.names[index] for index in indices]
-    if block.padded or block.has_quotes:  # else an empty cell is null already
-        cells = pl.all().str.strip_chars() if block.padded else pl.all()
-        frame = frame.select(pl.when(cells != "").then(cells))
-    return frame if frame.columns == wanted else frame.select(wanted)
-
-
-def _raise_bad_byte(block: RowBlock, file: TableFile) -> None:
-    try:
-        (block.text if block.rows is None else block.rows.text[: block.rows.stop]).decode()
-    except UnicodeDecodeError as error:
-        raise _bad_byte(file.path, block.line_of_byte(error.start) + 1, error) from None
-
-
-def _bad_byte(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
-    byte = error.object[error.start]
-    return DataError(f"{path}:{line}: the byte 0x{byte:02x} is not UTF-8; give the encoding (cp1252, latin-1 ...)")

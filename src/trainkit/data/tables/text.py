@@ -207,3 +207,8 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
         while (item := pending.result()) is not None:
             pending = pool.submit(next, items, None)
             yield item
+
+
+def bad_byte(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    byte = error.object[error.start]
+    return DataError(f"{path}:{line}: the byte 0x{byte:02x} is not UTF-8; give the encoding (cp1252, latin-1 ...)")
