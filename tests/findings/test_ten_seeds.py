@@ -129,6 +129,8 @@ LONG = "training.epochs=30"
 SGD = "optimizer={type: sgd, lr: 0.01}"
 THREE_LAYERS = "model.hidden_sizes=[32, 32, 32]"
 AS_THEY_ARE = "transforms=[]"
+NOT_LEFT_OUT = [f"dataset.columns.f{column}=numeric" for column in range(6)]
+"""Constant columns are no features unless a config asks for them."""
 OWN_UNITS = "dataset.scale_target=false"
 FAR, RARE = {"mean": 500_000, "std": 100_000}, {"num_samples": 1500, "rare": 0.01, "gap": 1.0}
 OTHER_STATISTICS = "transforms=[{type: normalize, mean: [0.05], std: [0.02]}]"
@@ -175,8 +177,8 @@ CASES = {
     ),
     **cases(
         "inputs-identical",
-        run("constant inputs", changed(classes, lambda x: np.full_like(x, 3.0))),
-        variant("constant inputs, values", changed(values, lambda x: 0 * x), AS_THEY_ARE),
+        run("constant inputs", changed(classes, lambda x: np.full_like(x, 3.0)), *NOT_LEFT_OUT),
+        variant("constant inputs, values", changed(values, lambda x: 0 * x), AS_THEY_ARE, *NOT_LEFT_OUT),
     ),
     **cases(
         "inputs-out-of-scale",
