@@ -22,8 +22,6 @@ Outputs = Literal["logits", "logit", "values"]
 class Members(nn.Module):
     """The features once for each member, times factors that make the members differ from the first step on."""
 
-    lr_scale = 0.1
-
     def __init__(self, members: int, sources: Sequence[int]) -> None:
         """``sources``: the column that each feature comes from; the features of a column begin with the same factor."""
         super().__init__()
@@ -38,8 +36,6 @@ class Members(nn.Module):
 
 class MemberLinear(NtkLinear):
     """``NtkLinear`` with a bias for each member, and factors on its inputs and outputs that begin at 1."""
-
-    lr_scale = {"bias": 0.1, "before": 0.1, "after": 0.1}  # noqa: RUF012  (TorchScript knows no ClassVar)
 
     def __init__(self, members: int, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
