@@ -61,6 +61,17 @@ def noise_in_folders(root: Path) -> None:
             Image.fromarray(pixels).save(root / f"class{label}" / f"{index}.png")
 
 
+def noise_in_a_table(folder: Path) -> None:
+    """A table of numbers with gaps, categories and dates, in place of the user's own."""
+    generator = np.random.default_rng(0)
+    rows = [
+        f"{'' if row % 7 == 0 else generator.normal():.5},{'abc'[row % 3]},2024-01-{1 + row % 28:02},class{row % 4}"
+        for row in range(NUM_SAMPLES)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.csv").write_text("\n".join(["number,letter,day,y", *rows]) + "\n")
+
+
 def replaced(config, folder: Path) -> list[str]:
     """Overrides that put data of the same shape in the place of data that are not in this repository."""
     kind = config.dataset.type
@@ -74,6 +85,9 @@ def replaced(config, folder: Path) -> list[str]:
     if kind == "image_folder":
         noise_in_folders(folder)
         return [f"dataset.root={folder}"]
+    if kind == "table":
+        noise_in_a_table(folder)
+        return [f"dataset.path={folder / 'table.csv'}"]
     return []
 
 
@@ -95,7 +109,8 @@ def test_two_steps(path, tmp_path, capsys):
     frontend = Frontend(make_display=lambda setup, batches: StopAfterTwoSteps(stop), stop=stop)
     with pytest.raises(Interrupted, match=r"stopped by SIGINT: the state is saved"):
         train(loaded, runs_dir=tmp_path / "runs", frontend=frontend)
-    (file,) = (tmp_path / "runs").glob("*/checkpoints/*.pth")
+    files = (tmp_path / "runs").glob("*/checkpoints/*.pth")
+    file = max(files, key=lambda file: file.stat().st_mtime_ns)  # an epoch of one step has a checkpoint of its own
     checkpoint = torch.load(file, weights_only=True)
     assert checkpoint["progress"]["steps_completed"] == 2
     assert checkpoint["config"] == {**loaded.resolved()}
