@@ -18,8 +18,11 @@ _DAYS = (
     *("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
 )
 _TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p")
+_MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y")
 _ZONES = ("", "Z", "%z", " %z", " UTC")
 _DAY = re.compile(r"\d{1,4}[-/. ](\d{1,2}|[A-Za-z]{3,9})[-/. ]\d{1,4}(?!\d)|[A-Za-z]{3,9} \d{1,2}, \d{4}(?!\d)")
+
+_MONTH_OR_TIME = re.compile(r"\d{4}[-/]\d{2}|\d{1,2}/\d{4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( [AaPp][Mm])?")
 
 
 def find_date_format(sample: pl.Series) -> tuple[str | None, tuple[str, ...]]:
@@ -31,9 +34,12 @@ def find_date_format(sample: pl.Series) -> tuple[str | None, tuple[str, ...]]:
     Returns:
         (format, ()); (None, formats) where day and month can be told apart by none of them; (None, ()) for no dates.
     """
-    fits = []
+    forms = []
     if len(sample) and (day := _DAY.match(sample[0])):
-        fits = [form for form in _forms(day[0], sample[0][day.end() :]) if parse_dates(sample, form).null_count() == 0]
+        forms = _forms(day[0], sample[0][day.end() :])
+    elif len(sample) and _MONTH_OR_TIME.fullmatch(sample[0]):
+        forms = [form for form in (*_MONTHS, *_TIMES) if _is_date(sample[0], form)]
+    fits = [form for form in forms if parse_dates(sample, form).null_count() == 0]
     if len(fits) > 1:  # "%f" takes whole seconds too
         fits = [form for form in fits if form.replace("%.f", "") not in fits or "%.f" not in form]
     orders = {re.sub(r"[^dm]", "", form.replace("%b", "m").replace("%B", "m")[:8]) for form in fits}
@@ -61,7 +67,10 @@ def _is_date(text: str, form: str) -> bool:
 
 
 def parse_dates(cells: pl.Series, form: str) -> pl.Series:
-    """Texts to times in UTC; null where a text has another form, or a year before 1000."""
+    """Texts to times in UTC; null where a text has another form, or a year before 1000.
+
+    A time of day is one of the first day of 1970, a month is its first day.
+    """
     import polars as pl
 
     literal = form.endswith("Z")
@@ -69,6 +78,10 @@ def parse_dates(cells: pl.Series, form: str) -> pl.Series:
         ends = cells.str.ends_with("Z")
         cells = pl.select(pl.when(ends).then(cells.str.strip_suffix("Z")).otherwise(None)).to_series()
         form = form[:-1]
+    if not re.search("%[dejDF]", form):  # Polars reads whole dates
+        lacks_year = not re.search("%[YyCG]", form)
+        cells = "1970-01-01 " + cells if lacks_year else cells + " 01"
+        form = f"%Y-%m-%d {form}" if lacks_year else f"{form} %d"
     parsed = cells.str.to_datetime(form, time_unit="us", strict=False, exact=True)
     if "%z" in form:
         parsed = parsed.dt.replace_time_zone(None)

@@ -45,7 +45,7 @@ from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target, targ
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import listed
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Raise it when the same files become other arrays or names, so that old cache entries are not used."""
 _KEPT_BYTES = 1 << 30
 """Files up to this size are read once: their cells stay in memory between the two passes. Larger ones go through the

@@ -226,6 +226,8 @@ def date_reader(form):
         if fraction:
             text = text[: fraction.start()] + text[fraction.end() :]
         time = datetime.datetime.strptime(text, form)
+        if not re.search("%[YyCGDF]", form):  # a time of day
+            time = time.replace(year=1970)
         return time.replace(microsecond=int(fraction[1][:6].ljust(6, "0"))) if fraction else time
 
     def read(cell):
