@@ -335,3 +335,46 @@ def test_the_loss_of_members_is_the_mean_of_their_losses(name: Any, knobs: Any, 
     probabilities = torch.stack([loss.probabilities(one) for one in each]).mean(0)
     torch.testing.assert_close(loss.probabilities_of(loss.predictions(outputs)), probabilities)
     assert torch.equal(loss.predicted_classes(outputs), probabilities.argmax(1))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_of_samples(case):
+    loss = build(case)
+    reduced = CASES[case][1]
+    outputs, targets = sample(loss, 11)
+    weights = torch.linspace(0, 3, 11)
+    each = loss.of_each(outputs, targets)
+    of_class = torch.tensor(WEIGHT)[targets] if "weight" in CASES[case][0] else torch.ones(11)
+    elements = 1 if loss.is_classification else 3
+    assert loss.sum(outputs, targets, weights).item() == pytest.approx((each * weights).sum().item())
+    assert float(loss.normalizer(targets, weights)) == pytest.approx(elements * (of_class * weights).sum().item())
+    ones = torch.ones(11)
+    mean = loss.sum(outputs, targets, ones) / loss.normalizer(targets, ones)
+    prepared = targets.view(-1, 1).float() if loss.is_binary else targets
+    torch.testing.assert_close(mean, reduced(outputs, prepared))
+    repeated = torch.arange(11).repeat_interleave(torch.arange(11) % 4)
+    counts = (torch.arange(11) % 4).float()
+    mean = loss.sum(outputs, targets, counts) / loss.normalizer(targets, counts)
+    torch.testing.assert_close(mean, loss.mean(outputs[repeated], targets[repeated]))
+
+
+def test_weights_of_samples_and_members():
+    for case in ("cross_entropy", "mse", "weighted_smoothed"):
+        loss = build(case)
+        members = [sample(loss, 7, seed)[0] for seed in range(3)]
+        _, targets = sample(loss, 7)
+        weights = torch.linspace(0, 2, 7)
+        together = loss.sum(torch.stack(members, dim=1), targets, weights)
+        alone = [loss.sum(outputs, targets, weights) for outputs in members]
+        torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
+def test_samples_without_weight_have_the_loss_0():
+    loss = build("cross_entropy")
+    outputs, targets = sample(loss, 5)
+    outputs.requires_grad_()
+    zeros = torch.zeros(5)
+    mean = loss.sum(outputs, targets, zeros) / loss.normalizer(targets, zeros)
+    mean.backward()
+    assert mean.item() == 0
+    assert torch.equal(outputs.grad, torch.zeros(5, K))

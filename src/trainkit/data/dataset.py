@@ -34,6 +34,8 @@ class Part:
     image files that are not decoded yet."""
     targets: NDArray[Any]
     """Classification: int64 (N,). Regression: float32 or float64 (N, T), in their own units."""
+    weights: NDArray[np.float32] | None = None
+    """How much each sample counts in the loss: (N,), not negative; None: all the same."""
 
     def __post_init__(self) -> None:
         assert len(self.inputs) == len(self.targets), (len(self.inputs), len(self.targets))
@@ -134,6 +136,12 @@ class Dataset:
         targets: NDArray[Any] = self.parts[chosen.part].targets[chosen.indices]
         return targets
 
+    def split_weights(self, split: str) -> NDArray[np.float32] | None:
+        """The weights of the samples of a split in the loss; None: all the same."""
+        chosen = self.splits[split]
+        weights = self.parts[chosen.part].weights
+        return None if weights is None else weights[chosen.indices]
+
     def model_targets(self, split: str) -> NDArray[Any]:
         """The same as the model and its loss see them: int64 (n,) or float32 (n, T)."""
         chosen = self.splits[split]
@@ -207,6 +215,8 @@ def _fingerprint_part(part: Part, class_names: Sequence[str], root: Path) -> dic
         described["exact_targets"] = hash_array(targets)
         targets = targets.astype(np.float32)
     described["targets"] = hash_array(targets)
+    if part.weights is not None:
+        described["weights"] = hash_array(part.weights)
     if class_names:
         counts = np.bincount(part.targets, minlength=len(class_names))
         described["samples_per_class"] = {name: int(n) for name, n in zip(class_names, counts, strict=True)}
@@ -276,6 +286,7 @@ def _describe_part(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[
         "inputs": "input values",
         "targets": "targets",
         "exact_targets": "targets",
+        "weights": "weights",
     }
     changed = dict.fromkeys(text for key, text in names.items() if key in old and key in new and old[key] != new[key])
     return [f"part {name!r}: {' and '.join(changed)} changed"] if changed else []

@@ -147,11 +147,12 @@ class RecordedStep:
 
     def __init__(self, state: TrainState, plan: Plan, batch: Batch, guard: Guard) -> None:
         self.state, self.plan, self.guard = state, plan, guard
-        self.batch = Batch(torch.empty_like(batch.inputs), torch.empty_like(batch.targets), batch.indices)
+        weights = None if batch.weights is None else torch.empty_like(batch.weights)
+        self.batch = Batch(torch.empty_like(batch.inputs), torch.empty_like(batch.targets), batch.indices, weights)
         self.rates = [torch.zeros((), device=batch.inputs.device) for _ in state.optimizer.param_groups]
         self.settings = settings_of(state.optimizer)
         self.results: list[Tensor] = []
-        """The summed loss, the sum of class weights if it has them, and the predicted classes, where there are any."""
+        """The summed loss, the sum of weights if it has them, and the predicted classes, where there are any."""
         self.weight: Tensor | float = 0.0
 
     def fits(self, state: TrainState, guard: Guard) -> bool:
@@ -162,6 +163,8 @@ class RecordedStep:
         """Take over a batch and the learning rates, and seed dropout for this step: a replay begins with that seed."""
         self.batch.inputs.copy_(batch.inputs)
         self.batch.targets.copy_(batch.targets)
+        if self.batch.weights is not None and batch.weights is not None:
+            self.batch.weights.copy_(batch.weights)
         for rate, group in zip(self.rates, self.state.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         seed_layer_noise(self.plan.seed, self.state.progress.steps_completed, 0, device=batch.inputs.device)
@@ -170,7 +173,7 @@ class RecordedStep:
         """The part of ``train_step`` that is the device's, for a batch in one piece."""
         state, plan = self.state, self.plan
         zero_gradients(state.parameters, keep=False)
-        self.weight = plan.loss.normalizer(self.batch.targets)
+        self.weight = plan.loss.normalizer(self.batch.targets, self.batch.weights)
         loss, predicted = add_gradients(plan, self.batch, self.weight, scaler=None)
         grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
         self.guard.halt_if_bad(loss, grads)

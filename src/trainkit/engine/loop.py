@@ -186,8 +186,8 @@ def evaluate(
             # One tensor for all batches: many small ones would fragment the memory between the activations (a
             # validation of the MNIST CNN took 62 to 114 MB, and takes 19 to 30).
             sums = outputs.new_zeros(2, batches.batches_per_epoch)
-        sums[0, number] = plan.loss.sum(outputs, batch.targets)
-        sums[1, number] = plan.loss.normalizer(batch.targets)
+        sums[0, number] = plan.loss.sum(outputs, batch.targets, batch.weights)
+        sums[1, number] = plan.loss.normalizer(batch.targets, batch.weights)
         metrics.update(plan.loss.predictions(outputs), batch.targets)
     assert sums is not None, "an empty split"
     loss, weight = (sum(values) for values in sums.tolist())

@@ -67,10 +67,19 @@ class Loss:
         outputs, targets, _ = _each_member(outputs, targets)
         return self.compute(outputs, self._prepare(outputs, targets), reduction="mean")
 
-    def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The sum () that divided by ``normalizer`` is the mean: over batches, add both up and divide once."""
+    def sum(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The sum () that divided by ``normalizer`` is the mean: over batches, add both up and divide once.
+
+        Args:
+            weights: of the samples: float32 (N,).
+        """
+        count = len(targets)
         outputs, targets, members = _each_member(outputs, targets)
-        total = self.compute(outputs, self._prepare(outputs, targets), reduction="sum")
+        if weights is None:
+            total = self.compute(outputs, self._prepare(outputs, targets), reduction="sum")
+        else:
+            each = self.compute(outputs, self._prepare(outputs, targets), reduction="none")
+            total = (each.reshape(count, -1).sum(dim=1) * weights).sum()
         return total if members == 1 else total / members
 
     def of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -87,8 +96,14 @@ class Loss:
             return self.class_weight[targets]
         return torch.full((len(targets),), targets[:1].numel(), dtype=torch.float32, device=targets.device)
 
-    def normalizer(self, targets: Tensor) -> Tensor | float:
-        """The denominator of PyTorch's mean: elements, or the sum () of the targets' class weights, smoothed or not."""
+    def normalizer(self, targets: Tensor, weights: Tensor | None = None) -> Tensor | float:
+        """The denominator of PyTorch's mean: elements, or the sum () of the targets' class weights, smoothed or not.
+
+        With ``weights`` of the samples, each counts as often as its weight says. Never 0 then: samples without weight
+        have the loss 0.
+        """
+        if weights is not None:
+            return (self.weight_of_each(targets) * weights).sum().clamp(min=torch.finfo(torch.float32).tiny)
         if self.class_weight is not None:
             return self.class_weight[targets].sum()
         return float(targets.numel())

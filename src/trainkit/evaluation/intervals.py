@@ -55,13 +55,20 @@ def classification_intervals(
         for name, rate in metrics.items()
         if name.endswith("accuracy")
     }
+    around = {"loss": _ratio(losses, weights)}
+    return intervals | macro_intervals(confusion, seed=seed, check=check) | _around(around)
+
+
+def _ratio(losses: Floats, weights: Floats) -> tuple[float, float]:
+    """The sum of the losses over that of the weights, and half its normal interval (the delta method)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = losses.sum() / weights.sum()
-        reach = normal_reach((losses - loss * weights) / weights.mean())
-    return intervals | macro_intervals(confusion, seed=seed, check=check) | _around({"loss": (loss, reach)})
+        return loss, normal_reach((losses - loss * weights) / weights.mean())
 
 
-def regression_intervals(predictions: Floats, targets: Floats, *, losses: Floats) -> dict[str, Interval]:
+def regression_intervals(
+    predictions: Floats, targets: Floats, *, losses: Floats, weights: Floats | None = None
+) -> dict[str, Interval]:
     """The normal interval for loss, MAE, RMSE and R2, each the mean over the targets; by name.
 
     That of RMSE and of 1 - R2 is made for their logarithms: it stays above 0, and is longer upwards.
@@ -69,6 +76,7 @@ def regression_intervals(predictions: Floats, targets: Floats, *, losses: Floats
     Args:
         predictions, targets: (N, T).
         losses: the loss of each sample (N,), summed over the targets.
+        weights: of the samples in the loss alone: (N,).
     """
     errors = predictions - targets
     squared, spread = np.square(errors), np.square(targets - targets.mean(axis=0))
@@ -79,7 +87,10 @@ def regression_intervals(predictions: Floats, targets: Floats, *, losses: Floats
         of_r2 = np.where(variance > 0, (mse * spread / variance - squared) / variance, 0.0)
         lost = np.where(variance > 0, mse / variance, mse > 0)
     plain = {"loss": losses / targets.shape[1], "mae": np.abs(errors).mean(axis=1)}
-    intervals = _around({name: (float(values.mean()), normal_reach(values)) for name, values in plain.items()})
+    around = {name: (float(values.mean()), normal_reach(values)) for name, values in plain.items()}
+    if weights is not None:
+        around["loss"] = _ratio(plain["loss"] * weights, weights)
+    intervals = _around(around)
     rmse, unexplained = float(np.sqrt(mse).mean()), float(lost.mean())
     for name, value, moved in (("rmse", rmse, of_rmse), ("r2", unexplained, of_r2)):
         factor = math.exp(normal_reach(moved.mean(axis=1)) / value) if value > 0 else 1.0

@@ -179,6 +179,7 @@ def classification_report(
     loss: Loss,
     class_names: Sequence[str],
     metrics: Mapping[str, float],
+    weights: NDArray[Any] | None = None,
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> ClassificationReport:
@@ -188,6 +189,7 @@ def classification_report(
         outputs: the model's own, float32 (N, K), or (N, 1) for bce and bce_with_logits; on the CPU, as the loss is.
         targets: int64 (N,).
         metrics: those of the evaluation loop, loss first; the report keeps them as they are.
+        weights: of the samples in the loss: (N,).
         seed: of the bootstrap.
         check: called now and then; raises to stop the work.
     """
@@ -197,6 +199,7 @@ def classification_report(
     counts.update(scores, targets)
     confusion = counts.confusion.numpy()
     predicted, labels = scores.argmax(dim=1).numpy(), targets.numpy()
+    of_samples = 1.0 if weights is None else weights.astype(np.float64)
     chances = probabilities.numpy().astype(np.float64)
     # exp() of a log-probability may be a bit above 1.
     confidence = np.minimum(chances[np.arange(len(labels)), predicted], 1.0)
@@ -215,8 +218,8 @@ def classification_report(
         intervals=classification_intervals(
             counted,
             confusion,
-            losses=loss.of_each(outputs, targets).double().numpy(),
-            weights=loss.weight_of_each(targets).double().numpy(),
+            losses=loss.of_each(outputs, targets).double().numpy() * of_samples,
+            weights=loss.weight_of_each(targets).double().numpy() * of_samples,
             seed=seed,
             check=check,
         ),
@@ -271,6 +274,7 @@ def regression_report(
     target_names: Sequence[str],
     target_scale: TargetScale | None = None,
     metrics: Mapping[str, float],
+    weights: NDArray[Any] | None = None,
 ) -> RegressionReport:
     """The report on a regression model, in the targets' own units.
 
@@ -278,16 +282,18 @@ def regression_report(
         outputs: the model's own, float32 (N, T) on the CPU.
         targets: (N, T), in their own units.
         target_scale: by which the model sees them.
+        weights: of the samples in the loss: (N,).
     """
     scaled = torch.from_numpy(targets_of_model(targets, target_scale))
     counts = RegressionMetrics(len(target_names), target_std=[std for _, std in target_scale or ()])
     counts.update(outputs, scaled)
     values, true = in_own_units(outputs.numpy(), target_scale).astype(np.float64), targets.astype(np.float64)
     losses = loss.of_each(outputs, scaled).double().numpy() * loss.unit
+    of_samples = None if weights is None else weights.astype(np.float64)
     return RegressionReport(
         num_samples=len(true),
         metrics=dict(metrics),
-        intervals=regression_intervals(values, true, losses=losses),
+        intervals=regression_intervals(values, true, losses=losses, weights=of_samples),
         target_names=tuple(target_names),
         per_target=[TargetScores(target_names[row.index], row.mae, row.rmse, row.r2) for row in counts.per_target()],
         predictions=values,
@@ -304,15 +310,33 @@ def build_report(
     target_names: Sequence[str],
     target_scale: TargetScale | None = None,
     metrics: Mapping[str, float],
+    weights: NDArray[Any] | None = None,
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> Report:
-    """The report of the loss's task. Raises what ``check`` raises."""
+    """The report of the loss's task. Raises what ``check`` raises.
+
+    Args:
+        weights: of the samples in the loss: (N,); no other number depends on them.
+    """
     if loss.is_classification:
         labels = torch.from_numpy(np.ascontiguousarray(targets))
         return classification_report(
-            outputs, labels, loss=loss, class_names=class_names, metrics=metrics, seed=seed, check=check
+            outputs,
+            labels,
+            loss=loss,
+            class_names=class_names,
+            metrics=metrics,
+            weights=weights,
+            seed=seed,
+            check=check,
         )
     return regression_report(
-        outputs, targets, loss=loss, target_names=target_names, target_scale=target_scale, metrics=metrics
+        outputs,
+        targets,
+        loss=loss,
+        target_names=target_names,
+        target_scale=target_scale,
+        metrics=metrics,
+        weights=weights,
     )

@@ -33,6 +33,7 @@ def facts_before_training(
     quantities: Sequence[str] | None = None,
     target_names: Sequence[str] = (),
     decoded_while_training: bool = False,
+    weights: Tensor | None = None,
 ) -> dict[str, Any]:
     """Measure inputs, targets, the losses of constant outputs and the untrained model, as plain values.
 
@@ -41,6 +42,7 @@ def facts_before_training(
         targets: of the training split, as the model sees them: int64 (N,) or float32 (N, T), on the loss's device.
         quantities: the names of a table's numeric columns, the first ones: only they have a scale. None for images.
         piece_size: samples that a training step puts through the model at once, so that there is memory for them.
+        weights: of the samples in the loss: (N,).
         decoded_while_training: whether the samples are image files that were not decoded beforehand.
     """
     first: Batch | None = None
@@ -68,7 +70,7 @@ def facts_before_training(
         "identical_inputs": seen if identical and seen > 1 else 0,
         "decoded_while_training": decoded_while_training,
         "first_outputs": _first_outputs(model, loss, first, piece_size=piece_size),
-        **_losses_of_knowing_nothing(loss, targets, num_classes),
+        **_losses_of_knowing_nothing(loss, targets, num_classes, weights),
     }
     if num_classes:
         counts = torch.bincount(targets, minlength=num_classes)
@@ -135,10 +137,13 @@ def _first_outputs(model: nn.Module, loss: Loss, batch: Batch, *, piece_size: in
 
 
 @torch.no_grad()
-def _losses_of_knowing_nothing(loss: Loss, targets: Tensor, num_classes: int) -> dict[str, float]:
+def _losses_of_knowing_nothing(
+    loss: Loss, targets: Tensor, num_classes: int, weights: Tensor | None
+) -> dict[str, float]:
     """The loss of the best constant outputs, and of outputs 0 (of equal scores for all classes)."""
     if loss.is_classification:
-        share = torch.bincount(targets, minlength=num_classes).cpu().double() / len(targets)  # MPS has no float64
+        share = torch.bincount(targets, weights, minlength=num_classes).cpu().double()  # MPS has no float64
+        share = share / (len(targets) if weights is None else share.sum())
         share = share.clamp(min=1e-6).float().to(targets.device)
         even = torch.full_like(share, 1 / num_classes)
         constant, zero = (_outputs_for(loss, rates) for rates in (share, even))
@@ -146,8 +151,14 @@ def _losses_of_knowing_nothing(loss: Loss, targets: Tensor, num_classes: int) ->
         constant, zero = targets.mean(dim=0), torch.zeros_like(targets[0])
         if loss.quantile is not None:
             constant = torch.from_numpy(np.quantile(targets.cpu().numpy(), loss.quantile, axis=0)).to(targets)
+        if weights is not None and loss.quantile is None:
+            constant = (targets * weights[:, None]).sum(dim=0) / weights.sum()
     rows = (row.expand(len(targets), -1) for row in (constant, zero))
-    losses = (loss.mean(row, targets).item() * loss.unit for row in rows)
+    if weights is None:
+        losses = [loss.mean(row, targets).item() * loss.unit for row in rows]
+    else:
+        total = float(loss.normalizer(targets, weights))
+        losses = [loss.sum(row, targets, weights).item() / total * loss.unit for row in rows]
     return dict(zip(("constant_loss", "zero_loss"), losses, strict=True))
 
 

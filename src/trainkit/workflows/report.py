@@ -63,6 +63,7 @@ class Probed:
 def measure_facts(setup: Setup) -> dict[str, Any]:
     """Numbers about the data for the findings, measured before the first step; plain values for run.json."""
     data, training = setup.data, setup.config.training
+    weights = data.split_weights("train")
     return facts_before_training(
         _sample_batches(setup).epoch(0),
         model=setup.model,
@@ -73,6 +74,7 @@ def measure_facts(setup: Setup) -> dict[str, Any]:
         piece_size=training.batch_size // training.accumulation_steps,
         quantities=setup.quantities,
         target_names=data.target_names,
+        weights=None if weights is None else torch.from_numpy(weights),
         decoded_while_training=data.parts[data.splits["train"].part].is_files,
     )
 

@@ -80,6 +80,7 @@ def report_on(
         target_names=setup.data.target_names,
         target_scale=setup.data.target_scale,
         metrics=metrics,
+        weights=setup.data.split_weights(split),
         seed=setup.config.seed,
         check=lambda: frontend.check(stopped),
     )

@@ -60,7 +60,8 @@ def batches_of(part: Part, indices: NDArray[np.int64] | None = None, **changes: 
 
 
 def same(first: Batch, second: Batch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    tensors = all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
+    return tensors and first.weights is None and second.weights is None
 
 
 @settings(deadline=None, max_examples=40)

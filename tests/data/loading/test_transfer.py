@@ -25,13 +25,15 @@ def part_of(num_samples: int, shape: tuple[int, ...], num_targets: int) -> Part:
         if num_targets
         else rng.integers(0, 9, num_samples)
     )
+    weights = rng.random(num_samples, dtype=np.float32)
     if len(shape) == 3:
-        return Part(rng.integers(0, 256, (num_samples, *shape), dtype=np.uint8), targets)
-    return Part(rng.normal(size=(num_samples, *shape)).astype(np.float32), targets)
+        return Part(rng.integers(0, 256, (num_samples, *shape), dtype=np.uint8), targets, weights)
+    return Part(rng.normal(size=(num_samples, *shape)).astype(np.float32), targets, weights)
 
 
 def starts_at_a_boundary(batch: Batch) -> bool:
-    return all(tensor.data_ptr() % BOUNDARY == 0 for tensor in (batch.inputs, batch.targets))
+    assert batch.weights is not None
+    return all(tensor.data_ptr() % BOUNDARY == 0 for tensor in (batch.inputs, batch.targets, batch.weights))
 
 
 @settings(deadline=None, max_examples=100)

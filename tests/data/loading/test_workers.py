@@ -60,7 +60,9 @@ def worker_batches(part: Part, **changes: Any) -> WorkerBatches:
 
 def same(first: list[Batch], second: list[Batch]) -> bool:
     return len(first) == len(second) and all(
-        torch.equal(a, b) for one, other in zip(first, second, strict=True) for a, b in zip(one, other, strict=True)
+        torch.equal(a, b)
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(one[:3], other[:3], strict=True)
     )
 
 

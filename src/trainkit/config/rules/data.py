@@ -13,6 +13,7 @@ def check(review: Review) -> None:
     if isinstance(review.config.dataset, data.Table):
         _table(review, review.config.dataset)
         _split(review, review.config.dataset)
+        _weight(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ScaledTarget):
         _scale_target(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ImageFolder):
@@ -58,6 +59,16 @@ def _table(review: Review, spec: data.Table) -> None:
                 f"not one of the features, got {name!r} with {{0}}; add it there, or remove it",
                 "dataset.features",
             )
+
+
+def _weight(review: Review, spec: data.Table) -> None:
+    named = {"dataset.target": spec.targets, "dataset.features": spec.features, "dataset.columns": spec.columns}
+    if not isinstance(spec.split, data.RandomSplit):
+        named["dataset.split.column"] = [spec.split.column]
+    for key, names in named.items():
+        if spec.weight in (names or ()):
+            message = f"the column of weights has no other part, got {spec.weight!r} with {{0}}; take it out of one"
+            review.add("dataset.weight", message, key)
 
 
 def _split(review: Review, spec: data.Table) -> None:

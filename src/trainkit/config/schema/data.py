@@ -313,6 +313,9 @@ class Table(ValTestSplit, ScaledTarget):
         default_factory=lambda: RandomSplit.model_construct(type="random"),
         description="How rows are held out: at random, by group, by time, or as a column says.",
     )
+    weight: Name | None = Field(
+        None, description="A column of numbers from 0 on: how much a row counts in the loss. It is no feature."
+    )
     task: Literal["auto", "classification", "regression"] = Field(
         "auto",
         description="What the target is; auto is classification for text, true and false, and at most 20 different "

@@ -42,6 +42,8 @@ class Batch(NamedTuple):
     """int64 (B,) or float32 (B, T) on the device."""
     indices: torch.Tensor
     """Each sample's index in its part: int64 (B,) on the CPU."""
+    weights: torch.Tensor | None = None
+    """Of the samples in the loss: float32 (B,) on the device; None: all the same."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class ResidentBatches:
         assert not isinstance(part.inputs, tuple), "image files go through WorkerBatches"
         self._sampler, self._pipeline, self._device = sampler, pipeline, pipeline.device
         self._inputs, self._targets = _as_tensor(part.inputs), _as_tensor(part.targets)
+        self._weights = None if part.weights is None else _as_tensor(part.weights)
         self.num_samples = len(sampler.indices)
         self.batches_per_epoch = sampler.batches_per_epoch
         chunk_bytes = chunk_bytes or _CHUNK_BYTES[self._device.type]
@@ -100,7 +103,9 @@ class ResidentBatches:
             rows, targets = chunk.rows, chunk.targets
             if self.residency == "device":
                 rows, targets = self._inputs[rows], self._targets[rows]
-            tensors = (self._pipeline(rows, chunk.parameters), targets, chunk.indices)
+            tensors = [self._pipeline(rows, chunk.parameters), targets, chunk.indices]
+            if self._weights is not None:
+                tensors.append(self._weights[chunk.indices].to(self._device))
             yield from map(Batch, *(aligned_parts(tensor, self._sampler.batch_size) for tensor in tensors))
 
     def _gather(self, positions: torch.Tensor, epoch: int) -> Chunk:

@@ -42,6 +42,7 @@ from trainkit.data.tables.split_column import (
     split_table,
 )
 from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target, target_from
+from trainkit.data.tables.weights import WEIGHT_REASON, check_weights, weight_extra
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import listed
 
@@ -71,6 +72,8 @@ class TableOptions:
     encoding: str | None = None
     split: SplitColumn | None = None
     """The column by which the rows are split; None: at random."""
+    weight: str | None = None
+    """The column of their weights in the loss."""
 
     @property
     def spelled_missing(self) -> Sequence[str]:
@@ -123,7 +126,7 @@ def load_table(
     target = target_from(info["target"], info["class_names"])
     main = "all" if tests is None else "train"
     parts = {
-        part: Part(arrays[f"{part}_inputs"], arrays[f"{part}_targets"])
+        part: Part(arrays[f"{part}_inputs"], arrays[f"{part}_targets"], arrays.get(f"{part}_weights"))
         for part in (main, "test")[: 1 + (tests is not None)]
     }
     fractions = {"test": test_fraction, "val": val_fraction} if tests is None else {"val": val_fraction}
@@ -142,6 +145,7 @@ def load_table(
     )
     if tests is not None:
         splits["test"] = whole_part(parts["test"], "test")
+    check_weights(parts, splits, options.weight)
     return Dataset(
         name=name,
         kind="table",
@@ -172,14 +176,15 @@ def _choose_columns(table: Table, options: TableOptions) -> list[str]:
         *missing_columns(where, table.names, options.features or (), "dataset.features"),
         *missing_columns(where, table.names, wanted, "dataset.columns"),
     ]
-    no_features = [*options.target]
+    no_features = [*options.target, *([options.weight] if options.weight else [])]
+    problems += missing_columns(where, table.names, no_features[len(options.target) :], "dataset.weight")
     if options.split is not None:
         problems += missing_columns(where, table.names, [options.split.column], "dataset.split.column")
         no_features += [options.split.column] if options.features is None else []
     chosen = [name for name in options.features or table.names if name not in no_features]
     if not chosen and not problems:
         but = f"the target {listed(options.target)}"
-        but += " and that of the split" if len(no_features) > len(options.target) else ""
+        but += " and those of split and weight" if len(no_features) > len(options.target) else ""
         problems.append(Problem(f"{where} has no column but {but}", key="dataset.path"))
     if problems:
         raise ProblemsError(problems)
@@ -259,7 +264,7 @@ def _read_tests(
         return {}, []
     count, by = Count(), options.split
     grouped = by is not None and by.type == "group" and by.column in tests.names
-    extras = {"split": found.extras["split"]} if grouped else {}
+    extras = {name: extra for name, extra in found.extras.items() if name != "split" or grouped}
     part = concatenated(encode_other(tests, found.encoding, found.target, count, extras=extras))
     if by is not None and (own := part.pop("split", None)) is not None:
         check_apart(by, np.concatenate(groups), own, str(tests.paths[0]))
@@ -288,11 +293,13 @@ def _find(table: Table, chosen: Sequence[str], options: TableOptions, most: int 
     by, wanted = options.split, options.columns or {}
     decimal = table.format.decimal if options.decimal or table.format.decimal != "." else None
     of_split = None if by is None else evidence_for(by, wanted, decimal)
-    names = list(dict.fromkeys([*chosen, *options.target, *([by.column] if by else [])]))
+    of_weight = None if options.weight is None else Evidence(options.weight, "numeric", decimal=decimal)
+    also = [one for one in (of_split, of_weight) if one is not None]
+    names = list(dict.fromkeys([*chosen, *options.target, *(one.name for one in also)]))
     blocks = _blocks(table, names, options.spelled_missing, most)
     evidence = {name: Evidence(name, wanted.get(name), decimal=decimal) for name in chosen}
     evidence |= {name: Evidence(name, decimal=decimal, limit=MAX_CLASSES) for name in options.target}
-    rows = _look(blocks, [*evidence.values(), *([of_split] if of_split else [])], options.target)
+    rows = _look(blocks, [*evidence.values(), *also], options.target)
     form: Form | Problem = find_form(by, of_split) if by and of_split else {}
     decided = [decide(evidence[name]) for name in chosen]
     problems = [one for one in [*decided, form] if isinstance(one, Problem)]
@@ -312,10 +319,14 @@ def _find(table: Table, chosen: Sequence[str], options: TableOptions, most: int 
         raise DataError(message)
     encoding |= {"target": target.to_json(), "format": table.format.to_json()}
     assert not isinstance(form, Problem)
-    if of_split is not None and of_split.name not in chosen:
-        counts = of_split.missing, of_split.distinct, of_split.limit
-        columns.append(Column(of_split.name, "ignore", SPLIT_REASON, *counts))
+    for one, reason in ((of_split, SPLIT_REASON), (of_weight, WEIGHT_REASON)):
+        if one is not None and one.name not in chosen:
+            columns.append(Column(one.name, "ignore", reason, one.missing, one.distinct, one.limit))
     extras = {"split": split_extra(by, form)} if by else {}
+    if of_weight is not None:
+        style = None if of_weight.style is None else of_weight.style.to_json()
+        encoding["weight"] = {"name": of_weight.name, "style": style}
+        extras["weights"] = weight_extra(encoding["weight"])
     return _Found(blocks, columns, target, encoding, rows, form, extras)
 
 
@@ -358,8 +369,14 @@ def load_table_to_score(path: Paths, encoding: Encoding, *, class_names: Sequenc
     table = open_table(path, base=base, key=key)
     target = target_from(encoding["target"], class_names)
     count = Count()
-    parts = {"all": Part(**concatenated(encode_other(table, encoding, target, count, key=key)))}
+    weight = encoding.get("weight")
+    extras = {"weights": weight_extra(weight)} if weight and weight["name"] in table.names else {}
+    parts = {"all": Part(**concatenated(encode_other(table, encoding, target, count, extras=extras, key=key)))}
     splits = {"train": whole_part(parts["all"], "all")}
+    notes = count.notes()
+    if weight and not extras:
+        notes.append(f"no column {weight['name']!r}: the loss is not weighted, as that of the training was")
+    check_weights(parts, splits, weight and weight["name"])
     name = table.paths[0].name
     return Dataset(
         name=name.partition(".")[0],
@@ -372,7 +389,7 @@ def load_table_to_score(path: Paths, encoding: Encoding, *, class_names: Sequenc
         target_names=target.names if target.task == "regression" else (),
         fingerprint=fingerprint_dataset(f"table {name}", parts, splits, class_names=target.class_names),
         table_encoding=encoding,
-        notes=tuple(count.notes()),
+        notes=tuple(notes),
     )
 
 
@@ -390,12 +407,14 @@ def _notes(table: Table, found: _Found, options: TableOptions) -> Iterator[str]:
     ignored = [
         f"{one.name} ({one.reason})"
         for one in found.columns
-        if one.kind == "ignore" and one.reason not in ("as asked for", SPLIT_REASON)
+        if one.kind == "ignore" and one.reason not in ("as asked for", SPLIT_REASON, WEIGHT_REASON)
     ]
     if ignored:
         yield f"left out: {listed(ignored, quoted=False)}; dataset.columns overrules this"
     if options.split is not None and options.split.column in (options.features or ()):
         yield f"{options.split.column!r}, by which the rows are split, is a feature too, as dataset.features says"
+    if options.weight is not None:
+        yield f"the loss is weighted by {options.weight!r}; accuracies and other scores count each row once"
     if options.task == "auto":
         verb = "is" if len(target.names) == 1 else "are"
         yield f"{listed(target.names, quoted=False)} {verb} taken for {target.task}: {target.reason}"

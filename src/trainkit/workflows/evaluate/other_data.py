@@ -12,7 +12,7 @@ import numpy as np
 from trainkit.builders import ImageFiles, count_static_transforms, load_data
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
-from trainkit.data.dataset import Dataset, Part, name_key
+from trainkit.data.dataset import Dataset, name_key
 from trainkit.data.sources import load_images_to_score
 from trainkit.data.tables import load_table_to_score
 from trainkit.data.target_scale import stored_scale
@@ -98,5 +98,5 @@ def align_classes(data: Dataset, class_names: Sequence[str], *, where: str) -> D
     if any(name_key(name) not in number_of for name in data.class_names):
         raise _other_classes(data.class_names, known, where=where)
     labels = np.array([number_of[name_key(name)] for name in data.class_names], dtype=np.int64)
-    parts = {name: Part(part.inputs, labels[part.targets]) for name, part in data.parts.items()}
+    parts = {name: replace(part, targets=labels[part.targets]) for name, part in data.parts.items()}
     return replace(data, parts=parts, class_names=known)
