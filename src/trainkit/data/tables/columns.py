@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,6 +100,8 @@ def _mostly_numbers(evidence: Evidence) -> Found | Problem | None:
     counts_rows = evidence.whole and evidence.all_different and evidence.distinct > 2
     if counts_rows and evidence.missing == 0 and evidence.may_count_rows:
         return "ignore", f"id-like: {evidence.present} different whole numbers, named {evidence.name!r}", {}
+    if evidence.whole and evidence.is_text and any(re.fullmatch("0[0-9]+", value) for value in evidence.values):
+        return "numeric", "whole numbers, some with leading zeros (codes are better categorical)", {}
     return "numeric", "whole numbers" if evidence.whole else "numbers", {}
 
 
