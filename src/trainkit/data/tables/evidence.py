@@ -24,7 +24,7 @@ MAX_CATEGORIES = 10_000
 SAMPLE = 2_000
 """Different values of a column that its style of numbers or dates is found by."""
 _INDEX_NAME = re.compile(
-    r"(?i:unnamed: \d+(_level_\d+)?|__index_level_\d+__|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+"
+    r"(?i:unnamed: \d+(_level_\d+)?|__index_level_\d+__|__index_level_\d+__|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+"
     r"|row_?(id|name|names|num|number)?)"
     r"|.*[a-z]I[dD]"
 )
@@ -96,7 +96,7 @@ def as_cells(frame: pl.DataFrame, missing_values: Sequence[str]) -> pl.DataFrame
     from polars import selectors
 
     spelled = list(missing_values)
-    frame = frame.with_columns(selectors.categorical().cast(pl.String), selectors.enum().cast(pl.String))
+    frame = frame.with_columns(selectors.by_dtype(pl.Categorical, pl.Enum).cast(pl.String))
     return frame.with_columns(
         pl.when(selectors.string().is_in(spelled)).then(None).otherwise(selectors.string()).name.keep(),
         selectors.float().fill_nan(None),
