@@ -200,7 +200,7 @@ def test_a_target_in_other_units_has_the_same_r2_and_its_errors_in_these_units(s
     true, error = rng.normal(size=(2, size, 1))
     predicted = true + 0.3 * error
     found = []
-    for factor, shift in ((1.0, 0.0), (sign * a, b)):
+    for factor, shift in ((1.0, 0.0), (sign * a, a * b)):
         in_units = factor * true + shift
         mean, std = in_units.mean(), in_units.std()
         metrics = RegressionMetrics(1, target_std=[std])

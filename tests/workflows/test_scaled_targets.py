@@ -248,11 +248,10 @@ def test_two_columns_with_units_of_their_own(tmp_path, fast_runs):
     assert answer.values["when"] - 1_700_000_000 == pytest.approx(0, abs=800)
 
 
-def test_a_constant_target_is_predicted_and_nothing_is_divided_by_0(tmp_path, fast_runs):
+def test_a_constant_target_is_refused(tmp_path, fast_runs):
     loaded = config_of(tmp_path, "export.torchscript=false", factor=0.0, shift=7.5)
-    result = train(loaded, runs_dir=tmp_path / "runs")
-    assert load_checkpoint(result.best_checkpoint)["preprocessing"]["target_scale"] == [[7.5, 1.0]]
-    assert result.metrics["test"]["mae"] < 0.1
+    with pytest.raises(ConfigError, match=r"the target 'y' is 7.5 in all rows; nothing can be learned"):
+        train(loaded, runs_dir=tmp_path / "runs")
 
 
 def test_targets_that_are_standard_already_stay_as_they_are(tmp_path, fast_runs):
