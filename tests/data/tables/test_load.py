@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from trainkit.data.cache import list_entries
-from trainkit.data.tables import TableOptions, load, load_table, reading, text
+from trainkit.data.tables import TableOptions, first_pass, load, load_table, reading, text
 from trainkit.errors import DataError, ProblemsError
 
 
@@ -94,7 +94,7 @@ def test_a_table_larger_than_memory_goes_through_the_cache_block_by_block(tmp_pa
     whole = opened(tmp_path / name, **more)
     for module in (text, reading):
         monkeypatch.setattr(module, "BLOCK_BYTES", 10_000, raising=False)
-    monkeypatch.setattr(load, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(first_pass, "KEPT_BYTES", 1000)
     streamed = opened(tmp_path / name, cache_dir=tmp_path / "cache", **more)
     same(whole, streamed)
     assert isinstance(streamed.parts["train"].inputs, np.memmap)
@@ -105,7 +105,7 @@ def test_a_table_larger_than_memory_goes_through_the_cache_block_by_block(tmp_pa
 def test_check_looks_at_the_beginning_of_a_large_table_and_says_so(tmp_path, monkeypatch):
     make(tmp_path / "t.csv", rows=3000)
     monkeypatch.setattr(text, "BLOCK_BYTES", 10_000)
-    monkeypatch.setattr(load, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(first_pass, "KEPT_BYTES", 1000)
     monkeypatch.setattr(load, "_MOST_BLOCKS", 2)
     data = opened(tmp_path / "t.csv", cache_dir=tmp_path / "cache", save=False)
     assert not (tmp_path / "cache").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trainkit.data.tables import SplitColumn, TableOptions, load, load_table, reading, text
+from trainkit.data.tables import SplitColumn, TableOptions, first_pass, load, load_table, reading, text
 from trainkit.errors import DataError, ProblemsError
 
 
@@ -62,7 +62,7 @@ def test_files_of_any_kind_from_the_cache_and_in_blocks_have_the_same_splits(tmp
     typed = opened(tmp_path / "t.parquet", split)
     monkeypatch.setattr(text, "BLOCK_BYTES", 10_000)
     monkeypatch.setattr(reading, "BLOCK_BYTES", 10_000, raising=False)
-    monkeypatch.setattr(load, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(first_pass, "KEPT_BYTES", 1000)
     streamed = opened(tmp_path / "t.csv", split, cache_dir=tmp_path / "other")
     assert split["column"] not in {name.partition(".")[0] for name in data.feature_names}
     assert data.notes == again.notes == streamed.notes
@@ -229,7 +229,7 @@ def test_a_test_file(tmp_path):
 def test_the_beginning_of_a_large_table_need_not_show_its_splits(tmp_path, monkeypatch):
     make(tmp_path / "t.csv", rows=3000, fold=[n // 600 for n in range(3000)])
     monkeypatch.setattr(text, "BLOCK_BYTES", 10_000)
-    monkeypatch.setattr(load, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(first_pass, "KEPT_BYTES", 1000)
     monkeypatch.setattr(load, "_MOST_BLOCKS", 2)
     data = opened(tmp_path / "t.csv", FOLD, cache_dir=tmp_path / "cache", save=False)
     assert "the rows that were read are not split by 'fold'" in data.notes

@@ -10,8 +10,7 @@ from engine_runs import Said, differences, load, train_with_stops
 
 from trainkit.builders import build_setup
 from trainkit.checkpoints import load_checkpoint
-from trainkit.data.tables import TableOptions, load_table, load_table_to_score, text
-from trainkit.data.tables import load as loading
+from trainkit.data.tables import TableOptions, first_pass, load_table, load_table_to_score, text
 from trainkit.engine import CapturedStep
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.step import compute_gradients, pieces, train_step
@@ -153,7 +152,7 @@ def test_the_column_is_no_feature(tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.parts["all"].weights, frame["w"].cast(pl.Float32))
     assert next(row for row in data.columns if row["name"] == "w")["reason"] == "the loss is weighted by it"
     monkeypatch.setattr(text, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(loading, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(first_pass, "KEPT_BYTES", 1000)
     streamed = opened(tmp_path / "t.csv", cache_dir=tmp_path / "cache")
     assert streamed.fingerprint == data.fingerprint
     assert isinstance(streamed.parts["all"].weights, np.memmap)

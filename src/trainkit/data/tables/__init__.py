@@ -2,6 +2,7 @@
 
 from trainkit.data.tables.encoded import EncodedRows, encode_columns, encode_table
 from trainkit.data.tables.encoding import Encoding, Filled, encode_rows, raw_rows, table_encoding
+from trainkit.data.tables.first_pass import TableOptions
 from trainkit.data.tables.formats import TableFormat
 from trainkit.data.tables.layout import (
     TableLayout,
@@ -12,7 +13,7 @@ from trainkit.data.tables.layout import (
     stored_layout,
     with_gaps,
 )
-from trainkit.data.tables.load import TableOptions, load_table, load_table_to_score
+from trainkit.data.tables.load import load_table, load_table_to_score
 from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
 from trainkit.data.tables.paths import TableFile, is_table_name
 from trainkit.data.tables.reading import Block, Table, open_table

@@ -24,7 +24,7 @@ MAX_CATEGORIES = 10_000
 SAMPLE = 2_000
 """Different values of a column that its style of numbers or dates is found by."""
 _INDEX_NAME = re.compile(
-    r"(?i:unnamed: \d+(_level_\d+)?|__index_level_\d+__|__index_level_\d+__|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+"
+    r"(?i:unnamed: \d+(_level_\d+)?|__index_level_\d+__|index|id|key|uuid|guid|.+[_ .-]id|id[_ .-].+"
     r"|row_?(id|name|names|num|number)?)"
     r"|.*[a-z]I[dD]"
 )
