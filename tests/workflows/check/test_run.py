@@ -127,7 +127,9 @@ def test_a_few_unreadable_images_are_noted_where_they_may_be_skipped(tmp_path: P
         f"dataset: {{type: image_folder, root: {tmp_path}/p, max_bad_files: 1, val_fraction: 0, test_fraction: 0}}\n"
         "model: mlp\n"
     )
-    notes = check(load_config(tmp_path / "c.yaml")).notes
+    found = check(load_config(tmp_path / "c.yaml"))
+    assert "residency" not in found.choices, "only decoding them shows it"
+    notes = found.notes
     [skipped] = [note for note in notes if note.startswith("skipped 1 unreadable images of part 'all' (")]
     assert "dog/0.png: not an image" in skipped
 

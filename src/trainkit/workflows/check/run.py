@@ -72,14 +72,15 @@ class CheckReport:
 
     @property
     def choices(self) -> dict[str, Choice]:
-        """The values that ``auto`` stands for, with the reasons."""
+        """The values that ``auto`` stands for, with the reasons. Where image files will lie, decoding them shows."""
+        config, source, setup = self.loaded.config, self.source, self.setup
+        choices = dict(setup.choices)
+        if not any(part.is_files for part in source.parts.values()):
+            choices["residency"] = residency_of(config, source, device=setup.device, reserved=setup.reserved)
         return {
-            **self.setup.choices,
-            "residency": residency_of(
-                self.loaded.config, self.source, device=self.setup.device, reserved=self.setup.reserved
-            ),
-            "monitor": _monitor_choice(self.loaded.config, self.source),
-            "eval_batch_size": _eval_batch_choice(self.setup),
+            **choices,
+            "monitor": _monitor_choice(config, source),
+            "eval_batch_size": _eval_batch_choice(setup),
         }
 
     @property
