@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainkit import Frontend, load_config, train
+from trainkit import load_config
 from trainkit.builders import Setup, build_setup
 from trainkit.data.images import materialize
-from trainkit.system import StopRequest
+from trainkit.system import Frontend, StopRequest
+from trainkit.workflows.train import train
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 WATCHED = (30, 60)

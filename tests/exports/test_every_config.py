@@ -14,6 +14,7 @@ from PIL import Image
 
 from trainkit.builders.setup import build_setup
 from trainkit.config import load_config
+from trainkit.data.tables import encode_table, raw_rows
 from trainkit.exports.assemble import ExportRequest, Source, make_files
 from trainkit.exports.bundle import write_bundle
 from trainkit.exports.formats import ExportError
@@ -80,6 +81,10 @@ def raw_inputs(setup, folder):
     samples = workflow.pick_samples(setup, "train", preprocessing=setup.preprocessing, count=3)
     if setup.data.kind == "table":
         path = folder / "rows.csv"
+        if (encoding := setup.preprocessing["table_encoding"]) is not None:  # a file of its own: its first rows
+            path.write_text("\n".join(Path(setup.config.dataset.path).read_text().splitlines()[:4]) + "\n")
+            [rows] = encode_table(str(path), encoding)
+            return [path], raw_rows(rows.inputs, encoding)
         lines = [
             ",".join(setup.data.feature_names),
             *(",".join(map(repr, row)) for row in samples.inputs.tolist()),
