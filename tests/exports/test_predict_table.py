@@ -154,7 +154,7 @@ ROWS = """größe;wann;ort;preis;ja
 1,5;31.12.2023;Köln;1.234,50 €;ja
 2,25;01.02.2024;München;(5,00) €;nein
 ;;;;
-3;32.01.2024;Ulm;12 USD;vielleicht
+3;unbekannt;Ulm;keiner;vielleicht
 NA;02.02.2024;"Köln";-7,25 €;JA
 """
 ENCODING: Encoding = {
@@ -239,6 +239,20 @@ def test_rows_that_are_refused_are_those_that_trainkit_refuses(
     _, bad = script.read_rows(script.read_cells(tmp_path / "t.csv", None, None))
     assert sorted(bad) == sorted(block.bad) == refused
     assert all(reason.startswith(bad[row].split(";")[0][:15]) for row, reason in block.bad.items())
+
+
+def test_numbers_and_dates_in_another_form_are_refused_and_never_filled_in(tmp_path: Path) -> None:
+    """A file with the other decimal mark would have answers for the medians of the training."""
+    (tmp_path / "t.csv").write_text("größe;wann;ort;preis;ja\n1.5x;31.12.2023;Ulm;1;ja\n1,5;2023-12-31;Ulm;?;ja\n")
+    [block] = encode_table(str(tmp_path / "t.csv"), ENCODING)
+    script = bundled(tmp_path / "bundle", ENCODING)
+    _, bad = script.read_rows(script.read_cells(tmp_path / "t.csv", None, None))
+    assert sorted(bad) == sorted(block.bad) == [0, 1]
+    assert block.bad[0].startswith(
+        "column 'größe': '1.5x' is not written as in the training, which had numbers (decimal"
+    )
+    assert block.bad[1].startswith("column 'wann': '2023-12-31' is not written as in the training, which had dates as")
+    assert not block.filled.unseen.keys() & {"größe", "wann"}
 
 
 @pytest.mark.parametrize("text", ["größe;wann;ort;preis\n1;2;3;4\n", "a\n1\n", ""])

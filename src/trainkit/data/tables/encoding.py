@@ -210,6 +210,8 @@ def _account(
     cells: pl.Series, values: pl.Series, column: dict[str, Any], encoding: Encoding, filled: Filled, first_row: int
 ) -> None:
     """Count the cells of a column that the model has no value for, or refuse them."""
+    import polars as pl
+
     if not values.null_count():
         return
     name = column["name"]
@@ -222,13 +224,20 @@ def _account(
     if not unseen.any():
         return
     known = listed(column["categories"]) if "categories" in column else "numbers"
+    if style := column.get("style"):
+        known += f" ({NumberStyle.from_json(style).describe() or 'decimal point'})"
     if column["kind"] == "datetime":
         known = f"dates as {column['format']}" if column["format"] else "dates"
-    if encoding["unseen"] == "refuse":
-        filled.refused += [
-            (first_row + int(row), f"column {name!r}: {str(cells[row])!r} is new; the training had {known}")
-            for row in unseen.arg_true()
-        ]
+    refused, why = unseen, f"is new; the training had {known}"
+    if encoding["unseen"] != "refuse":  # a word may stand for a missing value, a number in another form may not
+        written = column["kind"] in ("numeric", "datetime") and cells.dtype == pl.String
+        refused = unseen & (cells.str.contains("[0-9]") if written else False)
+        why = f"is not written as in the training, which had {known}; write it so"
+    filled.refused += [
+        (first_row + int(row), f"column {name!r}: {str(cells[row])!r} {why}") for row in refused.arg_true()
+    ]
+    unseen = unseen & ~refused
+    if not unseen.any():
         return
     found = filled.unseen.setdefault(name, Counter())
     for value, count in cells.filter(unseen).value_counts().iter_rows():

@@ -281,9 +281,13 @@ def read_rows(rows):
                 continue
             found = read(cell)
             if math.isnan(next(iter(found.values()))):
-                UNSEEN[name] += 1
+                written = column["kind"] in ("numeric", "datetime") and isinstance(cell, str)
                 if TABLE["unseen"] == "refuse":
                     bad.setdefault(row, f"column {name!r}: {str(cell)!r} is new to the model")
+                elif written and re.search("[0-9]", cell):  # a number in another form, not a word for a missing one
+                    bad.setdefault(row, f"column {name!r}: {cell!r} is not written as in the training")
+                else:
+                    UNSEEN[name] += 1
             for part, value in found.items():
                 if (name, part) in places:
                     values[row, places[name, part]] = value
