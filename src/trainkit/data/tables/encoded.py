@@ -63,7 +63,10 @@ class Count:
         notes = []
         if self.dropped:
             are = "is" if self.dropped == 1 else "are"
-            notes.append(f"{counted(self.dropped, 'row')} without a target {are} left out")
+            note = f"{counted(self.dropped, 'row')} without a target {are} left out"
+            if self.dropped > 0.05 * (self.dropped + self.rows):  # a class may be called None
+                note += "; if NA, None or the like is a class, dataset.missing_values says what is missing instead"
+            notes.append(note)
         return [*notes, *self.filled.describe()]
 
 
