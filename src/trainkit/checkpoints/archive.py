@@ -167,10 +167,12 @@ def _refuse_other_formats(file: BufferedReader, path: str | Path, size: int) -> 
         reason = "a web page, not a checkpoint: a download that went wrong?"
     elif text.startswith(b"version https://git-lfs"):
         reason = "a Git LFS pointer, not a checkpoint; fetch the file itself with git lfs pull"
+    elif start.startswith(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"):
+        reason = "a file in PyTorch's format from before 1.6, not a checkpoint; start from its weights with --init-from"
     elif start.startswith(b"\x80") and start[1:2] in b"\x00\x01\x02\x03\x04\x05":
         reason = (
-            "a pickle or a checkpoint in PyTorch's format from before 1.6, which trainkit does not read because it can "
-            "run code; if you trust it, load it in plain PyTorch and save its state_dict with torch.save"
+            "a plain pickle, which trainkit does not read because it can run code; if you trust it, load it in plain "
+            "PyTorch and save its state_dict with torch.save"
         )
     elif start[257:262] == b"ustar" or (
         start[:100].strip(b"\0").isascii() and start[156:157] in b"05" and size >= 1024

@@ -51,7 +51,7 @@ def read_archive(
     if expected_sha256 and sha256 != expected_sha256:
         raise DamagedFile(path, f"not the file that was saved here: its SHA-256 differs from the one in {JOURNAL_NAME}")
     value = read_pickle(archive)
-    _check_plain(value, path)
+    check_plain(value, path)
     return CheckpointSpec(Path(path), value, file.seek(0, os.SEEK_END), sha256)
 
 
@@ -100,7 +100,7 @@ def inspect_checkpoint(path: str | Path, *, expected_sha256: str | None = None) 
     return spec
 
 
-def _check_plain(value: Any, path: str | Path) -> None:
+def check_plain(value: Any, path: str | Path) -> None:
     """Refuse cycles, deep nesting, values other than plain ones, and few bytes that stand for very many values."""
     count = 0
 

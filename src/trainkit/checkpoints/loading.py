@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainkit.checkpoints.archive import DamagedFile, open_regular
 from trainkit.checkpoints.inspection import KIND, check_format, read_archive
 from trainkit.checkpoints.journal import follow_pointer, known_sha256
+from trainkit.checkpoints.legacy import is_legacy, load_legacy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,12 +70,18 @@ def load_weights_file(path: str | Path) -> dict[str, Tensor]:
         weights = _read_safetensors(path)
     else:
         with open_regular(path) as file:
-            read_archive(file, path)
-            weights = _find_weights(load_plain(file, path), path)
+            weights = _find_weights(_read_value(file, path), path)
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in weights):
             weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
     return weights
+
+
+def _read_value(file: BufferedReader, path: Path) -> Any:
+    if is_legacy(file):
+        return load_legacy(file, path)
+    read_archive(file, path)
+    return load_plain(file, path)
 
 
 def _find_weights(value: Any, path: Path) -> dict[str, Tensor]:

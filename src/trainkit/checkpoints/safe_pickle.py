@@ -13,8 +13,12 @@ sets attributes of whatever ``find_class`` gave.
 from __future__ import annotations
 
 import pickletools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NoReturn
 
 from trainkit.checkpoints.archive import Archive, DamagedFile
 
@@ -47,6 +51,7 @@ _NEWER_DTYPES = {
 }
 _FUNCTIONS = {
     ("collections", "OrderedDict"),
+    ("torch._utils", "_rebuild_tensor"),
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_tensor_v3"),
     ("torch._utils", "_rebuild_parameter"),
@@ -62,6 +67,9 @@ class TensorSpec:
     dtype: str
     shape: tuple[int, ...]
     key: str
+    strides: tuple[int, ...] = ()
+    offset: int = 0
+    """In elements, from the start of the record."""
 
 
 @dataclass(frozen=True)
@@ -91,32 +99,60 @@ def read_pickle(archive: Archive) -> Any:
     path, size = archive.path, archive.size("data.pkl") or 0
     if size > MAX_PICKLE_BYTES:
         raise DamagedFile(path, f"refused: its structure alone (data.pkl) takes {size:,} bytes")
-    data = archive.read("data.pkl")
+    data = BytesIO(archive.read("data.pkl"))
+    value = read_value(data, path, partial(_check_record, archive))
+    if data.read(1):
+        raise DamagedFile(path, "refused: there is more in its data.pkl than one value")
+    return value
+
+
+def read_value(data: BytesIO, path: str | Path, check_storage: Callable[[str, int, int], None]) -> Any:
+    """The value of the pickle that begins here; ``data`` stands behind it then.
+
+    Args:
+        path: for messages.
+        check_storage: called with the key of each storage, its elements, and the bytes of one; may call ``refuse``.
+
+    Raises:
+        DamagedFile: as ``read_pickle``.
+    """
     try:
-        return _Reader(archive).read(data)
+        return _Reader(check_storage).read(data)
     except _Refused as refusal:
         raise DamagedFile(path, str(refusal)) from None
     except (IndexError, KeyError, TypeError, ValueError):
         raise DamagedFile(path, "damaged or forged: its structure (data.pkl) makes no sense") from None
 
 
+def refuse(reason: str) -> NoReturn:
+    """For ``check_storage``: the pickle is not read on."""
+    raise _Refused(reason)
+
+
+def _check_record(archive: Archive, key: str, count: int, item_size: int) -> None:
+    size = archive.size(f"data/{key}")
+    if size is None:
+        refuse("damaged: a tensor's bytes are missing from the file")
+    if count * item_size != size:
+        refuse(f"damaged or forged: a tensor's storage claims {count} elements, its record has {size} bytes")
+
+
 class _Reader:
     """A machine for the part of pickle protocol 2 that plain values and tensors need (Lib/pickletools.py)."""
 
-    def __init__(self, archive: Archive) -> None:
-        self.archive = archive
+    def __init__(self, check_storage: Callable[[str, int, int], None]) -> None:
+        self.check_storage = check_storage
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def read(self, data: bytes) -> Any:
+    def read(self, data: BytesIO) -> Any:
+        start = data.tell()
         for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
             if count >= _MAX_OPERATIONS:
                 raise _Refused(f"refused: its structure (data.pkl) takes more than {_MAX_OPERATIONS:,} operations")
-            if opcode.name == "PROTO" and (argument, position) != (2, 0):
+            if opcode.name == "PROTO" and (argument, position) != (2, start):
                 raise _Refused("refused: a pickle protocol that torch.save does not use")
-            if opcode.name == "STOP" and position != len(data) - 1:
-                raise _Refused("refused: there is more in its data.pkl than one value")
             self.step(opcode, argument)
         if len(self.stack) != 1 or self.marks:
             raise _Refused("refused: there is more in its data.pkl than one value")
@@ -140,7 +176,7 @@ class _Reader:
                 self.memo[argument] = self.stack[-1]
             case "BINGET" | "LONG_BINGET":
                 self.stack.append(self.memo[argument])
-            case "BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+            case "BINUNICODE" | "SHORT_BINSTRING" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
                 self.stack.append(_scalar(argument))
             case "MARK":
                 self.marks.append(len(self.stack))
@@ -193,24 +229,19 @@ class _Reader:
         if type(target) is not dict or len(values) % 2:
             raise ValueError("not a dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            if type(key) not in (str, int):
-                raise _Refused(f"refused: a dict key that is neither text nor an integer ({type(key).__name__})")
-            target[key] = value
+            target[_key(key)] = value
 
     def storage(self, reference: Any) -> _Storage:
-        kind, storage_type, key, location, count = reference
-        if kind != "storage" or not isinstance(storage_type, _Name) or type(location) is not str:
+        # The format from before 1.6 has a sixth value, which says what part of another storage this is.
+        kind, storage_type, key, location, count, *view = reference
+        if kind != "storage" or not isinstance(storage_type, _Name) or type(location) is not str or any(view):
             raise ValueError("not a storage")
         dtype, item_size = _ITEM_SIZES.get(storage_type.name, (None, 1))
         if storage_type.name not in _ITEM_SIZES and storage_type.name != "UntypedStorage":
             raise ValueError("not a storage type")
-        size = self.archive.size(f"data/{key}") if type(key) is str else None
-        if size is None:
-            raise _Refused("damaged: a tensor's bytes are missing from the file")
-        if type(count) is not int or count * item_size != size:
-            raise _Refused(
-                f"damaged or forged: a tensor's storage claims {count} elements, its record has {size} bytes"
-            )
+        if type(key) is not str or type(count) is not int:
+            raise ValueError("not a storage")
+        self.check_storage(key, count, item_size)
         return _Storage(dtype, item_size, key, count)
 
     def attributes(self, state: Any) -> None:
@@ -225,6 +256,18 @@ def _scalar(value: Any) -> Any:
     if type(value) is str:
         value.encode()  # half of a surrogate pair, which pickle allows, could not be printed
     return value
+
+
+def _key(value: Any) -> str | int:
+    if type(value) not in (str, int):
+        raise _Refused(f"refused: a dict key that is neither text nor an integer ({type(value).__name__})")
+    return value  # type: ignore[no-any-return]
+
+
+def _pairs(items: list[Any]) -> dict[str | int, Any]:
+    if any(type(item) is not list or len(item) != 2 for item in items):
+        raise ValueError("not pairs")
+    return {_key(key): value for key, value in items}
 
 
 def _name(argument: str) -> _Name:
@@ -245,8 +288,12 @@ def _call(function: Any, arguments: Any) -> Any:
     match function.name:
         case "OrderedDict" if arguments == ():
             return {}
+        case "OrderedDict" if len(arguments) == 1 and type(arguments[0]) is list:  # as Python 2 pickled it
+            return _pairs(arguments[0])
         case "Size" if len(arguments) == 1:
             return _shape(arguments[0])
+        case "_rebuild_tensor" if len(arguments) == 4:  # PyTorch before 0.4
+            return _tensor(*arguments)
         case "_rebuild_tensor_v2" if len(arguments) == 6:
             return _tensor(*arguments[:4])
         case "_rebuild_tensor_v3" if len(arguments) == 7 and isinstance(arguments[6], _Name):
@@ -287,4 +334,4 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *, dtype: str |
     available = storage.count * storage.item_size // item_size
     if elements and (last >= available or elements > available):
         raise _Refused(f"damaged or forged: a tensor of shape {list(shape)} does not fit into its {available} elements")
-    return TensorSpec(dtype or storage.dtype or "", shape, storage.key)
+    return TensorSpec(dtype or storage.dtype or "", shape, storage.key, strides, offset)
