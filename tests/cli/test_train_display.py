@@ -112,6 +112,12 @@ def test_the_line_of_an_epoch_has_its_own_time_also_after_a_resume(clock, capsys
     assert lines == [f"epoch {epoch}/3  train loss 0.5000  lr 0.1  7.0 s" for epoch in (2, 3)]
 
 
+def test_training_accuracy_of_mixed_batches_says_what_it_is_against(capsys):
+    record = {**epoch_record(1), "train_accuracy": 0.5, "train_accuracy_against": "larger share", "val_accuracy": 0.75}
+    TrainDisplay(epochs=3, batches_per_epoch=40, batch_size=8).log(record)
+    assert "train loss 0.5000 acc (larger share) 0.5000  val acc 0.7500" in capsys.readouterr().err
+
+
 def test_quiet_shows_nothing(monkeypatch, clock):
     monkeypatch.setattr(sys, "stderr", Terminal())
     display = TrainDisplay(epochs=3, batches_per_epoch=40, batch_size=8, quiet=True)

@@ -37,6 +37,7 @@ CASES = {
     },
     "no momentum": {"optimizer": {"type": "sgd", "lr": 0.0625}},
     "class weights": {"loss": {"type": "cross_entropy", "weight": "balanced", "label_smoothing": 0.1}},
+    "mixed, and not at the end": {"model": CNN, "mix": {"type": "mixup_cutmix", "off_for_last": "5st"}},
     "values": {"dataset": {"type": "diabetes"}, "transforms": [], "loss": "huber", "batch_size": 50},
 }
 ON_CUDA = CASES | {

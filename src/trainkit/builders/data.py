@@ -312,7 +312,9 @@ def dataset_info(config: Config, data: Dataset, *, materialized: bool = False) -
     )
     if data.kind == "table":
         layout = layout_of(data)
-        return replace(info, num_features=len(data.feature_names) if layout is None else layout.one_hot_width)
+        if layout is None:
+            return replace(info, num_features=len(data.feature_names), num_categorical=0)
+        return replace(info, num_features=layout.one_hot_width, num_categorical=len(layout.categories))
     with suppress(UserError):  # no image can be read: the shape stays unknown
         done = materialized and not data.parts[data.splits["train"].part].is_files
         shape = image_shape(data, [] if done else build_static_transforms(config))

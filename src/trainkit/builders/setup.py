@@ -40,6 +40,7 @@ from trainkit.builders.training import (
     build_plateau,
     build_schedule_for,
     extra_metrics,
+    mix_batches,
     monitor_of,
     monitored,
 )
@@ -51,7 +52,17 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.loading import ResidentBatches, WorkerBatches, make_batches
 from trainkit.data.tables import numeric_names
 from trainkit.data.transforms import BatchTransform
-from trainkit.engine import Best, ClassificationMetrics, Ema, Loss, Metrics, Plan, RegressionMetrics, TrainState
+from trainkit.engine import (
+    Batches,
+    Best,
+    ClassificationMetrics,
+    Ema,
+    Loss,
+    Metrics,
+    Plan,
+    RegressionMetrics,
+    TrainState,
+)
 from trainkit.errors import UserError
 from trainkit.models import check_output, check_shapes, is_tabular, layer_table, suit_to_data
 from trainkit.runtime import (
@@ -149,14 +160,14 @@ class Setup:
         vars(changed)["residency"] = self.residency  # the data stay where they are
         return changed
 
-    def batches(self, split: str, *, training: bool = False, augmented: bool = True) -> ResidentBatches | WorkerBatches:
-        """The batches of a split, on the device: shuffled and augmented for training, in order for evaluation.
+    def batches(self, split: str, *, training: bool = False, augmented: bool = True) -> Batches:
+        """The batches of a split, on the device: shuffled, augmented and mixed for training, in order for evaluation.
 
         Args:
-            augmented: False leaves the random transforms out of training, to measure their cost.
+            augmented: False leaves random transforms and mixing out of training, to measure their cost.
         """
         spec = self.config.training
-        return self._make_batches(
+        batches = self._make_batches(
             split,
             batch_size=spec.batch_size if training else eval_batch_size(self.config, self.input_shape, self.device),
             device=self.device,
@@ -165,6 +176,7 @@ class Setup:
             drop_last=training and epoch_sizes(self.config, len(self.data.splits[split])).drop_last,
             num_workers=spec.num_workers,
         )
+        return mix_batches(self.config, batches) if training and augmented else batches
 
     def sample_batches(
         self, *, batch_size: int, device: torch.device, shuffle: bool = False, random: bool = False
@@ -226,6 +238,7 @@ class Setup:
             skip_limit=spec.on_non_finite.limit if isinstance(spec.on_non_finite, SkipNonFinite) else 0,
             log_every=self.config.logging.every,
             save_every=(every.value, every.unit),
+            mixed=spec.mix is not None,
         )
         if say is None:
             return plan

@@ -14,9 +14,12 @@ from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import parse_duration
 from trainkit.engine import (
     EXTRA_METRICS,
+    Batches,
     Best,
     EarlyStopping,
     GroupSpec,
+    MixedBatches,
+    Mixing,
     ParameterGroup,
     Plateau,
     Schedule,
@@ -108,6 +111,19 @@ def moves_momentum(config: Config) -> bool:
     """Whether the schedule moves the momentum, or the first beta."""
     spec = config.scheduler
     return isinstance(spec, schema.OneCycle) and spec.cycle_momentum and config.optimizer.moves_momentum
+
+
+def mix_batches(config: Config, batches: Batches) -> Batches:
+    """The training batches as ``training.mix`` wants them."""
+    spec = config.training.mix
+    if spec is None:
+        return batches
+    knobs = {name: value for name, value in knobs_of(spec).items() if name != "off_for_last"}
+    num_steps = config.training.epochs * batches.batches_per_epoch
+    if spec.off_for_last is not None:
+        off = parse_duration(spec.off_for_last)
+        num_steps -= duration_to_steps(off.value, off.unit, steps_per_epoch=batches.batches_per_epoch)
+    return MixedBatches(batches, Mixing(**knobs), seed=config.seed, num_steps=num_steps)
 
 
 def monitor_of(config: Config, *, task: str, has_val: bool) -> str:

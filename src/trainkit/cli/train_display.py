@@ -167,8 +167,10 @@ def stage_line(*, quiet: bool = False) -> Iterator[Callable[[str | None], None] 
 
 def named(split: str, record: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """The metrics of a split that the record has: ``val loss 0.1040 acc 0.9792``."""
+    against = record.get(f"{split}_accuracy_against")
+    accuracy = "acc" if against is None else f"acc ({against})"
     found = [
-        f"{'acc' if metric == 'accuracy' else metric} {console.number(record[f'{split}_{metric}'])}"
+        f"{accuracy if metric == 'accuracy' else metric} {console.number(record[f'{split}_{metric}'])}"
         for metric in metrics
         if f"{split}_{metric}" in record
     ]

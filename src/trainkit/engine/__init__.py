@@ -15,6 +15,7 @@ from trainkit.engine.losses import (
     outputs_of,
 )
 from trainkit.engine.metrics import EXTRA_METRICS, ClassificationMetrics, RegressionMetrics
+from trainkit.engine.mixing import MixedBatches, Mixing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.optimizers import Ema, build_optimizer
@@ -41,6 +42,8 @@ __all__ = [
     "Loss",
     "LossName",
     "Metrics",
+    "MixedBatches",
+    "Mixing",
     "Outcome",
     "ParameterGroup",
     "Plan",

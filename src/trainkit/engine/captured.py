@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainkit.data.loading import Batch
 from trainkit.engine.compile import first_line
+from trainkit.engine.mixing import loss_normalizer
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
@@ -79,6 +80,8 @@ class CapturedStep:
 
     def __call__(self, state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
         whole = len(batch.targets) == self.batch_size
+        if self.recorded is not None and not self.recorded.has_form_of(batch):
+            self.recorded = None  # the mixing of batches has ended: what follows is another graph
         if whole and not self.failed and self.has_stepped:
             if self.recorded is None:
                 return self.record(state, plan, batch, guard=guard, lr=lr)
@@ -147,13 +150,16 @@ class RecordedStep:
 
     def __init__(self, state: TrainState, plan: Plan, batch: Batch, guard: Guard) -> None:
         self.state, self.plan, self.guard = state, plan, guard
-        weights = None if batch.weights is None else torch.empty_like(batch.weights)
-        self.batch = Batch(torch.empty_like(batch.inputs), torch.empty_like(batch.targets), batch.indices, weights)
+        self.batch = Batch._make(None if tensor is None else torch.empty_like(tensor) for tensor in batch)
         self.rates = [torch.zeros((), device=batch.inputs.device) for _ in state.optimizer.param_groups]
         self.settings = settings_of(state.optimizer)
         self.results: list[Tensor] = []
         """The summed loss, the sum of weights if it has them, and the predicted classes, where there are any."""
         self.weight: Tensor | float = 0.0
+
+    def has_form_of(self, batch: Batch) -> bool:
+        """Whether a batch has the same tensors: one that is mixed has two targets for each sample."""
+        return [tensor is None for tensor in self.batch] == [tensor is None for tensor in batch]
 
     def fits(self, state: TrainState, guard: Guard) -> bool:
         """Whether this is a step of this run, with the settings that were recorded."""
@@ -161,10 +167,9 @@ class RecordedStep:
 
     def read(self, batch: Batch) -> None:
         """Take over a batch and the learning rates, and seed dropout for this step: a replay begins with that seed."""
-        self.batch.inputs.copy_(batch.inputs)
-        self.batch.targets.copy_(batch.targets)
-        if self.batch.weights is not None and batch.weights is not None:
-            self.batch.weights.copy_(batch.weights)
+        for tensor, value in zip(self.batch, batch, strict=True):
+            if tensor is not None and value is not None:
+                tensor.copy_(value)
         for rate, group in zip(self.rates, self.state.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         seed_layer_noise(self.plan.seed, self.state.progress.steps_completed, 0, device=batch.inputs.device)
@@ -173,7 +178,7 @@ class RecordedStep:
         """The part of ``train_step`` that is the device's, for a batch in one piece."""
         state, plan = self.state, self.plan
         zero_gradients(state.parameters, keep=False)
-        self.weight = plan.loss.normalizer(self.batch.targets, self.batch.weights)
+        self.weight = loss_normalizer(plan.loss, self.batch)
         loss, predicted = add_gradients(plan, self.batch, self.weight, scaler=None)
         grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
         self.guard.halt_if_bad(loss, grads)

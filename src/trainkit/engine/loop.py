@@ -66,7 +66,7 @@ def fit(
         state.complete_epoch()
         improved = state.update_monitors(metrics)
         last = progress.epochs_completed == plan.epochs or state.stopped_early
-        recorder.log(epoch_record(state, metrics, loss_max=loss_max, improved=improved))
+        recorder.log(epoch_record(state, metrics, loss_max=loss_max, improved=improved, mixed=plan.mixed))
         stop = should_stop()  # called once, so that a stop that ends the run has also saved it
         if improved or last or saver.due_after_epoch() or stop:
             saver.save(metrics, best=improved)
@@ -144,8 +144,10 @@ def add_up(totals: EpochTotals, kept: Sequence[StepResult], *, unit: float = 1.0
     if not kept:
         return []
     sums, weights = torch.stack([step.loss for step in kept]), [step.weight for step in kept]
-    tensors = [weight for weight in weights if isinstance(weight, Tensor)]
-    divisors = torch.stack(tensors) if tensors else sums.new_tensor(weights)
+    if any(isinstance(weight, Tensor) for weight in weights):
+        divisors = torch.stack([w if isinstance(w, Tensor) else sums.new_tensor(w) for w in weights])
+    else:
+        divisors = sums.new_tensor(weights)
     means = [mean * unit for mean in (sums / divisors).tolist()]
     for step, value, weight in zip(kept, means, divisors.tolist(), strict=True):
         if step.taken:

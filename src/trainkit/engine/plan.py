@@ -46,5 +46,7 @@ class Plan:
     clip_grad_norm: float | None = None
     clip_grad_value: float | None = None
     skip_limit: int = 0
+    mixed: bool = False
+    """Training batches are mixed, so that their accuracy is against the class with the larger share."""
     log_every: int = 50
     save_every: tuple[int, Unit] = (1, "epochs")

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from trainkit.engine.plan import Unit
 from trainkit.engine.state import Progress, TrainState, base_learning_rate
 
+LARGER_SHARE = "larger share"
+"""What training accuracy is against where batches are mixed."""
+
 
 class Recorder(Protocol):
     """Takes the lines of the log. ``sync`` makes them durable; it is called before each checkpoint."""
@@ -73,14 +76,21 @@ def step_record(state: TrainState, *, loss: float, lr: float, classes: bool) -> 
     }
 
 
-def epoch_record(state: TrainState, metrics: Mapping[str, float], *, loss_max: float, improved: bool) -> dict[str, Any]:
-    """A line of the log; the seconds are those of the whole run so far."""
+def epoch_record(
+    state: TrainState, metrics: Mapping[str, float], *, loss_max: float, improved: bool, mixed: bool = False
+) -> dict[str, Any]:
+    """A line of the log; the seconds are those of the whole run so far.
+
+    Args:
+        mixed: training accuracy is against the class with the larger share.
+    """
     progress = state.progress
     return {
         "type": "epoch",
         "step": progress.steps_completed,
         "epoch": progress.epochs_completed,
         **metrics,
+        **({"train_accuracy_against": LARGER_SHARE} if mixed else {}),
         "train_loss_max": loss_max,
         "best": improved,
         "lr": base_learning_rate(state.optimizer),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainkit.data.loading import Batch, aligned
 from trainkit.engine.compile import CompiledModel
+from trainkit.engine.mixing import loss_normalizer, loss_sum
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
@@ -96,7 +97,7 @@ def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
 def sum_over_pieces(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
     """``compute_gradients`` with the forward pass of the plan, whatever it is."""
     zero_gradients(state.parameters, keep=plan.keep_gradients)
-    normalizer = plan.loss.normalizer(batch.targets, batch.weights)
+    normalizer = loss_normalizer(plan.loss, batch)
     losses: list[Tensor] = []
     predicted: list[Tensor] = []
     for number, piece in enumerate(pieces(batch, plan.accumulation_steps)):
@@ -113,7 +114,7 @@ def add_gradients(
 ) -> tuple[Tensor, Tensor | None]:
     """Add the gradients of a piece to those before. Returns its summed loss () and predicted classes (N,)."""
     outputs = plan.forward(piece.inputs)
-    loss = plan.loss.sum(outputs, piece.targets, piece.weights)
+    loss = loss_sum(plan.loss, outputs, piece)
     mean = loss / normalizer  # a gradient for ``backward`` in its place would import sympy: 0.3 s
     (mean if scaler is None else scaler.scale(mean)).backward()
     predicted = plan.loss.predicted_classes(outputs.detach()) if plan.loss.is_classification else None
@@ -143,8 +144,7 @@ def pieces(batch: Batch, count: int) -> list[Batch]:
     count = min(count, len(batch.targets))
     parts = [[None] * count if tensor is None else tensor.tensor_split(count) for tensor in batch]
     return [
-        Batch(aligned(inputs), aligned(targets), indices, weights if weights is None else aligned(weights))
-        for inputs, targets, indices, weights in zip(*parts, strict=True)
+        Batch._make(None if part is None else aligned(part) for part in piece) for piece in zip(*parts, strict=True)
     ]
 
 

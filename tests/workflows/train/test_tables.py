@@ -217,3 +217,18 @@ def test_penguins_with_nothing_but_path_and_target(tmp_path: Path) -> None:
     path = tmp_path / "penguins.csv"
     shutil.copy(Path(folder) / "tables" / "penguins.csv", path)
     assert run(path, "training.epochs=64", target="species", text=text)[1]["accuracy"] >= 0.97
+
+
+def test_numbers_are_mixed_and_categories_are_not(tmp_path: Path) -> None:
+    """Also with weights of the rows and several members of a model."""
+    draws = np.random.default_rng(0)
+    xs = draws.normal(size=300)
+    rows = [(f"{x:.4f}", "ab"[int(x * 7) % 2], f"{draws.random():.3f}", "no" if x < 0 else "yes") for x in xs]
+    path = write(tmp_path / "t.csv", ["x", "kind", "w", "y"], rows)
+    mixed = ("training.mix={type: mixup, off_for_last: 2ep}", "training.epochs=20", "dataset.weight=w")
+    with pytest.raises(ProblemsError, match="there is no mean of two categories, got mixup with"):
+        check(config_of(path, *mixed))
+    _, scores = run(path, *mixed, "dataset.features=[x]")
+    assert scores["accuracy"] > 0.9
+    log = next(tmp_path.glob("runs/*/train.log")).read_text()
+    assert "training accuracy is against the class with the larger share" in log

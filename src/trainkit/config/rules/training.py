@@ -84,6 +84,7 @@ def check(review: Review) -> None:
     _optimizer(review)
     _scheduler(review)
     _training(review)
+    _mix(review)
     _monitors(review)
 
 
@@ -243,6 +244,35 @@ def _training(review: Review) -> None:
     if training.precision == "fp16" and review.config.device in ("cpu", "mps"):
         why = "fp16 needs a CUDA device: its gradients underflow without loss scaling"
         review.add("training.precision", f"{why}, got {{0}}; use bf16, fp32 or auto", "device")
+
+
+def _mix(review: Review) -> None:
+    training, info = review.config.training, review.dataset
+    if training.mix is None:
+        return
+    name = training.mix.type
+    if info.task == "regression":
+        why = "the loss of two values in shares is not that of a value between them"
+        message = f"{name} mixes classes, and {{0}} has values: {why}; remove it"
+        review.add("training.mix", message, info.key("task"))
+    elif info.kind == "table" and name != "mixup":
+        message = f"{name} cuts boxes out of images, and {{0}} is a table; take mixup, or remove it"
+        review.add("training.mix.type", message, "dataset.type")
+    elif info.num_categorical:
+        message = (
+            f"there is no mean of two categories, got {name} with {{0}}, which has columns of categories; remove it"
+        )
+        review.add("training.mix.type", message, "dataset.type")
+    if training.batch_size == 1:
+        message = f"a batch of one sample has none to mix it with, got {name} with {{0}}; raise it, or remove mix"
+        review.add("training.mix", message, "training.batch_size")
+    if training.mix.off_for_last is not None:
+        length = _length(review, training.mix.off_for_last)
+        if length is not None and length.epochs >= training.epochs:
+            message = (
+                f"no batch of the run is mixed: off for the last {length.text} of {{0}}; shorten it, or remove mix"
+            )
+            review.add("training.mix.off_for_last", message, "training.epochs")
 
 
 def metric_names(

@@ -24,6 +24,8 @@ class DatasetInfo:
     """Values to predict for each sample; None for classification too."""
     num_features: int | None = None
     """Columns of a table, after one-hot encoding."""
+    num_categorical: int | None = None
+    """Columns of a table that hold categories."""
     image_shape: tuple[int | None, int | None, int | None] = (None, None, None)
     """(C, H, W) as stored, before any transform."""
     static_shape: tuple[int, int, int] | None = None

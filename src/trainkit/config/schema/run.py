@@ -4,7 +4,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from trainkit.config.schema.base import Count, Interval, NonNegative, Positive, Section, ShortForm
+from trainkit.config.schema.base import (
+    Count,
+    Interval,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    ShortForm,
+    Steps,
+)
 
 
 class EarlyStopping(Section):
@@ -22,6 +31,41 @@ class Ema(Section):
     """Keep an exponential moving average of the weights; evaluation, checkpoints' scores and exports use it."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="Weight of the old average at each step.")
+
+
+class _Mix(Section):
+    """Properties of every way to mix. Training accuracy is then against the class with the larger share."""
+
+    p: Probability = Field(1.0, description="Share of the samples that are mixed.")
+    off_for_last: Steps | None = Field(
+        None, description="The end of the run that trains on samples as they are (2ep, 500st); none when left out."
+    )
+
+
+class Mixup(_Mix):
+    """Mixup (Zhang et al., 2018): two samples are added up in shares, and so are the losses of their classes."""
+
+    type: Literal["mixup"]
+    mixup_alpha: Positive = Field(0.2, description="The shares are drawn from Beta(alpha, alpha), one a sample.")
+
+
+class CutMix(_Mix):
+    """Cutmix (Yun et al., 2019): a box of another picture covers a part; its area is the share of the other class."""
+
+    type: Literal["cutmix"]
+    cutmix_alpha: Positive = Field(1.0, description="The areas are drawn from Beta(alpha, alpha), one a sample.")
+
+
+class MixupCutMix(_Mix):
+    """Mixup or cutmix, drawn for each sample."""
+
+    type: Literal["mixup_cutmix"]
+    mixup_alpha: Positive = Field(0.2, description="The shares are drawn from Beta(alpha, alpha), one a sample.")
+    cutmix_alpha: Positive = Field(1.0, description="The areas are drawn from Beta(alpha, alpha), one a sample.")
+    switch_p: Probability = Field(0.5, description="Share of the samples that cutmix takes.")
+
+
+Mix = Annotated[Mixup | CutMix | MixupCutMix, Field(discriminator="type"), ShortForm]
 
 
 class StopOnNonFinite(Section):
@@ -72,6 +116,10 @@ class Training(Section):
     clip_grad_norm: Positive | None = Field(None, description="Largest L2 norm of the gradient.")
     clip_grad_value: Positive | None = Field(None, description="Largest absolute value of a gradient element.")
     early_stopping: EarlyStopping | None = Field(None, description="Stop early; never when left out.")
+    mix: Mix | None = Field(
+        None,
+        description="Mix each training sample with another of its batch, and their classes; not done when left out.",
+    )
     ema: Ema | None = Field(None, description="Average the weights; not done when left out.")
     on_non_finite: NonFinite = Field(
         default_factory=lambda: StopOnNonFinite.model_construct(type="stop"),

@@ -44,6 +44,10 @@ class Batch(NamedTuple):
     """Each sample's index in its part: int64 (B,) on the CPU."""
     weights: torch.Tensor | None = None
     """Of the samples in the loss: float32 (B,) on the device; None: all the same."""
+    other_targets: torch.Tensor | None = None
+    """Of mixed samples: the targets that they were mixed with, as ``targets``. None: nothing is mixed."""
+    other_weights: torch.Tensor | None = None
+    """Of ``other_targets`` in the loss; ``weights`` are then those of ``targets``."""
 
 
 @dataclass(frozen=True)

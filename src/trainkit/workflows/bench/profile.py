@@ -15,7 +15,7 @@ from torch import Tensor
 from trainkit.builders import Setup
 from trainkit.checkpoints import CheckpointFolder
 from trainkit.config import LoadedConfig
-from trainkit.data.loading import Batch, WorkerBatches
+from trainkit.data.loading import Batch
 from trainkit.engine import Batches, Guard, Plan, TrainState, Unit, compute_gradients, evaluate, train_step
 from trainkit.workflows.train.recording import RunCheckpointer, description
 
@@ -87,8 +87,8 @@ def data_phases(loop: Loop, limit: Callable[[], Callable[[], bool]]) -> dict[str
     setup, progress = loop.setup, loop.state.progress
     whole = batch_seconds(loop.batches, setup.device, limit())
     waiting = progress.data_seconds / max(1, progress.steps_completed)
-    taken = waiting if isinstance(loop.batches, WorkerBatches) else whole
-    if not any(hasattr(transform, "num_draws") for transform in setup.transforms):
+    taken = waiting if setup.residency.value == "workers" else whole
+    if setup.config.training.mix is None and not any(hasattr(one, "num_draws") for one in setup.transforms):
         return {"data": taken}
     plain = batch_seconds(setup.batches("train", training=True, augmented=False), setup.device, limit())
     data = taken * min(1.0, plain / whole)

@@ -226,6 +226,8 @@ def run_training(
     log = TextLog(run.log)
     frontend = replace(frontend, say=log.tee(frontend.say))
     frontend.say(f"run: {run.path}")
+    if setup.config.training.mix is not None:
+        frontend.say("mix: training accuracy is against the class with the larger share of a mixed sample")
     write_config_files(run, loaded)
     described = description(loaded, setup)
     run.update_info(
