@@ -23,6 +23,7 @@ KEYS: dict[str, dict[str, Any]] = {
     "resize": {"size": [6, 5]},
     "center_crop": {"size": 4},
     "random_crop": {"size": 6, "padding": 1},
+    "random_resized_crop": {"size": [6, 5]},
     "random_rotation": {"degrees": 10.0},
     "random_affine": {"degrees": 10.0},
 }
@@ -70,4 +71,14 @@ def test_a_checkpoint_describes_the_static_transforms_and_the_crop_of_evaluation
         {"type": "resize", "size": [6, 5], "interpolation": "bilinear"},
         {"type": "grayscale", "num_output_channels": 1},
         {"type": "center_crop", "size": [6, 6]},
+    ]
+
+
+def test_a_checkpoint_describes_what_evaluation_does_in_the_place_of_a_resized_crop() -> None:
+    config = config_of("random_resized_crop")
+    data = load_source(config)
+    stored = preprocessing(config, data, build_batch_transforms(config, data), input_shape=(1, 6, 5))
+    assert static_transforms_to_json(static_transforms_from_json(stored["front"])) == [
+        {"type": "resize", "size": 7, "interpolation": "bilinear"},
+        {"type": "center_crop", "size": [6, 5]},
     ]

@@ -30,7 +30,9 @@ from trainkit.data.transforms import (
     channel_statistics,
     column_statistics,
     columns,
+    crops,
     geometry,
+    in_evaluation,
     pixels,
     static,
 )
@@ -204,6 +206,10 @@ def _batch_transform(spec: Transform, data: Dataset, stored: Mapping[str, Any] |
         case transform.RandomCrop():
             size = None if spec.size is None else transform.height_and_width(spec.size)
             return geometry.RandomCrop(size, spec.padding, spec.padding_mode, spec.fill)
+        case transform.RandomResizedCrop():
+            size, ranges = transform.height_and_width(spec.size), (_range(spec.scale), _range(spec.ratio))
+            assert spec.eval_resize is not None, "the schema completes it"
+            return crops.RandomResizedCrop(size, *ranges, spec.interpolation, spec.eval_resize)
         case transform.RandomHorizontalFlip():
             return geometry.RandomHorizontalFlip(spec.p)
         case transform.RandomVerticalFlip():
@@ -279,13 +285,13 @@ def preprocessing(
             **({} if data.task == "classification" else {"target_scale": scale}),
         }
     scaling = [one for one in transforms if isinstance(one, Normalize)]
-    crops = [one.size for one in transforms if isinstance(one, geometry.RandomCrop) and one.size is not None]
     before = [spec.model_dump() for spec in config.transforms[: count_static_transforms(config)]]
+    centers = [step.to_json() for transform in transforms for step in in_evaluation(transform)]
     return {
         "kind": "image",
         "channels": data.channels,
         "pixels": data.rules.to_json(),
-        "front": before + [{"type": "center_crop", "size": list(size)} for size in crops],
+        "front": before + centers,
         "scale": 255,
         "normalize": {"mean": list(scaling[0].mean), "std": list(scaling[0].std)} if scaling else None,
         "input_shape": list(input_shape),

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from trainkit.config.schema.transforms import COSTLY, CenterCrop, RandomCrop, Resize, TransformSection
+from trainkit.config.schema.transforms import (
+    COSTLY,
+    CenterCrop,
+    RandomCrop,
+    RandomResizedCrop,
+    Resize,
+    TransformSection,
+)
 
 
 def test_a_transform_that_leaves_one_out_cannot_be_defined() -> None:
@@ -15,7 +22,7 @@ def test_a_transform_that_leaves_one_out_cannot_be_defined() -> None:
 
 
 def test_costly_ones_are_listed() -> None:
-    assert set(COSTLY) == {"random_rotation", "random_affine", "color_jitter", "random_erasing"}
+    assert set(COSTLY) == {"random_rotation", "random_affine", "color_jitter", "random_erasing", "random_resized_crop"}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,21 @@ def test_costly_ones_are_listed() -> None:
         (CenterCrop(type="center_crop", size=4), (None, None), (4, 4)),
         (RandomCrop(type="random_crop", padding=2), (8, 9), (8, 9)),
         (RandomCrop(type="random_crop", size=[3, 2]), (8, 9), (3, 2)),
+        (RandomResizedCrop(type="random_resized_crop", size=[3, 2]), (None, None), (3, 2)),
     ],
 )
 def test_sizes(transform: Any, before: tuple[int | None, ...], after: tuple[int | None, ...]) -> None:
     assert transform.output_size(*before) == after
+
+
+@pytest.mark.parametrize(
+    ("written", "completed"),
+    [
+        ({"size": 224}, 256),
+        ({"size": 32}, 37),
+        ({"size": [96, 224], "eval_resize": None}, 256),
+        ({"size": 8, "eval_resize": 8}, 8),
+    ],
+)
+def test_a_resized_crop_says_what_evaluation_does(written: Any, completed: int) -> None:
+    assert RandomResizedCrop(type="random_resized_crop", **written).eval_resize == completed

@@ -165,6 +165,8 @@ def _images(review: Review) -> None:
             _normalize(review, key, transform, channels, channels_from)
         elif isinstance(transform, transforms.RandomCrop):
             _random_crop(review, key, transform, height, width)
+        elif isinstance(transform, transforms.RandomResizedCrop):
+            _eval_resize(review, key, transform)
         height, width = transform.output_size(height, width)
 
 
@@ -231,6 +233,17 @@ def _random_crop(review: Review, key: str, crop: transforms.RandomCrop, height: 
         )
 
 
+def _eval_resize(review: Review, key: str, crop: transforms.RandomResizedCrop) -> None:
+    side = max(transforms.height_and_width(crop.size))
+    if crop.eval_resize is not None and crop.eval_resize < side:
+        review.add(
+            f"{key}.eval_resize",
+            f"evaluation would cut {side} pixels out of fewer, got {crop.eval_resize} with {{0}}; raise it, or leave "
+            f"it out for {transforms.eval_resize_for(side)}",
+            f"{key}.size",
+        )
+
+
 def _bounds(review: Review, key: str, transform: Any) -> None:
     """[low, high] pairs are in order and in their range."""
     for name in ("degrees", "scale", "shear", "ratio"):
@@ -240,7 +253,7 @@ def _bounds(review: Review, key: str, transform: Any) -> None:
                 review.add(f"{key}.{name}", f"expected [low, high], got {shown(value)}; swap the two")
             elif name in ("scale", "ratio") and value[0] <= 0:
                 review.add(f"{key}.{name}", f"expected numbers above 0, got {shown(value)}; raise the lower one")
-    if isinstance(transform, transforms.RandomErasing) and transform.scale[1] > 1:
+    if isinstance(transform, transforms.RandomErasing | transforms.RandomResizedCrop) and transform.scale[1] > 1:
         review.add(
             f"{key}.scale", f"expected shares of the area, at most 1, got {shown(transform.scale)}; lower the upper one"
         )

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainkit.config.schema.base import (
+    Count,
     NonNegative,
     Positive,
     Probability,
@@ -130,6 +131,41 @@ class RandomCrop(TransformSection, stage="random", works_on="image", needs_pixel
         return (height, width) if self.size is None else height_and_width(self.size)
 
 
+class RandomResizedCrop(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """Cut out a box of random area and aspect ratio, and resize it; evaluation resizes and cuts out the center."""
+
+    type: Literal["random_resized_crop"]
+    size: Size = Field(description="[H, W] of the result, or one number for a square.")
+    scale: Range = Field([0.08, 1.0], description="[low, high] of the box's share of the area.")
+    ratio: Range = Field([3 / 4, 4 / 3], description="[low, high] of the box's width / height, before the resize.")
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = Field(
+        "bilinear", description="How pixels between pixels are computed; antialiased when shrinking."
+    )
+    eval_resize: Count | None = Field(
+        None,
+        description="Evaluation resizes the shorter side to this length, then cuts size out of the center; when left "
+        "out size / 0.875, as in torchvision's presets (256 for 224).",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """The number takes the place of null, so that a run's files say it."""
+        sides = given.get("size") if isinstance(given, dict) and given.get("eval_resize") is None else None
+        sides = sides if isinstance(sides, list) else [sides]
+        if not all(type(side) is int and side > 0 for side in sides):
+            return given
+        return {**given, "eval_resize": eval_resize_for(max(sides))}
+
+    def output_size(self, height: Length, width: Length) -> tuple[Length, Length]:
+        return height_and_width(self.size)
+
+
+def eval_resize_for(side: int) -> int:
+    """The length that images are resized to in evaluation before ``side`` pixels are cut out of their center."""
+    return round(side / 0.875)
+
+
 class RandomHorizontalFlip(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=False):
     """Mirror left and right."""
 
@@ -194,6 +230,7 @@ Transform = Annotated[
     | RobustScale
     | Quantile
     | RandomCrop
+    | RandomResizedCrop
     | RandomHorizontalFlip
     | RandomVerticalFlip
     | RandomRotation

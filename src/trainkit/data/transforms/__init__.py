@@ -1,11 +1,11 @@
 """Transforms of samples: static ones, materialized once, and batch transforms, applied to every batch.
 
-``static``, ``geometry``, ``pixels`` and ``columns`` hold a class for each transform.
+``static``, ``geometry``, ``crops``, ``pixels`` and ``columns`` hold a class for each transform.
 """
 
-from trainkit.data.transforms import columns, geometry, pixels, static
+from trainkit.data.transforms import columns, crops, geometry, pixels, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
-from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
+from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline, in_evaluation
 from trainkit.data.transforms.static import (
     Grayscale,
     Resize,
@@ -33,8 +33,10 @@ __all__ = [
     "channel_statistics",
     "column_statistics",
     "columns",
+    "crops",
     "fixes_size",
     "geometry",
+    "in_evaluation",
     "output_shape",
     "pixels",
     "same_size_hint",

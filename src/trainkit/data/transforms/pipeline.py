@@ -17,9 +17,10 @@ from torch import nn
 
 from trainkit.data.images.layout import compact, empty_rows, is_nhwc, to_memory_format
 from trainkit.data.transforms.columns import FillMissing, Quantile, RobustScale, TableTransform, column_module
+from trainkit.data.transforms.crops import RandomResizedCrop
 from trainkit.data.transforms.geometry import RandomCrop, RandomTransform
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
-from trainkit.data.transforms.static import CenterCrop
+from trainkit.data.transforms.static import CenterCrop, Resize, StaticTransform, output_shape
 from trainkit.runtime import uniforms
 
 _GROUP_BYTES = 4 << 20
@@ -77,8 +78,8 @@ class Pipeline:
         for stage in self.stages:
             if isinstance(stage, Scaling):
                 rows = normalize(rows, stage)
-            elif isinstance(stage, CenterCrop):
-                rows = compact(stage(rows))
+            elif isinstance(stage, Resize | CenterCrop):
+                rows = _apply_static(stage, rows)
             elif isinstance(stage, nn.Module):
                 rows = stage(rows)
             else:
@@ -87,6 +88,20 @@ class Pipeline:
                 used += stage.transform.num_parameters
         inputs = unit_floats(rows)
         return to_memory_format(inputs, channels_last=self.channels_last) if len(self.output_shape) == 3 else inputs
+
+
+def in_evaluation(transform: BatchTransform) -> tuple[StaticTransform, ...]:
+    """What stands in the place of a random transform that changes the size, where nothing is random."""
+    if isinstance(transform, RandomResizedCrop):
+        return transform.in_evaluation()
+    return (CenterCrop(transform.size),) if isinstance(transform, RandomCrop) and transform.size is not None else ()
+
+
+def _apply_static(transform: Resize | CenterCrop, rows: torch.Tensor) -> torch.Tensor:
+    """Bytes stay bytes; only the CPU resizes them as they are."""
+    if isinstance(transform, Resize) and rows.dtype == torch.uint8 and rows.device.type != "cpu":
+        return transform.forward(unit_floats(rows)).mul_(255).round_().to(torch.uint8)
+    return compact(transform.forward(rows))
 
 
 def _apply(transform: RandomTransform, rows: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
@@ -118,7 +133,7 @@ def build_pipeline(
     Args:
         transforms: the batch transforms, in order.
         input_shape: (C, H, W) or (F,).
-        random: False leaves the random ones out, as in evaluation; a random crop becomes a center crop.
+        random: False leaves the random ones out, as in evaluation; a crop becomes one of the center.
         device: the CPU when left out.
 
     Raises:
@@ -144,9 +159,9 @@ def build_pipeline(
             image_shape = shape[0], shape[1], shape[2]
             stages.append(_RandomStage(transform, f"augment.{index}.{transform.name}", image_shape))
             shape = transform.output_shape(image_shape)
-        elif isinstance(transform, RandomCrop) and transform.size is not None:
-            stages.append(CenterCrop(transform.size))
-            shape = (shape[0], *transform.size)
+        elif steps := in_evaluation(transform):
+            stages.extend(steps)
+            shape = output_shape(steps, (shape[0], shape[1], shape[2]))
     return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3, device)
 
 
