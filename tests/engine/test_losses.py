@@ -4,14 +4,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
+from torchvision.ops import sigmoid_focal_loss
 
-from trainkit.engine.losses import EXPECTS, auto_loss, build_loss, output_size, pinball
+from trainkit.engine.losses import EXPECTS, auto_loss, build_loss, focal, output_size, pinball
 from trainkit.errors import ProblemsError
+
+
+class Focal(nn.Module):
+    """Written down from the paper, in float64, with the smoothing of PyTorch's cross-entropy."""
+
+    def __init__(self, gamma, weight=None, smoothing=0.0):
+        super().__init__()
+        self.gamma, self.smoothing = gamma, smoothing
+        self.weight = None if weight is None else torch.tensor(weight).double()
+
+    def forward(self, outputs, targets):
+        log_p = outputs.double().log_softmax(1)
+        weight = torch.ones(outputs.shape[1]).double() if self.weight is None else self.weight
+        soft = (1 - self.smoothing) * F.one_hot(targets, outputs.shape[1]) + self.smoothing / outputs.shape[1]
+        losses = -(soft * weight * (1 - log_p.exp()) ** self.gamma * log_p).sum(1)
+        return losses.sum() / weight[targets].sum()
+
 
 K = 4
 COUNTS = [5, 1, 9, 3]
@@ -37,9 +56,18 @@ CASES = {
 NAMES = {"smoothed": "cross_entropy", "weighted": "cross_entropy", "weighted_smoothed": "cross_entropy"}
 
 
+FOCAL = {
+    "focal": ({}, Focal(2.0)),
+    "focal_weighted": (
+        {"gamma": 0.5, "weight": WEIGHT, "label_smoothing": 0.1},
+        Focal(0.5, WEIGHT, 0.1),
+    ),
+}
+
+
 def build(case):
     name = NAMES.get(case, case.removesuffix("_weighted"))
-    return build_loss(name, **CASES[case][0])
+    return build_loss(name, **(CASES | FOCAL)[case][0])
 
 
 def sample(loss, size, seed=0):
@@ -72,7 +100,7 @@ def test_mean_is_bitwise_that_of_torch(case):
     assert torch.equal(ours.grad, theirs.grad)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *FOCAL])
 @settings(deadline=None, max_examples=12)
 @given(cuts=st.lists(st.integers(1, 39), max_size=6, unique=True), seed=st.integers(0, 1000))
 def test_ragged_batches_add_up_to_the_big_batch(case, cuts, seed):
@@ -86,7 +114,7 @@ def test_ragged_batches_add_up_to_the_big_batch(case, cuts, seed):
     assert weight == pytest.approx(float(loss.normalizer(targets)), rel=1e-6)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *FOCAL])
 def test_accumulated_gradients_are_those_of_the_big_batch(case):
     loss = build(case)
     outputs, targets = sample(loss, 40)
@@ -96,6 +124,38 @@ def test_accumulated_gradients_are_those_of_the_big_batch(case):
     for start, stop in ((0, 16), (16, 32), (32, 40)):
         (loss.sum(parts[start:stop], targets[start:stop]) / normalizer).backward()
     torch.testing.assert_close(parts.grad, whole.grad)
+
+
+@pytest.mark.parametrize("case", FOCAL)
+def test_focal_is_the_formula_of_the_paper(case):
+    loss, module = build(case), FOCAL[case][1]
+    outputs, targets = sample(loss, 37)
+    ours, theirs = (outputs * 5).requires_grad_(), (outputs * 5).requires_grad_()
+    value, expected = loss.mean(ours, targets), module(theirs, targets)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(loss.of_each(outputs, targets).sum(), loss.sum(outputs, targets))
+
+
+def test_focal_of_two_classes_is_that_of_torchvision_and_without_gamma_cross_entropy():
+    outputs, targets = torch.randn(50, 2), torch.randint(2, (50,))
+    expected = sigmoid_focal_loss(outputs[:, 1] - outputs[:, 0], targets.float(), alpha=-1, gamma=3, reduction="mean")
+    torch.testing.assert_close(build_loss("focal", gamma=3.0).mean(outputs, targets), expected)
+    plain = build_loss("focal", gamma=0.0, weight=[1.0, 3.0], label_smoothing=0.1)
+    module = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]), label_smoothing=0.1)
+    torch.testing.assert_close(plain.mean(outputs, targets), module(outputs, targets))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_of_certain_outputs_has_finite_gradients(gamma):
+    outputs = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
+    loss = focal(outputs, torch.tensor([0, 0]), gamma=gamma, reduction="none")
+    loss.sum().backward()
+    assert loss.tolist() == [0, 200]
+    assert torch.isfinite(outputs.grad).all()
+    assert outputs.grad[1].tolist() == [-1, 1]
 
 
 def test_a_piece_whose_weights_are_all_zero_adds_nothing():

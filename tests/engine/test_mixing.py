@@ -55,7 +55,7 @@ def test_the_loss_is_the_cross_entropy_of_soft_targets(count, alpha, smoothing, 
     assert float(loss_normalizer(loss, mixed)) == pytest.approx(total, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "nll", "bce", "bce_with_logits"])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "nll", "bce", "bce_with_logits"])
 def test_weights_of_samples_go_with_their_share(name):
     loss, batch = build_loss(name), batch_of(13, classes=2, weighted=True)
     draws = draw(BOTH, batch.inputs.shape, seed=0, epoch=0, batch=0)

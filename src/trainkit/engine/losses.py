@@ -14,12 +14,15 @@ from torch import Tensor
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import Outputs, mean_of_members
 
-LossName = Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse", "l1", "smooth_l1", "huber", "quantile"]
+LossName = Literal[
+    "cross_entropy", "focal", "nll", "bce", "bce_with_logits", "mse", "l1", "smooth_l1", "huber", "quantile"
+]
 Task = Literal["classification", "regression"]
 Expected = Literal["logits", "log_probabilities", "probabilities", "values"]
 
 EXPECTS: dict[LossName, Expected] = {
     "cross_entropy": "logits",
+    "focal": "logits",
     "nll": "log_probabilities",
     "bce": "probabilities",
     "bce_with_logits": "logits",
@@ -111,7 +114,7 @@ class Loss:
     def probabilities(self, outputs: Tensor) -> Tensor:
         """(N, K) probabilities of the classes; (N, 2) for a model with one output."""
         match self.name:
-            case "cross_entropy":
+            case "cross_entropy" | "focal":
                 return outputs.softmax(dim=1)
             case "nll":
                 return outputs.exp()
@@ -199,10 +202,12 @@ def build_loss(
     beta: float = 1.0,
     delta: float = 1.0,
     quantile: float = 0.5,
+    gamma: float = 2.0,
     target_std: Sequence[float] = (),
 ) -> Loss:
     """A loss by its name, with PyTorch's arguments: label_smoothing and weight for cross_entropy, weight for nll,
-    pos_weight for bce_with_logits, beta for smooth_l1, delta for huber; and ``pinball`` with its quantile.
+    pos_weight for bce_with_logits, beta for smooth_l1, delta for huber; ``pinball`` with its quantile, and ``focal``
+    with gamma and the arguments of cross_entropy.
 
     ``class_counts`` are the training samples of each class; ``balanced`` needs them: n / (K * count) as scikit-learn's
     ``compute_class_weight``, and for pos_weight the count of the first class / count of the second.
@@ -218,12 +223,14 @@ def build_loss(
     class_weight: Tensor | None = None
     std = target_std[0] if len(set(target_std)) == 1 else 1.0
     unit = 1.0
-    if name in ("cross_entropy", "nll"):
+    if name in ("cross_entropy", "focal", "nll"):
         values = _class_weights(weight, class_counts, class_names)
         class_weight = None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
     match name:
         case "cross_entropy":
             compute = partial(F.cross_entropy, weight=class_weight, label_smoothing=label_smoothing)
+        case "focal":
+            compute = partial(focal, gamma=gamma, weight=class_weight, label_smoothing=label_smoothing)
         case "nll":
             compute = partial(F.nll_loss, weight=class_weight)
         case "bce":
@@ -243,6 +250,35 @@ def build_loss(
         case "quantile":
             compute, unit = partial(pinball, quantile=quantile), std
     return Loss(name, EXPECTS[name], compute, class_weight, unit, quantile if name == "quantile" else None)
+
+
+def focal(
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """``-(1 - p)^gamma log p`` of the target's probability p (Lin et al., 2017): cross-entropy, less of it for samples
+    that are known well. ``weight`` (the paper's alpha) and ``label_smoothing`` are those of ``F.cross_entropy``, and so
+    is what the mean divides by.
+
+    Two classes have two outputs, whose difference is the output of torchvision's ``sigmoid_focal_loss``.
+    """
+    log_p = outputs.log_softmax(dim=1)
+    rest = -torch.expm1(log_p)
+    # At 0 the derivative of a power below 1 is infinite, which times the loss of 0 would be NaN.
+    losses = -(rest.clamp(min=torch.finfo(rest.dtype).tiny) ** gamma) * log_p
+    if weight is not None:
+        losses = losses * weight
+    each = losses.gather(1, targets[:, None])[:, 0]
+    if label_smoothing:
+        each = (1 - label_smoothing) * each + label_smoothing * losses.mean(dim=1)
+    if reduction == "mean":
+        return each.sum() / (len(targets) if weight is None else weight[targets].sum())
+    return each.sum() if reduction == "sum" else each
 
 
 def pinball(outputs: Tensor, targets: Tensor, *, quantile: float, reduction: str = "mean") -> Tensor:

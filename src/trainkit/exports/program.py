@@ -263,7 +263,7 @@ def build_prepare(
 def build_activation(loss: LossName) -> nn.Module:
     """The model's outputs to probabilities of all classes, or to values."""
     match loss:
-        case "cross_entropy":
+        case "cross_entropy" | "focal":
             return nn.Softmax(dim=1)
         case "nll":
             return Exp()

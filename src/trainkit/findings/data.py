@@ -93,7 +93,9 @@ def _for_rare_classes(evidence: Evidence) -> tuple[Change, ...]:
     """Balanced weights; where the loss has them already, or the classes are as frequent, more epochs."""
     if not _is_lopsided(evidence):
         return (evidence.scaled("training.epochs", 2.0),)
-    knob = {"cross_entropy": "weight", "nll": "weight", "bce_with_logits": "pos_weight"}.get(evidence.loss)
+    knob = {"cross_entropy": "weight", "focal": "weight", "nll": "weight", "bce_with_logits": "pos_weight"}.get(
+        evidence.loss
+    )
     if knob is None:  # bce takes probabilities, and has no weights
         loss = Change("loss", "{type: bce_with_logits, pos_weight: balanced}", evidence.loss)
         return loss, Change("model.output", "none", "sigmoid")

@@ -43,7 +43,7 @@ model:                          # mlp, cnn, or sequential (torch.nn layers one b
   activation: relu              # relu, leaky_relu, gelu, silu, tanh, sigmoid, elu
   dropout: 0.1
 
-loss: cross_entropy             # nll, bce, bce_with_logits; mse, l1, smooth_l1, huber, quantile for values
+loss: cross_entropy             # focal, nll, bce, bce_with_logits; mse, l1, smooth_l1, huber, quantile for values
 optimizer:                      # {optimizers}, with PyTorch's own argument names
   type: adamw
   lr: 0.003

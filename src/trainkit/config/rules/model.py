@@ -12,15 +12,17 @@ from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as opt
 from trainkit.wording import counted
 
-_CLASSIFICATION = ("cross_entropy", "nll", "bce", "bce_with_logits")
+_CLASSIFICATION = ("cross_entropy", "focal", "nll", "bce", "bce_with_logits")
 _NEEDS = {  # loss: the output activation that it needs
     "cross_entropy": "none",
+    "focal": "none",
     "bce_with_logits": "none",
     "nll": "log_softmax",
     "bce": "sigmoid",
 }
 _WHY = {
     "cross_entropy": "cross_entropy applies log_softmax itself",
+    "focal": "focal applies log_softmax itself",
     "bce_with_logits": "bce_with_logits applies the sigmoid itself",
     "nll": "nll takes log-probabilities",
     "bce": "bce takes a probability",
@@ -69,7 +71,8 @@ def _loss_fits_task(review: Review) -> bool:
 
 def _loss_fits_classes(review: Review) -> None:
     loss, classes = review.config.loss, review.dataset.num_classes
-    weight = loss.weight if isinstance(loss, opt.CrossEntropy | opt.Nll) and isinstance(loss.weight, list) else None
+    given = getattr(loss, "weight", None)
+    weight = given if isinstance(given, list) else None
     if weight is not None and not any(weight):
         review.add("loss.weight", f"at least one weight must be above 0, got {shown(weight)}")
     if classes is None:

@@ -28,6 +28,15 @@ class CrossEntropy(Section):
     weight: ClassWeights = _CLASS_WEIGHTS
 
 
+class Focal(Section):
+    """The focal loss (Lin et al., 2017): cross-entropy that counts less for samples that the model knows well."""
+
+    type: Literal["focal"]
+    gamma: NonNegative = Field(2.0, description="Power of 1 - p that the loss is multiplied by; 0: cross-entropy.")
+    label_smoothing: Fraction = Field(0.0, description="Share of the target spread evenly over all classes.")
+    weight: ClassWeights = _CLASS_WEIGHTS
+
+
 class Nll(Section):
     """``torch.nn.NLLLoss``: takes log-probabilities (log_softmax), one a class."""
 
@@ -90,7 +99,7 @@ class QuantileLoss(Section):
 
 
 Loss = Annotated[
-    AutoLoss | CrossEntropy | Nll | Bce | BceWithLogits | Mse | L1 | SmoothL1 | Huber | QuantileLoss,
+    AutoLoss | CrossEntropy | Focal | Nll | Bce | BceWithLogits | Mse | L1 | SmoothL1 | Huber | QuantileLoss,
     Field(discriminator="type"),
     ShortForm,
 ]
