@@ -1,5 +1,7 @@
 """A table with gaps, categories and offsets: from stored rows, and from raw ones in a program, to the same inputs."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from trainkit.builders import Setup, build_setup
 from trainkit.builders.data import dataset_info
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset, Part, Split
+from trainkit.data.kept_results import KeptResults
 from trainkit.data.tables import model_layout, with_gaps
 from trainkit.errors import UserError
 from trainkit.exports.program import build_prepare, build_program, describe_program
@@ -64,7 +67,7 @@ def table(count: int = 60) -> Dataset:
     )
 
 
-def setup_of(*transforms: str, model: Any = "mlp") -> Setup:
+def setup_of(*transforms: str, model: Any = "mlp", data: Dataset | None = None) -> Setup:
     config = Config.model_validate(
         {
             "dataset": {"type": "iris", "val_fraction": 0.0, "test_fraction": 0.0},
@@ -73,7 +76,7 @@ def setup_of(*transforms: str, model: Any = "mlp") -> Setup:
             "device": "cpu",
         }
     )
-    return build_setup(config, data=table())
+    return build_setup(config, data=data or table())
 
 
 SCALINGS = [(), ("standardize",), ("robust_scale",), ("quantile",)]
@@ -97,6 +100,19 @@ def test_training_and_programs_make_the_same_inputs(transforms: tuple[str, ...])
         assert torch.equal(prepare(torch.from_numpy(later)), batch.inputs)
     else:
         assert (inputs[:, 2] == 7).all()
+
+
+@pytest.mark.parametrize("transforms", SCALINGS)
+def test_kept_statistics_are_those_of_the_rows_to_the_bit(tmp_path: Path, transforms: tuple[str, ...]) -> None:
+    expected = setup_of(*transforms).preprocessing
+    data = table()
+    split = replace(data.splits["train"], kept=KeptResults(tmp_path, "people", {"rows": "these"}))
+    for inputs in (data.parts["all"].inputs, np.zeros((60, 5), np.float32)):  # what is kept is not measured again
+        part = replace(data.parts["all"], inputs=inputs)
+        kept = replace(data, parts={"all": part}, splits={"train": split})
+        assert setup_of(*transforms, data=kept).preprocessing == expected
+    other = replace(split, kept=KeptResults(tmp_path, "people", {"rows": "others"}))
+    assert setup_of(*transforms, data=replace(kept, splits={"train": other})).preprocessing != expected
 
 
 def test_digits_of_large_numbers_are_kept() -> None:

@@ -9,6 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainkit.builders.targets import with_target_scale
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
@@ -184,25 +186,29 @@ def build_batch_transforms(
 
 def _fill(data: Dataset) -> columns.FillMissing | None:
     """What becomes of missing values in a table that may have some."""
-    if data.table_encoding is None or (layout := stored_layout(data.table_encoding)) is None:
+    if data.table_encoding is None or stored_layout(data.table_encoding) is None:
         return None
+    return columns.FillMissing(_measured(data, columns.medians), tuple(flagged(data.table_encoding)))
+
+
+def _measured(data: Dataset, measure: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+    """A statistic of the numeric columns over the training split: (array of the part, indices, columns) to numbers."""
     train = data.splits["train"]
-    medians = columns.medians(_array(data, train.part), train.indices, layout.numeric)
-    return columns.FillMissing(medians, tuple(flagged(data.table_encoding)))
+    rows = _array(data, train.part), train.indices, _num_numeric(data)
+    found = train.statistic(measure.__name__.replace("_", " "), lambda: np.array(measure(*rows)))
+    return tuple(columns.as_tuples(found.tolist()))
 
 
 def _batch_transform(spec: Transform, data: Dataset, stored: Mapping[str, Any] | None) -> BatchTransform:
-    train = data.splits["train"]
     match spec:
         case transform.Normalize():
             return _normalize(spec, data, stored)
         case transform.Standardize():
-            return Standardize(*column_statistics(_array(data, train.part), train.indices, _num_numeric(data)))
+            return Standardize(*_measured(data, column_statistics))
         case transform.RobustScale():
-            found = columns.robust_statistics(_array(data, train.part), train.indices, _num_numeric(data))
-            return columns.RobustScale(*found)
+            return columns.RobustScale(*_measured(data, columns.robust_statistics))
         case transform.Quantile():
-            return columns.Quantile(columns.rank_quantiles(_array(data, train.part), train.indices, _num_numeric(data)))
+            return columns.Quantile(_measured(data, columns.rank_quantiles))
         case transform.RandomCrop():
             size = None if spec.size is None else transform.height_and_width(spec.size)
             return geometry.RandomCrop(size, spec.padding, spec.padding_mode, spec.fill)

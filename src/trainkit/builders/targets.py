@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import ScaledTarget
 from trainkit.data.dataset import Dataset
@@ -37,7 +39,10 @@ def with_target_scale(data: Dataset, config: Config, *, stored: Mapping[str, Any
     if wanted is False:
         return data
     train = data.splits["train"]
-    scale = measure_targets(data.parts[train.part].targets, train.indices)
+    found = train.statistic(
+        "target scale", lambda: np.array(measure_targets(data.parts[train.part].targets, train.indices))
+    )
+    scale = tuple((mean, std) for mean, std in found.tolist())
     return data if wanted == "auto" and is_standard(scale) else replace(data, target_scale=scale)
 
 

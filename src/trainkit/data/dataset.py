@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.data.kept_results import KeptResults
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.target_scale import TargetScale, targets_of_model
 from trainkit.wording import SPLITS, counted
@@ -56,9 +57,15 @@ class Split:
     part: str
     indices: NDArray[np.int64]
     """int64 (n,), sorted ascending."""
+    kept: KeptResults | None = field(default=None, repr=False, compare=False)
+    """What was computed from these samples before; None: nothing is kept of them."""
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def statistic(self, what: str, measure: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What ``measure`` finds in these samples, from the cache where it was measured before."""
+        return measure() if self.kept is None else self.kept.array(what, measure)
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,10 @@ class Dataset:
         """How many samples of each class a split holds; [] for regression."""
         if self.task == "regression":
             return []
-        return [int(count) for count in np.bincount(self.split_targets(split), minlength=self.num_classes)]
+        found = self.splits[split].statistic(
+            "class counts", lambda: np.bincount(self.split_targets(split), minlength=self.num_classes)
+        )
+        return [int(count) for count in found]
 
     @property
     def split_names(self) -> list[str]:

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from trainkit.data.cache import list_entries
-from trainkit.data.tables import TableOptions, first_pass, load, load_table, reading, text
+from trainkit.data.dataset import Dataset
+from trainkit.data.tables import SplitColumn, TableOptions, first_pass, load, load_table, reading, text
 from trainkit.errors import DataError, ProblemsError
 
 
@@ -100,6 +101,35 @@ def test_a_table_larger_than_memory_goes_through_the_cache_block_by_block(tmp_pa
     assert isinstance(streamed.parts["train"].inputs, np.memmap)
     assert len(list_entries(tmp_path / "cache")) == 1
     same(whole, opened(tmp_path / name, cache_dir=tmp_path / "cache", **more))
+
+
+@pytest.mark.parametrize("more", [{}, {"split": SplitColumn("time", "day")}, {"test_path": "test.csv"}])
+def test_what_follows_from_the_rows_of_a_large_table_is_computed_once(tmp_path, monkeypatch, more):
+    make(tmp_path / "t.csv")
+    make(tmp_path / "test.csv", seed=1)
+    more = {name: str(tmp_path / value) if name == "test_path" else value for name, value in more.items()}
+    fresh = opened(tmp_path / "t.csv", **more)
+    counts = {name: fresh.class_counts(name) for name in fresh.splits}
+    monkeypatch.setattr(load, "LARGE_BYTES", 0)
+    for _ in range(2):
+        kept = opened(tmp_path / "t.csv", cache_dir=tmp_path / "cache", **more)
+        same(fresh, kept)
+        assert list(kept.splits) == list(fresh.splits)
+        for name, split in fresh.splits.items():
+            np.testing.assert_array_equal(kept.splits[name].indices, split.indices)
+            assert kept.class_counts(name) == counts[name]
+        for function in ("split_table", "fingerprint_dataset", "with_gaps"):
+            monkeypatch.setattr(load, function, lambda *_, **__: pytest.fail("computed again"))
+        monkeypatch.setattr(Dataset, "split_targets", lambda *_, **__: pytest.fail("counted again"))
+    with pytest.raises(pytest.fail.Exception):
+        opened(tmp_path / "t.csv", cache_dir=tmp_path / "cache", val_fraction=0.2, **more)
+
+
+def test_the_splits_of_a_large_table_are_those_of_its_files_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "LARGE_BYTES", 0)
+    for rows in (300, 200):
+        make(tmp_path / "t.csv", rows=rows)
+        same(opened(tmp_path / "t.csv"), opened(tmp_path / "t.csv", cache_dir=tmp_path / "cache"))
 
 
 def test_check_looks_at_the_beginning_of_a_large_table_and_says_so(tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.cache import EntryDraft, cached_arrays, stamp_files, streamed_arrays
-from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
+from trainkit.data.dataset import Dataset, Part, Split, fingerprint_dataset
+from trainkit.data.kept_results import LARGE_BYTES, KeptResults, Results
 from trainkit.data.splits import whole_part
 from trainkit.data.tables.encoded import (
     Count,
@@ -30,7 +32,7 @@ from trainkit.data.tables.split_column import (
     check_apart,
     split_table,
 )
-from trainkit.data.tables.target import target_from
+from trainkit.data.tables.target import Target, target_from
 from trainkit.data.tables.weights import check_weights, weight_extra
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
@@ -90,37 +92,84 @@ def load_table(
         part: Part(arrays[f"{part}_inputs"], arrays[f"{part}_targets"], arrays.get(f"{part}_weights"))
         for part in (main, "test")[: 1 + (tests is not None)]
     }
-    fractions = {"test": test_fraction, "val": val_fraction} if tests is None else {"val": val_fraction}
-    classes = target.class_names
-    splits, split_notes = split_table(
-        parts[main],
-        main,
-        options.split,
+    divided = partial(
+        _divide,
+        parts,
+        target,
+        options,
+        source=f"table {table.paths[0].name}",
+        info=info,
         keys=arrays.get(f"{main}_split"),
-        form=info["split_form"],
-        whole=info["whole"],
-        task=target.task,
-        fractions=fractions,
+        fractions={"test": test_fraction, "val": val_fraction} if tests is None else {"val": val_fraction},
         seed=seed,
-        class_names=classes,
     )
+    kept = None
+    if cache_dir is not None and info["whole"] and arrays[f"{main}_inputs"].nbytes >= LARGE_BYTES:
+        rows = {"table": description, "fractions": [val_fraction, test_fraction], "seed": seed}
+        kept = KeptResults(cache_dir, name, rows, save)
+    membership, about = divided() if kept is None else kept.get("splits", divided)
+    splits = {
+        split: Split(main, np.flatnonzero(membership["split_of"] == place), kept and kept.of_split(split))
+        for place, split in enumerate(about["splits"])
+    }
     if tests is not None:
-        splits["test"] = whole_part(parts["test"], "test")
-    check_weights(parts, splits, options.weight)
+        splits["test"] = replace(whole_part(parts["test"], "test"), kept=kept and kept.of_split("test"))
     return Dataset(
         name=name,
         kind="table",
         task=target.task,
         parts=parts,
         splits=splits,
-        class_names=classes,
+        class_names=target.class_names,
         feature_names=input_names(info["encoding"]),
         target_names=target.names if target.task == "regression" else (),
-        fingerprint=fingerprint_dataset(f"table {table.paths[0].name}", parts, splits, class_names=classes),
-        notes=(*info["notes"], *split_notes),
-        table_encoding=with_gaps(info["encoding"], arrays[f"{main}_inputs"], splits["train"].indices),
+        fingerprint=about["fingerprint"],
+        notes=(*info["notes"], *about["notes"]),
+        table_encoding=about["encoding"],
         columns=tuple(info["columns"]),
     )
+
+
+def _divide(
+    parts: Mapping[str, Part],
+    target: Target,
+    options: TableOptions,
+    *,
+    source: str,
+    info: Info,
+    keys: NDArray[Any] | None,
+    fractions: dict[str, float],
+    seed: int,
+) -> Results:
+    """The split of each row of the first part, uint8 (N,), and as plain JSON what follows from it."""
+    main = next(iter(parts))
+    splits, notes = split_table(
+        parts[main],
+        main,
+        options.split,
+        keys=keys,
+        form=info["split_form"],
+        whole=info["whole"],
+        task=target.task,
+        fractions=fractions,
+        seed=seed,
+        class_names=target.class_names,
+    )
+    split_of = np.empty(len(parts[main]), dtype=np.uint8)
+    for place, split in enumerate(splits.values()):
+        split_of[split.indices] = place
+    own = list(splits)
+    if "test" in parts:
+        splits["test"] = whole_part(parts["test"], "test")
+    check_weights(parts, splits, options.weight)
+    inputs = parts[main].inputs
+    assert not isinstance(inputs, tuple), "a table's are an array"
+    return {"split_of": split_of}, {
+        "splits": own,
+        "notes": notes,
+        "fingerprint": fingerprint_dataset(source, dict(parts), splits, class_names=target.class_names),
+        "encoding": with_gaps(info["encoding"], inputs, splits["train"].indices),
+    }
 
 
 def _open(path: Paths, options: TableOptions, *, base: TableFormat | None = None, key: str = "dataset.path") -> Table:

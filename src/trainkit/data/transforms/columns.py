@@ -76,7 +76,7 @@ def from_json(stored: Mapping[str, Any]) -> list[TableTransform]:
     """The inverse of ``to_json``, in the order in which they apply."""
     kinds: dict[str, type[TableTransform]] = {"fill": FillMissing, **SCALING}
     return [
-        kind(**{name: _frozen(values) for name, values in stored[key].items()})
+        kind(**{name: as_tuples(values) for name, values in stored[key].items()})
         for key, kind in kinds.items()
         if stored.get(key) is not None
     ]
@@ -88,8 +88,9 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+def as_tuples(value: Any) -> Any:
+    """Lists of lists as tuples of tuples."""
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def column_module(transform: TableTransform, *, device: torch.device | None = None) -> "Fill | Numeric":
