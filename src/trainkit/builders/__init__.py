@@ -23,6 +23,7 @@ from trainkit.builders.model import (
     output_size_for,
     place,
 )
+from trainkit.builders.pretrained import load_pretrained
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
@@ -53,6 +54,7 @@ __all__ = [
     "is_convolutional",
     "layout_of",
     "load_data",
+    "load_pretrained",
     "load_scored_weights",
     "load_source",
     "loss_name",

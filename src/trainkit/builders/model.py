@@ -12,18 +12,23 @@ from trainkit.builders.data import knobs_of
 from trainkit.config.schema import Config
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
+from trainkit.config.schema import pretrained as published
 from trainkit.data.dataset import Dataset, Task
 from trainkit.data.loading import evaluation_batch_size
 from trainkit.data.tables import TableLayout
 from trainkit.engine import EXPECTS, Loss, LossName, auto_loss, build_loss, output_size, outputs_of
 from trainkit.models import (
     BlockSpec,
+    HeadSpec,
     LayerSpec,
     build_cnn,
     build_mlp,
     build_sequential,
     build_tabular_mlp,
+    build_timm,
+    build_torchvision,
     initialize,
+    is_timm_convolutional,
     schedule_dropout,
 )
 from trainkit.runtime import Choice, seed_default_generators
@@ -64,6 +69,13 @@ def build_model(
             model = build_cnn(input_shape, output_size, blocks=blocks, **knobs)
         case schema.Sequential():
             model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers), layout=layout)
+        case published.Torchvision():
+            scaled = spec.weights != "none"
+            model = build_torchvision(
+                spec.name, output_size, input_shape=input_shape, head=_head_spec(spec), scaled_inputs=scaled
+            )
+        case published.Timm():
+            model = build_timm(spec.name, output_size, input_shape=input_shape, head=_head_spec(spec))
     if init is not None:
         initialize(model, init.type, **knobs_of(init))
     if dropout_schedule == "flat_cos":
@@ -81,6 +93,10 @@ def _layer_specs(layers: Sequence[schema.Layer]) -> list[LayerSpec]:
     return specs
 
 
+def _head_spec(spec: published.Pretrained) -> HeadSpec | None:
+    return None if spec.head == "keep" else HeadSpec(**knobs_of(spec.head))
+
+
 def is_convolutional(config: Config) -> bool:
     """Whether the model has convolutions."""
     match config.model:
@@ -88,6 +104,10 @@ def is_convolutional(config: Config) -> bool:
             return True
         case schema.Sequential() as spec:
             return any(isinstance(layer, schema.Conv2dLayer) for _, layer in spec.torch_layers())
+        case published.Torchvision(name=name):
+            return not name.startswith(("vit", "swin"))
+        case published.Timm(name=name):
+            return is_timm_convolutional(name)
         case _:
             return False
 

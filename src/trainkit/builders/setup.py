@@ -32,6 +32,7 @@ from trainkit.builders.model import (
     output_size_for,
     place,
 )
+from trainkit.builders.pretrained import load_pretrained
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, use_most_threads
 from trainkit.builders.training import (
@@ -291,6 +292,7 @@ def build_setup(
     size = output_size_for(config, data)
     loss = build_loss_for(config, data, device=device)
     model = build_model(config, input_shape=input_shape, output_size=size, layout=layout_of(data), loss=loss.name)
+    weights = load_pretrained(config, model)
     check_shapes(model, input_shape, batch_size=config.training.batch_size)
     check_output(model, input_shape, output_size=size)
     precision = choose_precision(config, device, loss=loss)
@@ -303,6 +305,7 @@ def build_setup(
             "threads": choose_threads(config, layer_table(model, input_shape), device=device),
             "precision": precision,
             **scale_choice(config, data),
+            **weights,
             "loss": loss_name(config, data),
             "compile": choose_compile(config, model, device=device, precision=precision.value, input_shape=input_shape),
         },

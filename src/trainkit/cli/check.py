@@ -89,12 +89,12 @@ def summary(found: CheckReport) -> list[tuple[str, str]]:
         f" in {sizes.accumulation_steps} pieces of {sizes.piece} at most" if sizes.accumulation_steps > 1 else ""
     )
     disk = "" if found.costs.free_disk is None else f", {size_text(found.costs.free_disk)} free"
-    count = kept_checkpoints(config)
+    count, network = kept_checkpoints(config), getattr(config.model, "name", config.model.type)
     return [
         ("data", f"{data.name}: {splits} samples; {what}; model inputs {shape}"),
         (
             "model",
-            f"{config.model.type}: {found.num_parameters:,} parameters, {counted(len(found.rows), 'layer')}, "
+            f"{network}: {found.num_parameters:,} parameters, {counted(len(found.rows), 'layer')}, "
             f"{multiply_adds:,} multiply-adds a sample",
         ),
         (

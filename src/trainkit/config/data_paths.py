@@ -1,4 +1,4 @@
-"""The paths in ``dataset:``, made absolute: each is relative to the file that it was written in."""
+"""The paths of data and weights, made absolute: each is relative to the file that it was written in."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 from trainkit.config.help import shipped
 from trainkit.config.schema import Config
+from trainkit.config.schema.pretrained import weights_file
 from trainkit.config.text.nodes import Node
 from trainkit.errors import UserError
 from trainkit.wording import not_a_folder
 
 
 def make_absolute(config: Config, tree: Node, file: Path) -> tuple[Config, list[str]]:
-    """The config with absolute paths to its data, and a note for each that was meant otherwise, as it seems.
+    """The config with absolute paths, and a note for each path to data that was meant otherwise, as it seems.
 
     A path is relative to the folder of the config, or of the file that it ``extends`` where it was written there. On
     the command line it is relative to the current folder. So it is in shipped configs, whose folder is no place for
@@ -25,12 +26,15 @@ def make_absolute(config: Config, tree: Node, file: Path) -> tuple[Config, list[
     """
     changed: dict[str, str | list[str]] = {}
     notes = []
+    if (weights := weights_file(config.model)) is not None:
+        path = _join(_base_of(tree.find(("model", "weights")), file), weights)
+        config = config.model_copy(update={"model": config.model.model_copy(update={"weights": path})})
     for key in config.dataset.location_keys:
         value = getattr(config.dataset, key)
         if not isinstance(value, str | list):  # download: true; or a file that is optional
             continue
         node = tree.find(("dataset", key))
-        base = Path.cwd() if node is not None and node.source.is_override else _base(node, file)
+        base = _base_of(node, file)
         paths = [value] if isinstance(value, str) else value
         absolute = [_join(base, path) for path in paths]
         changed[key] = absolute[0] if isinstance(value, str) else absolute
@@ -73,8 +77,10 @@ def at_data_root(config: Config, folder: str | Path | None) -> Config:
     return config.model_copy(update={"dataset": spec.model_copy(update=moved)})
 
 
-def _base(node: Node | None, file: Path) -> Path:
-    """The folder that a value of a file, or a default, is relative to."""
+def _base_of(node: Node | None, file: Path) -> Path:
+    """The folder that a value, or a default, is relative to."""
+    if node is not None and node.source.is_override:
+        return Path.cwd()
     written_in = file if node is None else Path(node.source.name)
     for path in (written_in, file):
         folder = path.parent.resolve()

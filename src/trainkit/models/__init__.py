@@ -5,6 +5,14 @@ from trainkit.models.dropout import ScheduledDropout, schedule_dropout, schedule
 from trainkit.models.members import Outputs, mean_of_members
 from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
+from trainkit.models.pretrained import (
+    HeadSpec,
+    build_timm,
+    build_torchvision,
+    current_names,
+    head_names,
+    is_timm_convolutional,
+)
 from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
 from trainkit.models.table_layers import fold_gains
@@ -12,6 +20,7 @@ from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
 
 __all__ = [
     "BlockSpec",
+    "HeadSpec",
     "LayerRow",
     "LayerSpec",
     "Outputs",
@@ -20,13 +29,18 @@ __all__ = [
     "build_mlp",
     "build_sequential",
     "build_tabular_mlp",
+    "build_timm",
+    "build_torchvision",
     "call_name",
     "check_output",
     "check_shapes",
     "config_key",
+    "current_names",
     "fold_gains",
+    "head_names",
     "initialize",
     "is_tabular",
+    "is_timm_convolutional",
     "layer_table",
     "mean_of_members",
     "own_parameters",

@@ -17,6 +17,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema.base import DATE_PATTERN, NAME_PATTERN, Section, check_duration, check_interval
 from trainkit.config.schema.model_defaults import model_defaults
 from trainkit.config.text.nodes import KeyPath
+from trainkit.wording import listed
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,8 @@ _PATTERNS = {
     r"^cuda:\d{1,3}$": "cuda:N",
     DATE_PATTERN: "the format of its dates, such as %d.%m.%Y",
 }
+_MOST_NAMES = 40
+"""Messages show the first ten names of a longer list."""
 _WORDS = {2: "two", 3: "three", 4: "four"}
 _BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
 
@@ -246,7 +249,7 @@ def expected(annotation: Any) -> str:
             if phrase not in phrases:
                 phrases.append(phrase)
     if len(names) > 1:
-        phrases.insert(0, f"one of {', '.join(names)}")
+        phrases.insert(0, f"one of {', '.join(names) if len(names) <= _MOST_NAMES else listed(names, quoted=False)}")
     elif names:
         phrases.insert(0, names[0])
     return " or ".join(phrases)

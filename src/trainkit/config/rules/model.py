@@ -10,7 +10,9 @@ from trainkit.config.rules.review import Review
 from trainkit.config.rules.training import epoch_sizes
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as opt
-from trainkit.wording import counted
+from trainkit.config.schema.presets import TORCHVISION
+from trainkit.config.schema.pretrained import WEIGHT_FILES, Pretrained, Torchvision, weights_file
+from trainkit.wording import closest, counted, listed
 
 _CLASSIFICATION = ("cross_entropy", "focal", "nll", "bce", "bce_with_logits")
 _NEEDS = {  # loss: the output activation that it needs
@@ -31,6 +33,8 @@ _ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "s
 _KEEPS_SHAPE = (
     "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Dropout", "Softmax", "LogSoftmax",
 )  # fmt: skip
+NUM_PUBLISHED = 1000
+"""Classes of the published weights of torchvision."""
 _ON_IMAGES = ("Conv2d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Dropout2d")
 
 
@@ -42,6 +46,7 @@ def check(review: Review) -> None:
     _batch_norm(review)
     _group_norm(review)
     _tables(review)
+    _pretrained(review)
 
 
 def _loss_name(review: Review) -> str | None:
@@ -90,8 +95,8 @@ def _loss_fits_classes(review: Review) -> None:
 
 def _output_of(model: Any) -> tuple[str, str, str]:
     """The activation of the output, its key, and how the config writes it."""
-    if isinstance(model, schema.TabularMlp):
-        return "none", "loss.type", "the raw outputs of tabular_mlp"
+    if isinstance(model, schema.TabularMlp | Pretrained):
+        return "none", "loss.type", f"the raw outputs of {_kind(model)}"
     if not isinstance(model, schema.Sequential):
         return model.output, "model.output", f"output: {model.output}"
     for index in range(len(model.layers) - 1, -1, -1):
@@ -132,7 +137,7 @@ def _output_fits_loss(review: Review) -> None:
     if output == needed:
         return
     sequential = isinstance(review.config.model, schema.Sequential)
-    if isinstance(review.config.model, schema.TabularMlp):
+    if isinstance(review.config.model, schema.TabularMlp | Pretrained):
         instead = {"nll": "cross_entropy", "bce": "bce_with_logits"}[loss]
         review.add(key, f"{_WHY[loss]}: got {written}; use loss: {instead}", "model.type")
         return
@@ -193,10 +198,9 @@ def _group_norm(review: Review) -> None:
 def _tables(review: Review) -> None:
     """Layers that need images, and the number of features followed through the linear layers of a table's model."""
     model, info = review.config.model, review.dataset
-    if info.kind == "table" and isinstance(model, schema.Cnn):
-        review.add(
-            "model.type", "cnn works on images, and {0} is a table; use tabular_mlp, mlp or sequential", "dataset.type"
-        )
+    if info.kind == "table" and isinstance(model, schema.Cnn | Pretrained):
+        message = f"{_kind(model)} works on images, and {{0}} is a table; use tabular_mlp, mlp or sequential"
+        review.add("model.type", message, "dataset.type")
     if info.kind == "image" and isinstance(model, schema.TabularMlp):
         review.add("model.type", "tabular_mlp works on tables, and {0} has images; use cnn or mlp", "dataset.type")
     if not isinstance(model, schema.Sequential):
@@ -210,6 +214,37 @@ def _tables(review: Review) -> None:
                 return
         _features(review, model.layers)
     _last_linear(review, model.layers)
+
+
+def _kind(model: Any) -> str:
+    """What messages call the model."""
+    return model.name if isinstance(model, Pretrained) else str(model.type)
+
+
+def _pretrained(review: Review) -> None:
+    """The weights have a known name, or are a file; a head that is kept has as many outputs as the data need."""
+    model, info = review.config.model, review.dataset
+    if not isinstance(model, Pretrained):
+        return
+    if isinstance(model, Torchvision) and model.weights not in ("default", "none") and weights_file(model) is None:
+        known = ["default", "none", *TORCHVISION[model.name]]
+        if model.weights not in known:
+            near = closest(model.weights, known)
+            hint = f"did you mean {near}?" if near else f"a file ends in {listed(WEIGHT_FILES, quoted=False)}"
+            expected = listed(known, quoted=False)
+            message = f"expected {expected} for {model.name}, or a file, got {shown(model.weights)}; {hint}"
+            review.add("model.weights", message)
+    if model.head != "keep":
+        return
+    if info.task == "regression":
+        review.add(
+            "model.head",
+            "the layer that is kept has classes, and {0} has values to predict; remove it",
+            info.key("task"),
+        )
+    elif isinstance(model, Torchvision) and info.num_classes not in (None, NUM_PUBLISHED):
+        message = f"the layer that is kept has {NUM_PUBLISHED} classes, and {{0}} has {info.num_classes}; remove it"
+        review.add("model.head", message, info.key("num_classes"))
 
 
 _TAKES = {

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from trainkit.config.schema.base import Count, NonNegative, Probability, Section, ShortForm, Size, short_by_key
+from trainkit.config.schema.pretrained import Timm, Torchvision
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu"]
 Norm = Literal["none", "batch", "layer"]
@@ -380,4 +381,4 @@ class TabularMlp(Section):
     frequency_scale: NonNegative = Field(0.1, description="Standard deviation of their first frequencies.")
 
 
-Model = Annotated[Mlp | Cnn | Sequential | TabularMlp, Field(discriminator="type"), ShortForm]
+Model = Annotated[Mlp | Cnn | Sequential | TabularMlp | Torchvision | Timm, Field(discriminator="type"), ShortForm]

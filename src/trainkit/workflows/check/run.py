@@ -22,6 +22,7 @@ from trainkit.builders import (
     choose_threads,
     eval_batch_size,
     layout_of,
+    load_pretrained,
     loss_name,
     monitor_of,
     output_size_for,
@@ -172,6 +173,10 @@ def run_checks(
     )
     if costs is None or loss is None or size is None or not {"device", "precision"} <= choices.keys():
         raise problems.error(loaded)
+    model = build_model(
+        config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data), loss=loss.name
+    )
+    choices |= problems.catch("model.weights", lambda: load_pretrained(config, model, stored=stored)) or {}
     setup = Setup(
         config=config,
         data=shapes.sample,
@@ -191,13 +196,7 @@ def run_checks(
         transforms=shapes.transforms,
         input_shape=shapes.input_shape,
         loss=loss,
-        model=place(
-            build_model(
-                config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data), loss=loss.name
-            ),
-            config,
-            device,
-        ),
+        model=place(model, config, device),
         stored=stored,
         reserved=costs.memory.total,
     )
