@@ -174,6 +174,7 @@ class Setup:
             device=self.device,
             shuffle=training and spec.shuffle,
             random=training and augmented,
+            balance=spec.sampler.power if training and spec.sampler is not None else None,
             drop_last=training and epoch_sizes(self.config, len(self.data.splits[split])).drop_last,
             num_workers=spec.num_workers,
         )

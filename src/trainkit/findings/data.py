@@ -80,7 +80,7 @@ def _never_predicted(evidence: Evidence, confusion: Sequence[Sequence[int]]) -> 
 
 
 def _weights(evidence: Evidence) -> Any:
-    return evidence.value("loss.weight") or evidence.value("loss.pos_weight")
+    return evidence.value("loss.weight") or evidence.value("loss.pos_weight") or evidence.value("training.sampler")
 
 
 def _is_lopsided(evidence: Evidence) -> bool:
@@ -91,7 +91,7 @@ def _is_lopsided(evidence: Evidence) -> bool:
 
 def _for_rare_classes(evidence: Evidence) -> tuple[Change, ...]:
     """Balanced weights; where the loss has them already, or the classes are as frequent, more epochs."""
-    if not _is_lopsided(evidence):
+    if not _is_lopsided(evidence) or evidence.value("training.sampler") is not None:
         return (evidence.scaled("training.epochs", 2.0),)
     knob = {"cross_entropy": "weight", "focal": "weight", "nll": "weight", "bce_with_logits": "pos_weight"}.get(
         evidence.loss

@@ -252,7 +252,7 @@ def underfitting(evidence: Evidence) -> Finding | None:
     (score, samples), simple = _score(evidence), number(evidence.relation.get("score"))
     if math.isnan(score) or not samples or not simple > score or not evidence.history.values("train_loss"):
         return None
-    if evidence.value("loss.weight") is not None or evidence.value("loss.pos_weight") is not None:
+    if any(evidence.value(key) is not None for key in ("loss.weight", "loss.pos_weight", "training.sampler")):
         return None  # weights cost accuracy on purpose
     if evidence.confusion is None:
         metric, known, reach = "R²", math.nan, 2 / math.sqrt(samples)

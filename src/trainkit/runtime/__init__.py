@@ -18,7 +18,7 @@ from trainkit.runtime.internals import (
 )
 from trainkit.runtime.memory import free_device_bytes, free_host_bytes, host_bytes, memory_that_ran_out
 from trainkit.runtime.precision import PRECISIONS, forward, resolve_precision, use_tf32
-from trainkit.runtime.seeding import derive_seed, permutation, seed_default_generators, uniforms
+from trainkit.runtime.seeding import derive_seed, generator, permutation, seed_default_generators, uniforms
 from trainkit.runtime.settings import own_settings
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "forward",
     "free_device_bytes",
     "free_host_bytes",
+    "generator",
     "halt_updates",
     "host_bytes",
     "leaves_out_updates",

@@ -91,7 +91,12 @@ COMBINATIONS = [
     ("optimizer={type: lbfgs, lr: 0.3, max_iter: 3, history_size: 4}", "training.batch_size=200", EMA),
     (SGD, "training.on_non_finite=skip", BF16, PARTS),
     ("checkpoint.monitor=train_loss", "dataset.val_fraction=0", EMA),
-    ("training.mix={type: mixup_cutmix, p: 0.8, off_for_last: 5st}", EMA, PARTS),
+    (
+        "training.mix={type: mixup_cutmix, p: 0.8, off_for_last: 5st}",
+        EMA,
+        PARTS,
+        "training.sampler={type: balanced, power: 0.5}",
+    ),
     ("training.shuffle=false", "training.drop_last=true", "checkpoint.every=2st", "checkpoint.keep_last=1"),
 ]
 SLOW_COMBINATIONS = [

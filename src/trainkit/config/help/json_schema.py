@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainkit.config.help.introspect import annotation_of, sections, type_name
+from trainkit.config.help.introspect import annotation_of, sections, type_name, variants
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
 
@@ -63,6 +63,8 @@ def _fill_defaults(section: type[Section], schema: dict[str, Any]) -> None:
             entry = schema["properties"][name] = {"allOf": [{"$ref": entry["$ref"]}]}
         if field.description:
             entry["description"] = field.description
+        if len(choices := variants(annotation_of(field))) == 1:  # pydantic has a discriminator for several only
+            entry["anyOf"].insert(0, {"type": "string", "enum": list(choices)})
         if field.default_factory is not None:
             default = field.get_default(call_default_factory=True)
             entry["default"] = (type_name(type(default)) or {}) if isinstance(default, Section) else default

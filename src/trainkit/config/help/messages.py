@@ -78,8 +78,8 @@ def _path_of(loc: Sequence[str | int], data: Any) -> KeyPath:
     value = data
     after_choice = False
     for piece in loc:
-        if variants(annotation) and not after_choice:
-            after_choice = True  # this piece is the name of the variant
+        if len(variants(annotation)) > 1 and not after_choice:
+            after_choice = True  # this piece is the name of the variant, which pydantic leaves out where there is one
             value = {"type": value} if isinstance(value, str) else value
             continue
         after_choice = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainkit.config.rules import data, model, training
+from trainkit.config.rules import batches, data, model, training
 from trainkit.config.rules.review import Review, RuleViolation
 from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
@@ -19,6 +19,7 @@ __all__ = [
     "EpochSizes",
     "Review",
     "RuleViolation",
+    "batches",
     "check",
     "data",
     "epoch_sizes",
@@ -38,6 +39,7 @@ def check(
     """
     review = Review(config, config.dataset.known_info() if dataset is None else dataset, where)
     training.check(review)
+    batches.check(review)
     data.check(review)
     model.check(review)
     return review.violations

@@ -84,7 +84,6 @@ def check(review: Review) -> None:
     _optimizer(review)
     _scheduler(review)
     _training(review)
-    _mix(review)
     _monitors(review)
 
 
@@ -146,7 +145,7 @@ class _Length:
     text: str
 
 
-def _length(review: Review, value: int | str) -> _Length | None:
+def length_of(review: Review, value: int | str) -> _Length | None:
     """A duration in epochs; None where that takes the number of samples, and this is not known."""
     duration = parse_duration(value)
     if duration.unit == "epochs":
@@ -161,7 +160,7 @@ def _length(review: Review, value: int | str) -> _Length | None:
 
 def _scheduler(review: Review) -> None:
     scheduler = review.config.scheduler
-    warmup = _length(review, scheduler.warmup) if scheduler.warmup is not None else None
+    warmup = length_of(review, scheduler.warmup) if scheduler.warmup is not None else None
     if warmup is not None and warmup.epochs >= review.config.training.epochs:
         review.add(
             "scheduler.warmup",
@@ -170,12 +169,12 @@ def _scheduler(review: Review) -> None:
         )
         warmup = None
     if isinstance(scheduler, opt.Step):
-        length = _length(review, scheduler.step_size)
+        length = length_of(review, scheduler.step_size)
         _within_run(review, "scheduler.step_size", length, warmup, "the first step comes after the run")
     if isinstance(scheduler, opt.MultiStep):
         _milestones(review, scheduler.milestones, warmup)
     if isinstance(scheduler, opt.Cosine) and scheduler.T_max is not None:
-        length = _length(review, scheduler.T_max)
+        length = length_of(review, scheduler.T_max)
         what, fix = "the descent is longer than the run", "leave T_max out to fill the run"
         _within_run(review, "scheduler.T_max", length, warmup, what, fix=fix)
     if isinstance(scheduler, opt.CosLog) and scheduler.warmup is not None:
@@ -215,7 +214,7 @@ def _within_run(
 
 
 def _milestones(review: Review, milestones: Sequence[int | str], warmup: _Length | None) -> None:
-    lengths = [_length(review, value) for value in milestones]
+    lengths = [length_of(review, value) for value in milestones]
     for index, length in enumerate(lengths):
         key = f"scheduler.milestones[{index}]"
         before = lengths[index - 1] if index else None
@@ -244,35 +243,6 @@ def _training(review: Review) -> None:
     if training.precision == "fp16" and review.config.device in ("cpu", "mps"):
         why = "fp16 needs a CUDA device: its gradients underflow without loss scaling"
         review.add("training.precision", f"{why}, got {{0}}; use bf16, fp32 or auto", "device")
-
-
-def _mix(review: Review) -> None:
-    training, info = review.config.training, review.dataset
-    if training.mix is None:
-        return
-    name = training.mix.type
-    if info.task == "regression":
-        why = "the loss of two values in shares is not that of a value between them"
-        message = f"{name} mixes classes, and {{0}} has values: {why}; remove it"
-        review.add("training.mix", message, info.key("task"))
-    elif info.kind == "table" and name != "mixup":
-        message = f"{name} cuts boxes out of images, and {{0}} is a table; take mixup, or remove it"
-        review.add("training.mix.type", message, "dataset.type")
-    elif info.num_categorical:
-        message = (
-            f"there is no mean of two categories, got {name} with {{0}}, which has columns of categories; remove it"
-        )
-        review.add("training.mix.type", message, "dataset.type")
-    if training.batch_size == 1:
-        message = f"a batch of one sample has none to mix it with, got {name} with {{0}}; raise it, or remove mix"
-        review.add("training.mix", message, "training.batch_size")
-    if training.mix.off_for_last is not None:
-        length = _length(review, training.mix.off_for_last)
-        if length is not None and length.epochs >= training.epochs:
-            message = (
-                f"no batch of the run is mixed: off for the last {length.text} of {{0}}; shorten it, or remove mix"
-            )
-            review.add("training.mix.off_for_last", message, "training.epochs")
 
 
 def metric_names(

@@ -68,6 +68,15 @@ class MixupCutMix(_Mix):
 Mix = Annotated[Mixup | CutMix | MixupCutMix, Field(discriminator="type"), ShortForm]
 
 
+class BalancedSampler(Section):
+    """Rare classes come more often; of each class, all samples come before one comes again. An epoch stays as long."""
+
+    type: Literal["balanced"]
+    power: Probability = Field(
+        1.0, description="The share of a class is proportional to its count ** (1 - power): 1 for equal shares."
+    )
+
+
 class StopOnNonFinite(Section):
     """Stop the run before a NaN or Inf reaches the weights."""
 
@@ -99,6 +108,9 @@ class Training(Section):
         False, description="Leave out the last batch of an epoch where it is smaller; auto: where there are others."
     )
     shuffle: bool = Field(True, description="Draw a new order of the training samples for each epoch.")
+    sampler: Annotated[BalancedSampler, ShortForm] | None = Field(
+        None, description="How often a training sample comes in an epoch; once when left out."
+    )
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "auto",
         description="Number format of the forward pass: fp32, tf32 (CUDA rounds factors of products to 10 bits), or "

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
+from trainkit.data.loading.balanced import Balance
 from trainkit.data.loading.resident import ResidentBatches, Sampler
 from trainkit.data.loading.workers import DecodedImages, WorkerBatches
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
@@ -28,6 +29,7 @@ def make_batches(
     seed: int,
     random: bool,
     drop_last: bool = False,
+    balance: float | None = None,
     device: torch.device | None = None,
     channels_last: bool = False,
     residency: str = "host",
@@ -42,6 +44,7 @@ def make_batches(
     Args:
         indices: the samples: int64 (n,).
         batch_transforms: random and scaling transforms, in order; ``random=False`` leaves the random ones out.
+        balance: the power by which rare classes come more often, see ``Balance``; None: each sample once an epoch.
         device: where the batches are made; the CPU when left out.
         channels_last: give images in this memory layout.
         residency: of arrays: ``device``, ``host`` or ``map``, see ``choose_residency``.
@@ -62,7 +65,8 @@ def make_batches(
         )
     batches_per_epoch = len(indices) // batch_size if drop_last else -(-len(indices) // batch_size)
     rows = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
-    sampler = Sampler(rows, batch_size, seed, shuffle, batches_per_epoch)
+    balanced = None if balance is None else Balance(torch.from_numpy(part.targets[indices]), balance)
+    sampler = Sampler(rows, batch_size, seed, shuffle, batches_per_epoch, balanced)
     images = None
     if isinstance(part.inputs, tuple):
         assert channels is not None, "images have channels"

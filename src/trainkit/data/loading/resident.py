@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
+from trainkit.data.loading.balanced import Balance
 from trainkit.data.loading.transfer import Chunk, aligned_parts, on_device
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, permutation
@@ -60,11 +61,16 @@ class Sampler:
     seed: int
     shuffle: bool
     batches_per_epoch: int
+    balance: Balance | None = None
+    """How often a sample comes in an epoch that is shuffled; None: once."""
 
     def positions(self, epoch: int, *, start: int) -> torch.Tensor:
         """Positions in the split, in the order of an epoch, from batch ``start`` on: int64."""
         num_samples = len(self.indices)
-        order = permutation(self.seed, epoch, num_samples) if self.shuffle else torch.arange(num_samples)
+        if self.shuffle and self.balance is not None:
+            order = self.balance.order(self.seed, epoch)
+        else:
+            order = permutation(self.seed, epoch, num_samples) if self.shuffle else torch.arange(num_samples)
         return order[start * self.batch_size : self.batches_per_epoch * self.batch_size]
 
 

@@ -39,7 +39,7 @@ HARMLESS = (
     "export",
 )
 # Keys that decide which samples the rest of an epoch holds.
-BATCH_KEYS = ("seed", "training.batch_size", "training.shuffle", "training.drop_last")
+BATCH_KEYS = ("seed", "training.batch_size", "training.shuffle", "training.sampler", "training.drop_last")
 
 
 def config_hash(resolved: Mapping[str, Any]) -> str:
@@ -81,7 +81,7 @@ def check_changes(
             + "\n  ".join(refused[:10])
             + f"\nleave it as it was, start a new run, or change it in the middle of the run with {keys}"
         )
-    changed = [key for key in BATCH_KEYS if key in changes]
+    changed = [key for key in changes if is_under(key, BATCH_KEYS)]
     batches = saved["progress"]["batches_completed"]
     if changed and batches > 0:
         raise UserError(

@@ -1,0 +1,56 @@
+"""Rules about what a training batch holds: ``training.mix`` and ``training.sampler``."""
+
+from __future__ import annotations
+
+from trainkit.config.rules.review import Review
+from trainkit.config.rules.training import length_of
+
+
+def check(review: Review) -> None:
+    _mix(review)
+    _sampler(review)
+
+
+def _mix(review: Review) -> None:
+    training, info = review.config.training, review.dataset
+    if training.mix is None:
+        return
+    name = training.mix.type
+    if info.task == "regression":
+        why = "the loss of two values in shares is not that of a value between them"
+        message = f"{name} mixes classes, and {{0}} has values: {why}; remove it"
+        review.add("training.mix", message, info.key("task"))
+    elif info.kind == "table" and name != "mixup":
+        message = f"{name} cuts boxes out of images, and {{0}} is a table; take mixup, or remove it"
+        review.add("training.mix.type", message, "dataset.type")
+    elif info.num_categorical:
+        message = (
+            f"there is no mean of two categories, got {name} with {{0}}, which has columns of categories; remove it"
+        )
+        review.add("training.mix.type", message, "dataset.type")
+    if training.batch_size == 1:
+        message = f"a batch of one sample has none to mix it with, got {name} with {{0}}; raise it, or remove mix"
+        review.add("training.mix", message, "training.batch_size")
+    if training.mix.off_for_last is not None:
+        length = length_of(review, training.mix.off_for_last)
+        if length is not None and length.epochs >= training.epochs:
+            message = (
+                f"no batch of the run is mixed: off for the last {length.text} of {{0}}; shorten it, or remove mix"
+            )
+            review.add("training.mix.off_for_last", message, "training.epochs")
+
+
+def _sampler(review: Review) -> None:
+    training, info = review.config.training, review.dataset
+    if training.sampler is None:
+        return
+    if info.task == "regression":
+        message = "balanced draws by classes, and {0} has values; remove it"
+        review.add("training.sampler", message, info.key("task"))
+    for knob in ("weight", "pos_weight"):
+        if getattr(review.config.loss, knob, None) == "balanced":
+            message = "rare classes would count twice, in the order and in {0}; remove one of them"
+            review.add("training.sampler", message, f"loss.{knob}")
+    if not training.shuffle:
+        message = "the sampler draws an order for each epoch, got false with {0}; remove one of them"
+        review.add("training.shuffle", message, "training.sampler.type")
