@@ -131,10 +131,11 @@ def encode_inputs(
     inputs = encoding["inputs"]
     array = np.empty((len(cells), len(inputs)), dtype=np.float32)
     places = {(one["column"], one.get("part")): place for place, one in enumerate(inputs)}
+    series_of = {series.name: series for series in cells}
     for column in encoding["columns"]:
         name = column["name"]
-        values = _values(cells[name], column)
-        _account(cells[name], next(iter(values.values())), column, encoding, filled, first_row)
+        values = _values(series_of[name], column)
+        _account(series_of[name], next(iter(values.values())), column, encoding, filled, first_row)
         for part, series in values.items():
             if (place := places.get((name, part))) is None:
                 continue
@@ -154,7 +155,10 @@ def _values(cells: pl.Series, column: dict[str, Any]) -> dict[str | None, pl.Ser
         case "numeric":
             numbers = as_numbers(cells, column["style"])
             # What float32 does not hold is missing too, as infinity is.
-            return {None: pl.select(pl.when(numbers.abs() < 3.4e38).then(numbers)).to_series()}
+            low, high = numbers.min(), numbers.max()
+            if low is not None and not -3.4e38 < low <= high < 3.4e38:  # type: ignore[operator]
+                numbers = pl.select(pl.when(numbers.abs() < 3.4e38).then(numbers)).to_series()
+            return {None: numbers}
         case "datetime":
             form = column["format"]
             if cells.dtype == pl.String and not form:

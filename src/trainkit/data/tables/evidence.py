@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainkit.data.tables.dates import date_parts, find_date_format
 from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
 
@@ -112,7 +114,7 @@ def add_evidence(evidence: Evidence, cells: pl.Series, first_row: int) -> None:
 
     evidence.rows += len(cells)
     evidence.missing += cells.null_count()
-    present = cells.drop_nulls()
+    present = cells.drop_nulls() if cells.null_count() else cells
     if len(present) == 0:
         return
     if cells.dtype.is_temporal():
@@ -160,7 +162,6 @@ def _add_dates(evidence: Evidence, parts: Mapping[str, pl.Series]) -> None:
 
 
 def _find_form(evidence: Evidence, sample: pl.Series) -> None:
-    evidence.words = int(sample.str.count_matches(r"\s\S").sum())
     wanted = evidence.wanted
     if wanted is None or wanted == "numeric":
         evidence.style = find_number_style(sample, decimal=evidence.decimal)  # type: ignore[arg-type]
@@ -168,6 +169,8 @@ def _find_form(evidence: Evidence, sample: pl.Series) -> None:
             evidence.style = evidence.style or NumberStyle()
         elif evidence.style is not None and evidence.style.share < 0.5:
             evidence.style = None
+    if evidence.style is None or evidence.style.share < 1:
+        evidence.words = int(sample.str.count_matches(r"\s\S").sum())
     if wanted is not None and "%" in wanted:
         evidence.date_format = wanted
     elif wanted == "datetime" or (wanted is None and evidence.style is None):
@@ -177,16 +180,20 @@ def _find_form(evidence: Evidence, sample: pl.Series) -> None:
 def _add_numbers(evidence: Evidence, cells: pl.Series, numbers: pl.Series, first_row: int) -> None:
     import polars as pl
 
-    good = numbers.is_finite().fill_null(False)
-    finite = numbers if good.all() else numbers.filter(good)
-    _add_odd(evidence, cells, ~good & cells.is_not_null(), first_row)
+    # In NumPy: of wide tables a call of Polars costs more than the cells.
+    values = numbers.to_numpy()  # null becomes NaN
+    good = np.isfinite(values)
+    finite = values[good]
+    if len(finite) < len(cells) - cells.null_count():
+        _add_odd(evidence, cells, pl.Series(~good) & cells.is_not_null(), first_row)
     if len(finite) == 0:
         return
     evidence.numbers += len(finite)
-    evidence.low = min(evidence.low, float(finite.min()))  # type: ignore[arg-type]
-    evidence.high = max(evidence.high, float(finite.max()))  # type: ignore[arg-type]
-    evidence.whole = evidence.whole and bool((finite == finite.floor()).all())
-    evidence.exact = evidence.exact and bool((finite.cast(pl.Float32, strict=False).cast(pl.Float64) == finite).all())
+    evidence.low = min(evidence.low, float(finite.min()))
+    evidence.high = max(evidence.high, float(finite.max()))
+    evidence.whole = evidence.whole and bool((finite == np.floor(finite)).all())
+    with np.errstate(over="ignore"):
+        evidence.exact = evidence.exact and bool((finite.astype(np.float32) == finite).all())
 
 
 def _add_odd(evidence: Evidence, cells: pl.Series, bad: pl.Series, first_row: int) -> None:

@@ -126,8 +126,9 @@ def _look(blocks: Iterable[Block], evidence: Sequence[Evidence], targets: Sequen
     rows = 0
     for block in blocks:
         rows += len(block.frame.select(list(targets)).drop_nulls())
+        series_of = {series.name: series for series in block.frame}
         for one in evidence:
-            add_evidence(one, block.frame[one.name], block.first_row)
+            add_evidence(one, series_of[one.name], block.first_row)
     return rows
 
 

@@ -13,8 +13,12 @@ _WHOLE = re.compile(r"([+-]?)([0-9]+)(\.0*)?")
 
 def is_boolean_text(values: Iterable[Any]) -> bool:
     """Whether the values are the two of a known pair, in any case: yes and no, True and FALSE."""
-    folded = {value.lower() if isinstance(value, str) else "?" for value in values}
-    return len(folded) == 2 and folded in _BOOLEANS
+    folded = set()
+    for value in values:
+        folded.add(value.lower() if isinstance(value, str) else "?")
+        if len(folded) > 2:
+            return False
+    return folded in _BOOLEANS
 
 
 def labels_of(spelled: Iterable[str]) -> tuple[str, ...]:

@@ -5,8 +5,11 @@ What is read is what is written: ``12 %`` is 12. ``inf``, ``nan``, ``0x10`` and 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,7 +61,7 @@ class NumberStyle:
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> NumberStyle:
@@ -100,7 +103,11 @@ def find_number_style(values: pl.Series, *, decimal: Decimal | None = None) -> N
 
 def parse_numbers(values: pl.Series, style: NumberStyle) -> tuple[pl.Series, pl.Series]:
     """Float64 with null where a cell is missing or no finite number, and a Boolean: there is text, but no number."""
+    import polars as pl
+
     numbers = _finite(values if replace(style, signs=False).plain else _plain_text(values, replace(style, signs=False)))
+    if numbers.null_count() == values.null_count():  # the usual case, without an expression
+        return numbers, pl.Series(np.zeros(len(values), dtype=bool))
     rest = numbers.is_null() & values.is_not_null()
     if style.signs and rest.any():
         where = rest.arg_true()
@@ -114,6 +121,8 @@ def _finite(values: pl.Series) -> pl.Series:
     import polars as pl
 
     numbers = values.cast(pl.Float64, strict=False)
+    if isfinite(numbers.sum()):  # of wide tables each expression costs more than the cells
+        return numbers
     finite = numbers.is_finite()
     return numbers if finite.all() else numbers.set(~finite, None)
 
