@@ -88,6 +88,24 @@ def test_a_resumed_run_captures_elsewhere_and_has_the_bits_of_the_whole_one(stop
     assert_same(whole, resumed)
 
 
+@pytest.mark.parametrize("stop", [3, 5, 6, 14])
+def test_the_step_is_captured_anew_where_something_is_unfrozen(stop):
+    unfreeze = [{"at": "5st", "modules": ["blocks.1"]}, {"at": 2, "modules": "all"}]
+    changes = {**CASES["cnn"], "fine_tuning": {"freeze": "backbone", "unfreeze": unfreeze}}
+    captures = []
+
+    def counted(work):
+        captures.append(1)
+        return again(work)
+
+    whole = run(changes)[0]
+    captured, step = run(changes, capture=counted)
+    assert (len(captures), step.failed) == (3, False)
+    assert_same(whole, captured)
+    half, _ = run(changes, capture=again, stop=stop)
+    assert_same(whole, run(changes, capture=again, resume=half)[0])
+
+
 def test_whole_batches_are_replayed_and_others_are_not():
     replays = []
 

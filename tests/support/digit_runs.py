@@ -16,6 +16,7 @@ CONFIG = {
     "optimizer": {"type": "sgd", "lr": 0.0625, "momentum": 0.9},
     "scheduler": "constant",
     "loss": "auto",
+    "fine_tuning": {},
     "training": {"epochs": 3, "batch_size": 200, "precision": "fp32", "compile": False},
 }
 STEPS = 21

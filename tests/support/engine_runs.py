@@ -26,6 +26,17 @@ CNN = MLP.replace(
     "{type: cnn, blocks: [{channels: 4, pool: 2}, {channels: 4}], norm: batch, dropout: 0.2}",
 )
 STEPS = 21
+FINE_TUNED = """
+name: tiny
+dataset: {type: digits, val_fraction: 0.1, test_fraction: 0.2}
+transforms: [{type: random_crop, padding: 1}, {type: normalize, mean: [0.3], std: [0.4]}]
+model: {type: cnn, blocks: [{channels: 4, pool: 2}, {channels: 4}], norm: batch, dropout: 0.2}
+optimizer: {type: adamw, lr: 0.01}
+fine_tuning: {freeze: backbone, unfreeze: [{at: 5st, modules: [blocks.1]}, {at: 12st, modules: all}]}
+training: {epochs: 3, batch_size: 200, precision: fp32}
+logging: {every: 1, plots: false}
+"""
+"""Something is unfrozen in the middle of the first epoch and of the second."""
 
 
 class StopAt:

@@ -13,6 +13,7 @@ from trainkit.builders.data import (
     model_input_shape,
     section_of,
 )
+from trainkit.builders.fine_tuning import describe_frozen, frozen_parameters, has_trained_weights
 from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
 from trainkit.builders.model import (
     build_loss_for,
@@ -48,9 +49,12 @@ __all__ = [
     "choose_threads",
     "count_static_transforms",
     "data_bytes",
+    "describe_frozen",
     "describe_others",
     "estimate_memory",
     "eval_batch_size",
+    "frozen_parameters",
+    "has_trained_weights",
     "is_convolutional",
     "layout_of",
     "load_data",

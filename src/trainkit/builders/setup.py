@@ -21,6 +21,7 @@ from trainkit.builders.data import (
     model_input_shape,
     preprocessing,
 )
+from trainkit.builders.fine_tuning import build_freezing, frozen_parameters
 from trainkit.builders.memory import residency_of
 from trainkit.builders.model import (
     build_loss_for,
@@ -119,6 +120,11 @@ class Setup:
         """Where the samples are kept: chosen once for all splits, before the first of them is loaded."""
         return residency_of(self.config, self.data, device=self.device, reserved=self.reserved)
 
+    @cached_property
+    def frozen(self) -> dict[str, int | None]:
+        """See ``frozen_parameters``: found once, while the model still trains all that it wants to."""
+        return frozen_parameters(self.config, self.model)
+
     @property
     def monitor(self) -> str:
         """The metric that says which checkpoint is best."""
@@ -209,13 +215,14 @@ class Setup:
         ema = self.config.training.ema
         return TrainState(
             model=self.model,
-            optimizer=build_optimizer_for(self.config, self.model, device=self.device),
+            optimizer=build_optimizer_for(self.config, self.model, device=self.device, frozen=self.frozen),
             schedule=build_schedule_for(self.config, steps_per_epoch=steps_per_epoch),
             best=Best(*monitored(self.config, self.monitor)),
             plateau=build_plateau(self.config, self.monitor),
             scaler=torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None,
             ema=None if ema is None else Ema(self.model, decay=ema.decay),
             early_stopping=build_early_stopping(self.config, self.monitor),
+            freezing=build_freezing(self.config, self.frozen, steps_per_epoch=steps_per_epoch),
         )
 
     @property

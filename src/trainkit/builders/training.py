@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from trainkit.builders.data import knobs_of
+from trainkit.builders.fine_tuning import until_text
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import parse_duration
@@ -33,12 +35,19 @@ from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import better
 
 
-def build_optimizer_for(config: Config, model: nn.Module, *, device: torch.device) -> torch.optim.Optimizer:
-    """The optimizer of a model that lies on ``device`` already."""
+def build_optimizer_for(
+    config: Config, model: nn.Module, *, device: torch.device, frozen: Mapping[str, int | None] | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of a model that lies on ``device`` already.
+
+    Args:
+        frozen: see ``parameter_groups``.
+    """
     # Fused kernels read and write each weight once: measured 1.2 to 2 x faster a step for small models, on the CPU too.
     fused = device.type in ("cpu", "cuda")
     spec = config.optimizer
-    return build_optimizer(spec.type, parameter_groups(config, model), device=device, fused=fused, **torch_knobs(spec))
+    groups = parameter_groups(config, model, frozen=frozen)
+    return build_optimizer(spec.type, groups, device=device, fused=fused, **torch_knobs(spec))
 
 
 def torch_knobs(spec: schema.Optimizer) -> dict[str, Any]:
@@ -47,8 +56,13 @@ def torch_knobs(spec: schema.Optimizer) -> dict[str, Any]:
     return {name: value for name, value in knobs_of(spec).items() if name not in own}
 
 
-def parameter_groups(config: Config, model: nn.Module) -> list[ParameterGroup]:
-    """The groups that the optimizer has the model's parameters in.
+def parameter_groups(
+    config: Config, model: nn.Module, *, frozen: Mapping[str, int | None] | None = None
+) -> list[ParameterGroup]:
+    """The groups that the optimizer has the model's parameters in, from the first step on.
+
+    Args:
+        frozen: the parameters that are frozen at first: ``frozen_parameters``.
 
     Raises:
         ProblemsError: ``optimizer.groups`` does not fit the model, or the model's factors the optimizer.
@@ -61,7 +75,13 @@ def parameter_groups(config: Config, model: nn.Module) -> list[ParameterGroup]:
             raise ProblemsError([Problem(f"{message}; choose another optimizer", "optimizer.type")])
         return [group]
     specs = [GroupSpec(group.modules, group.lr_scale, group.weight_decay) for group in spec.groups or ()]
-    return group_parameters(model, weight_decay=spec.weight_decay, no_decay=spec.no_decay, groups=specs)
+    return group_parameters(
+        model,
+        weight_decay=spec.weight_decay,
+        no_decay=spec.no_decay,
+        groups=specs,
+        frozen={name: until_text(config, number) for name, number in (frozen or {}).items()},
+    )
 
 
 def build_schedule_for(config: Config, *, steps_per_epoch: int) -> Schedule:

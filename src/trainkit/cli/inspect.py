@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trainkit.workflows.inspect import Inspection
 
 
-GROUP_HEADER = ("modules", "parameters", "learning rate x", "weight decay")
+GROUP_HEADER = ("modules", "parameters", "frozen", "learning rate x", "weight decay")
 
 
 def inspect(
@@ -102,6 +102,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
             {
                 "modules": group.modules or ["all"],
                 "parameters": group.num_parameters,
+                "frozen": group.frozen,
                 "lr_scale": group.lr_scale,
                 "weight_decay": group.weight_decay,
             }
@@ -133,7 +134,8 @@ def show(found: Inspection, *, source: bool) -> None:
         [
             listed(group.modules, limit=6, quoted=False) if group.modules else "all",
             f"{group.num_parameters:,}",
-            f"{group.lr_scale:g}",
+            group.frozen or "no",
+            f"{group.lr_scale:.3g}",
             "none" if group.weight_decay is None else f"{group.weight_decay:g}",
         ]
         for group in found.groups

@@ -2,6 +2,7 @@
 
 from trainkit.engine.captured import CapturedStep
 from trainkit.engine.compile import WITH_CUDA_GRAPHS, compiled
+from trainkit.engine.freezing import Freezing, frozen_until
 from trainkit.engine.loop import Outcome, evaluate, fit, train_epoch
 from trainkit.engine.losses import (
     EXPECTS,
@@ -19,7 +20,7 @@ from trainkit.engine.mixing import MixedBatches, Mixing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.optimizers import Ema, build_optimizer
-from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, group_parameters
+from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, covering_names, group_parameters
 from trainkit.engine.plan import Batches, Metrics, Plan, Unit
 from trainkit.engine.ranking import average_precision, roc_auc
 from trainkit.engine.records import Recorder, Saver
@@ -37,6 +38,7 @@ __all__ = [
     "ClassificationMetrics",
     "EarlyStopping",
     "Ema",
+    "Freezing",
     "GroupSpec",
     "Guard",
     "Loss",
@@ -65,9 +67,11 @@ __all__ = [
     "build_schedule",
     "compiled",
     "compute_gradients",
+    "covering_names",
     "duration_to_steps",
     "evaluate",
     "fit",
+    "frozen_until",
     "group_parameters",
     "output_size",
     "outputs_of",

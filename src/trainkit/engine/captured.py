@@ -77,11 +77,14 @@ class CapturedStep:
         self.has_stepped = False
         self.failed = False
         self.recorded: RecordedStep | None = None
+        self.stage = 0
 
     def __call__(self, state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr: float) -> StepResult:
         whole = len(batch.targets) == self.batch_size
         if self.recorded is not None and not self.recorded.has_form_of(batch):
             self.recorded = None  # the mixing of batches has ended: what follows is another graph
+        if state.stage != self.stage:  # other parameters train: the optimizer makes their state at the next step
+            self.stage, self.has_stepped, self.recorded = state.stage, False, None
         if whole and not self.failed and self.has_stepped:
             if self.recorded is None:
                 return self.record(state, plan, batch, guard=guard, lr=lr)

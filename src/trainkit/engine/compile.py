@@ -39,6 +39,7 @@ class CompiledModel:
         self.marks_steps = marks_steps
         self.failed = False
         self.compiled_for: set[torch.Size] = set()
+        self.stage = 0
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.failed:
@@ -47,12 +48,19 @@ class CompiledModel:
             torch.compiler.cudagraph_mark_step_begin()
         return self.program(inputs)
 
-    def attempt(self, work: Callable[[], Result], shape: torch.Size) -> Result:
+    def attempt(self, work: Callable[[], Result], shape: torch.Size, *, stage: int = 0) -> Result:
         """What ``work`` returns, a forward and backward pass over a batch of this shape.
 
         At the first batch of a shape either pass may be compiled, and fail; ``work`` is then done again uncompiled,
         with the buffers as they were. Later errors, and memory that runs out, are the model's own.
+
+        Where other parameters train than before, in another ``stage``, everything is compiled anew: code of the stages
+        before counts for PyTorch's limit, and a run that resumes would have less of it.
         """
+        if stage != self.stage and not self.failed:
+            torch.compiler.reset()
+            self.compiled_for.clear()
+        self.stage = stage
         if self.failed or shape in self.compiled_for:
             return work()
         buffers = [buffer.clone() for buffer in self.model.buffers()]

@@ -90,7 +90,7 @@ def train_epoch(
     kept: list[StepResult] = []
     completed = False
     started = time.perf_counter()
-    state.model.train()
+    state.train()
     step = train_step if plan.step is None else plan.step
     batches = train.epoch(progress.epochs_completed, start=progress.batches_completed)
     for batch in timed(batches, progress):

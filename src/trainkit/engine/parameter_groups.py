@@ -37,6 +37,8 @@ class ParameterGroup:
     """The group's learning rate is that of the schedule times this."""
     weight_decay: float | None
     """None for an optimizer that has none."""
+    frozen: str | None = None
+    """``until 3ep``, or ``for the whole run``; None where it trains from the first step."""
 
     @property
     def num_parameters(self) -> int:
@@ -54,6 +56,7 @@ def group_parameters(
     weight_decay: float | None,
     no_decay: Literal["none", "norm_and_bias"] | None = None,
     groups: Sequence[GroupSpec] = (),
+    frozen: Mapping[str, str] | None = None,
 ) -> list[ParameterGroup]:
     """All parameters of the model in groups, in the order of the first parameter of each; a shared one comes once.
 
@@ -63,19 +66,22 @@ def group_parameters(
 
     Args:
         no_decay: ``norm_and_bias`` sets the weight decay of biases and of norm layers to 0, whatever ``groups`` say.
+        frozen: until when parameters are frozen, by name. Those of a group begin to train together, since the fused
+            kernels of SGD need the momentum of all of a group, or of none.
 
     Raises:
         ProblemsError: a name that the model does not have, or a parameter in two groups.
     """
     spec_of = _match(model, groups)
-    members: dict[tuple[float, float | None], dict[str, nn.Parameter]] = {}
+    members: dict[tuple[float, float | None, str | None], dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         spec = spec_of.get(parameter, GroupSpec(()))
         decay = weight_decay if spec.weight_decay is None else spec.weight_decay
         if no_decay == "norm_and_bias" and is_norm_or_bias(model, name):
             decay = 0.0
-        members.setdefault((spec.lr_scale * own_lr_scale(model, name), decay), {})[name] = parameter
-    return [ParameterGroup(inside, _covering(model, inside), *key) for key, inside in members.items()]
+        key = (spec.lr_scale * own_lr_scale(model, name), decay, (frozen or {}).get(name))
+        members.setdefault(key, {})[name] = parameter
+    return [ParameterGroup(inside, covering_names(model, inside), *key) for key, inside in members.items()]
 
 
 def is_norm_or_bias(model: nn.Module, name: str) -> bool:
@@ -100,17 +106,16 @@ def _match(model: nn.Module, groups: Sequence[GroupSpec]) -> dict[nn.Parameter, 
     """The group of each parameter that one names."""
     if not groups:
         return {}
-    by_name = dict(model.named_parameters(remove_duplicate=False))
-    known = list(dict.fromkeys(prefix for name in by_name for prefix in _prefixes(name)))
     found: dict[nn.Parameter, tuple[int, str]] = {}
     problems = []
     for number, spec in enumerate(groups):
         for position, module in enumerate(spec.modules):
             key = f"optimizer.groups[{number}].modules[{position}]"
-            if module not in known:
-                problems.append(Problem(_unknown(model, module, known), key))
+            try:
+                inside = parameters_in(model, module)
+            except UnknownNameError as error:
+                problems.append(Problem(str(error), key))
                 continue
-            inside = {name: parameter for name, parameter in by_name.items() if module in _prefixes(name)}
             taken = {name: found[parameter] for name, parameter in inside.items() if parameter in found}
             other = next(((name, where) for name, where in taken.items() if where[0] != number), None)
             if other is not None:
@@ -123,6 +128,24 @@ def _match(model: nn.Module, groups: Sequence[GroupSpec]) -> dict[nn.Parameter, 
     if problems:
         raise ProblemsError(problems)
     return {parameter: groups[number] for parameter, (number, _) in found.items()}
+
+
+class UnknownNameError(LookupError):
+    """A model has no module with parameters, and no parameter, of this name."""
+
+
+def parameters_in(model: nn.Module, module: str) -> dict[str, nn.Parameter]:
+    """The parameters in the module of this name, or the one of this name.
+
+    Raises:
+        UnknownNameError: there are none; the message says what may have been meant.
+    """
+    by_name = dict(model.named_parameters(remove_duplicate=False))
+    inside = {name: parameter for name, parameter in by_name.items() if module in _prefixes(name)}
+    if not inside:
+        known = list(dict.fromkeys(prefix for name in by_name for prefix in _prefixes(name)))
+        raise UnknownNameError(_unknown(model, module, known))
+    return inside
 
 
 def _unknown(model: nn.Module, module: str, known: Sequence[str]) -> str:
@@ -140,7 +163,7 @@ def _prefixes(name: str) -> list[str]:
     return [".".join(pieces[: end + 1]) for end in range(len(pieces))]
 
 
-def _covering(model: nn.Module, inside: Mapping[str, nn.Parameter]) -> tuple[str, ...]:
+def covering_names(model: nn.Module, inside: Mapping[str, nn.Parameter]) -> tuple[str, ...]:
     """The shortest names that stand for these parameters and no others; () for all of the model's."""
     mine = set(inside.values())
     outside = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter not in mine]

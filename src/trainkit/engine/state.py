@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from trainkit.engine.decay import ScheduledDecay
+from trainkit.engine.freezing import Freezing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.optimizers import Ema, match_parameters
 from trainkit.engine.parameter_groups import load_by_name
@@ -84,6 +85,7 @@ class TrainState:
     scaler: torch.amp.GradScaler | None = None
     ema: Ema | None = None
     early_stopping: EarlyStopping | None = None
+    freezing: Freezing | None = None
     progress: Progress = field(default_factory=Progress)
     totals: EpochTotals = field(default_factory=EpochTotals)
     parameters: list[nn.Parameter] = field(init=False)
@@ -107,6 +109,18 @@ class TrainState:
     def stopped_early(self) -> bool:
         return self.early_stopping is not None and self.early_stopping.exhausted
 
+    @property
+    def stage(self) -> int:
+        """The number of times that something was unfrozen; in between, the same parameters train."""
+        return 0 if self.freezing is None else self.freezing.stage(self.progress.steps_completed)
+
+    def train(self) -> None:
+        """Put the model into training mode, but for what is frozen at this position."""
+        if self.freezing is None:
+            self.model.train()
+        else:
+            self.freezing.apply(self.model, self.progress.steps_completed)
+
     def learning_rate(self) -> float:
         """The schedule's learning rate at this position, times the reductions of a plateau."""
         lr = self.schedule.lr_at(self.progress.steps_completed)
@@ -116,6 +130,8 @@ class TrainState:
         """Set all that the schedule moves to its values for the next step. Returns the learning rate."""
         schedule, step, lr = self.schedule, self.progress.steps_completed, self.learning_rate()
         set_learning_rate(self.optimizer, lr=lr, momentum=schedule.momentum_at(step))
+        if self.freezing is not None and step in self.freezing.changes:
+            self.train()
         if self.decay is not None and schedule.weight_decay_factor is not None:
             self.decay.set_factor(schedule.weight_decay_factor(step))
         if schedule.dropout_factor is not None:
@@ -141,9 +157,12 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only. The tensors are the live ones, on their device."""
+        optimizer = self.optimizer.state_dict()
+        # In the order of the parameters, whichever of them trained first.
+        optimizer["state"] = dict(sorted(optimizer["state"].items()))
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "plateau": None if self.plateau is None else self.plateau.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),

@@ -91,7 +91,11 @@ def compute_gradients(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
     Returns the summed loss (), what divides it to the mean, and the predicted classes (N,), None for values.
     """
     work = partial(sum_over_pieces, state, plan, batch)
-    return plan.forward.attempt(work, batch.inputs.shape) if isinstance(plan.forward, CompiledModel) else work()
+    return (
+        plan.forward.attempt(work, batch.inputs.shape, stage=state.stage)
+        if isinstance(plan.forward, CompiledModel)
+        else work()
+    )
 
 
 def sum_over_pieces(state: TrainState, plan: Plan, batch: Batch) -> Gradients:

@@ -1,5 +1,6 @@
 """Networks built from plain values, made of ``torch.nn`` modules; the layers, shapes and costs of any model."""
 
+from trainkit.models.backbone import head_prefixes
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.dropout import ScheduledDropout, schedule_dropout, scheduled_dropouts
 from trainkit.models.members import Outputs, mean_of_members
@@ -38,6 +39,7 @@ __all__ = [
     "current_names",
     "fold_gains",
     "head_names",
+    "head_prefixes",
     "initialize",
     "is_tabular",
     "is_timm_convolutional",

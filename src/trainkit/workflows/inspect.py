@@ -16,6 +16,7 @@ from trainkit.builders import (
     check_rules,
     choose_precision,
     estimate_memory,
+    frozen_parameters,
     open_trained,
     output_size_for,
     parameter_groups,
@@ -100,7 +101,7 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
             device=device,
             precision=precision.value,
         )
-        groups = parameter_groups(config, found.model)
+        groups = parameter_groups(config, found.model, frozen=frozen_parameters(config, found.model))
         if batch:
             setup = build_setup(config, data=_batch_sample(config, data))
             diagnosis = _diagnose(setup, found.rows, random=True)
@@ -151,7 +152,7 @@ def inspect_checkpoint(
         rows=rows,
         batch_size=batch_size,
         memory=memory,
-        groups=parameter_groups(trained.config, trained.model),
+        groups=parameter_groups(trained.config, trained.model, frozen=frozen_parameters(trained.config, trained.model)),
         diagnosis=diagnosis,
     )
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from engine_runs import CNN, MLP, STEPS, Said, differences, load, train_with_stops
+from engine_runs import CNN, FINE_TUNED, MLP, STEPS, Said, differences, load, train_with_stops
 from no_room import leave_no_room_for_images
 
 from trainkit.recorders.logs import read_json_lines
@@ -35,6 +35,12 @@ def whole(tmp_path_factory):
 def test_stopped_at_each_step(tmp_path, whole, step):
     run = train_with_stops(load(tmp_path, CNN), tmp_path / "runs", [step])
     assert differences(whole(CNN), run) == []
+
+
+@pytest.mark.parametrize("stops", [[4], [5], [6], [11, 12, 13]])
+def test_stopped_around_what_is_unfrozen(tmp_path, whole, stops):
+    run = train_with_stops(load(tmp_path, FINE_TUNED), tmp_path / "runs", stops)
+    assert differences(whole(FINE_TUNED), run) == []
 
 
 def test_another_run_differs(tmp_path, whole):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import file_layers
 import pytest
-from engine_runs import MLP, differences
+from engine_runs import FINE_TUNED, MLP, differences
 from real_processes import ForkServer
 
 from trainkit.checkpoints.folder import CheckpointFolder
@@ -48,8 +48,8 @@ def whole(server, tmp_path_factory) -> RunDir:
     return newest_run(folder / "runs")
 
 
-def write_config(folder: Path) -> None:
-    (folder / "config.yaml").write_text(MLP)
+def write_config(folder: Path, text: str = MLP) -> None:
+    (folder / "config.yaml").write_text(text)
 
 
 def command() -> list[str]:
@@ -139,3 +139,33 @@ def test_a_naive_writer_is_caught(server, tmp_path):
         assert server.trainkit(*command(), cwd=folder, crash=point, naive=True).code == -signal.SIGKILL
         problems.append(problems_of(folder))
     assert all(problems), problems
+
+
+def check_kills_at_saves(server, folder: Path, *, saves: list[int]) -> None:
+    """Kill a run that saves after each step in the middle of these saves, and compare what it becomes."""
+    every = ["--set", "checkpoint.every=1st"]
+    runs = []
+    for name, points in {"whole": [], "killed": saves}.items():
+        place = folder / name
+        place.mkdir(parents=True)
+        write_config(place, FINE_TUNED)
+        for number, save in enumerate(points):
+            before = points[number - 1] - 1 if number else 0  # what that kill has left
+            crash = f"during-write-checkpoint#{save - before}"
+            assert server.trainkit(*command(), *every, cwd=place, crash=crash).code == -signal.SIGKILL
+            assert problems_of(place) == []
+        ended = server.trainkit(*command(), *every, cwd=place)
+        assert ended.code == 0, ended.output
+        runs.append(newest_run(place / "runs"))
+    assert differences(*runs) == []
+
+
+def test_killed_3_times_around_what_is_unfrozen(server, tmp_path):
+    check_kills_at_saves(server, tmp_path, saves=[5, 6, 13])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_20_times_around_what_is_unfrozen(server, tmp_path, seed):
+    rng = random.Random(seed)
+    check_kills_at_saves(server, tmp_path, saves=sorted([*rng.sample(range(3, 9), 3), *rng.sample(range(10, 16), 2)]))

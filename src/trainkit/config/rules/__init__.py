@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainkit.config.rules import batches, data, model, training
+from trainkit.config.rules import batches, data, fine_tuning, model, training
 from trainkit.config.rules.review import Review, RuleViolation
 from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "data",
     "epoch_sizes",
+    "fine_tuning",
     "model",
     "training",
 ]
@@ -40,6 +41,7 @@ def check(
     review = Review(config, config.dataset.known_info() if dataset is None else dataset, where)
     training.check(review)
     batches.check(review)
+    fine_tuning.check(review)
     data.check(review)
     model.check(review)
     return review.violations

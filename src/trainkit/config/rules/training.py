@@ -138,24 +138,24 @@ def _optimizer(review: Review) -> None:
 
 
 @dataclass(frozen=True)
-class _Length:
+class Length:
     """A duration whose length is known."""
 
     epochs: Fraction
     text: str
 
 
-def length_of(review: Review, value: int | str) -> _Length | None:
+def length_of(review: Review, value: int | str) -> Length | None:
     """A duration in epochs; None where that takes the number of samples, and this is not known."""
     duration = parse_duration(value)
     if duration.unit == "epochs":
-        return _Length(Fraction(duration.value), counted(duration.value, "epoch"))
+        return Length(Fraction(duration.value), counted(duration.value, "epoch"))
     count = review.dataset.num_train
     steps = 0 if count is None else epoch_sizes(review.config, count).steps_per_epoch
     if steps == 0:
         return None
     epochs = Fraction(duration.value, steps)
-    return _Length(epochs, f"{duration.value} steps ({float(epochs):.4g} epochs)")
+    return Length(epochs, f"{duration.value} steps ({float(epochs):.4g} epochs)")
 
 
 def _scheduler(review: Review) -> None:
@@ -202,7 +202,7 @@ def _one_cycle(review: Review, scheduler: opt.OneCycle) -> None:
 
 
 def _within_run(
-    review: Review, key: str, length: _Length | None, warmup: _Length | None, what: str, *, fix: str = "lower it"
+    review: Review, key: str, length: Length | None, warmup: Length | None, what: str, *, fix: str = "lower it"
 ) -> None:
     """The clock of the main schedule starts when the warm-up ends."""
     before = Fraction(0) if warmup is None else warmup.epochs
@@ -213,7 +213,7 @@ def _within_run(
     review.add(key, f"{what}, got {length.text}{after} with {{0}}; {fix}, or train longer", *others)
 
 
-def _milestones(review: Review, milestones: Sequence[int | str], warmup: _Length | None) -> None:
+def _milestones(review: Review, milestones: Sequence[int | str], warmup: Length | None) -> None:
     lengths = [length_of(review, value) for value in milestones]
     for index, length in enumerate(lengths):
         key = f"scheduler.milestones[{index}]"

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from trainkit.config.schema.base import NAME_PATTERN, Section
 from trainkit.config.schema.data import Dataset
+from trainkit.config.schema.fine_tuning import FineTuning
 from trainkit.config.schema.model import Model
 from trainkit.config.schema.optimization import Adam, AutoLoss, Constant, Loss, Optimizer, Scheduler
 from trainkit.config.schema.run import Checkpoint, Export, Logging, Training
@@ -35,6 +36,9 @@ class Config(Section):
     )
     scheduler: Scheduler = Field(
         default_factory=lambda: Constant.model_construct(type="constant"), description="How the learning rate moves."
+    )
+    fine_tuning: FineTuning = Field(
+        default_factory=FineTuning.model_construct, description="What is frozen, and until when."
     )
     training: Training = Field(default_factory=Training.model_construct, description="The loop.")
     checkpoint: Checkpoint = Field(default_factory=Checkpoint.model_construct, description="What is saved.")

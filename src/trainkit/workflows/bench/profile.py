@@ -128,7 +128,7 @@ def step_phases(loop: Loop, over: Callable[[], bool]) -> dict[str, float]:
 
     timed_plan = replace(plan, forward=timed_forward)
     times: list[tuple[float, float, float]] = []
-    loop.state.model.train()
+    loop.state.train()
     for batch in itertools.cycle(list(itertools.islice(loop.batches.epoch(0), BATCHES_KEPT))):
         forward_seconds, started = 0.0, time.perf_counter()
         if plan.step is None:

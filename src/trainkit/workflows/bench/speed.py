@@ -117,7 +117,7 @@ def warm_up(loop: Loop, *, seconds: float, twice: bool) -> float:
     """
     batches = loop.batches
     took = []
-    loop.state.model.train()
+    loop.state.train()
     for _ in range(2 if twice else 1):
         started = time.perf_counter()
         last = batches.epoch(0, start=batches.batches_per_epoch - 1)

@@ -21,6 +21,7 @@ from trainkit.builders import (
     choose_precision,
     choose_threads,
     eval_batch_size,
+    frozen_parameters,
     layout_of,
     load_pretrained,
     loss_name,
@@ -168,6 +169,7 @@ def run_checks(
         )
         choices |= {} if precision is None else {"precision": precision}
     problems.catch("optimizer", lambda: parameter_groups(config, shapes.model))
+    problems.catch("fine_tuning", lambda: frozen_parameters(config, shapes.model))
     costs = check_costs(
         config, shapes, problems, sizes=sizes, data=data, device=device, choices=choices, runs_dir=runs_dir
     )

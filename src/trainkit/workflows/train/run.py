@@ -11,7 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from trainkit.builders import Setup, check_rules, describe_others, load_data, load_source
+from trainkit.builders import (
+    Setup,
+    check_rules,
+    describe_frozen,
+    describe_others,
+    has_trained_weights,
+    load_data,
+    load_source,
+)
 from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.data.cache import cache_root
@@ -82,6 +90,8 @@ def train(
         checkpoint = find_checkpoint(Path(resume), runs_dir=runs_dir, pick=last_of, frontend=frontend)
         point = resuming.point_at(checkpoint, frontend=frontend)
     prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
+    if prepared.setup.frozen and point is None and weights is None and not has_trained_weights(loaded.config):
+        frontend.say("note: the frozen weights are random; --init-from FILE begins with trained ones")
     if weights is not None:
         resuming.start_from_weights(prepared.state, weights, frontend=frontend)
     with alone:
@@ -198,6 +208,8 @@ def prepare(
         frontend.say(f"note: {note}")
     for name, choice in setup.choices.items():
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
+    if frozen := describe_frozen(loaded.config, setup.model, setup.frozen):
+        frontend.say(f"fine_tuning: {frozen}")
     if busy := describe_others(since, setup.choices):
         frontend.say(f"note: {busy}")
     frontend.say(f"data: {setup.residency.value} ({setup.residency.reason})")
