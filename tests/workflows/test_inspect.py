@@ -55,13 +55,20 @@ def test_the_groups_of_the_optimizer(config: Path) -> None:
     config.write_text(LAYERS + groups)
     result = CliRunner().invoke(app, ["inspect", str(config), "--json"])
     assert json.loads(result.stdout)["parameter_groups"] == [
-        {"modules": ["0.weight"], "parameters": 36, "lr_scale": 1.0, "weight_decay": 0.01},
-        {"modules": ["0.bias"], "parameters": 4, "lr_scale": 1.0, "weight_decay": 0.0},
-        {"modules": ["4.weight"], "parameters": 360, "lr_scale": 10.0, "weight_decay": 0.01},
-        {"modules": ["4.bias"], "parameters": 10, "lr_scale": 10.0, "weight_decay": 0.0},
+        {"modules": ["0.weight"], "parameters": 36, "frozen": None, "lr_scale": 1.0, "weight_decay": 0.01},
+        {"modules": ["0.bias"], "parameters": 4, "frozen": None, "lr_scale": 1.0, "weight_decay": 0.0},
+        {"modules": ["4.weight"], "parameters": 360, "frozen": None, "lr_scale": 10.0, "weight_decay": 0.01},
+        {"modules": ["4.bias"], "parameters": 10, "frozen": None, "lr_scale": 10.0, "weight_decay": 0.0},
     ]
     shown = CliRunner().invoke(app, ["inspect", str(config)]).stdout.splitlines()
-    assert ["4.weight", "360", "10", "0.01"] in [line.split() for line in shown]
+    assert ["4.weight", "360", "no", "10", "0.01"] in [line.split() for line in shown]
+
+
+def test_until_when_groups_are_frozen(config: Path) -> None:
+    config.write_text(LAYERS + "fine_tuning: {freeze: ['0'], unfreeze: [{at: 30st, modules: ['0.bias']}]}\n")
+    result = CliRunner().invoke(app, ["inspect", str(config), "--json"])
+    frozen = {tuple(group["modules"]): group["frozen"] for group in json.loads(result.stdout)["parameter_groups"]}
+    assert frozen == {("0.weight",): "for the whole run", ("0.bias",): "until 30st", ("4",): None}
 
 
 def test_the_source_is_where_the_class_is(config: Path) -> None:

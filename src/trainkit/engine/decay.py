@@ -35,11 +35,11 @@ class ScheduledDecay:
     def apply(self) -> None:
         """Decay the weights of AdamW, but where the device leaves out the step since something was not finite.
 
-        Weights without a gradient are left alone, as AdamW does: they are frozen.
+        Frozen weights are left alone, as AdamW leaves those without a gradient.
         """
         halted = getattr(self.optimizer, "found_inf", None)
         for group, multiplier, decay in zip(self.optimizer.param_groups, self.multipliers, self.decays, strict=False):
-            decayed = [parameter for parameter in group["params"] if parameter.grad is not None]
+            decayed = [parameter for parameter in group["params"] if parameter.requires_grad]
             if decay > 0 and decayed:
                 taken = multiplier if halted is None else torch.where(halted == 0, multiplier, 1.0)
                 torch._foreach_mul_(decayed, taken)

@@ -58,24 +58,24 @@ class Freezing:
 def eval_frozen(module: nn.Module, frozen: Collection[nn.Parameter]) -> None:
     """Put the modules inside whose parameters are all frozen into eval mode.
 
-    One without parameters goes with the one before it, the first ones with the one behind them: dropout between two
-    frozen layers does nothing, and so the output of a frozen backbone depends on its input alone.
+    One without parameters goes with the one behind it, the last ones with the one before: dropout in front of a frozen
+    layer does nothing, and dropout in front of the head does what it says.
     """
-    before: bool | None = None
-    first: list[nn.Module] = []
-    for child in module.children():
+    behind: bool | None = None
+    last: list[nn.Module] = []
+    for child in reversed(list(module.children())):
         flags = [parameter in frozen for parameter in child.parameters()]
-        if not flags and before is None:
-            first.append(child)
-        elif all(flags) if flags else before:
+        if not flags and behind is None:
+            last.append(child)
+        elif all(flags) if flags else behind:
             child.eval()
         elif any(flags):
             eval_frozen(child, frozen)
         if flags:
-            if before is None and flags[0]:
-                for other in first:
+            if behind is None and flags[-1]:
+                for other in last:
                     other.eval()
-            before = flags[-1]
+            behind = flags[0]
 
 
 def frozen_until(
