@@ -8,21 +8,26 @@ from trainkit.checkpoints.loading import load_checkpoint, load_weights_file
 from trainkit.checkpoints.safe_pickle import TensorSpec
 from trainkit.checkpoints.state_dicts import check_fits, match_weights
 from trainkit.checkpoints.verification import checkpoint_folder, verify
+from trainkit.checkpoints.weights import Pin, WeightsFile, find_weights, open_weights
 
 __all__ = [
     "CheckpointFolder",
     "CheckpointSpec",
     "DamagedFile",
+    "Pin",
     "TensorSpec",
+    "WeightsFile",
     "check_fits",
     "checkpoint_folder",
     "checkpoint_name",
+    "find_weights",
     "follow_pointer",
     "inspect_checkpoint",
     "known_sha256",
     "load_checkpoint",
     "load_weights_file",
     "match_weights",
+    "open_weights",
     "read_journal",
     "verify",
     "with_uncommitted",

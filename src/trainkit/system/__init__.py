@@ -1,6 +1,7 @@
 """Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
 
 from trainkit.system.cores import CGROUP, CpuTime, cores_of_others, count_cores, physical_cores
+from trainkit.system.downloads import DownloadFailed, download
 from trainkit.system.frontend import Frontend, StopRequest, catch_stop_signals, leave_signals_to_parent
 from trainkit.system.processes import own_process, owns_process, run_child
 from trainkit.system.run_folder import RunDir, create_run, list_runs, locked, newest_run
@@ -8,6 +9,7 @@ from trainkit.system.run_folder import RunDir, create_run, list_runs, locked, ne
 __all__ = [
     "CGROUP",
     "CpuTime",
+    "DownloadFailed",
     "Frontend",
     "RunDir",
     "StopRequest",
@@ -15,6 +17,7 @@ __all__ = [
     "cores_of_others",
     "count_cores",
     "create_run",
+    "download",
     "leave_signals_to_parent",
     "list_runs",
     "locked",
