@@ -291,3 +291,19 @@ def test_answers_are_those_of_predict_and_refused_rows_have_none(tmp_path: Path)
         assert one["values"]["y"] == pytest.approx(other.values["y"], rel=1e-5)
     assert "error: row 3: column 'vip': 'maybe' is new to the model" in done.stderr
     assert "missing cells, by column: {'price': 1, 'vip': 1, 'day': 1}" in done.stderr
+
+
+def test_a_row_with_too_few_or_too_many_cells_is_its_own_error(tmp_path: Path) -> None:
+    encoding = {
+        "columns": [{"name": "a", "kind": "numeric", "style": None}],
+        "inputs": [{"name": "a", "column": "a", "offset": 0.0}],
+        "missing": "impute",
+        "unseen": "own",
+        "missing_values": [""],
+    }
+    script = bundled(tmp_path / "bundle", encoding)
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n4,5,6\n,7\n")
+    values, bad = script.read_rows(script.read_cells(tmp_path / "t.csv", None, None))
+    np.testing.assert_array_equal(values[[0, 3], 0], [1, np.nan])
+    assert bad == {1: "1 cell, but the header has 2", 2: "3 cells, but the header has 2"}
+    assert script.MISSING == {"a": 1}

@@ -227,6 +227,27 @@ def test_every_row_of_a_table_has_an_answer_and_what_was_filled_is_counted(tmp_p
     ]
 
 
+@pytest.mark.parametrize("places", [(2,), (1, 2, 5), (3, 4, 6), (1, 2, 3, 4, 5, 6)])
+def test_a_row_with_too_few_or_too_many_cells_has_a_reason_and_the_others_have_answers(tmp_path, places):
+    path = tmp_path / "x.csv"
+    lines = ['west, "a ""b""" ,1.5', 'east,"two\nlines",2', "north,pear,3", ",pear,4", "east,pear,heavy", "east,,6"]
+    numbers = [2, 3, 5, 6, 7, 8]
+    expected = np.array([[1.5, 1], [2, 0], [3, 2], [4, 2], [np.nan, 0], [6, 0]])
+    for place in places:
+        lines[place - 1] += ",more" if place % 2 else ""
+        lines[place - 1] = lines[place - 1] if place % 2 else "lonely"
+    numbers = [number - (2 in places and number > 3) for number in numbers]
+    path.write_text("\n".join(["shop,fruit,weight", *lines]))
+    names, rows, bad = read([path], TABLE)
+    assert names == [f"{path}:{number}" for number in numbers]
+    good = [place for place in range(6) if place + 1 not in places]
+    np.testing.assert_array_equal(rows if len(rows) else np.zeros((0, 2)), expected[good])
+    assert bad == {
+        f"{path}:{numbers[place - 1]}": f"{'4 cells' if place % 2 else '1 cell'}, but the header has 3"
+        for place in places
+    }
+
+
 def test_cells_that_the_config_refuses_have_a_reason(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text(ROWS)
@@ -247,7 +268,6 @@ def test_cells_that_the_config_refuses_have_a_reason(tmp_path):
         (b"weight,shop\n", "has columns ('weight', 'shop') but no rows"),
         (b"weight,store\n1,east\n", "no column 'shop', which the model takes; the file has 'weight', 'store'"),
         (b'weight,shop\n1,"east\n', "x.csv:2: the quote that opens here is not closed"),
-        (b"weight,shop\n1,east\n2\n", "x.csv:3: 1 cell, but the header has 2"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, data, reason):

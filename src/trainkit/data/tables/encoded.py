@@ -30,9 +30,10 @@ class Cells:
     table: Table
     names: Sequence[str]
     missing_values: Sequence[str]
+    skip_ragged: bool = False
 
     def __iter__(self) -> Iterator[Block]:
-        for block in self.table.blocks(self.names):
+        for block in self.table.blocks(self.names, skip_ragged=self.skip_ragged):
             yield replace(block, frame=as_cells(block.frame, self.missing_values))
 
 
@@ -160,6 +161,8 @@ class EncodedRows:
 def encode_table(path: Paths, encoding: Encoding, *, key: str | None = None) -> Iterator[EncodedRows]:
     """The rows of another table, block by block, read as the table of the training was.
 
+    A row with too few or too many cells is one that cannot be used.
+
     Raises:
         UserError: It is no table, or a column is missing.
     """
@@ -170,10 +173,13 @@ def encode_table(path: Paths, encoding: Encoding, *, key: str | None = None) -> 
     if missing:
         has = listed(table.names)
         raise DataError(f"no column {listed(missing)}, which the model takes; the file has {has}")
-    for block in Cells(table, names, encoding["missing_values"]):
+    for block in Cells(table, names, encoding["missing_values"], skip_ragged=True):
         filled = Filled()
-        inputs = encode_inputs(block.frame, encoding, filled)
-        yield EncodedRows(block.places(), inputs, filled, dict(reversed(filled.refused)))
+        whole = np.delete(np.arange(block.num_rows), list(block.ragged))
+        inputs = np.zeros((block.num_rows, len(encoding["inputs"])), dtype=np.float32)
+        inputs[whole] = encode_inputs(block.frame, encoding, filled)
+        refused = {int(whole[row]): message for row, message in reversed(filled.refused)}
+        yield EncodedRows(block.places(), inputs, filled, refused | block.ragged)
 
 
 def encode_columns(columns: Mapping[str, Sequence[Any]], encoding: Encoding) -> EncodedRows:

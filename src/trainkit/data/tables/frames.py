@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,36 +26,60 @@ def file_blocks(file: TableFile) -> Iterator[RowBlock]:
     return row_blocks(file.path, file.format, width=len(file.names), offset=file.offset, line=file.line)
 
 
-def text_frames(file: TableFile, wanted: list[str]) -> Iterator[tuple[pl.DataFrame, FindLines]]:
-    ragged: list[str] = []
-    num_ragged, width = 0, len(file.names)
+Ragged = dict[int, str]
+"""How many cells each row has that has too few or too many, by its position in a block, and how many are expected."""
+
+
+def text_frames(
+    file: TableFile, wanted: list[str], *, skip_ragged: bool = False
+) -> Iterator[tuple[pl.DataFrame, FindLines, Ragged]]:
+    """The rows of the file, some at a time, with their lines.
+
+    Args:
+        skip_ragged: leave out rows with too few or too many cells and name them; otherwise they are an error.
+    """
+    messages: list[str] = []
+    num_ragged = 0
     for block in ahead(file_blocks(file)):
-        if block.rows is not None:
-            bad = np.flatnonzero(block.rows.cells != width)
-            num_ragged += len(bad)
-            for row in bad[: _MAX_MESSAGES - len(ragged)].tolist():
-                cells = counted(int(block.rows.cells[row]), "cell")
-                ragged.append(f"{file.path}:{block.line_of(row) + 1}: {cells}, but the header has {width}")
-        if not ragged:
-            yield _parse(block, file, wanted), partial(_lines, block)
-    if ragged:
-        more = [f"and {num_ragged - len(ragged)} more rows"] if num_ragged > len(ragged) else []
-        raise DataError("\n".join([*ragged, *more]))
+        ragged = _find_ragged(block, len(file.names))
+        if not skip_ragged:
+            num_ragged += len(ragged)
+            messages += [
+                f"{file.path}:{block.line_of(row) + 1}: {what}"
+                for row, what in islice(ragged.items(), _MAX_MESSAGES - len(messages))
+            ]
+        if not messages:
+            yield _parse(block, file, wanted, ragged), partial(_lines, block), ragged
+    if messages:
+        more = [f"and {num_ragged - len(messages)} more rows"] if num_ragged > len(messages) else []
+        raise DataError("\n".join([*messages, *more]))
+
+
+def _find_ragged(block: RowBlock, width: int) -> Ragged:
+    if block.rows is None:
+        return {}
+    return {
+        row: f"{counted(int(block.rows.cells[row]), 'cell')}, but the header has {width}"
+        for row in np.flatnonzero(block.rows.cells != width).tolist()
+    }
 
 
 def _lines(block: RowBlock) -> NDArray[np.int64]:
     return block.lines() + 1
 
 
-def _parse(block: RowBlock, file: TableFile, wanted: list[str]) -> pl.DataFrame:
-    """The cells of ``wanted`` columns, trimmed, null where they are empty."""
+def _parse(block: RowBlock, file: TableFile, wanted: list[str], ragged: Ragged) -> pl.DataFrame:
+    """The cells of ``wanted`` columns, trimmed, null where they are empty, without the ``ragged`` rows."""
     import polars as pl
 
+    num_rows = block.num_rows - len(ragged)
+    if not num_rows:
+        return pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
     form, chosen = file.format, set(wanted)
     indices = [index for index, name in enumerate(file.names) if name in chosen]
     try:
         frame = pl.read_csv(
-            block.text,
+            block.rows.without(list(ragged)) if ragged and block.rows else block.text,
             has_header=False,
             infer_schema=False,
             separator=form.delimiter,
@@ -64,7 +89,7 @@ def _parse(block: RowBlock, file: TableFile, wanted: list[str]) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         _raise_bad_byte(block, file)
         raise DataError(f"{file.path}: lines {block.line + 1} and later cannot be read ({error})") from None
-    assert frame.height == block.num_rows, f"{file.path}: {frame.height} rows, and not {block.num_rows}"
+    assert frame.height == num_rows, f"{file.path}: {frame.height} rows, and not {num_rows}"
     frame.columns = [file.names[index] for index in indices]
     if block.padded or block.has_quotes:  # else an empty cell is null already
         cells = pl.all().str.strip_chars() if block.padded else pl.all()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.data.tables.file_kinds import HEAD_BYTES, find_kind, is_packed, open_bytes
 from trainkit.data.tables.formats import Layout, TableFormat, any_number, doubts, find_layout
-from trainkit.data.tables.frames import FindLines, file_blocks, text_frames
+from trainkit.data.tables.frames import FindLines, Ragged, file_blocks, text_frames
 from trainkit.data.tables.paths import TableFile, find_paths
 from trainkit.data.tables.text import BLOCK_BYTES, bad_byte, find_encoding, read_text
 from trainkit.data.tables.typed import count_rows, folder_type, folder_values, scan_typed, typed_blocks
@@ -34,7 +34,13 @@ class Block:
     row_in_file: int = 0
     """How many rows of this file do."""
     find_lines: FindLines | None = None
-    """Gives the line of each row in a file of text, 1-based."""
+    """Gives the line of each row in a file of text, 1-based; of the ragged ones too."""
+    ragged: Ragged = field(default_factory=dict)
+    """What is wrong with rows that have too few or too many cells, by position; the frame does not have them."""
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.frame) + len(self.ragged)
 
     def places(self) -> list[str]:
         """``flights.csv:17`` for each row."""
@@ -64,8 +70,11 @@ class Table:
     def format(self) -> TableFormat:
         return self.files[0].format
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] | None = None, *, skip_ragged: bool = False) -> Iterator[Block]:
         """The rows of all files, some at a time. Columns of text files are ``pl.String``, null where a cell is empty.
+
+        Args:
+            skip_ragged: name the rows with too few or too many cells; otherwise they are an error.
 
         Raises:
             DataError: Rows with too few or too many cells, a quote that is not closed, bytes that are no text, no rows,
@@ -79,19 +88,21 @@ class Table:
         for file in self.files:
             _check_unchanged(file)
             row_in_file = 0
-            for frame, find_lines in self._frames(file, wanted):
-                yield Block(frame, first_row, file.path, row_in_file, find_lines)
-                first_row += len(frame)
-                row_in_file += len(frame)
+            for frame, find_lines, ragged in self._frames(file, wanted, skip_ragged):
+                yield (block := Block(frame, first_row, file.path, row_in_file, find_lines, ragged))
+                first_row += block.num_rows
+                row_in_file += block.num_rows
             _check_unchanged(file)
         if not first_row:
             raise DataError(f"{self.paths[0]} has columns ({listed(self.names, limit=3)}) but no rows")
 
-    def _frames(self, file: TableFile, wanted: list[str]) -> Iterator[tuple[pl.DataFrame, FindLines | None]]:
+    def _frames(
+        self, file: TableFile, wanted: list[str], skip_ragged: bool
+    ) -> Iterator[tuple[pl.DataFrame, FindLines | None, Ragged]]:
         if file.kind == "text":
-            return text_frames(file, wanted)
+            return text_frames(file, wanted, skip_ragged=skip_ragged)
         frames = typed_blocks(file.path, file.kind, wanted, self.schema, file.added, BLOCK_BYTES)
-        return ((frame, None) for frame in frames)
+        return ((frame, None, {}) for frame in frames)
 
     def place(self, row: int) -> str:
         """``flights.csv:17``: the file and the line of a row, 0-based over all files. It reads the file up to there."""

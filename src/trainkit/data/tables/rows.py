@@ -7,6 +7,7 @@ stands for itself elsewhere; two quotes inside are one; what follows a closing q
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -58,6 +59,15 @@ class Rows:
     def rewritten(self) -> bytes:
         """All rows, as a reader of RFC 4180 needs them."""
         return self.edits.apply(self.text, 0, self.stop)
+
+    def without(self, rows: Sequence[int]) -> bytes:
+        """All rows but these (positions, ascending), written so."""
+        begins, ends = [0, *(row + 1 for row in rows)], [*rows, len(self.starts)]
+        spans = [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
+        return b"".join(
+            self.edits.apply(self.text, int(self.starts[begin]), int(self.ends[end - 1])) + b"\n"
+            for begin, end in spans
+        )
 
     def row(self, position: int) -> bytes:
         """One row without its line end, written so."""

@@ -117,7 +117,7 @@ def name_columns(cells, rows):
 
 
 def read_cells(path, delimiter, encoding):
-    """A dictionary of cells by column name for each row."""
+    """A dictionary of cells by column name for each row, or what is wrong with its number of cells."""
     data = path.read_bytes()
     if data.startswith((b"PAR1", b"ARROW1")):
         import polars
@@ -136,14 +136,14 @@ def read_cells(path, delimiter, encoding):
             headers = [(start, name_columns(rows[start - 1], rows[start:])) for start in range(1, 1 + len(rows[:31]))]
         for start, names in headers:
             if needed <= set(names):
-                return [named(names, row, number) for number, row in enumerate(rows[start:], start=1)]
+                return [named(names, row) for row in rows[start:]]
             missing = min(missing, needed - set(names), key=len)
     raise SystemExit(f"error: {path} has no column {', '.join(map(repr, sorted(missing)))}, which the model takes")
 
 
-def named(names, row, number):
+def named(names, row):
     if len(row) != len(names):
-        raise SystemExit(f"error: row {number} has {len(row)} cells, and the header has {len(names)}")
+        return f"{len(row)} cell{'s' * (len(row) != 1)}, but the header has {len(names)}"
     return dict(zip(names, row, strict=True))
 
 
@@ -269,10 +269,12 @@ def read_rows(rows):
     inputs = TABLE["inputs"]
     places = {(one["column"], one.get("part")): place for place, one in enumerate(inputs)}
     values = np.full((len(rows), len(inputs)), math.nan)
-    spelled, bad = set(TABLE["missing_values"]), {}
+    spelled = set(TABLE["missing_values"])
+    bad = {row: cells for row, cells in enumerate(rows) if isinstance(cells, str)}
+    whole = [(row, cells) for row, cells in enumerate(rows) if row not in bad]
     for column in TABLE["columns"]:
         name, read = column["name"], reader_of(column)
-        for row, cells in enumerate(rows):
+        for row, cells in whole:
             cell = cells[name]
             if cell is None or cell != cell or (isinstance(cell, str) and cell in spelled):
                 MISSING[name] += 1
