@@ -90,7 +90,7 @@ def estimate_memory(
     else:
         layers = (0.5 if autocast else 1) * (sum(row.activation_bytes for row in rows) + largest)
     return Memory(
-        weights=weights * (1 if config.training.ema is None else 2),
+        weights=weights * (1 if config.training.ema is None and config.training.average is None else 2),
         gradients=trained,
         optimizer=trained * config.optimizer.states_per_weight,
         activations=piece * (inputs + int(layers)),

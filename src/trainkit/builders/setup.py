@@ -41,6 +41,7 @@ from trainkit.builders.training import (
     build_optimizer_for,
     build_plateau,
     build_schedule_for,
+    build_swa,
     extra_metrics,
     mix_batches,
     monitor_of,
@@ -221,6 +222,7 @@ class Setup:
             plateau=build_plateau(self.config, self.monitor),
             scaler=torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None,
             ema=None if ema is None else Ema(self.model, decay=ema.decay),
+            swa=build_swa(self.config, self.model, steps_per_epoch=steps_per_epoch),
             early_stopping=build_early_stopping(self.config, self.monitor),
             freezing=build_freezing(self.config, self.frozen, steps_per_epoch=steps_per_epoch),
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -13,7 +15,7 @@ from trainkit.builders.data import knobs_of
 from trainkit.builders.fine_tuning import until_text
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
-from trainkit.config.schema.base import parse_duration
+from trainkit.config.schema.base import parse_duration, parse_start
 from trainkit.engine import (
     EXTRA_METRICS,
     Batches,
@@ -25,6 +27,7 @@ from trainkit.engine import (
     ParameterGroup,
     Plateau,
     Schedule,
+    Swa,
     build_factor,
     build_optimizer,
     build_schedule,
@@ -131,6 +134,20 @@ def moves_momentum(config: Config) -> bool:
     """Whether the schedule moves the momentum, or the first beta."""
     spec = config.scheduler
     return isinstance(spec, schema.OneCycle) and spec.cycle_momentum and config.optimizer.moves_momentum
+
+
+def build_swa(config: Config, model: nn.Module, *, steps_per_epoch: int) -> Swa | None:
+    """``training.average``. A share of the run is whole epochs where epochs are what is between averaged weights."""
+    spec = config.training.average
+    if spec is None:
+        return None
+    every, start = parse_duration(spec.every), parse_start(spec.start)
+    if isinstance(start, Fraction):
+        unit = steps_per_epoch if every.unit == "epochs" else 1
+        first = math.ceil(start * config.training.epochs * steps_per_epoch / unit) * unit
+    else:
+        first = duration_to_steps(start.value, start.unit, steps_per_epoch=steps_per_epoch)
+    return Swa(model, start=first, every=duration_to_steps(every.value, every.unit, steps_per_epoch=steps_per_epoch))
 
 
 def mix_batches(config: Config, batches: Batches) -> Batches:

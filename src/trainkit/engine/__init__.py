@@ -1,5 +1,6 @@
 """The training loop and its parts: state and plan, steps, losses, metrics, optimizers, schedules."""
 
+from trainkit.engine.averages import Swa
 from trainkit.engine.captured import CapturedStep
 from trainkit.engine.compile import WITH_CUDA_GRAPHS, compiled
 from trainkit.engine.freezing import Freezing, frozen_until
@@ -55,6 +56,7 @@ __all__ = [
     "RegressionMetrics",
     "Saver",
     "Schedule",
+    "Swa",
     "TrainState",
     "Unit",
     "auto_loss",

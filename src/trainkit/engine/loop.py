@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.data.loading import Batch
+from trainkit.engine.averages import recompute_statistics
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.records import Checkpointer, Recorder, Saver, epoch_record, step_record
 from trainkit.engine.state import EpochTotals, Progress, TrainState
-from trainkit.engine.step import StepResult, train_step
+from trainkit.engine.step import StepResult, pieces, train_step
 from trainkit.runtime import forward
 
 Outcome = Literal["finished", "early stopping", "interrupted"]
@@ -54,6 +56,9 @@ def fit(
         loss_max = state.totals.loss_max
         if plan.loss.is_classification:
             metrics["train_accuracy"] = state.totals.accuracy
+        if not refresh_average(state, plan, train, should_stop=should_stop):
+            saver.save()
+            return "interrupted"
         if val is not None:
             started = time.perf_counter()
             validation = evaluate(state.eval_model, plan, val, should_stop=should_stop)
@@ -99,6 +104,8 @@ def train_epoch(
         progress.batches_completed += 1
         progress.steps_completed += 1
         progress.samples_seen += len(batch.targets)
+        if state.swa is not None:
+            state.swa.update(state.model, step=progress.steps_completed)
 
         log = progress.steps_completed % plan.log_every == 0
         save = saver.due_after_step()
@@ -120,6 +127,29 @@ def train_epoch(
     add_up(state.totals, kept, unit=plan.loss.unit)
     progress.train_seconds += time.perf_counter() - started
     return completed
+
+
+def refresh_average(state: TrainState, plan: Plan, train: Batches, *, should_stop: Callable[[], bool]) -> bool:
+    """Give the mean of the weights the batch-norm statistics of the epoch's training batches, where it lacks them.
+
+    Returns whether it has them; False after a stop on the way. A function of the epoch, so a resumed run has the same.
+    """
+    swa, stopped = state.swa, False
+    if swa is None or swa.num_averaged == 0 or swa.is_fresh:
+        return True
+
+    def inputs() -> Iterator[Tensor]:
+        nonlocal stopped
+        for batch in train.epoch(state.progress.epochs_completed):
+            if stopped := should_stop():
+                return
+            yield from (piece.inputs for piece in pieces(batch, plan.accumulation_steps))
+
+    started = time.perf_counter()
+    recompute_statistics(swa.model, inputs(), partial(forward, precision=plan.precision))
+    state.progress.validation_seconds += time.perf_counter() - started
+    swa.is_fresh = not stopped
+    return swa.is_fresh
 
 
 def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainkit.engine.averages import Swa
 from trainkit.engine.decay import ScheduledDecay
 from trainkit.engine.freezing import Freezing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
@@ -84,6 +85,7 @@ class TrainState:
     plateau: Plateau | None = None
     scaler: torch.amp.GradScaler | None = None
     ema: Ema | None = None
+    swa: Swa | None = None
     early_stopping: EarlyStopping | None = None
     freezing: Freezing | None = None
     progress: Progress = field(default_factory=Progress)
@@ -103,6 +105,8 @@ class TrainState:
     @property
     def eval_model(self) -> nn.Module:
         """The weights that are evaluated, scored and exported: the average where there is one."""
+        if self.swa is not None and self.swa.ready:
+            return self.swa.model
         return self.model if self.ema is None else self.ema.model
 
     @property
@@ -165,12 +169,19 @@ class TrainState:
             "optimizer": optimizer,
             "plateau": None if self.plateau is None else self.plateau.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
+            "ema": self._average(),
+            "swa": None if self.swa is None else self.swa.state_dict(),
             "progress": asdict(self.progress),
             "totals": asdict(self.totals),
             "best": asdict(self.best),
             "early_stopping": None if self.early_stopping is None else asdict(self.early_stopping),
         }
+
+    def _average(self) -> dict[str, Any] | None:
+        """The weights that are scored and exported in the place of the model's, whichever average they are."""
+        if self.swa is not None and self.swa.ready:
+            return {"model": self.swa.model.state_dict(), "num_updates": self.swa.num_averaged}
+        return None if self.ema is None else self.ema.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint. The caller has checked that it fits the model (``checkpoints.check_fits``)."""
@@ -189,6 +200,8 @@ class TrainState:
         for part, key in ((self.plateau, "plateau"), (self.scaler, "scaler"), (self.ema, "ema")):
             if part is not None and state[key] is not None:
                 part.load_state_dict(state[key])
+        if self.swa is not None and state.get("swa") is not None:
+            self.swa.load_state_dict(state["swa"])
         if self.ema is not None and state["ema"] is None:  # switched on now: it begins with these weights
             self.ema.model.load_state_dict(self.model.state_dict())
         self.progress = _record(Progress, state["progress"])

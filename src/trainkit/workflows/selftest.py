@@ -23,7 +23,7 @@ from trainkit.recorders import read_json_lines
 from trainkit.system import Frontend, RunDir, StopRequest, newest_run
 
 # The parts of a checkpoint that equal runs have equal; the others hold its place and its time.
-PARTS = ("model", "optimizer", "plateau", "scaler", "ema", "progress", "totals", "best", "early_stopping")
+PARTS = ("model", "optimizer", "plateau", "scaler", "ema", "swa", "progress", "totals", "best", "early_stopping")
 _POLL_SECONDS = 0.004
 # A child that logs nothing for this long has hung.
 _PATIENCE_SECONDS = 600.0

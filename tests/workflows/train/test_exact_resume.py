@@ -103,6 +103,7 @@ COMBINATIONS = [
         PARTS,
         "training.sampler={type: balanced, power: 0.5}",
     ),
+    ("training.average={type: swa, start: 50%, every: 3st}", "model.norm=batch", PARTS),
     ("training.shuffle=false", "training.drop_last=true", "checkpoint.every=2st", "checkpoint.keep_last=1"),
 ]
 SLOW_COMBINATIONS = [

@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 from trainkit.config.schema import Config
-from trainkit.config.schema.base import DATE_PATTERN, NAME_PATTERN, Section, check_duration, check_interval
+from trainkit.config.schema.base import DATE_PATTERN, NAME_PATTERN, Section, check_duration, check_interval, check_start
 from trainkit.config.schema.model_defaults import model_defaults
 from trainkit.config.text.nodes import KeyPath
 from trainkit.wording import listed
@@ -220,6 +220,7 @@ def _children(annotation: Any, key: str) -> list[Any]:
 _DURATIONS = {
     check_duration: "a number of epochs or steps (5, 5ep, 500st)",
     check_interval: "a number of epochs, steps or minutes (1, 1ep, 200st, 10min)",
+    check_start: "a share of the run, or a number of epochs or steps (75%, 60ep, 500st)",
 }
 _PATTERNS = {
     NAME_PATTERN: "a name of 1 to 64 letters, digits, `.`, `_`, `-`, not starting with `.` or `-`",

@@ -1,14 +1,18 @@
-"""Rules about what a training batch holds: ``training.mix`` and ``training.sampler``."""
+"""Rules about what a training batch holds and what is averaged: ``mix``, ``sampler`` and ``average``."""
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from trainkit.config.rules.review import Review
 from trainkit.config.rules.training import length_of
+from trainkit.config.schema.base import parse_start
 
 
 def check(review: Review) -> None:
     _mix(review)
     _sampler(review)
+    _average(review)
 
 
 def _mix(review: Review) -> None:
@@ -54,3 +58,16 @@ def _sampler(review: Review) -> None:
     if not training.shuffle:
         message = "the sampler draws an order for each epoch, got false with {0}; remove one of them"
         review.add("training.shuffle", message, "training.sampler.type")
+
+
+def _average(review: Review) -> None:
+    training = review.config.training
+    if training.average is None:
+        return
+    if training.ema is not None:
+        review.add("training.average", "one average of the weights is evaluated, and there is an ema too; remove one")
+    start = parse_start(training.average.start)
+    length = None if isinstance(start, Fraction) else length_of(review, training.average.start)
+    if length is not None and length.epochs > training.epochs:
+        message = f"no weights are averaged: the start comes after the run, got {length.text} with {{0}}; lower it"
+        review.add("training.average.start", message, "training.epochs")

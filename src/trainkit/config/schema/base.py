@@ -1,5 +1,6 @@
 """Shared by all sections of the schema: strict types, closed choices, names and durations."""
 
+import fractions
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,6 +91,20 @@ def _check(value: int | str, units: Sequence[str]) -> int | str:
     return value
 
 
+_SHARE = re.compile(r"^(\d{1,2}(?:\.\d+)?)%$")
+
+
+def parse_start(value: int | str) -> Duration | fractions.Fraction:
+    """A position in the run: ``75%`` of its steps, or after a duration."""
+    match = _SHARE.match(value) if isinstance(value, str) else None
+    return parse_duration(value) if match is None else fractions.Fraction(match[1]) / 100
+
+
+def check_start(value: int | str) -> int | str:
+    """Accepts a share of the run, or a number of epochs or optimizer steps. Raises ValueError."""
+    return value if isinstance(parse_start(value), fractions.Fraction) else check_duration(value)
+
+
 def _duration_schema(units: str, *examples: str) -> WithJsonSchema:
     text = {"type": "string", "pattern": f"^0*[1-9][0-9]*({units})$", "examples": list(examples)}
     return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, text]})
@@ -99,6 +114,9 @@ Steps = Annotated[int | str, AfterValidator(check_duration), _duration_schema("e
 """A duration that can be counted in optimizer steps."""
 Interval = Annotated[int | str, AfterValidator(check_interval), _duration_schema("ep|st|min", "1ep", "10min")]
 """A duration that may also be given in minutes."""
+
+Start = Annotated[int | str, AfterValidator(check_start), _duration_schema("ep|st|%", "75%", "60ep")]
+"""A position in the run: a share of its steps, or after a duration that can be counted in optimizer steps."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -12,6 +12,7 @@ from trainkit.config.schema.base import (
     Probability,
     Section,
     ShortForm,
+    Start,
     Steps,
 )
 
@@ -31,6 +32,17 @@ class Ema(Section):
     """Keep an exponential moving average of the weights; evaluation, checkpoints' scores and exports use it."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="Weight of the old average at each step.")
+
+
+class Swa(Section):
+    """Stochastic weight averaging (Izmailov et al., 2018): the plain mean of the weights of the end of the run.
+
+    Evaluation, checkpoints' scores and exports use it from its start on.
+    """
+
+    type: Literal["swa"]
+    start: Start = Field("75%", description="From where on weights are averaged (75% of the run, 60ep, 5000st).")
+    every: Steps = Field(1, description="Distance of the weights that are averaged (1ep, 500st).")
 
 
 class _Mix(Section):
@@ -133,6 +145,9 @@ class Training(Section):
         description="Mix each training sample with another of its batch, and their classes; not done when left out.",
     )
     ema: Ema | None = Field(None, description="Average the weights; not done when left out.")
+    average: Annotated[Swa, ShortForm] | None = Field(
+        None, description="Average the weights of the end of the run; not done when left out."
+    )
     on_non_finite: NonFinite = Field(
         default_factory=lambda: StopOnNonFinite.model_construct(type="stop"),
         description="What happens at a NaN or Inf in the loss or a gradient.",

@@ -1,0 +1,81 @@
+"""Stochastic weight averaging: the plain mean of the weights at regular steps, with its own batch-norm statistics."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.runtime import lerp_
+
+
+class Swa:
+    """The mean of the weights after step ``start`` and every ``every`` steps from there (Izmailov et al., 2018).
+
+    Statistics of batch norm belong to other weights until ``recompute_statistics``: only then is the mean evaluated.
+    Other buffers are copied.
+    """
+
+    def __init__(self, model: nn.Module, *, start: int, every: int) -> None:
+        self.start, self.every = start, every
+        self.num_averaged = 0
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.has_statistics = bool(batch_norms(self.model))
+        self.is_fresh = False
+        """Whether the statistics of batch norm are those of the mean."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the mean can be evaluated."""
+        return self.num_averaged > 0 and self.is_fresh
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, *, step: int) -> None:
+        """Add the weights after ``step`` completed steps, where it is their turn."""
+        if step < self.start or (step - self.start) % self.every:
+            return
+        self.num_averaged += 1
+        lerp_(list(self.model.parameters()), list(model.parameters()), 1 / self.num_averaged)
+        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(buffer)
+        self.is_fresh = not self.has_statistics
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "num_averaged": self.num_averaged, "is_fresh": self.is_fresh}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.num_averaged, self.is_fresh = state["num_averaged"], state["is_fresh"]
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Its layers of batch norm that keep statistics, lazy and synchronized ones too."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [layer for layer in model.modules() if isinstance(layer, kind) and layer.running_mean is not None]
+
+
+@torch.no_grad()
+def recompute_statistics(
+    model: nn.Module, inputs: Iterable[Tensor], forward: Callable[[nn.Module, Tensor], object]
+) -> None:
+    """Set the statistics of batch norm to the means over these inputs (N, ...), each counted by its samples.
+
+    As ``torch.optim.swa_utils.update_bn``, but with dropout off, as in evaluation.
+    """
+    layers: list[Any] = batch_norms(model)
+    momenta, seen = [layer.momentum for layer in layers], 0
+    model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.train()
+    for some in inputs:
+        seen += len(some)
+        for layer in layers:
+            layer.momentum = len(some) / seen
+        forward(model, some)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    model.eval()
