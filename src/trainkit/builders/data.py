@@ -17,6 +17,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
 from trainkit.config.schema import transforms as transform
 from trainkit.config.schema.data import DatasetInfo
+from trainkit.config.schema.pretrained import Pretrained
 from trainkit.config.schema.transforms import Transform
 from trainkit.config.text import parse_path
 from trainkit.data.cache import cache_root
@@ -181,7 +182,25 @@ def build_batch_transforms(
         return [*columns.from_json(stored)]
     fill = _fill(data)
     specs = config.transforms[count_static_transforms(config) :]
-    return [*([] if fill is None else [fill]), *(_batch_transform(spec, data, stored) for spec in specs)]
+    made = [*([] if fill is None else [fill]), *(_batch_transform(spec, data, stored) for spec in specs)]
+    return _with_three_channels(made) if needs_three_channels(config, data) else made
+
+
+def needs_three_channels(config: Config, data: Dataset) -> bool:
+    """Whether gray images become three equal channels, for a network that takes colors; the cache keeps one."""
+    return isinstance(config.model, Pretrained) and data.kind == "image" and _image_shape(config, data)[0] == 1
+
+
+def _with_three_channels(made: Sequence[BatchTransform]) -> list[BatchTransform]:
+    """After the random transforms, which have less to do then. Statistics of one channel are those of all three."""
+    at = next((index for index, one in enumerate(made) if isinstance(one, Normalize)), len(made))
+    scaling = [
+        Normalize(*(values * 3 if len(values) == 1 else values for values in (one.mean, one.std)))
+        if isinstance(one, Normalize)
+        else one
+        for one in made[at:]
+    ]
+    return [*made[:at], static.Grayscale(3), *scaling]
 
 
 def _fill(data: Dataset) -> columns.FillMissing | None:
@@ -271,9 +290,15 @@ def model_input_shape(config: Config, data: Dataset, transforms: list[BatchTrans
     Raises:
         ValueError: a transform does not fit the samples.
     """
+    return build_pipeline(
+        transforms, input_shape=_image_shape(config, data), seed=config.seed, random=True
+    ).output_shape
+
+
+def _image_shape(config: Config, data: Dataset) -> tuple[int, ...]:
+    """Of a sample after the static transforms."""
     on_disk = data.parts[data.splits["train"].part].is_files
-    shape = image_shape(data, build_static_transforms(config)) if on_disk else data.input_shape
-    return build_pipeline(transforms, input_shape=shape, seed=config.seed, random=True).output_shape
+    return image_shape(data, build_static_transforms(config)) if on_disk else data.input_shape
 
 
 def preprocessing(

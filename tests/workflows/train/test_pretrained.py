@@ -11,6 +11,7 @@ from engine_runs import Said, differences, frontend, train_with_stops
 from PIL import Image
 from torchvision import models
 
+from trainkit.checkpoints import load_checkpoint
 from trainkit.config import LoadedConfig, load_config
 from trainkit.errors import ConfigError
 from trainkit.workflows.evaluate import evaluate
@@ -97,3 +98,29 @@ def test_what_does_not_fit_writes_nothing(folder, tmp_path, model, words):
     with pytest.raises(ConfigError, match=words):
         train(load(folder, model), runs_dir=tmp_path / "runs", frontend=frontend())
     assert not (tmp_path / "runs").exists()
+
+
+def test_gray_pictures_become_three_equal_channels(folder, tmp_path):
+    """The answers of a network on gray pictures are those on color pictures with the same value in each channel."""
+    for source in sorted((folder / "pictures").rglob("*.png")):
+        for kind in ("gray", "equal"):
+            target = folder / kind / source.relative_to(folder / "pictures")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.open(source).convert("L").convert("L" if kind == "gray" else "RGB").save(target)
+    runs = {}
+    for kind in ("gray", "equal"):
+        changes = (f"dataset.root={folder / kind}", "training.epochs=1")
+        runs[kind] = train(load(folder, SMALL, *changes), runs_dir=tmp_path / kind, frontend=frontend())
+    gray, equal = (load_checkpoint(runs[kind].best_checkpoint) for kind in ("gray", "equal"))
+    assert (gray["preprocessing"]["channels"], gray["preprocessing"]["input_shape"]) == (1, [3, 40, 40])
+    for name, tensor in equal["model"].items():
+        assert torch.equal(gray["model"][name], tensor), name
+    pictures = [str(folder / "gray/test")]
+    answers = [[one.top for one in predict(runs[kind].best_checkpoint, pictures)] for kind in ("gray", "equal")]
+    assert answers[0] == answers[1]
+    assert evaluate(runs["gray"].best_checkpoint).metrics == evaluate(runs["equal"].best_checkpoint).metrics
+    other = evaluate(runs["gray"].best_checkpoint, data=folder / "pictures/test")
+    assert other.num_samples == 8
+    bundle = export(runs["gray"].best_checkpoint, formats=("torchscript", "pt2"), output=tmp_path / "bundle")
+    from_bundle = [one.top for one in predict(bundle.bundle, pictures)]
+    assert [dict(top) for top in from_bundle] == [pytest.approx(dict(top), abs=1e-6) for top in answers[0]]

@@ -7,6 +7,7 @@ from typing import Any
 from trainkit.config.help.messages import shown
 from trainkit.config.rules.review import Review
 from trainkit.config.schema import data, transforms
+from trainkit.config.schema.pretrained import Pretrained
 
 
 def check(review: Review) -> None:
@@ -162,6 +163,8 @@ def _images(review: Review) -> None:
         if isinstance(transform, transforms.Grayscale):
             channels, channels_from = transform.num_output_channels, f"{key}.num_output_channels"
         elif isinstance(transform, transforms.Normalize):
+            if channels == 1 and isinstance(review.config.model, Pretrained):
+                channels, channels_from = 3, "model.type"  # gray images become three equal channels
             _normalize(review, key, transform, channels, channels_from)
         elif isinstance(transform, transforms.RandomCrop):
             _random_crop(review, key, transform, height, width)

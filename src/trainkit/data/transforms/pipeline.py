@@ -20,7 +20,7 @@ from trainkit.data.transforms.columns import FillMissing, Quantile, RobustScale,
 from trainkit.data.transforms.crops import RandomResizedCrop
 from trainkit.data.transforms.geometry import RandomCrop, RandomTransform
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
-from trainkit.data.transforms.static import CenterCrop, Resize, StaticTransform, output_shape
+from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, StaticTransform, output_shape
 from trainkit.runtime import uniforms
 
 _GROUP_BYTES = 4 << 20
@@ -28,7 +28,7 @@ _GROUP_BYTES = 4 << 20
 several times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB, and of 1.8 GB in one
 go)."""
 
-BatchTransform = RandomTransform | Normalize | TableTransform
+BatchTransform = RandomTransform | Normalize | Grayscale | TableTransform
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Pipeline:
         for stage in self.stages:
             if isinstance(stage, Scaling):
                 rows = normalize(rows, stage)
-            elif isinstance(stage, Resize | CenterCrop):
+            elif isinstance(stage, Resize | CenterCrop | Grayscale):
                 rows = _apply_static(stage, rows)
             elif isinstance(stage, nn.Module):
                 rows = stage(rows)
@@ -91,13 +91,15 @@ class Pipeline:
 
 
 def in_evaluation(transform: BatchTransform) -> tuple[StaticTransform, ...]:
-    """What stands in the place of a random transform that changes the size, where nothing is random."""
+    """What stands in the place of a transform that changes the shape, where nothing is random."""
+    if isinstance(transform, Grayscale):
+        return (transform,)
     if isinstance(transform, RandomResizedCrop):
         return transform.in_evaluation()
     return (CenterCrop(transform.size),) if isinstance(transform, RandomCrop) and transform.size is not None else ()
 
 
-def _apply_static(transform: Resize | CenterCrop, rows: torch.Tensor) -> torch.Tensor:
+def _apply_static(transform: StaticTransform, rows: torch.Tensor) -> torch.Tensor:
     """Bytes stay bytes; only the CPU resizes them as they are."""
     if isinstance(transform, Resize) and rows.dtype == torch.uint8 and rows.device.type != "cpu":
         return transform.forward(unit_floats(rows)).mul_(255).round_().to(torch.uint8)
@@ -154,6 +156,9 @@ def build_pipeline(
             stages.append(module)
             if isinstance(transform, FillMissing):
                 shape = (shape[0] + len(transform.flagged),)
+        elif isinstance(transform, Grayscale):
+            stages.append(transform)
+            shape = transform.output_shape((shape[0], shape[1], shape[2]))
         elif random:
             _check_place(transform, shape, normalized)
             image_shape = shape[0], shape[1], shape[2]

@@ -49,8 +49,8 @@ def load_other_data(
     align_classes(source, classes, where=where)  # before anything is decoded
     data, files = load_data(config, source=source, stored=preprocessing, frontend=frontend)
     expected = tuple(preprocessing["input_shape"])
-    crops = len(preprocessing["front"]) > count_static_transforms(config)
-    if data.input_shape != expected and not crops:
+    crops = any(item["type"] == "center_crop" for item in preprocessing["front"][count_static_transforms(config) :])
+    if data.input_shape[1:] != expected[1:] and not crops:
         raise DataError(
             f"--data {path}: the images are {_size(data.input_shape)} after the transforms, and the model takes "
             f"{_size(expected)}; resize them"
