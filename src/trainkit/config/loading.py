@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trainkit.config.auto_transforms import with_auto_transforms, without_auto
 from trainkit.config.data_paths import make_absolute
 from trainkit.config.help.introspect import child_value
 from trainkit.config.help.messages import explain
@@ -94,6 +95,7 @@ def load_config(
         config_dir: of plain data: the folder that its paths are relative to; None for the current one.
     """
     note = None
+    chosen: list[str] = []
     if isinstance(source, Mapping):
         file = Path(config_dir or "") / DICT
         tree, text, problems, files = with_bases(*read_data(source, file))
@@ -108,10 +110,14 @@ def load_config(
     problems += more
     places = Places(tree, removed)
     data, added = with_model_defaults(tree.plain())
+    data, auto = without_auto(data, added)
     config, found = _validate(data)
     for where, is_key, message in found:
         problem = places.locate_at(where, Problem(message, format_path(where) or None), is_key=is_key)
         problems.append(problem if problem.place is not None else problem.at(Place(str(file))))
+    if auto and config is not None:
+        config, hindrances, chosen = with_auto_transforms(config)
+        problems += [places.locate(problem) for problem in hindrances]
     problems += _broken_rules(config, data, places, [where for where, _, _ in found])
     texts = (*(f"--unset {key}" for key in unset), *(f"--set {item}" for item in overrides))
     if problems or config is None:
@@ -119,7 +125,7 @@ def load_config(
     if file.name == DICT and config.name is None:
         config = config.model_copy(update={"name": f"{config.dataset.type}_{config.model.type}"})
     config, notes = make_absolute(config, tree, file)
-    notes = notes if note is None else [note, *notes]
+    notes = [*([] if note is None else [note]), *notes, *chosen]
     return LoadedConfig(config, file, text, texts, _origins(config, tree, added), files, tuple(notes), places)
 
 

@@ -23,6 +23,8 @@ def json_schema() -> dict[str, Any]:
     for section in _all_sections(Config, {}).values():
         if section is not Config:
             _fill_defaults(section, definitions[section.__name__])
+    transforms = schema["properties"]["transforms"]
+    transforms["anyOf"] = [{"const": "auto"}, {"type": transforms.pop("type"), "items": transforms.pop("items")}]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "trainkit config",

@@ -25,7 +25,9 @@ class Config(Section):
     device: Device = Field("auto", description="auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.")
     dataset: Dataset = Field(description="Where the samples come from.")
     transforms: list[Transform] = Field(
-        default_factory=list, description="What happens to a sample, in order; random ones act on training data only."
+        default_factory=list,
+        description="What happens to a sample, in order; random ones act on training data only. auto: what the weights "
+        "of a pretrained network want.",
     )
     model: Model = Field(description="The network.")
     loss: Loss = Field(

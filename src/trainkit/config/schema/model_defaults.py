@@ -19,7 +19,9 @@ _OF_MODELS: dict[str, dict[str, Any]] = {
         "scheduler": {"type": "coslog"},
         "training": {"epochs": 256, "batch_size": 256, "drop_last": "auto"},
         "checkpoint": {"every": 16},
-    }
+    },
+    "torchvision": {"transforms": "auto"},
+    "timm": {"transforms": "auto"},
 }
 
 

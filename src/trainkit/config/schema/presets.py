@@ -21,6 +21,8 @@ class Preset:
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    squash: bool = False
+    """Whether both sides are resized to that length."""
 
 
 def _v1(resize: int, crop: int, interpolation: Literal["bilinear", "bicubic"] = "bilinear") -> dict[str, Preset]:
