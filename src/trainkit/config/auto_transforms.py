@@ -28,12 +28,13 @@ def without_auto(data: Any, added: dict[str, Any]) -> tuple[Any, bool]:
 
 def with_auto_transforms(config: Config) -> tuple[Config, list[Problem], list[str]]:
     """The config with the transforms of its model's weights, what hinders that, and a note on what was chosen."""
-    model = config.model
+    model, kind = config.model, config.dataset.known_info().kind
     if not isinstance(model, Pretrained):
-        kind = config.dataset.known_info().kind
         instead = {"image": "normalize", "table": "standardize"}.get(kind, "normalize, or standardize for a table")
         message = f"auto is for models with published weights, and {model.type} has none; write [{instead}]"
         return config, [Problem(message, "transforms")], []
+    if kind == "table":
+        return config, [], []  # a mistake of its own, and so is an unknown name
     try:
         found = _preset_of(model)
     except ModuleNotFoundError:
@@ -53,7 +54,7 @@ NO_TIMM = "it needs the timm package, which is not installed; pip install 'train
 
 
 def _preset_of(model: Torchvision | Timm) -> tuple[Preset, str] | None:
-    """The preset and whose it is; None where the name is unknown, which is a mistake of its own."""
+    """The preset and whose it is; None where the name is unknown."""
     named = model.weights not in ("default", "none") and weights_file(model) is None
     source = f"the weights {model.weights}" if named else "the default weights"
     if isinstance(model, Torchvision):
