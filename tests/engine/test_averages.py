@@ -57,6 +57,16 @@ def test_a_ragged_batch_counts_by_its_samples_and_dropout_is_off():
     torch.testing.assert_close(model[1].running_mean, inputs.mean(0))
 
 
+def test_frozen_layers_keep_their_statistics():
+    """What comes behind them was trained with these."""
+    trained = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)).train()
+    trained[0].eval()
+    model = copy.deepcopy(trained)
+    recompute_statistics(model, [torch.randn(9, 2)], lambda model, some: model(some), trained=trained)
+    assert model[0].running_mean.tolist() == [0, 0]
+    assert model[1].running_mean.tolist() != [0, 0]
+
+
 def test_without_batch_norm_the_mean_is_ready_at_once():
     swa = Swa(nn.Linear(2, 2), start=2, every=1)
     assert not swa.ready

@@ -51,21 +51,30 @@ class Swa:
         self.num_averaged, self.is_fresh = state["num_averaged"], state["is_fresh"]
 
 
-def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """Its layers of batch norm that keep statistics, lazy and synchronized ones too."""
+def batch_norms(model: nn.Module, *, trained: nn.Module | None = None) -> list[nn.Module]:
+    """Its layers of batch norm that keep statistics; only those that are in training mode in ``trained``, its origin.
+
+    Frozen ones are in evaluation mode: what comes behind them was trained with the statistics that they have.
+    """
     kind = nn.modules.batchnorm._BatchNorm
-    return [layer for layer in model.modules() if isinstance(layer, kind) and layer.running_mean is not None]
+    pairs = zip(model.modules(), (trained or model).modules(), strict=True)
+    found = [(layer, own) for layer, own in pairs if isinstance(layer, kind) and layer.running_mean is not None]
+    return [layer for layer, own in found if trained is None or own.training]
 
 
 @torch.no_grad()
 def recompute_statistics(
-    model: nn.Module, inputs: Iterable[Tensor], forward: Callable[[nn.Module, Tensor], object]
+    model: nn.Module,
+    inputs: Iterable[Tensor],
+    forward: Callable[[nn.Module, Tensor], object],
+    *,
+    trained: nn.Module | None = None,
 ) -> None:
     """Set the statistics of batch norm to the means over these inputs (N, ...), each counted by its samples.
 
     As ``torch.optim.swa_utils.update_bn``, but with dropout off, as in evaluation.
     """
-    layers: list[Any] = batch_norms(model)
+    layers: list[Any] = batch_norms(model, trained=trained)
     momenta, seen = [layer.momentum for layer in layers], 0
     model.eval()
     for layer in layers:

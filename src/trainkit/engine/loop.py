@@ -146,7 +146,7 @@ def refresh_average(state: TrainState, plan: Plan, train: Batches, *, should_sto
             yield from (piece.inputs for piece in pieces(batch, plan.accumulation_steps))
 
     started = time.perf_counter()
-    recompute_statistics(swa.model, inputs(), partial(forward, precision=plan.precision))
+    recompute_statistics(swa.model, inputs(), partial(forward, precision=plan.precision), trained=state.model)
     state.progress.validation_seconds += time.perf_counter() - started
     swa.is_fresh = not stopped
     return swa.is_fresh
