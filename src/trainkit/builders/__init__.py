@@ -29,7 +29,7 @@ from trainkit.builders.setup import Setup, build_setup, choose_precision, choose
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
-from trainkit.builders.training import build_schedule_for, monitor_of, parameter_groups
+from trainkit.builders.training import build_schedule_for, describe_ema, monitor_of, parameter_groups
 
 __all__ = [
     "ImageFiles",
@@ -49,6 +49,7 @@ __all__ = [
     "choose_threads",
     "count_static_transforms",
     "data_bytes",
+    "describe_ema",
     "describe_frozen",
     "describe_others",
     "estimate_memory",

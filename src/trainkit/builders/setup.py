@@ -38,6 +38,7 @@ from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, use_most_threads
 from trainkit.builders.training import (
     build_early_stopping,
+    build_ema,
     build_optimizer_for,
     build_plateau,
     build_schedule_for,
@@ -59,7 +60,6 @@ from trainkit.engine import (
     Batches,
     Best,
     ClassificationMetrics,
-    Ema,
     Loss,
     Metrics,
     Plan,
@@ -213,7 +213,6 @@ class Setup:
 
     def state(self, *, steps_per_epoch: int) -> TrainState:
         """The state of the run before its first step."""
-        ema = self.config.training.ema
         return TrainState(
             model=self.model,
             optimizer=build_optimizer_for(self.config, self.model, device=self.device, frozen=self.frozen),
@@ -221,7 +220,7 @@ class Setup:
             best=Best(*monitored(self.config, self.monitor)),
             plateau=build_plateau(self.config, self.monitor),
             scaler=torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None,
-            ema=None if ema is None else Ema(self.model, decay=ema.decay),
+            ema=build_ema(self.config, self.model, steps_per_epoch=steps_per_epoch),
             swa=build_swa(self.config, self.model, steps_per_epoch=steps_per_epoch),
             early_stopping=build_early_stopping(self.config, self.monitor),
             freezing=build_freezing(self.config, self.frozen, steps_per_epoch=steps_per_epoch),

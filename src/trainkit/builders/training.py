@@ -21,6 +21,7 @@ from trainkit.engine import (
     Batches,
     Best,
     EarlyStopping,
+    Ema,
     GroupSpec,
     MixedBatches,
     Mixing,
@@ -134,6 +135,23 @@ def moves_momentum(config: Config) -> bool:
     """Whether the schedule moves the momentum, or the first beta."""
     spec = config.scheduler
     return isinstance(spec, schema.OneCycle) and spec.cycle_momentum and config.optimizer.moves_momentum
+
+
+def build_ema(config: Config, model: nn.Module, *, steps_per_epoch: int) -> Ema | None:
+    """``training.ema``. ``decay: auto`` remembers a twentieth of the run; 0.999, the default, is that of 20,000 steps."""
+    spec = config.training.ema
+    if spec is None:
+        return None
+    steps = config.training.epochs * steps_per_epoch
+    return Ema(model, decay=max(0.0, 1 - 20 / steps) if spec.decay == "auto" else spec.decay)
+
+
+def describe_ema(config: Config, ema: Ema | None) -> str | None:
+    """A line about the decay that was chosen; None where the config has it, or no average."""
+    if ema is None or config.training.ema is None or config.training.ema.decay != "auto":
+        return None
+    half_life = math.log(0.5) / math.log(ema.decay) if ema.decay else 0
+    return f"ema.decay: {ema.decay:.6g} (auto: 1 - 20 / steps of the run; a half-life of {half_life:.3g} steps)"
 
 
 def build_swa(config: Config, model: nn.Module, *, steps_per_epoch: int) -> Swa | None:

@@ -31,7 +31,9 @@ class EarlyStopping(Section):
 class Ema(Section):
     """Keep an exponential moving average of the weights; evaluation, checkpoints' scores and exports use it."""
 
-    decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="Weight of the old average at each step.")
+    decay: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        0.999, description="Weight of the old average at each step; auto: 1 - 20 / steps of the run."
+    )
 
 
 class Swa(Section):

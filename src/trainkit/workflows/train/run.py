@@ -14,6 +14,7 @@ from typing import Any, Literal
 from trainkit.builders import (
     Setup,
     check_rules,
+    describe_ema,
     describe_frozen,
     describe_others,
     has_trained_weights,
@@ -210,6 +211,8 @@ def prepare(
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
     if frozen := describe_frozen(loaded.config, setup.model, setup.frozen):
         frontend.say(f"fine_tuning: {frozen}")
+    if ema := describe_ema(loaded.config, state.ema):
+        frontend.say(ema)
     if busy := describe_others(since, setup.choices):
         frontend.say(f"note: {busy}")
     frontend.say(f"data: {setup.residency.value} ({setup.residency.reason})")
