@@ -138,7 +138,7 @@ def moves_momentum(config: Config) -> bool:
 
 
 def build_ema(config: Config, model: nn.Module, *, steps_per_epoch: int) -> Ema | None:
-    """``training.ema``. ``decay: auto`` remembers a twentieth of the run; 0.999, the default, is that of 20,000 steps."""
+    """``training.ema``. ``decay: auto`` remembers a twentieth of the run: 0.999, the default, is for 20,000 steps."""
     spec = config.training.ema
     if spec is None:
         return None
