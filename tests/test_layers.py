@@ -15,7 +15,7 @@ FLOORS = [
     {"workflows"},
     {"cli", "api", "callbacks"},
 ]
-EVERYWHERE = {"_version", "errors", "wording"}
+EVERYWHERE = {"_version", "errors", "plugins", "wording"}
 """They stand below the floors: every module may import them, and they import nothing of the floors."""
 TOP = {"__init__", "__main__"}
 """They stand above the floors, and nobody imports them."""

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
         resume,
         train,
     )
+    from trainkit.config.schema.base import Section
     from trainkit.exports import ExportError
+    from trainkit.plugins import Plugin, load_plugin
     from trainkit.system import own_process
 
 __all__ = [
@@ -54,10 +56,12 @@ __all__ = [
     "Interrupted",
     "LoadedConfig",
     "Place",
+    "Plugin",
     "Prediction",
     "Problem",
     "ProblemsError",
     "Progress",
+    "Section",
     "TrainResult",
     "TrainedModel",
     "TrainkitError",
@@ -67,13 +71,21 @@ __all__ = [
     "export",
     "load_config",
     "load_model",
+    "load_plugin",
     "own_process",
     "predict",
     "resume",
     "train",
 ]
 
-_HOMES = {"ExportError": "trainkit.exports", "load_config": "trainkit.config", "own_process": "trainkit.system"}
+_HOMES = {
+    "ExportError": "trainkit.exports",
+    "Plugin": "trainkit.plugins",
+    "Section": "trainkit.config.schema.base",
+    "load_config": "trainkit.config",
+    "load_plugin": "trainkit.plugins",
+    "own_process": "trainkit.system",
+}
 """Where what is loaded later comes from; the rest is in ``trainkit.api``."""
 
 

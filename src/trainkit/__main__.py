@@ -63,8 +63,18 @@ def main() -> None:
             fail(error, reason, error.code)
         raise
     except Exception as error:
-        print_json_error(error, f"{type(error).__name__}: {error}", 1)
-        raise
+        message = None if debug else own_message(error)
+        print_json_error(error, message or f"{type(error).__name__}: {error}", 1)
+        if message is None:
+            raise
+        print(f"error: {message}; --debug shows the traceback", file=sys.stderr)
+        sys.exit(1)
+
+
+def own_message(error: Exception) -> str | None:
+    """The line of a plug-in that failed, and how; None where the error does not come from one."""
+    plugins = sys.modules.get("trainkit.plugins")
+    return None if plugins is None else plugins.explain(error)
 
 
 def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:

@@ -16,6 +16,7 @@ from trainkit.callbacks import Log, OnProgress, Progress, ShouldStop, calling, o
 from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.errors import UserError
 from trainkit.exports import Format, InputDtype, Method, Quantization
+from trainkit.plugins import Plugin, using
 from trainkit.runtime import use_tf32
 from trainkit.wording import closest, first_lines
 from trainkit.workflows import evaluate as evaluating
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 Config = LoadedConfig | str | Path | Mapping[str, Any]
+Plugins = Sequence[Plugin | str]
+"""Plug-ins whose parts a config or a checkpoint may name, or the names of their modules."""
 Checkpoint = str | Path | TrainResult | None
 """A file, a run by its folder or a part of its name, what ``train`` returned; None for the newest run."""
 
@@ -60,6 +63,7 @@ def train(
     resume: str | Path | Literal["auto"] | None = None,
     init_from: str | Path | None = None,
     allow_change: Sequence[str] = (),
+    plugins: Plugins = (),
     log: Log | None = None,
     progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
@@ -75,6 +79,7 @@ def train(
             ``auto``: go on with the newest unfinished run of this config, in its own folder, where there is one.
         init_from: weights to start from: a checkpoint, the best of a run, a state_dict or a safetensors file.
         allow_change: config keys that may differ from the checkpoint's although they change the result.
+        plugins: plug-ins whose parts the config may name, or the names of their modules.
         log: called with each line of text; None for ``logging.getLogger("trainkit")``.
         progress: called with a ``Progress`` at each logging step and each epoch (``logging.every`` in the config), and
             while images are decoded.
@@ -88,7 +93,8 @@ def train(
 
     An exception of a callback stops the training as ``should_stop`` does, and is raised then.
     """
-    with one_training(log), calling(log, progress, should_stop) as frontend, stopped_by_ctrl_c(frontend):
+    given = [*plugins, *(config.config.plugins if isinstance(config, LoadedConfig) else ())]
+    with using(given), one_training(log), calling(log, progress, should_stop) as frontend, stopped_by_ctrl_c(frontend):
         loaded = _load(config, overrides, config_dir)
         for note in loaded.notes:
             frontend.say(f"note: {note}")
@@ -123,6 +129,7 @@ def resume(
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     allow_change: Sequence[str] = (),
+    plugins: Plugins = (),
     log: Log | None = None,
     progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
@@ -136,7 +143,12 @@ def resume(
 
     The other arguments, and ``Raises``, as for ``train``.
     """
-    with one_training(log), calling(log, progress, should_stop) as frontend, stopped_by_ctrl_c(frontend):
+    with (
+        using(plugins),
+        one_training(log),
+        calling(log, progress, should_stop) as frontend,
+        stopped_by_ctrl_c(frontend),
+    ):
         return training.resume(
             run.run.path if isinstance(run, TrainResult) else run,
             overrides=_listed("overrides", overrides),
@@ -157,6 +169,7 @@ def evaluate(
     precision: str | None = None,
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
+    plugins: Plugins = (),
     log: Log | None = None,
     progress: OnProgress | None = None,
 ) -> EvalResult:
@@ -175,7 +188,7 @@ def evaluate(
         CheckpointError: the file is damaged, or not a checkpoint.
         UserError: the data have no such split, or are of another kind or with other classes.
     """
-    with calling(log, progress) as frontend:
+    with using(plugins), calling(log, progress) as frontend:
         return evaluating.evaluate(
             _path(checkpoint),
             split=split,
@@ -202,6 +215,7 @@ def export(
     max_drop: float = 0.01,
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
+    plugins: Plugins = (),
     log: Log | None = None,
     progress: OnProgress | None = None,
 ) -> ExportResult:
@@ -229,7 +243,7 @@ def export(
         ("quantize", [] if quantize is None else [quantize], Quantization),
     ):
         _check_choice(name, values, get_args(known))
-    with calling(log, progress) as frontend:
+    with using(plugins), calling(log, progress) as frontend:
         return exporting.export(
             _path(checkpoint),
             formats=chosen,
@@ -256,6 +270,7 @@ def predict(
     precision: str | None = None,
     resize: bool = False,
     runs_dir: str | Path = "runs",
+    plugins: Plugins = (),
     log: Log | None = None,
     progress: OnProgress | None = None,
 ) -> list[Prediction]:
@@ -281,7 +296,7 @@ def predict(
         UserError: the model cannot be used, no input exists, or none could be used. Where some are broken, each of
             these gives a ``Prediction`` with an ``error``.
     """
-    with calling(log, progress, stage="predictions") as frontend:
+    with using(plugins), calling(log, progress, stage="predictions") as frontend:
         if model is None or isinstance(model, str | Path | TrainResult):
             model = predicting.open_model(
                 _path(model), device=device, precision=precision, runs_dir=Path(runs_dir), frontend=frontend
@@ -300,6 +315,7 @@ def load_model(
     device: str | None = None,
     precision: str | None = None,
     runs_dir: str | Path = "runs",
+    plugins: Plugins = (),
     log: Log | None = None,
 ) -> TrainedModel:
     """A checkpoint's model: ``.model`` is the ``torch.nn.Module`` in eval mode, with the weights that were scored.
@@ -315,7 +331,7 @@ def load_model(
         CheckpointError: the file is damaged, or not a checkpoint.
         UserError: there is no such run, or no such device.
     """
-    with calling(log, None) as frontend:
+    with using(plugins), calling(log, None) as frontend:
         path = find_checkpoint(_path(checkpoint), runs_dir=Path(runs_dir), frontend=frontend)
         return open_trained(path, device=device, precision=precision)
 

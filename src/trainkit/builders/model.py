@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
 from torch import nn
 
 from trainkit.builders.data import knobs_of
+from trainkit.builders.own_parts import build_module
 from trainkit.config.schema import Config
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
 from trainkit.config.schema import pretrained as published
+from trainkit.config.schema.base import Section, is_own
 from trainkit.data.dataset import Dataset, Task
 from trainkit.data.loading import evaluation_batch_size
 from trainkit.data.tables import TableLayout
@@ -29,6 +33,7 @@ from trainkit.models import (
     build_torchvision,
     initialize,
     is_timm_convolutional,
+    one_hot_layer,
     schedule_dropout,
 )
 from trainkit.runtime import Choice, seed_default_generators
@@ -54,7 +59,7 @@ def build_model(
     seed_default_generators(config.seed, "init", device=torch.device("cpu"))
     spec = config.model
     knobs = knobs_of(spec)
-    init, dropout_schedule = knobs.pop("init", None), knobs.pop("dropout_schedule")
+    init, dropout_schedule = knobs.pop("init", None), knobs.pop("dropout_schedule", None)
     model: nn.Module
     match spec:
         case schema.TabularMlp():
@@ -76,6 +81,9 @@ def build_model(
             )
         case published.Timm():
             model = build_timm(spec.name, output_size, input_shape=input_shape, head=_head_spec(spec))
+        case _:
+            init, dropout_schedule = None, None  # knobs of its own
+            model = _own_model(spec, input_shape, output_size, layout=layout)
     if init is not None:
         initialize(model, init.type, **knobs_of(init))
     if dropout_schedule == "flat_cos":
@@ -89,12 +97,21 @@ def _layer_specs(layers: Sequence[schema.Layer]) -> list[LayerSpec]:
         knobs = knobs_of(layer)
         if isinstance(layer, schema.ResidualLayers):
             knobs = {name: _layer_specs(inner) for name, inner in knobs.items()}
-        specs.append(LayerSpec(layer.type, knobs))
+        make = partial(build_module, layer) if is_own(layer) else None
+        specs.append(LayerSpec(layer.type, knobs, make))
     return specs
 
 
 def _head_spec(spec: published.Pretrained) -> HeadSpec | None:
     return None if spec.head == "keep" else HeadSpec(**knobs_of(spec.head))
+
+
+def _own_model(spec: Section, input_shape: Sequence[int], output_size: int, *, layout: TableLayout | None) -> nn.Module:
+    """A plug-in's model; categories of a table become one-hot before it."""
+    if layout is None or not layout.categories:
+        return build_module(spec, tuple(input_shape), output_size, key="model")
+    inner = build_module(spec, (layout.one_hot_width,), output_size, key="model")
+    return nn.Sequential(OrderedDict([("one_hot", one_hot_layer(layout)), ("model", inner)]))
 
 
 def is_convolutional(config: Config) -> bool:

@@ -15,7 +15,7 @@ from trainkit.builders.data import knobs_of
 from trainkit.builders.fine_tuning import until_text
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
-from trainkit.config.schema.base import parse_duration, parse_start
+from trainkit.config.schema.base import is_own, parse_duration, parse_start
 from trainkit.engine import (
     EXTRA_METRICS,
     Batches,
@@ -121,7 +121,7 @@ def build_schedule_for(config: Config, *, steps_per_epoch: int) -> Schedule:
     return replace(
         schedule,
         weight_decay_factor=build_factor(weight_decay_schedule(config), total_steps=total_steps),
-        dropout_factor=build_factor(config.model.dropout_schedule, total_steps=total_steps),
+        dropout_factor=build_factor(dropout_schedule(config), total_steps=total_steps),
     )
 
 
@@ -129,6 +129,11 @@ def weight_decay_schedule(config: Config) -> Literal["constant", "flat_cos"] | N
     """None where the weight decay stays what it is, or the optimizer has none."""
     spec = config.optimizer
     return None if isinstance(spec, schema.Lbfgs) else spec.weight_decay_schedule
+
+
+def dropout_schedule(config: Config) -> Literal["constant", "flat_cos"] | None:
+    """None where the dropout stays what it is; that of a plug-in's model does."""
+    return None if is_own(config.model) else config.model.dropout_schedule
 
 
 def moves_momentum(config: Config) -> bool:

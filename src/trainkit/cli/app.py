@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -65,8 +65,20 @@ def version(show: bool) -> None:
 
 @app.callback()
 def main(
+    ctx: typer.Context,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="MODULE",
+            help="Offer a module's layers, models and other parts to the config (before the command; repeatable).",
+        ),
+    ] = None,
     show_version: bool = typer.Option(
         False, "--version", "-V", callback=version, is_eager=True, help="Show the version."
     ),
 ) -> None:
-    pass
+    if plugin:
+        from trainkit.plugins import using
+
+        ctx.with_resource(using(plugin))

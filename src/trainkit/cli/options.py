@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
 
 
-def _complete_set(incomplete: str) -> list[str]:
+def _complete_set(ctx: typer.Context, incomplete: str) -> list[str]:
     from trainkit.config.help import complete_set
+    from trainkit.plugins import using
 
-    return complete_set(incomplete)
+    with using(ctx.find_root().params.get("plugin") or ()):  # completion calls no command, and not the one above it
+        return complete_set(incomplete)
 
 
-def _complete_unset(incomplete: str) -> list[str]:
-    return list(dict.fromkeys(key.rstrip("=.") for key in _complete_set(incomplete)))
+def _complete_unset(ctx: typer.Context, incomplete: str) -> list[str]:
+    return list(dict.fromkeys(key.rstrip("=.") for key in _complete_set(ctx, incomplete)))
 
 
 def _complete_config(incomplete: str) -> list[str]:

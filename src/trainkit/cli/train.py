@@ -173,17 +173,19 @@ def show_result(result: TrainResult, *, json: bool) -> None:
 
 def next_steps(result: TrainResult) -> list[str]:
     """Commands that do what is not done yet: the scores are there, and so may exports be."""
+    from trainkit.plugins import command
+
     run = shlex.quote(str(result.run.path))
     findings = [] if result.report is None else result.report.findings
     longer = [
-        f"trainkit resume {run} {change.override}"
+        f"{command()} resume {run} {change.override}"
         for finding in findings
         for change in finding.changes
         if finding.name == "training-too-short" and change.key == "training.epochs" and change.value != "..."
     ]
-    report = [f"trainkit report {run}"] if result.report is None else []
-    export = [] if result.exports else [f"trainkit export {run} --torchscript"]
-    return [*report, *longer, *export, f"trainkit predict {run} INPUT..."]
+    report = [f"{command()} report {run}"] if result.report is None else []
+    export = [] if result.exports else [f"{command()} export {run} --torchscript"]
+    return [*report, *longer, *export, f"{command()} predict {run} INPUT..."]
 
 
 def show_curves(history: History) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from trainkit.config.places import Places
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section, safe_name
+from trainkit.config.schema.extended import config_class
 from trainkit.config.schema.model_defaults import with_model_defaults
 from trainkit.config.text.data import DICT, read_data
 from trainkit.config.text.extends import with_bases
@@ -26,6 +28,7 @@ from trainkit.config.text.nodes import KeyPath, Node, format_path, parse_path
 from trainkit.config.text.overrides import apply_overrides
 from trainkit.config.text.reader import is_missing, read_file
 from trainkit.errors import ConfigError, Place, Problem, UserError
+from trainkit.plugins import Plugin, installed_for, using
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def load_config(
     config_dir: str | Path | None = None,
     overrides: Sequence[str] = (),
     unset: Sequence[str] = (),
+    plugins: Sequence[Plugin | str] = (),
 ) -> LoadedConfig:
     """Read a config, apply overrides and defaults, check it. Raises ConfigError with all mistakes in it.
 
@@ -93,7 +97,19 @@ def load_config(
         source: a file, or the name of a shipped config where there is no such file; or the config itself, as plain
             data. Its mistakes are located by their keys.
         config_dir: of plain data: the folder that its paths are relative to; None for the current one.
+        plugins: plug-ins whose parts the config may name, or the names of their modules.
     """
+    with using(plugins), ExitStack() as stack:
+        return _load_config(source, config_dir, overrides, unset, stack)
+
+
+def _load_config(
+    source: str | Path | Mapping[str, Any],
+    config_dir: str | Path | None,
+    overrides: Sequence[str],
+    unset: Sequence[str],
+    stack: ExitStack,
+) -> LoadedConfig:
     note = None
     chosen: list[str] = []
     if isinstance(source, Mapping):
@@ -106,6 +122,7 @@ def load_config(
         if is_missing(file):
             raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
         tree, text, problems, files = with_bases(*read_file(file))
+    stack.enter_context(using(installed_for(tree.plain(), overrides)))
     tree, more, removed = apply_overrides(tree, overrides, unset)
     problems += more
     places = Places(tree, removed)
@@ -131,7 +148,8 @@ def load_config(
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:
     """The config that a checkpoint or a run stores; ``where`` names it in messages. Raises ConfigError."""
-    config, found = _validate(data)
+    with using(installed_for(data)):
+        config, found = _validate(data)
     if config is None:
         raise ConfigError([Problem(message, format_path(path) or None, Place(where)) for path, _, message in found])
     return config
@@ -139,7 +157,7 @@ def config_from_dict(data: dict[str, Any], *, where: str) -> Config:
 
 def _validate(data: Any) -> tuple[Config | None, list[tuple[KeyPath, bool, str]]]:
     try:
-        return Config.model_validate(data), []
+        return config_class().model_validate(data), []
     except ValidationError as error:
         return None, explain(error.errors(include_url=False, include_input=False), data)
 

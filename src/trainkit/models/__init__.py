@@ -16,7 +16,7 @@ from trainkit.models.pretrained import (
 )
 from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
-from trainkit.models.table_layers import fold_gains
+from trainkit.models.table_layers import fold_gains, one_hot_layer
 from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "is_timm_convolutional",
     "layer_table",
     "mean_of_members",
+    "one_hot_layer",
     "own_parameters",
     "schedule_dropout",
     "scheduled_dropouts",

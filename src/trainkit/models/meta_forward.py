@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainkit.errors import TrainkitError
 from trainkit.models.layer_shapes import KNOWN_LAYERS, Shape, check_shortcut, fail, known_output_shape, shape_text
 from trainkit.models.network import Network, Residual, ResidualBlock, config_key
+from trainkit.plugins import blame
 
 _WITHOUT_KERNELS = {*KNOWN_LAYERS, Residual, ResidualBlock}
 
@@ -83,9 +85,11 @@ def meta_forward(
         if error is None:
             return MetaForward(record.calls, key_of(""))
     running = record.open[-1]
-    reason = str(error).strip().splitlines()[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     given = "" if running.input is None else f" {shape_text(tuple(running.input.shape))}"
-    fail(f"{type(running.layer).__name__} does not take its input{given}: {reason}", key_of(running.name))
+    place = None if error is None else blame(error)
+    own = "" if place is None else f"{place}: "
+    fail(f"{own}{type(running.layer).__name__} does not take its input{given}: {reason}", key_of(running.name))
 
 
 def _run(
@@ -118,8 +122,12 @@ def _run(
         stack.enter_context(device)
         try:
             call(model, tensors, (torch.zeros(shape, dtype=dtype),))
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            return error
+        except TrainkitError:
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError | ValueError | IndexError | TypeError) or blame(error) is not None:
+                return error
+            raise
     return None
 
 

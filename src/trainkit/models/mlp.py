@@ -10,7 +10,7 @@ from torch import nn
 
 from trainkit.data.tables import TableLayout
 from trainkit.models.network import Activation, Network, OutputActivation, activation_layer, output_layer
-from trainkit.models.table_layers import OneHot
+from trainkit.models.table_layers import one_hot_layer
 
 
 def build_mlp(
@@ -41,7 +41,7 @@ def build_mlp(
         add("flatten", nn.Flatten(), "model")
     features = math.prod(input_shape)
     if layout is not None and layout.categories:
-        add("one_hot", OneHot(range(layout.numeric, layout.width), layout.sizes, keep=layout.numeric), "model")
+        add("one_hot", one_hot_layer(layout), "model")
         features = layout.one_hot_width
     for position, size in enumerate(hidden_sizes, start=1):
         add(f"linear{position}", nn.Linear(features, size), f"model.hidden_sizes[{position - 1}]")

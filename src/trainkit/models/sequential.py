@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from trainkit.models.layer_shapes import (
 )
 from trainkit.models.meta_forward import output_shape
 from trainkit.models.network import Network, Residual, config_key
-from trainkit.models.table_layers import OneHot
+from trainkit.models.table_layers import one_hot_layer
 
 _LAYERS = {layer.__name__: layer for layer in KNOWN_LAYERS if hasattr(nn, layer.__name__)}
 
@@ -35,6 +35,8 @@ class LayerSpec:
 
     type: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    make: Callable[..., nn.Module] | None = None
+    """Of a layer that is not PyTorch's: makes it for the shape of one sample; ``key=`` is for messages."""
 
 
 def build_sequential(
@@ -54,8 +56,7 @@ def build_sequential(
     """
     front: list[tuple[str, nn.Module]] = []
     if layout is not None and layout.categories:
-        codes = range(layout.numeric, layout.width)
-        front = [("one_hot", OneHot(codes, layout.sizes, keep=layout.numeric))]
+        front = [("one_hot", one_hot_layer(layout))]
         input_shape = (layout.one_hot_width,)
     built, keys, shape = _build_list(layers, (2, *input_shape), key="model.layers", output_size=output_size)
     model = Network([*front, *built], config_keys=keys)
@@ -77,6 +78,12 @@ def _build_list(
         if spec.type == "residual":
             layer, inside, shape = _build_residual(spec, shape, key=here)
             keys |= {f"{i}.{name}": place for name, place in inside.items()}
+        elif spec.make is not None:
+            layer = spec.make(shape[1:], key=here)
+            before, shape = shape, output_shape(layer, shape, key=here)
+            if len(shape) < 2 or shape[0] != before[0]:
+                made = f"{spec.type} makes {tuple(shape)} of {tuple(before)}"
+                fail(f"{made}; the first dimension of a layer's output is that of the batch", here)
         else:
             given = {
                 name: tuple(value) if isinstance(value, list) else value

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainkit.data.tables import TableLayout
+
 
 class OneHot(nn.Module):
     """A column for each category in the place of its code; a code that counts for nothing makes all of them 0."""
@@ -40,6 +42,11 @@ class OneHot(nn.Module):
         """(N, C) to (N, width)."""
         hot = (rows.index_select(1, self.code) == self.category).to(rows.dtype)
         return torch.cat([rows[:, : self.keep], hot], dim=1) if self.keep else hot
+
+
+def one_hot_layer(layout: TableLayout) -> OneHot:
+    """The layer that makes the categories of a table one-hot, behind its numbers."""
+    return OneHot(range(layout.numeric, layout.width), layout.sizes, keep=layout.numeric)
 
 
 class Signs(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trainkit.checkpoints import CheckpointFolder, load_checkpoint, read_journal
 from trainkit.errors import TrainkitError
+from trainkit.plugins import plugin_options
 from trainkit.recorders import read_json_lines
 from trainkit.system import Frontend, RunDir, StopRequest, newest_run
 
@@ -86,7 +87,18 @@ def selftest_resume(
     stop, say = frontend.stop, frontend.say
     folder = Path(tempfile.mkdtemp(prefix="trainkit-selftest-")) if folder is None else folder
     settings = ["checkpoint.every=10st", "logging.plots=false", *overrides, "logging.every=1"]
-    command = [sys.executable, "-m", "trainkit", "train", str(config), "--quiet", "--json", "--resume", "auto"]
+    command = [
+        sys.executable,
+        "-m",
+        "trainkit",
+        *plugin_options(),
+        "train",
+        str(config),
+        "--quiet",
+        "--json",
+        "--resume",
+        "auto",
+    ]
     command += [word for setting in settings for word in ("--set", setting)]
 
     say("training without interruption")

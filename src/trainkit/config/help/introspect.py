@@ -13,8 +13,8 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
-from trainkit.config.schema import Config
 from trainkit.config.schema.base import DATE_PATTERN, NAME_PATTERN, Section, check_duration, check_interval, check_start
+from trainkit.config.schema.extended import config_class
 from trainkit.config.schema.model_defaults import model_defaults
 from trainkit.config.text.nodes import KeyPath
 from trainkit.wording import listed
@@ -120,7 +120,7 @@ def value_at(path: KeyPath, data: Any) -> Any:
 
 def annotation_at(path: KeyPath, data: Any) -> Any:
     """The annotation at a path of a config, given the plain config (its ``type`` values choose the variants)."""
-    annotation: Any = Config
+    annotation: Any = config_class()
     for piece in path:
         annotation = child_annotation(annotation, data, piece)
         if annotation is None:
@@ -158,11 +158,15 @@ def default_at(path: KeyPath, data: Any) -> Any:
     return default
 
 
-@cache
 def homes() -> dict[str, list[tuple[str, str | None]]]:
     """By key, where it belongs: ``("training", None)``, or ``("optimizer", "sgd")`` for the knob of a variant."""
-    found: dict[str, list[tuple[str, str | None]]] = {name: [("", None)] for name in Config.model_fields}
-    for name, field in Config.model_fields.items():
+    return _homes_in(config_class())
+
+
+@cache
+def _homes_in(config: type[Section]) -> dict[str, list[tuple[str, str | None]]]:
+    found: dict[str, list[tuple[str, str | None]]] = {name: [("", None)] for name in config.model_fields}
+    for name, field in config.model_fields.items():
         for key, where, variant in _homes(name, annotation_of(field), depth=0):
             found.setdefault(key, []).append((where, variant))
     return found
@@ -188,7 +192,7 @@ def complete_set(incomplete: str) -> list[str]:
     """
     left, equals, value = incomplete.partition("=")
     *parents, last = left.split(".")
-    annotations: list[Any] = [Config]
+    annotations: list[Any] = [config_class()]
     for key in parents:
         annotations = [child for annotation in annotations for child in _children(annotation, key.split("[")[0])]
     if equals:

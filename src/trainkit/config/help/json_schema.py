@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from trainkit.config.help.introspect import annotation_of, sections, type_name, variants
-from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
+from trainkit.config.schema.extended import config_class
 
 _EXTENDS = {
     "type": "string",
@@ -17,11 +17,12 @@ _EXTENDS = {
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 7) of a config file: descriptions, ranges, choices with their short forms."""
-    schema = _tidy(Config.model_json_schema(by_alias=False))
+    config = config_class()
+    schema = _tidy(config.model_json_schema(by_alias=False))
     definitions: dict[str, Any] = schema.pop("$defs")
-    _fill_defaults(Config, schema)
-    for section in _all_sections(Config, {}).values():
-        if section is not Config:
+    _fill_defaults(config, schema)
+    for section in _all_sections(config, {}).values():
+        if section is not config:
             _fill_defaults(section, definitions[section.__name__])
     transforms = schema["properties"]["transforms"]
     transforms["anyOf"] = [{"const": "auto"}, {"type": transforms.pop("type"), "items": transforms.pop("items")}]
@@ -97,7 +98,7 @@ def _tidy(node: Any) -> Any:
 
 def _short_forms(mapping: dict[str, str]) -> dict[str, Any]:
     """The bare names of a choice: those of variants that need nothing but their ``type``."""
-    by_name = _all_sections(Config, {})
+    by_name = _all_sections(config_class(), {})
     names = []
     for name, reference in mapping.items():
         fields = by_name[reference.rsplit("/", 1)[1]].model_fields

@@ -27,14 +27,17 @@ from trainkit.config.help.introspect import (
     value_at,
     variants,
 )
-from trainkit.config.schema import Config
+from trainkit.config.schema.extended import config_class, grows
 from trainkit.config.text.nodes import KeyPath, format_path, read_scalar
 from trainkit.config.text.writer import flow, scalar
 from trainkit.errors import Place, ProblemsError
+from trainkit.plugins import PART, active
 from trainkit.wording import closest, enumerated
 
 _IMPORTS = ("_target_", "class_path", "_component_")
-_NO_IMPORTS = "a config cannot name code to import; choose a `type`; code of your own can call trainkit from Python"
+_LIBRARIES = ("torch", "nn", "F", "optim", "torchvision", "timm", "keras", "tf")
+"""Whose layers are not those of a plug-in, however they are written."""
+_NO_IMPORTS = "a config cannot name code to import; choose a `type`; code of your own comes in by --plugin"
 
 _RENAMED = {"csv": ("table", "with path and target as before; columns: {NAME: categorical} is what categorical was")}
 """Types of earlier versions, with the one that takes their place and what else changes."""
@@ -74,7 +77,7 @@ def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[KeyPat
 def _path_of(loc: Sequence[str | int], data: Any) -> KeyPath:
     """The key path of pydantic's location, which also names the alternatives of unions that it went through."""
     path: list[str | int] = []
-    annotation: Any = Config
+    annotation: Any = config_class()
     value = data
     after_choice = False
     for piece in loc:
@@ -203,7 +206,12 @@ def _bad_choice(annotation: Any, value: Any) -> str:
     name = value["type"] if isinstance(value, dict) else value
     if not isinstance(name, str):
         return f"{what}, got {shown(name)}"
-    hint = f"; {_NO_IMPORTS}" if re.search(r"\w[.:]\w", name) else ""
+    if (part := PART.fullmatch(name)) and grows(choices.values()) and part[1] not in _LIBRARIES:
+        if part[1] not in {plugin.name for plugin in active()}:
+            return f"{name} comes from a plug-in that is not loaded; add --plugin {part[1]}"
+        hint = ""
+    else:
+        hint = f"; {_NO_IMPORTS}" if re.search(r"\w[.:]\w", name) else ""
     if name in _RENAMED and _RENAMED[name][0] in choices:
         hint = "; {} takes its place: {}".format(*_RENAMED[name])
     elif near := closest(name, choices):

@@ -10,6 +10,7 @@ from trainkit.config.rules.review import Review
 from trainkit.config.rules.training import epoch_sizes
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as opt
+from trainkit.config.schema.base import is_own
 from trainkit.config.schema.presets import TORCHVISION
 from trainkit.config.schema.pretrained import WEIGHT_FILES, Pretrained, Torchvision, weights_file
 from trainkit.wording import closest, counted, listed
@@ -93,14 +94,18 @@ def _loss_fits_classes(review: Review) -> None:
         )
 
 
-def _output_of(model: Any) -> tuple[str, str, str]:
-    """The activation of the output, its key, and how the config writes it."""
+def _output_of(model: Any) -> tuple[str, str, str] | None:
+    """The activation of the output, its key, and how the config writes it; None where a plug-in knows it."""
+    if is_own(model):
+        return None
     if isinstance(model, schema.TabularMlp | Pretrained):
         return "none", "loss.type", f"the raw outputs of {_kind(model)}"
     if not isinstance(model, schema.Sequential):
         return model.output, "model.output", f"output: {model.output}"
     for index in range(len(model.layers) - 1, -1, -1):
         name = model.layers[index].type
+        if is_own(model.layers[index]):
+            return None
         if name in _ACTIVATIONS:
             return _ACTIVATIONS[name], f"model.layers[{index}].type", name
         if name not in ("Dropout", "Flatten"):
@@ -128,7 +133,10 @@ def _output_fits_loss(review: Review) -> None:
     loss = _loss_name(review)
     if loss is None:
         return
-    output, key, written = _output_of(review.config.model)
+    found = _output_of(review.config.model)
+    if found is None:
+        return
+    output, key, written = found
     if loss not in _NEEDS:
         if output in ("softmax", "log_softmax"):
             review.add(key, f"{output} makes class scores, and {{0}} compares values; remove it", "loss.type")
@@ -256,11 +264,11 @@ _TAKES = {
 
 
 def _features(review: Review, layers: list[Any]) -> None:
-    """Up to the first residual part: the shapes in it, and behind it, are found when the model is built."""
+    """Up to the first residual part or layer of a plug-in: shapes from there on are found when the model is built."""
     known = review.dataset.num_features
     known_from = review.dataset.key("num_features")
     for index, layer in enumerate(layers):
-        if layer.type == "residual":
+        if layer.type == "residual" or is_own(layer):
             return
         key = f"model.layers[{index}]"
         name = _TAKES.get(layer.type)

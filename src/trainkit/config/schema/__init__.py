@@ -1,6 +1,6 @@
 """The schema of a config file: closed choices, every field with a sentence, unknown keys refused. Knows no torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,12 +11,16 @@ from trainkit.config.schema.model import Model
 from trainkit.config.schema.optimization import Adam, AutoLoss, Constant, Loss, Optimizer, Scheduler
 from trainkit.config.schema.run import Checkpoint, Export, Logging, Training
 from trainkit.config.schema.transforms import Transform
+from trainkit.plugins import Plugin
 
 Device = Literal["auto", "cpu", "cuda", "mps"] | Annotated[str, Field(pattern=r"^cuda:\d{1,3}$")]
 
 
 class Config(Section):
     """A training run."""
+
+    plugins: ClassVar[tuple[Plugin, ...]] = ()
+    """Those whose parts it may name."""
 
     name: str | None = Field(
         None, pattern=NAME_PATTERN, description="Name of run folders and checkpoints; the file's name when left out."

@@ -25,6 +25,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
+def is_own(section: Section) -> bool:
+    """Whether it is a part of a plug-in: its type is such as ``acme.SqueezeExcite``."""
+    return "." in str(getattr(section, "type", ""))
+
+
 def _expand_short_form(value: Any) -> Any:
     """``relu`` is short for ``{type: relu}``."""
     return {"type": value} if isinstance(value, str) else value

@@ -17,6 +17,7 @@ from typing import Any
 
 from trainkit.config.text import flow
 from trainkit.errors import Interrupted, TrainkitError
+from trainkit.plugins import plugin_options
 from trainkit.system import Frontend, run_child
 
 MIN_GAIN = 1.05
@@ -291,7 +292,8 @@ def measure_apart(
     frontend: Frontend | None = None,
 ) -> Measure:
     """A ``Measure`` that starts ``trainkit bench --single --json``."""
-    command = [sys.executable, "-m", "trainkit", "bench", str(config), "--single", "--json", "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "trainkit", *plugin_options(), "bench", str(config), "--single", "--json"]
+    command += ["--seconds", str(seconds)]
     command += [word for key in unset for word in ("--unset", key)]
     command += ["--quiet"] if quiet else []
     stop = (frontend or Frontend()).stop

@@ -120,6 +120,24 @@ def check_data(saved: Mapping[str, Any], fingerprint: dict[str, Any]) -> None:
         )
 
 
+def plugin_changes(saved: Mapping[str, Any], now: Sequence[Mapping[str, str]]) -> list[str]:
+    """Plug-ins with other files than the checkpoint's had, as text."""
+    before = {plugin["name"]: plugin for plugin in saved.get("plugins", ())}
+    changed = []
+    for plugin in now:
+        old = before.get(plugin["name"], plugin)
+        if old["sha256"] != plugin["sha256"]:
+            versions = (
+                "" if old["version"] == plugin["version"] else f", version {old['version']} -> {plugin['version']}"
+            )
+            hashes = f"SHA-256 {old['sha256'][:12]} -> {plugin['sha256'][:12]}"
+            changed.append(
+                f"the files of the plug-in {plugin['name']} have changed since the checkpoint was saved "
+                f"({hashes}{versions}): from here on it may compute something else"
+            )
+    return changed
+
+
 def schedule_changes(saved: Mapping[str, Any], state: TrainState, *, steps_per_epoch: int) -> list[str]:
     """Whether the learning rate changes from here on, as text: the first step with another one."""
     config = config_from_dict(saved["config"], where="checkpoint")

@@ -22,6 +22,7 @@ from trainkit.config import LoadedConfig
 from trainkit.config.text import to_yaml
 from trainkit.data.loading import Batch
 from trainkit.engine import Batches, Progress, Recorder
+from trainkit.plugins import used_by
 from trainkit.recorders import Fanout, JsonLines, TextLog, tensorboard
 from trainkit.runtime import host_bytes, processor_name
 from trainkit.system import Frontend, RunDir, durable
@@ -50,7 +51,13 @@ def description(loaded: LoadedConfig, setup: Setup) -> dict[str, Any]:
         "data_fingerprint": setup.data.fingerprint,
         "choices": {name: asdict(choice) for name, choice in setup.choices.items()},
         "versions": versions(),
+        **({"plugins": used} if (used := describe_plugins(loaded)) else {}),
     }
+
+
+def describe_plugins(loaded: LoadedConfig) -> list[dict[str, str]]:
+    """Name, version and hash of the plug-ins that the config uses."""
+    return [plugin.describe() for plugin in used_by(loaded.resolved(), loaded.config.plugins)]
 
 
 def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:

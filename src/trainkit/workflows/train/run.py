@@ -25,6 +25,7 @@ from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Outcome, TrainState, fit
+from trainkit.plugins import command
 from trainkit.recorders import TextLog
 from trainkit.runtime import noting_nondeterminism
 from trainkit.system import CpuTime, Frontend, RunDir, create_run, newest_run
@@ -40,6 +41,7 @@ from trainkit.workflows.train.finish import TrainResult, finish
 from trainkit.workflows.train.recording import (
     RunCheckpointer,
     describe_machine,
+    describe_plugins,
     description,
     open_recorder,
     origins_of,
@@ -201,12 +203,15 @@ def prepare(
         if point.best_is_lost:
             state.best.value = state.best.epoch = None
         notes += changes.schedule_changes(point.saved, state, steps_per_epoch=batches.batches_per_epoch)
+        notes += changes.plugin_changes(point.saved, describe_plugins(loaded))
         notes += changes.environment_changes(point.saved, setup.choices, loaded.resolved()["training"])
     if classes := setup.data.describe_classes():
         frontend.say(f"classes: {classes}")
     notes += piece_notes(setup.model, checked.sizes)
     for note in (*setup.data.notes, *notes):
         frontend.say(f"note: {note}")
+    for plugin in describe_plugins(loaded):
+        frontend.say(f"plug-in: {plugin['name']} {plugin['version']}".rstrip() + f" (SHA-256 {plugin['sha256'][:12]})")
     for name, choice in setup.choices.items():
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
     if frozen := describe_frozen(loaded.config, setup.model, setup.frozen):
@@ -295,6 +300,7 @@ def run_loop(
         recorder.close()
     if outcome == "interrupted":
         raise frontend.stop.error(
-            f"the state is saved; to go on: trainkit resume {run.path}; for a report so far: trainkit report {run.path}"
+            f"the state is saved; to go on: {command()} resume {run.path}; "
+            f"for a report so far: {command()} report {run.path}"
         )
     return outcome

@@ -1,0 +1,127 @@
+"""The schema with the parts of plug-ins: every closed choice also has theirs, wherever it stands."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from operator import or_
+from types import GenericAlias, UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
+
+from trainkit.config.schema import Config
+from trainkit.config.schema.base import Section
+from trainkit.config.schema.model import LinearLayer, Mlp
+from trainkit.errors import UserError
+from trainkit.plugins import Plugin, active, place_of
+
+_KIND_OF: dict[type[Section], str] = {LinearLayer: "layers", Mlp: "models"}
+"""A variant of each choice that grows, and the kind of parts that it gets."""
+
+
+def config_class() -> type[Config]:
+    """``Config``, or the one with the parts of the plug-ins that are loaded now.
+
+    Raises:
+        UserError: a part of a plug-in is not a section as it has to be.
+    """
+    return _extended(plugins) if (plugins := active()) else Config
+
+
+def grows(variants: Iterable[type[Section]]) -> bool:
+    """Whether plug-ins can add to a choice with these variants."""
+    return not _KIND_OF.keys().isdisjoint(variants)
+
+
+@lru_cache(maxsize=8)
+def _extended(plugins: tuple[Plugin, ...]) -> type[Config]:
+    parts = {
+        kind: tuple(_variant(plugin, part) for plugin in plugins for part in plugin.parts[kind])
+        for kind in _KIND_OF.values()
+    }
+    grown = _Growth({sibling: parts[kind] for sibling, kind in _KIND_OF.items()}).section(Config)
+    assert issubclass(grown, Config)
+    return type("Config", (grown,), {"plugins": plugins, "__doc__": Config.__doc__, "__module__": __name__})
+
+
+@dataclass
+class _Growth:
+    """Copies of the schema's sections in which the choices have more variants."""
+
+    more: dict[type[Section], tuple[type[Section], ...]]
+
+    def annotation(self, annotation: Any) -> Any:
+        """The same object where nothing in it grows."""
+        origin, parts = get_origin(annotation), get_args(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            return self.section(annotation)
+        if origin not in (Annotated, Union, UnionType, list):
+            return annotation
+        if origin is Annotated:
+            inner = self.annotation(parts[0])
+            return annotation if inner is parts[0] else Annotated[inner, *parts[1:]]
+        grown = [self.annotation(part) for part in parts]
+        if origin is not list:
+            grown += [new for part in parts if isinstance(part, type) for new in self.more.get(part, ())]
+        if len(grown) == len(parts) and all(new is old for new, old in zip(grown, parts, strict=True)):
+            return annotation
+        return GenericAlias(list, grown[0]) if origin is list else reduce(or_, grown)
+
+    def section(self, section: type[Section]) -> type[Section]:
+        fields: dict[str, Any] = {}
+        for name, field in section.model_fields.items():
+            annotation = self.annotation(field.annotation)
+            if annotation is not field.annotation:
+                fields[name] = _field(field, annotation)
+        if not fields:
+            return section
+        grown: type[Section] = create_model(section.__name__, __base__=section, __doc__=section.__doc__, **fields)
+        return grown
+
+
+def _field(field: FieldInfo, annotation: Any) -> tuple[Any, Any]:
+    """The field with another annotation: pydantic keeps the discriminator and the constraints of a choice in it."""
+    choice = [] if field.discriminator is None else [Field(discriminator=field.discriminator)]
+    knobs: dict[str, Any] = {"description": field.description}
+    if field.default_factory is not None:
+        knobs["default_factory"] = field.default_factory
+    elif not field.is_required():
+        knobs["default"] = field.default
+    metadata = [*choice, *field.metadata]
+    return (Annotated[annotation, *metadata] if metadata else annotation, Field(**knobs))
+
+
+def _variant(plugin: Plugin, part: type) -> type[Section]:
+    """The part with the ``type`` that names it in configs.
+
+    Raises:
+        UserError: it is no section, or lacks a sentence or its build method.
+    """
+    name = f"{plugin.name}.{getattr(part, '__name__', repr(part))}"
+    mistake = _mistake_of(part)
+    if mistake is None:
+        about: dict[str, Any] = {"__base__": part, "__module__": part.__module__, "__doc__": part.__doc__}
+        fields: dict[str, Any] = {"type": (Literal[name], ...)}
+        variant: Any = create_model(name.replace(".", "_"), **about, **fields)
+        try:
+            variant.model_rebuild()
+            return cast(type[Section], variant)
+        except Exception as error:  # noqa: BLE001  (pydantic's many, and those of annotations)
+            mistake = f"its fields are not types that pydantic knows: {str(error).strip().splitlines()[0]}"
+    raise UserError(f"{place_of(part) or plugin.module}: {name}: {mistake}")
+
+
+def _mistake_of(part: Any) -> str | None:
+    if not (isinstance(part, type) and issubclass(part, Section)):
+        return "a part of a plug-in is a class with its knobs: class Name(trainkit.Section)"
+    if not callable(getattr(part, "build", None)):
+        return "it has no build method, which makes it; see docs/extending.md"
+    if not (part.__doc__ or "").strip():
+        return "it has no docstring; say in a sentence what it is, for messages and editors"
+    for field, info in part.model_fields.items():
+        if field == "type":
+            return "its type is its name; take another name for this field"
+        if not (info.description or "").strip():
+            return f'{field} has no description; write {field}: ... = Field(..., description="...")'
+    return None
