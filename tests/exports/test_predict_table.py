@@ -117,7 +117,18 @@ def test_dates_of_typed_files_are_read_alike(script: ModuleType) -> None:
     assert script.date_reader("")(dt.datetime(2024, 1, 1, 1, tzinfo=berlin))["hour"] == 23
 
 
-LABELS = [["1", "2", "10"], ["True", "False"], ["no", "yes"], ["a", "B", "é"], ["1", "x"], ["None", "Brick"]]
+LABELS = [
+    ["1", "2", "10"],
+    ["True", "False"],
+    ["True", "FALSE", "1", "0.0"],
+    ["T", "F", "0"],
+    ["y", "N"],
+    ["N", "1", "0"],
+    ["no", "yes"],
+    ["a", "B", "é"],
+    ["1", "x"],
+    ["None", "Brick"],
+]
 SPELLED = [
     "1",
     "1.0",

@@ -45,6 +45,12 @@ KINDS = [
     (["yes", "no", "No", "YES"], "boolean", "two values: no and yes"),
     ([True, False, True], "boolean", "two values"),
     (["t", "f", ""], "boolean", "two values"),
+    (["1", "True", "0", "FALSE"], "boolean", "two values: false and true"),
+    (["y", "No", "yes", "N"], "boolean", "two values: no and yes"),
+    (["T", "F", "1", "0"], "boolean", "two values: F and T"),
+    (["0", "1", "0"], "numeric", "whole numbers"),
+    (["A", "T", "F", "C"], "categorical", "text"),
+    (["yes", "no", "off"], "categorical", "text"),
     (["2024-01-31", "2024-02-01"], "datetime", "%Y-%m-%d"),
     (["2013-01-01T05:00:00Z", "2013-01-01T06:00:00Z"], "datetime", "Z"),
     (["31/01/2024 10:15", "01/02/2024 00:00"], "datetime", "%d/%m/%Y %H:%M"),
@@ -169,6 +175,8 @@ def test_labels_are_one_in_all_their_spellings() -> None:
     assert labels_of(["1", "1.0", "01", "2", "10"]) == ("1", "2", "10")
     assert labels_of(["True", "TRUE", "FALSE", "False"]) == ("False", "True"), "both in one case"
     assert labels_of(["True", "false"]) == ("false", "true")
+    assert labels_of(["1", "True", "0", "0.0"]) == ("false", "true")
+    assert labels_of(["y", "N", "1"]) == ("n", "y")
     assert labels_of(["a2", "a10", "A1", "b"]) == ("A1", "a2", "a10", "b")
     assert labels_of(["1", "01", "x"]) == ("01", "1", "x"), "text among them: each is its own"
 

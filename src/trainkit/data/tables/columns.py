@@ -72,7 +72,8 @@ def _found(evidence: Evidence) -> Found | Problem:
         return "ignore", "all cells are missing", {}
     if evidence.distinct == 1 and evidence.missing == 0:
         return "ignore", f"constant: {next(iter(evidence.values))}", {}
-    if is_boolean_text(values := set(map(str, evidence.values))):
+    if is_boolean_text(map(str, evidence.values)):
+        values = set(map(str, evidence.values))
         return "boolean", "two values: " + " and ".join(labels_of(values)), {}
     if evidence.date_format == "":
         return "datetime", "dates in the file", {"date_format": ""}
@@ -138,7 +139,7 @@ def _wanted(evidence: Evidence, wanted: str) -> Found | Problem:
             return Problem(message, key=key)
         case "categorical":
             return "categorical", "as asked for", {}
-        case "boolean" if evidence.distinct > 2:
+        case "boolean" if evidence.distinct > 2 and not is_boolean_text(map(str, evidence.values)):
             many = _many(evidence.distinct)
             message = f"{name!r} has {many} different values, and boolean takes two; set it to categorical"
             return Problem(message, key=key)

@@ -37,7 +37,7 @@ from trainkit.data.tables.weights import check_weights, weight_extra
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
 
-_LAYOUT = 3
+_LAYOUT = 4
 """Raise it when the same files become other arrays or names, so that old cache entries are not used."""
 _MOST_BLOCKS = 8
 """What ``check``, which writes nothing, reads of larger ones."""

@@ -30,7 +30,8 @@ LABELS = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
 TABLE = SIGNATURE["table"]
 PROGRAMS = {name: entry for name, entry in SIGNATURE["programs"].items() if entry["format"] != "safetensors"}
 MARKS = {"": "", ",": ",", ".": ".", " ": " \u00a0\u202f\u2009", "'": "'\u2019"}
-PAIRS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"on", "off"})
+PAIRS = {"true/false": ("true", "false", "t", "f"), "yes/no": ("yes", "no", "y", "n"), "on/off": ("on", "off")}
+DIGITS = {"1": 0, "1.0": 0, "0": 1, "0.0": 1}
 WHOLE = re.compile(r"([+-]?)([0-9]+)(\.0*)?")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MISSING, UNSEEN = Counter(), Counter()
@@ -197,7 +198,18 @@ def label_style(labels):
     """Which spellings of a label are the same."""
     if all(WHOLE.fullmatch(label) for label in labels):
         return "numbers"
-    return "boolean" if {label.lower() for label in labels} in PAIRS and len(labels) == 2 else "text"
+    folded = {label.lower() for label in labels}
+    words = folded - DIGITS.keys()
+    for style, known in PAIRS.items():
+        certain = words & set(known[:2]) or (words and words == set(known[2:]))
+        if certain and words <= set(known) and len({truth(label, style) for label in folded}) == 2:
+            return style
+    return "text"
+
+
+def truth(text, style):
+    folded = text.lower()
+    return PAIRS[style].index(folded) % 2 if folded in PAIRS[style] else DIGITS.get(folded)
 
 
 def label_key(text, style):
@@ -205,7 +217,9 @@ def label_key(text, style):
     if style == "numbers" and (match := WHOLE.fullmatch(text)):
         digits = match[2].lstrip("0") or "0"
         return f"-{digits}" if match[1] == "-" and digits != "0" else digits
-    return text.lower() if style == "boolean" else unicodedata.normalize("NFC", text)
+    if style in PAIRS and truth(text, style) is not None:
+        return PAIRS[style][truth(text, style)]
+    return unicodedata.normalize("NFC", text)
 
 
 def label_reader(labels):
