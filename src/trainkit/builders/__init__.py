@@ -13,6 +13,7 @@ from trainkit.builders.data import (
     model_input_shape,
     section_of,
 )
+from trainkit.builders.features import choose_features, frozen_epochs, on_features
 from trainkit.builders.fine_tuning import describe_frozen, frozen_parameters, has_trained_weights
 from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
 from trainkit.builders.model import (
@@ -44,6 +45,7 @@ __all__ = [
     "build_static_transforms",
     "check_rules",
     "choose_compile",
+    "choose_features",
     "choose_precision",
     "choose_scoring_precision",
     "choose_threads",
@@ -54,6 +56,7 @@ __all__ = [
     "describe_others",
     "estimate_memory",
     "eval_batch_size",
+    "frozen_epochs",
     "frozen_parameters",
     "has_trained_weights",
     "is_convolutional",
@@ -66,6 +69,7 @@ __all__ = [
     "model_input_shape",
     "monitor_of",
     "most_threads",
+    "on_features",
     "open_trained",
     "output_size_for",
     "parameter_groups",

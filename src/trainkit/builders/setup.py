@@ -105,6 +105,8 @@ class Setup:
     files: ImageFiles = field(default_factory=dict)
     stored: Mapping[str, Any] | None = None
     """The checkpoint that gave the preprocessing and the choices, where there is one."""
+    part_of: Callable[[nn.Module], nn.Module] | None = None
+    """What the samples go through: the head, where they are the features of a frozen backbone; None: the model."""
     reserved: int = 0
     """Bytes of the device that the model takes while training, an estimate; 0 where nobody asked."""
 
@@ -228,8 +230,9 @@ class Setup:
 
     @property
     def forward(self) -> Callable[[Tensor], Tensor]:
-        """The model in the precision of the run: inputs to outputs in float32."""
-        return partial(forward, self.model, precision=self.precision)
+        """The model, or its part, in the precision of the run: inputs to outputs in float32."""
+        part = self.model if self.part_of is None else self.part_of(self.model)
+        return partial(forward, part, precision=self.precision)
 
     def plan(self, *, say: Callable[[str], None] | None = None) -> Plan:
         """The settings of the loop: compiled as was chosen, for training, if ``say`` is given, which gets warnings."""
@@ -250,6 +253,8 @@ class Setup:
             save_every=(every.value, every.unit),
             mixed=spec.mix is not None,
         )
+        if self.part_of is not None:
+            plan = replace(plan, part_of=self.part_of)
         if say is None:
             return plan
         return compiled_plan(plan, self.choices["compile"], config=self.config, model=self.model, say=say)

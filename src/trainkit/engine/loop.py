@@ -61,7 +61,7 @@ def fit(
             return "interrupted"
         if val is not None:
             started = time.perf_counter()
-            validation = evaluate(state.eval_model, plan, val, should_stop=should_stop)
+            validation = evaluate(plan.part_of(state.eval_model), plan, val, should_stop=should_stop)
             progress.validation_seconds += time.perf_counter() - started
             if validation is None:
                 saver.save()

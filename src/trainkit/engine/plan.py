@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
@@ -41,6 +41,8 @@ class Plan:
     """Pieces that a batch is computed in."""
     keep_gradients: bool = False
     """Set gradients to zero before a step instead of freeing them."""
+    part_of: Callable[[nn.Module], nn.Module] = lambda model: model
+    """What the batches go through: the whole model, or its head where they are the features of a frozen backbone."""
     step: Callable[..., Any] | None = None
     """In the place of ``train_step``: a ``CapturedStep``."""
     clip_grad_norm: float | None = None

@@ -1,6 +1,6 @@
 """Networks built from plain values, made of ``torch.nn`` modules; the layers, shapes and costs of any model."""
 
-from trainkit.models.backbone import head_prefixes
+from trainkit.models.backbone import features_of, head_of, head_prefixes
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.dropout import ScheduledDropout, schedule_dropout, scheduled_dropouts
 from trainkit.models.members import Outputs, mean_of_members
@@ -37,8 +37,10 @@ __all__ = [
     "check_shapes",
     "config_key",
     "current_names",
+    "features_of",
     "fold_gains",
     "head_names",
+    "head_of",
     "head_prefixes",
     "initialize",
     "is_tabular",

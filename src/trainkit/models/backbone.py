@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from trainkit.models.network import Network
+from trainkit.runtime import forward
 
 
 def head_prefixes(model: nn.Module) -> tuple[str, ...]:
@@ -23,3 +29,52 @@ def head_prefixes(model: nn.Module) -> tuple[str, ...]:
         prefix = f"{prefix}.{name}" if prefix else name
         if len(parts) > 1 or next(module.children(), None) is None:
             return (prefix,)
+
+
+def head_of(model: nn.Module) -> nn.Module | None:
+    """The layers from the head on, dropout in front of it included: features (N, ...) to outputs. They are the model's.
+
+    None where several modules form the head.
+    """
+    prefixes = head_prefixes(model)
+    if len(prefixes) != 1:
+        return None
+    name = prefixes[0]
+    own = set(model.get_submodule(name).parameters())
+    while (outer := name.rpartition(".")[0]) and own.issuperset(model.get_submodule(outer).parameters()):
+        name = outer
+    holder = model.get_submodule(name.rpartition(".")[0])
+    if not isinstance(holder, nn.Sequential):
+        return model.get_submodule(name)
+    layers = list(holder.named_children())
+    start = next(at for at, (child, _) in enumerate(layers) if child == name.rpartition(".")[2])
+    while start > 0 and isinstance(layers[start - 1][1], _DropoutNd):
+        start -= 1
+    if isinstance(holder, Network):
+        return Network(layers[start:], config_keys={})
+    return nn.Sequential(OrderedDict(layers[start:]))
+
+
+class _HeadReached(Exception):
+    pass
+
+
+def features_of(model: nn.Module, inputs: Tensor, *, precision: str) -> Tensor:
+    """What the model gives to its head: float32 (N, ...). ``head_of`` continues from there."""
+    head = head_of(model)
+    assert head is not None, "several modules form the head"
+    first = head if any(head is module for module in model.modules()) else next(head.children())
+    reached: list[Tensor] = []
+
+    def stop(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        reached.append(arguments[0])
+        raise _HeadReached
+
+    handle = first.register_forward_pre_hook(stop)
+    try:
+        forward(model, inputs, precision=precision)
+    except _HeadReached:
+        return reached[0].float()
+    finally:
+        handle.remove()
+    raise ValueError("the model does not call its head")

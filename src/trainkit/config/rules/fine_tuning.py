@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainkit.config.rules.review import Review
 from trainkit.config.rules.training import length_of
+from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as opt
 
 
@@ -17,6 +18,9 @@ def check(review: Review) -> None:
                 "nothing is frozen, got {0}; freeze modules first (freeze: backbone), or remove it",
                 "fine_tuning.freeze",
             )
+        if spec.cache_features is True:
+            message = "nothing is frozen, got true with {0}; freeze the backbone, or leave it out"
+            review.add("fine_tuning.cache_features", message, "fine_tuning.freeze")
         return
     if isinstance(review.config.optimizer, opt.Lbfgs):
         review.add(
@@ -25,6 +29,21 @@ def check(review: Review) -> None:
             "optimizer.type",
         )
     _positions(review)
+    if spec.cache_features is True and (found := hindrance(review.config)):
+        why, other = found
+        review.add("fine_tuning.cache_features", f"{why}, got {{0}}; set cache_features: auto, or change that", other)
+
+
+def hindrance(config: Config) -> tuple[str, str] | None:
+    """Why the output of the backbone cannot be computed once, as far as the config says, and the key at fault."""
+    random = next((at for at, one in enumerate(config.transforms) if one.stage == "random"), None)
+    if random is not None:
+        return "the inputs of the backbone are others in each epoch", f"transforms[{random}].type"
+    if config.training.mix is not None:
+        return "the inputs of the backbone are mixed", "training.mix.type"
+    if config.fine_tuning.batch_norm == "train":
+        return "the statistics of the backbone move", "fine_tuning.batch_norm"
+    return None
 
 
 def _positions(review: Review) -> None:

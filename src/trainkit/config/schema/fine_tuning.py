@@ -34,3 +34,8 @@ class FineTuning(Section):
         description="Statistics of batch norm: auto keeps those of frozen layers, train moves them all, frozen keeps "
         "them all over the whole run.",
     )
+    cache_features: bool | Literal["auto"] = Field(
+        "auto",
+        description="Compute the output of the backbone once, while all of it is frozen and nothing random stands "
+        "before the head; auto does so where it can, and prints why it does not.",
+    )

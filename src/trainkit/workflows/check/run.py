@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from trainkit.builders import (
     build_model,
     check_rules,
     choose_compile,
+    choose_features,
     choose_precision,
     choose_threads,
     eval_batch_size,
@@ -203,6 +204,10 @@ def run_checks(
         reserved=costs.memory.total,
     )
     problems.catch("model", lambda: dry_run(setup))
+    if not problems.problems:
+        steps = sizes.steps_per_epoch
+        features = problems.catch("fine_tuning", lambda: choose_features(setup, steps_per_epoch=steps))
+        setup = replace(setup, choices=setup.choices | ({} if features is None else {"cache_features": features}))
     if config.export.torchscript:
         problems.catch("model", lambda: check_export(setup.model, setup.input_shape, method=config.export.method))
     if problems.problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,9 +17,11 @@ from trainkit.builders import (
     describe_ema,
     describe_frozen,
     describe_others,
+    frozen_epochs,
     has_trained_weights,
     load_data,
     load_source,
+    on_features,
 )
 from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, at_data_root, load_config
@@ -283,19 +285,22 @@ def run_loop(
     spec = setup.config.training
     display = None if frontend.make_display is None else frontend.make_display(setup, batches.batches_per_epoch)
     recorder = open_recorder(run, setup, batches, state.progress, log, display=display, frontend=frontend)
-    val = setup.batches("val") if "val" in setup.data.splits else None
     try:
         on_device = setup.device.type != "cpu" and setup.residency.value == "device"
         with explained(batch_size=spec.batch_size, data_on_device=on_device), noting_nondeterminism(frontend.say):
-            outcome = fit(
-                state,
-                setup.plan(say=frontend.say),
-                train=shown_by(display, "train", batches, state.progress),
-                val=None if val is None else shown_by(display, "val", val, state.progress),
-                recorder=recorder,
-                checkpointer=checkpointer,
-                should_stop=frontend.stop,
-            )
+            for part, train, epochs in stretches(prepared, frontend):
+                val = part.batches("val") if "val" in part.data.splits else None
+                outcome = fit(
+                    state,
+                    replace(part.plan(say=frontend.say), epochs=epochs),
+                    train=shown_by(display, "train", train, state.progress),
+                    val=None if val is None else shown_by(display, "val", val, state.progress),
+                    recorder=recorder,
+                    checkpointer=checkpointer,
+                    should_stop=frontend.stop,
+                )
+                if outcome != "finished":
+                    break
     finally:
         recorder.close()
     if outcome == "interrupted":
@@ -304,3 +309,15 @@ def run_loop(
             f"for a report so far: {command()} report {run.path}"
         )
     return outcome
+
+
+def stretches(prepared: Prepared, frontend: Frontend) -> Iterator[tuple[Setup, Batches, int]]:
+    """What the loop runs on, and up to which epoch: the features of a frozen backbone, then the samples themselves."""
+    setup, state, batches = prepared.setup, prepared.state, prepared.batches
+    features = setup.choices.get("cache_features")
+    if features is not None and features.value == "true" and state.freezing is not None:
+        epochs = frozen_epochs(setup, state.freezing, steps_per_epoch=batches.batches_per_epoch)
+        if state.progress.epochs_completed < epochs:
+            part = on_features(setup, cache_dir=cache_root(), frontend=frontend)
+            yield part, part.batches("train", training=True), epochs
+    yield setup, batches, setup.config.training.epochs
