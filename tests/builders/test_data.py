@@ -6,11 +6,10 @@ import pytest
 
 from trainkit.builders.data import (
     build_batch_transforms,
-    build_static_transforms,
-    count_static_transforms,
     load_source,
     preprocessing,
 )
+from trainkit.builders.static_transforms import build_static_transforms, count_static_transforms
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import variants_of
 from trainkit.config.schema.transforms import Transform
@@ -39,7 +38,7 @@ def config_of(*names: str, dataset: str = "digits") -> Config:
 def test_a_transform_is_built_as_its_stage_says(name: str) -> None:
     config = config_of(name, dataset="iris" if VARIANTS[name].works_on == "table" else "digits")
     [section] = config.transforms
-    static_transforms = build_static_transforms(config)
+    static_transforms = build_static_transforms(config, load_source(config))
     if section.stage == "static":
         [static] = static_transforms
         assert isinstance(static, get_args(StaticTransform))

@@ -4,9 +4,7 @@ from trainkit.builders.compiling import choose_compile
 from trainkit.builders.data import (
     ImageFiles,
     build_batch_transforms,
-    build_static_transforms,
     check_rules,
-    count_static_transforms,
     layout_of,
     load_data,
     load_source,
@@ -27,6 +25,12 @@ from trainkit.builders.model import (
 )
 from trainkit.builders.pretrained import load_pretrained
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
+from trainkit.builders.static_transforms import (
+    build_static_transforms,
+    build_training_transforms,
+    count_static_transforms,
+    crop_choices,
+)
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
@@ -43,6 +47,7 @@ __all__ = [
     "build_schedule_for",
     "build_setup",
     "build_static_transforms",
+    "build_training_transforms",
     "check_rules",
     "choose_compile",
     "choose_features",
@@ -50,6 +55,7 @@ __all__ = [
     "choose_scoring_precision",
     "choose_threads",
     "count_static_transforms",
+    "crop_choices",
     "data_bytes",
     "describe_ema",
     "describe_frozen",

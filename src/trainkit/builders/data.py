@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainkit.builders.static_transforms import (
+    build_static_transforms,
+    build_training_transforms,
+    count_static_transforms,
+    has_own_sizes,
+    resized_crop,
+)
 from trainkit.builders.targets import with_target_scale
 from trainkit.config.rules import check
 from trainkit.config.schema import Config
@@ -33,7 +39,6 @@ from trainkit.data.transforms import (
     channel_statistics,
     column_statistics,
     columns,
-    crops,
     geometry,
     in_evaluation,
     pixels,
@@ -86,6 +91,7 @@ def _open_source(
         case dataset.ImageFolder():
             from trainkit.data.sources import load_image_folder
 
+            knobs.pop("cache_size")
             rules = make_rules(knobs.pop("background"), knobs.pop("value_range"))
             return load_image_folder(Path(knobs.pop("root")), rules=rules, **knobs)
         case dataset.Table():
@@ -120,6 +126,7 @@ def load_data(
     source: Dataset | None = None,
     stored: Mapping[str, Any] | None = None,
     frontend: Frontend | None = None,
+    training: bool = True,
 ) -> tuple[Dataset, ImageFiles]:
     """The config's data set with the static transforms applied.
 
@@ -127,6 +134,7 @@ def load_data(
         source: the data set, where it is loaded already.
         stored: the preprocessing of a checkpoint; image files become pixels by its rules, and the targets of a source
             that is loaded here have its scale.
+        training: False prepares all images as evaluation takes them.
 
     Raises:
         DataError: the data are missing or broken.
@@ -138,36 +146,14 @@ def load_data(
         source = replace(source, rules=rules_of(stored))
     data = materialize_images(
         source,
-        build_static_transforms(config),
+        build_static_transforms(config, source),
+        training_transforms=build_training_transforms(config, source) if training else None,
         cache_dir=cache_root(),
         progress=frontend.progress,
         should_stop=frontend.stop,
     )
+    data = replace(data, own_sizes=has_own_sizes(config, source))
     return data, {name: part.inputs for name, part in source.parts.items() if isinstance(part.inputs, tuple)}
-
-
-def count_static_transforms(config: Config) -> int:
-    """How many transforms stand before the first random or scaling one."""
-    return sum(1 for _ in takewhile(lambda spec: spec.stage == "static", config.transforms))
-
-
-def build_static_transforms(config: Config) -> list[static.StaticTransform]:
-    """The transforms that are applied once, before the first epoch."""
-    return [_static_transform(spec) for spec in config.transforms[: count_static_transforms(config)]]
-
-
-def _static_transform(spec: Transform) -> static.StaticTransform:
-    match spec:
-        case transform.Resize(size=int(size)):
-            return static.Resize(size, spec.interpolation)
-        case transform.Resize():
-            return static.Resize(transform.height_and_width(spec.size), spec.interpolation)
-        case transform.CenterCrop():
-            return static.CenterCrop(transform.height_and_width(spec.size))
-        case transform.Grayscale():
-            return static.Grayscale(spec.num_output_channels)
-        case _:
-            raise AssertionError(spec)
 
 
 def build_batch_transforms(
@@ -232,9 +218,7 @@ def _batch_transform(spec: Transform, data: Dataset, stored: Mapping[str, Any] |
             size = None if spec.size is None else transform.height_and_width(spec.size)
             return geometry.RandomCrop(size, spec.padding, spec.padding_mode, spec.fill)
         case transform.RandomResizedCrop():
-            size, ranges = transform.height_and_width(spec.size), (_range(spec.scale), _range(spec.ratio))
-            assert spec.eval_resize is not None, "the schema completes it"
-            return crops.RandomResizedCrop(size, *ranges, spec.interpolation, spec.eval_resize)
+            return resized_crop(spec)
         case transform.RandomHorizontalFlip():
             return geometry.RandomHorizontalFlip(spec.p)
         case transform.RandomVerticalFlip():
@@ -291,14 +275,18 @@ def model_input_shape(config: Config, data: Dataset, transforms: list[BatchTrans
         ValueError: a transform does not fit the samples.
     """
     return build_pipeline(
-        transforms, input_shape=_image_shape(config, data), seed=config.seed, random=True
+        transforms,
+        input_shape=_image_shape(config, data),
+        seed=config.seed,
+        random=True,
+        own_sizes=has_own_sizes(config, data),
     ).output_shape
 
 
 def _image_shape(config: Config, data: Dataset) -> tuple[int, ...]:
     """Of a sample after the static transforms."""
     on_disk = data.parts[data.splits["train"].part].is_files
-    return image_shape(data, build_static_transforms(config)) if on_disk else data.input_shape
+    return image_shape(data, build_static_transforms(config, data)) if on_disk else data.input_shape
 
 
 def preprocessing(
@@ -354,7 +342,7 @@ def dataset_info(config: Config, data: Dataset, *, materialized: bool = False) -
         return replace(info, num_features=layout.one_hot_width, num_categorical=len(layout.categories))
     with suppress(UserError):  # no image can be read: the shape stays unknown
         done = materialized and not data.parts[data.splits["train"].part].is_files
-        shape = image_shape(data, [] if done else build_static_transforms(config))
+        shape = image_shape(data, [] if done else build_static_transforms(config, data))
         return replace(info, image_shape=(data.channels, None, None), static_shape=shape)
     return info
 

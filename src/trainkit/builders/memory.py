@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.loading import choose_residency, is_mapped
+from trainkit.data.ragged import Ragged
+from trainkit.errors import Problem, ProblemsError
 from trainkit.models import LayerRow
 from trainkit.runtime import Choice, free_device_bytes
 from trainkit.wording import size_text
@@ -114,8 +117,14 @@ def kept_bytes(rows: Sequence[LayerRow]) -> int:
 
 def data_bytes(data: Dataset) -> int:
     """Bytes of the samples of all splits as they are stored; 0 for files that are decoded while training."""
-    arrays = [(split, data.parts[split.part].inputs) for split in data.splits.values()]
-    return sum(len(split) * array[:1].nbytes for split, array in arrays if not isinstance(array, tuple))
+    total = 0
+    for split in data.splits.values():
+        match data.parts[split.part].inputs:
+            case Ragged() as images:
+                total += images.num_bytes(split.indices)
+            case np.ndarray() as array:
+                total += len(split) * array[:1].nbytes
+    return total
 
 
 def residency_of(config: Config, data: Dataset, *, device: torch.device, reserved: int) -> Choice:
@@ -124,12 +133,21 @@ def residency_of(config: Config, data: Dataset, *, device: torch.device, reserve
     Args:
         reserved: bytes of the device that the model takes while training; 0 where that is not known.
     """
-    mapped = False
+    mapped = ragged = False
     for split in data.splits.values():
         inputs = data.parts[split.part].inputs
         if isinstance(inputs, tuple):
             processes = config.training.num_workers or "no"
             return Choice("workers", f"images are decoded while training, by {processes} extra processes")
-        mapped |= is_mapped(inputs)
+        ragged |= isinstance(inputs, Ragged)
+        mapped |= is_mapped(inputs.pixels if isinstance(inputs, Ragged) else inputs)
     requested = config.training.residency
+    if ragged:
+        if requested == "device":
+            message = (
+                "images of their own sizes are cropped in host memory, got device; leave it out, or begin transforms "
+                "with a resize to one size"
+            )
+            raise ProblemsError([Problem(message, key="training.residency")])
+        device = torch.device("cpu")
     return choose_residency(data_bytes(data), device=device, mapped=mapped, requested=requested, reserved=reserved)

@@ -14,7 +14,6 @@ from trainkit.builders.compiling import choose_compile, compiled_plan
 from trainkit.builders.data import (
     ImageFiles,
     build_batch_transforms,
-    build_static_transforms,
     check_rules,
     layout_of,
     load_data,
@@ -34,6 +33,11 @@ from trainkit.builders.model import (
     place,
 )
 from trainkit.builders.pretrained import load_pretrained
+from trainkit.builders.static_transforms import (
+    build_static_transforms,
+    build_training_transforms,
+    crop_choices,
+)
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, use_most_threads
 from trainkit.builders.training import (
@@ -205,7 +209,8 @@ class Setup:
             self.data.model_parts[chosen.part],
             chosen.indices,
             batch_transforms=self.transforms,
-            static_transforms=build_static_transforms(self.config),
+            static_transforms=build_static_transforms(self.config, self.data),
+            training_transforms=build_training_transforms(self.config, self.data),
             channels=self.data.channels,
             rules=self.data.rules,
             channels_last=self.channels_last,
@@ -320,6 +325,7 @@ def build_setup(
             "precision": precision,
             **scale_choice(config, data),
             **weights,
+            **crop_choices(config, data),
             "loss": loss_name(config, data),
             "compile": choose_compile(config, model, device=device, precision=precision.value, input_shape=input_shape),
         },

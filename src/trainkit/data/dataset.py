@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.kept_results import KeptResults
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
+from trainkit.data.ragged import Ragged
 from trainkit.data.target_scale import TargetScale, targets_of_model
 from trainkit.wording import SPLITS, counted
 
@@ -30,9 +31,9 @@ Task = Literal["classification", "regression"]
 class Part:
     """Samples as the source has them: an official part such as ``"train"`` or ``"test"``, or ``"all"``."""
 
-    inputs: NDArray[Any] | tuple[Path, ...]
+    inputs: NDArray[Any] | tuple[Path, ...] | Ragged
     """Images: uint8 (N, C, H, W), or float32 in [0, 1] where files have more than 8 bits. Tables: float32 (N, F). Or
-    image files that are not decoded yet."""
+    image files that are not decoded yet, or images of their own sizes."""
     targets: NDArray[Any]
     """Classification: int64 (N,). Regression: float32 or float64 (N, T), in their own units."""
     weights: NDArray[np.float32] | None = None
@@ -97,6 +98,8 @@ class Dataset:
     """Images: 1 or 3 as they are decoded, before the static transforms; None for tables."""
     rules: PixelRules = DEFAULT_RULES
     """How image files become pixels. The range of values of more than 8 bits is found when they are materialized."""
+    own_sizes: bool = False
+    """Images in files that training crops to one size, from their own sizes; others are as evaluation takes them."""
     max_bad_files: int = 0
     """How many image files may turn out to be unreadable; they are then taken out of the splits and noted."""
 
@@ -218,6 +221,7 @@ def _fingerprint_part(part: Part, class_names: Sequence[str], root: Path) -> dic
     if isinstance(part.inputs, tuple):
         described["files"] = hash_files(part.inputs, root)
     else:
+        assert isinstance(part.inputs, np.ndarray), "as the source has it"
         described["shape"] = [int(size) for size in part.inputs.shape[1:]]
         described["inputs"] = hash_array(part.inputs)
     targets = part.targets

@@ -12,7 +12,6 @@ from trainkit.builders import (
     Setup,
     build_loss_for,
     build_setup,
-    build_static_transforms,
     check_rules,
     choose_precision,
     estimate_memory,
@@ -161,7 +160,7 @@ def _batch_sample(config: Config, data: Dataset) -> Dataset:
     if not data.fingerprint:  # a placeholder for data that are not downloaded
         raise DataError(f"{'; '.join(data.notes)}: a batch needs them")
     size = min(MOST_SAMPLES, config.training.batch_size)
-    return take_sample(data, build_static_transforms(config), size=size, decoded=size)
+    return take_sample(data, config, size=size, decoded=size)
 
 
 def _diagnose(setup: Setup, rows: list[LayerRow], *, random: bool) -> Diagnosis:

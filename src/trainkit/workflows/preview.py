@@ -12,6 +12,7 @@ from torch import Tensor
 from trainkit.builders import (
     build_batch_transforms,
     build_static_transforms,
+    build_training_transforms,
     check_rules,
     load_data,
 )
@@ -53,7 +54,8 @@ def preview(
             batch_transforms=transforms,
             seed=config.seed,
             residency="host",
-            static_transforms=build_static_transforms(config),
+            static_transforms=build_static_transforms(config, data),
+            training_transforms=build_training_transforms(config, data),
             channels=data.channels,
             rules=data.rules,
         )

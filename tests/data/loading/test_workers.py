@@ -162,7 +162,8 @@ def test_a_damaged_first_image_is_named_at_once(tmp_path: Path) -> None:
 def test_images_of_two_sizes_are_explained(files: Part) -> None:
     assert failure_of(worker_batches(files, static_transforms=(), shuffle=False)) == (
         f"{files.inputs[2]}: an image of 16 x 18 pixels, and {files.inputs[0]} has 14 x 18; "
-        "add {type: resize, size: 14} and {type: center_crop, size: 14} at the start of transforms"
+        "add {type: resize, size: 14} and {type: center_crop, size: 14} at the start of transforms, or "
+        "make {type: random_resized_crop, size: 14} the first random one"
     )
 
 

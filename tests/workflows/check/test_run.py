@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from trainkit.builders.data import build_static_transforms
 from trainkit.cli.app import app
 from trainkit.config import load_config
 from trainkit.errors import ConfigError
@@ -114,7 +113,7 @@ def test_a_few_samples_may_all_have_a_weight_of_0(tmp_path: Path) -> None:
 def test_a_sample_is_spread_over_the_split(tmp_path: Path) -> None:
     config = load_config(CONFIGS / "digits_cnn.yaml").config
     data = load_read_only(config)
-    sample = take_sample(data, build_static_transforms(config), size=5)
+    sample = take_sample(data, config, size=5)
     chosen = data.splits["train"].indices[[0, 323, 646, 969, 1293]]
     np.testing.assert_array_equal(sample.parts["sample"].inputs, data.parts["all"].inputs[chosen])
     np.testing.assert_array_equal(sample.parts["sample"].targets, data.parts["all"].targets[chosen])

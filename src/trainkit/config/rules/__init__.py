@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trainkit.config.rules import batches, data, fine_tuning, model, training
+from trainkit.config.rules.data import own_sizes_crop
 from trainkit.config.rules.review import Review, RuleViolation
 from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
@@ -25,6 +26,7 @@ __all__ = [
     "epoch_sizes",
     "fine_tuning",
     "model",
+    "own_sizes_crop",
     "training",
 ]
 

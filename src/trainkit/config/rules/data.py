@@ -6,7 +6,7 @@ from typing import Any
 
 from trainkit.config.help.messages import shown
 from trainkit.config.rules.review import Review
-from trainkit.config.schema import data, transforms
+from trainkit.config.schema import Config, data, transforms
 from trainkit.config.schema.pretrained import Pretrained
 
 
@@ -19,6 +19,7 @@ def check(review: Review) -> None:
         _scale_target(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ImageFolder):
         _value_range(review, review.config.dataset)
+        _cache_size(review, review.config.dataset)
     _order(review)
     _images(review)
     for index, transform in enumerate(review.config.transforms):
@@ -112,6 +113,26 @@ def _value_range(review: Review, spec: data.ImageFolder) -> None:
     if spec.value_range is not None and spec.value_range[0] >= spec.value_range[1]:
         key, got = "dataset.value_range", shown(spec.value_range)
         review.add(key, f"expected [low, high] with low below high, got {got}; swap or change them")
+
+
+def own_sizes_crop(config: Config) -> transforms.RandomResizedCrop | None:
+    """The crop that takes images in files in their own sizes: it is the first random transform, and none before it
+    gives them one size."""
+    size: tuple[int | None, int | None] = None, None
+    for transform in config.transforms:
+        if transform.stage != "static":
+            return transform if isinstance(transform, transforms.RandomResizedCrop) and size == (None, None) else None
+        size = transform.output_size(*size)
+    return None
+
+
+def _cache_size(review: Review, spec: data.ImageFolder) -> None:
+    if spec.cache_size != "auto" and own_sizes_crop(review.config) is None:
+        review.add(
+            "dataset.cache_size",
+            f"only images that keep their own sizes until random_resized_crop, as the first random transform, are kept "
+            f"like that, got {shown(spec.cache_size)}; leave it out",
+        )
 
 
 def _order(review: Review) -> None:

@@ -236,6 +236,11 @@ class ImageFolder(ValTestSplit):
         max_length=2,
         description="[low, high] of gray values of more than 8 bits, which become 0 and 1; null for those in use.",
     )
+    cache_size: Literal["auto", "none"] | Count = Field(
+        "auto",
+        description="Images that random_resized_crop takes in their own sizes are kept with as many pixels as N x N at "
+        "most; auto: as many as the smallest crop can use; none: all.",
+    )
     max_bad_files: int = Field(
         0, ge=0, description="How many unreadable images may be skipped (they are counted in run.json); 0 refuses them."
     )

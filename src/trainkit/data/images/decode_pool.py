@@ -8,8 +8,10 @@ forked needs seconds to import torch.
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -36,15 +38,36 @@ from trainkit.system import count_cores
 
 
 class MemoryWriter:
-    """An array in memory, written block by block as ``cache.ArrayWriter`` writes a file."""
+    """An array in memory, written as ``cache.ArrayWriter`` writes a file."""
 
     def __init__(self, shape: Sequence[int], rows_per_block: int, dtype: Any) -> None:
         self.rows_per_block = rows_per_block
         self.array = np.zeros(shape, dtype=dtype)
+        self._appended = 0
 
     def write_block(self, block: int, rows: NDArray[Any]) -> None:
         start = block * self.rows_per_block
         self.array[start : start + len(rows)] = rows
+
+    def append(self, rows: NDArray[Any]) -> None:
+        self.array[self._appended : self._appended + len(rows)] = rows
+        self._appended += len(rows)
+
+
+class InOrder:
+    """Blocks that come in any order, appended to an array in theirs."""
+
+    def __init__(self, writer: ArrayWriter | MemoryWriter, rows_per_block: int) -> None:
+        self.rows_per_block = rows_per_block
+        self._writer, self._waiting, self._next = writer, dict[int, NDArray[Any]](), 0
+        self._lock = threading.Lock()
+
+    def write_block(self, block: int, rows: NDArray[Any]) -> None:
+        with self._lock:
+            self._waiting[block] = rows
+            while self._next in self._waiting:
+                self._writer.append(self._waiting.pop(self._next))
+                self._next += 1
 
 
 @dataclass
@@ -59,6 +82,27 @@ class DecodedFiles:
     """(index, reason) of each file that cannot be used, by index."""
     traits: list[str] = field(default_factory=list)
     """Of every image: what is special about it, see ``colors``. Threads only append."""
+
+    @staticmethod
+    def of(count: int) -> DecodedFiles:
+        """Nothing said yet, of so many files."""
+        return DecodedFiles(np.zeros(count, dtype=np.uint64), np.zeros(count, dtype=np.uint64))
+
+    def decode(
+        self, index: int, path: Path, static_transforms: Sequence[StaticTransform], *, channels: int, rules: PixelRules
+    ) -> NDArray[Any] | None:
+        """One image (C, H, W) after the static transforms; None where the file cannot be used, which is noted."""
+        traits: set[str] = set()
+        try:
+            data = read_image_bytes(path)
+            decoded = decode_bytes(data, channels=channels, rules=rules, traits=traits)
+            image = apply_static_transforms(decoded, static_transforms)
+        except BadImageError as error:
+            self.bad.append((index, str(error)))
+            return None
+        self.hashes[index] = digest(data)
+        self.traits.extend(traits)
+        return image
 
 
 def decode_files(
@@ -78,29 +122,22 @@ def decode_files(
         ProblemsError: Images have different sizes after the static transforms.
         Interrupted: ``should_stop`` returned true.
     """
-    found = DecodedFiles(np.zeros(len(paths), dtype=np.uint64), np.zeros(len(paths), dtype=np.uint64))
+    found = DecodedFiles.of(len(paths))
 
     def decode_block(start: int, stop: int) -> NDArray[Any]:
         stored = np.zeros((stop - start, *stored_shape(shape)), dtype=rules.dtype)
         rows = to_nchw(stored, shape)
         for row, index in enumerate(range(start, stop)):
-            traits: set[str] = set()
-            try:
-                data = read_image_bytes(paths[index])
-                decoded = decode_bytes(data, channels=channels, rules=rules, traits=traits)
-                image = apply_static_transforms(decoded, static_transforms)
-            except BadImageError as error:
-                found.bad.append((index, str(error)))
+            image = found.decode(index, paths[index], static_transforms, channels=channels, rules=rules)
+            if image is None:
                 continue
             if image.shape != shape:
                 raise _sizes_differ(static_transforms, shape, paths[index], image.shape)
             rows[row] = image
-            found.hashes[index] = digest(data)
             found.contents[index] = digest(stored[row].data)
-            found.traits.extend(traits)
-        return rows
+        return stored
 
-    _write_blocks(len(paths), decode_block, writer, tick, should_stop)
+    write_blocks(len(paths), decode_block, writer, tick, should_stop)
     found.bad.sort()
     return found
 
@@ -126,41 +163,40 @@ def transform_array(
 
     def transform_block(start: int, stop: int) -> NDArray[np.uint8]:
         block = torch.from_numpy(np.array(images[start:stop]))
-        rows: NDArray[np.uint8] = apply_static_transforms_to_batch(block, static_transforms).numpy()
-        return rows
+        return to_storage(apply_static_transforms_to_batch(block, static_transforms).numpy())
 
-    _write_blocks(len(images), transform_block, writer, tick, should_stop)
+    write_blocks(len(images), transform_block, writer, tick, should_stop)
 
 
-def _write_blocks(
+def write_blocks(
     num_rows: int,
     make_block: Callable[[int, int], NDArray[Any]],
-    writer: ArrayWriter | MemoryWriter,
+    writer: ArrayWriter | MemoryWriter | InOrder,
     tick: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> None:
-    """Make and write the rows ``start`` to ``stop`` of every block in threads; ``tick`` runs in this thread."""
+    """Make and write the stored rows ``start`` to ``stop`` of every block in threads; ``tick`` runs in this thread."""
 
     def work(start: int, stop: int) -> int:
-        writer.write_block(start // writer.rows_per_block, to_storage(make_block(start, stop)))
+        writer.write_block(start // writer.rows_per_block, make_block(start, stop))
         return stop - start
 
     size = writer.rows_per_block
     blocks = ((start, min(start + size, num_rows)) for start in range(0, num_rows, size))
     num_threads = count_cores()
-    running: set[Future[int]] = set()
+    running: deque[Future[int]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
     try:
         while True:
             if should_stop is not None and should_stop():
                 raise Interrupted("stopped while the images were being prepared", exit_code=130)
-            # Only a few blocks wait for each thread: each costs memory and delays a stop.
-            running |= {pool.submit(work, *block) for block in islice(blocks, 3 * num_threads - len(running))}
+            # Only a few blocks wait for each thread, or for a slow one: each costs memory and delays a stop.
+            running.extend(pool.submit(work, *block) for block in islice(blocks, 3 * num_threads - len(running)))
             if not running:
                 return
-            done, running = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-            for future in done:
-                tick(future.result())
+            wait([running[0]], timeout=0.1)
+            while running and running[0].done():
+                tick(running.popleft().result())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

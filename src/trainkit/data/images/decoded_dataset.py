@@ -15,11 +15,24 @@ from trainkit.data.cache import make_key
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.images.colors import describe_traits
 from trainkit.data.images.decode import printable
-from trainkit.data.images.layout import Shape, to_nchw
+from trainkit.data.images.layout import Shape, stored_shape, to_nchw
 from trainkit.data.pixel_rules import PixelRules
+from trainkit.data.ragged import Ragged
 from trainkit.data.transforms.static import StaticTransform
 from trainkit.errors import DataError
 from trainkit.wording import counted, first_lines
+
+
+@dataclass
+class TrainingRows:
+    """The images of a part that training crops from their own sizes."""
+
+    static_transforms: tuple[StaticTransform, ...]
+    """In the place of those of the other images."""
+    rows: NDArray[np.bool_]
+    """(N,): which ones."""
+    sizes: NDArray[np.int64]
+    """(N, 2): height and width of all images of the part as they are stored; () before they are needed."""
 
 
 @dataclass
@@ -38,6 +51,8 @@ class Job:
     description: dict[str, Any]
     """Plain JSON: everything that the arrays depend on. The cache key is its hash."""
     label: str
+    training: TrainingRows | None = None
+    """The images that keep sizes of their own, for training; None: all have ``shape``."""
     arrays: dict[str, NDArray[Any]] | None = None
     """``inputs``, and of files their ``hashes`` and ``contents`` (see ``DecodedFiles``); None before they are built and
     where nothing has room for them."""
@@ -51,7 +66,29 @@ class Job:
 
     @property
     def num_bytes(self) -> int:
-        return len(self.part) * int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return int(np.prod(self.stored_shape, dtype=object)) * self.dtype.itemsize
+
+    def transforms_of(self, index: int) -> tuple[StaticTransform, ...]:
+        """The static transforms of an image."""
+        own = self.training is not None and self.training.rows[index]
+        return self.training.static_transforms if own and self.training is not None else self.static_transforms
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Of the array ``inputs``."""
+        if self.training is not None:
+            return (int(self.training.sizes.prod(1).sum()) * self.shape[0],)
+        return len(self.part), *stored_shape(self.shape)
+
+    @property
+    def inputs(self) -> NDArray[Any] | Ragged:
+        """The built arrays as the inputs of a part."""
+        assert self.arrays is not None, "built"
+        if self.training is None:
+            return to_nchw(self.arrays["inputs"], self.shape)
+        assert isinstance(self.part.inputs, tuple), "only files have sizes of their own"
+        pixels, sizes = self.arrays["inputs"], self.arrays["sizes"]
+        return Ragged(pixels, sizes, self.shape[0], self.shape[1:], self.training.rows, self.part.inputs)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -73,7 +110,7 @@ def with_decoded_arrays(dataset: Dataset, jobs: Sequence[Job], notes: list[str])
     fingerprint = {**dataset.fingerprint, "parts": dict(dataset.fingerprint["parts"])}
     for job in built:
         assert job.arrays is not None
-        parts[job.name] = Part(to_nchw(job.arrays["inputs"], job.shape), job.part.targets)
+        parts[job.name] = Part(job.inputs, job.part.targets)
         if job.part.is_files:
             contents = hashlib.sha256(job.arrays["hashes"].tobytes()).hexdigest()[:32]
             skipped = {"contents": contents, "skipped": len(job.info["bad"])}
@@ -83,9 +120,7 @@ def with_decoded_arrays(dataset: Dataset, jobs: Sequence[Job], notes: list[str])
     train = dataset.splits["train"].part
     for job in files:
         if job.name == train and job.arrays is not None:
-            check_not_all_the_same(
-                left, job.arrays["contents"], job.arrays["inputs"].__getitem__, job.static_transforms
-            )
+            check_not_all_the_same(left, job.arrays["contents"], job.inputs.__getitem__, job.static_transforms)
     notes += describe_two_classes(left, {job.name: job.arrays["contents"] for job in files if job.arrays is not None})
     return replace(left, parts=parts, fingerprint=fingerprint, notes=(*dataset.notes, *notes))
 

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from trainkit.data import cache
 from trainkit.data.cache_arrays import BLOCK_BYTES, ArrayWriter, DamagedEntryError
-from trainkit.data.dataset import Dataset, Part
+from trainkit.data.dataset import Dataset, Part, hash_array
 from trainkit.data.images.colors import BadImageError
 from trainkit.data.images.decode import printable, probe_file
 from trainkit.data.images.decode_pool import MemoryWriter, decode_files, transform_array
-from trainkit.data.images.decoded_dataset import Job, with_decoded_arrays
-from trainkit.data.images.layout import Shape, stored_shape
+from trainkit.data.images.decoded_dataset import Job, TrainingRows, with_decoded_arrays
+from trainkit.data.images.layout import Shape
+from trainkit.data.images.own_sizes import decode_own_sizes, probe_sizes
 from trainkit.data.images.quick_look import look_at_files
 from trainkit.data.images.value_range import with_value_range
 from trainkit.data.transforms.static import StaticTransform, has_uint8_kernel, output_shape, static_transforms_to_json
@@ -44,6 +45,7 @@ def materialize_images(
     dataset: Dataset,
     static_transforms: Sequence[StaticTransform] = (),
     *,
+    training_transforms: Sequence[StaticTransform] | None = None,
     cache_dir: Path | None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -58,6 +60,8 @@ def materialize_images(
     Unreadable files keep their row, of zeros, and leave the splits, if there are at most ``dataset.max_bad_files``.
 
     Args:
+        training_transforms: of the training images, in the place of the others, where they are files that keep sizes of
+            their own until training crops them; their part becomes a ``Ragged``.
         progress: called with (images done, images in all) while building; never where everything is cached.
         should_stop: called several times a second while building.
 
@@ -73,7 +77,7 @@ def materialize_images(
         name: _hash_sources(part.inputs) for name, part in dataset.parts.items() if isinstance(part.inputs, tuple)
     }
     try:
-        jobs = _make_jobs(dataset, hashes, static_transforms)
+        jobs = _make_jobs(dataset, hashes, static_transforms, training_transforms)
     except DataError:  # no file of a part can be read: say it as ``check`` does, of all files
         look_at_files(dataset, static_transforms, should_stop=should_stop)
         raise
@@ -83,7 +87,7 @@ def materialize_images(
         sources = hashes.get(dataset.splits["train"].part, "")
         ranged = with_value_range(dataset, sources=sources, cache_dir=cache_dir, should_stop=should_stop)
         if ranged is not dataset:
-            dataset, jobs = ranged, _make_jobs(ranged, hashes, static_transforms)
+            dataset, jobs = ranged, _make_jobs(ranged, hashes, static_transforms, training_transforms)
             missing = [job for job in jobs if not _load_from_cache(job, cache_dir, notes)]
     total, done = sum(len(job.part) for job in missing), 0
 
@@ -129,17 +133,30 @@ def _raw_shape(dataset: Dataset, part: Part) -> Shape:
     raise DataError(f"none of {counted(len(part), 'image')} can be read; the first is {first}")
 
 
-def _make_jobs(dataset: Dataset, hashes: dict[str, str], static_transforms: Sequence[StaticTransform]) -> list[Job]:
+def _make_jobs(
+    dataset: Dataset,
+    hashes: dict[str, str],
+    static_transforms: Sequence[StaticTransform],
+    training_transforms: Sequence[StaticTransform] | None,
+) -> list[Job]:
     """A job for each part that has to be decoded or transformed; ``hashes``: of its files."""
+    train = dataset.splits["train"].part
     return [
-        _make_job(dataset, name, part, static_transforms, hashes.get(name))
+        _make_job(
+            dataset, name, part, static_transforms, hashes.get(name), training_transforms if name == train else None
+        )
         for name, part in dataset.parts.items()
         if part.is_files or static_transforms
     ]
 
 
 def _make_job(
-    dataset: Dataset, name: str, part: Part, static_transforms: Sequence[StaticTransform], files: str | None
+    dataset: Dataset,
+    name: str,
+    part: Part,
+    static_transforms: Sequence[StaticTransform],
+    files: str | None,
+    training_transforms: Sequence[StaticTransform] | None,
 ) -> Job:
     raw = _raw_shape(dataset, part)
     if files is not None:
@@ -160,8 +177,19 @@ def _make_job(
         "torch": torch.__version__ if static_transforms else None,
         "uint8_kernel": has_uint8_kernel() if static_transforms else None,
     }
-    label = f"{dataset.name} {name} {'x'.join(map(str, shape))}"
-    return Job(name, part, tuple(static_transforms), raw[0], dataset.rules, shape, description, label)
+    size = "x".join(map(str, shape))
+    job = Job(
+        name, part, tuple(static_transforms), raw[0], dataset.rules, shape, description, f"{dataset.name} {name} {size}"
+    )
+    if training_transforms is not None and part.is_files:
+        rows = np.zeros(len(part), dtype=bool)
+        rows[dataset.splits["train"].indices] = True
+        job.training = TrainingRows(tuple(training_transforms), rows, np.empty((0, 2), dtype=np.int64))
+        job.label = f"{dataset.name} {name} own sizes"
+        which = {"front": static_transforms_to_json(training_transforms), "rows": hash_array(rows)}
+        description |= {"training": which, "axes": "HWC, one after the other"}
+        description |= {"torch": torch.__version__, "uint8_kernel": has_uint8_kernel()}
+    return job
 
 
 def _hash_sources(paths: tuple[Path, ...]) -> str:
@@ -217,6 +245,8 @@ def _build(
     should_stop: Callable[[], bool] | None,
 ) -> None:
     """Build the arrays in the cache, else in memory, else leave them out; the notes say why."""
+    if job.training is not None and isinstance(job.part.inputs, tuple):
+        job.training.sizes = probe_sizes(job.part.inputs, job.transforms_of, should_stop=should_stop)
     reason = "" if cache_dir is None else _shortage(job, cache_dir)
     if cache_dir is not None and not reason:
         try:
@@ -233,7 +263,7 @@ def _build(
     if reason:
         notes.append(f"{job.label} is kept in memory, not cached: {reason}")
     rows_per_block = max(1, BLOCK_BYTES // (int(np.prod(job.shape)) * job.dtype.itemsize))
-    writer = MemoryWriter((len(job.part), *stored_shape(job.shape)), rows_per_block, job.dtype)
+    writer = MemoryWriter(job.stored_shape, rows_per_block, job.dtype)
     job.info, others = _write_images(job, writer, tick, should_stop)
     job.arrays = {"inputs": writer.array, **others}
 
@@ -254,7 +284,7 @@ def _build_in_cache(
             _load_from_cache(job, cache_dir, [])
             tick(len(job.part))
             return
-        writer = draft.add_array("inputs", (len(job.part), *stored_shape(job.shape)), job.dtype)
+        writer = draft.add_array("inputs", job.stored_shape, job.dtype)
         info, others = _write_images(job, writer, tick, should_stop)
         for name, array in others.items():
             draft.add_array(name, array.shape, array.dtype).write_all(array)
@@ -270,18 +300,16 @@ def _write_images(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Write the images. Returns plain JSON and further arrays to store with them."""
     inputs = job.part.inputs
-    if not isinstance(inputs, tuple):
+    if isinstance(inputs, np.ndarray):
         transform_array(inputs, job.static_transforms, writer, tick=tick, should_stop=should_stop)
         return {}, {}
-    found = decode_files(
-        inputs,
-        job.static_transforms,
-        writer,
-        channels=job.channels,
-        rules=job.rules,
-        shape=job.shape,
-        tick=tick,
-        should_stop=should_stop,
-    )
+    assert isinstance(inputs, tuple), "not decoded yet"
+    others: dict[str, NDArray[Any]] = {}
+    how: dict[str, Any] = {"channels": job.channels, "rules": job.rules, "tick": tick, "should_stop": should_stop}
+    if job.training is None:
+        found = decode_files(inputs, job.static_transforms, writer, shape=job.shape, **how)
+    else:
+        others = {"sizes": job.training.sizes}
+        found = decode_own_sizes(inputs, job.transforms_of, job.training.sizes, writer, **how)
     info = {"bad": [list(pair) for pair in found.bad], "traits": dict(Counter(found.traits))}
-    return info, {"hashes": found.hashes, "contents": found.contents}
+    return info, {"hashes": found.hashes, "contents": found.contents, **others}

@@ -14,6 +14,7 @@ from trainkit.data.loading.balanced import Balance
 from trainkit.data.loading.resident import ResidentBatches, Sampler
 from trainkit.data.loading.workers import DecodedImages, WorkerBatches
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
+from trainkit.data.ragged import Ragged
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.data.transforms.static import StaticTransform
 from trainkit.wording import counted
@@ -35,6 +36,7 @@ def make_batches(
     residency: str = "host",
     chunk_bytes: int | None = None,
     static_transforms: Sequence[StaticTransform] = (),
+    training_transforms: Sequence[StaticTransform] | None = None,
     channels: int | None = None,
     rules: PixelRules = DEFAULT_RULES,
     num_workers: int = 0,
@@ -50,6 +52,7 @@ def make_batches(
         residency: of arrays: ``device``, ``host`` or ``map``, see ``choose_residency``.
         chunk_bytes: of arrays: bytes of model inputs made at a time; they never change a batch.
         static_transforms: of files: applied to each image after decoding. Arrays have them applied already.
+        training_transforms: of images that keep sizes of their own until training crops them: applied to files instead.
         channels: of files: of the decoded images, 1 or 3.
         rules: of files: how they become pixels.
         num_workers: of files: processes that decode; 0 decodes in this process.
@@ -67,17 +70,27 @@ def make_batches(
     rows = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
     balanced = None if balance is None else Balance(torch.from_numpy(part.targets[indices]), balance)
     sampler = Sampler(rows, batch_size, seed, shuffle, batches_per_epoch, balanced)
-    images = None
-    if isinstance(part.inputs, tuple):
+    inputs, images = part.inputs, None
+    if isinstance(inputs, Ragged) and not random and inputs.training[indices].any():
+        inputs = inputs.paths  # evaluation does not start from images that were shrunk for training
+    if isinstance(inputs, tuple):
         assert channels is not None, "images have channels"
-        images = DecodedImages(part.inputs, channels, tuple(static_transforms), rules)
+        images = DecodedImages(inputs, channels, tuple(static_transforms), rules)
         input_shape = images.shape(int(indices[0]))
     else:
-        input_shape = part.inputs.shape[1:]
+        input_shape = inputs.shape[1:]
     pipeline = build_pipeline(
-        batch_transforms, input_shape=input_shape, seed=seed, random=random, device=device, channels_last=channels_last
+        batch_transforms,
+        input_shape=input_shape,
+        seed=seed,
+        random=random,
+        device=device,
+        channels_last=channels_last,
+        own_sizes=training_transforms is not None,
     )
     if images is not None:
+        if pipeline.crop is not None and training_transforms is not None:
+            images = DecodedImages(images.paths, images.channels, tuple(training_transforms), rules, pipeline.crop)
         return WorkerBatches(part, sampler, pipeline, images, num_workers=num_workers)
     return ResidentBatches(part, sampler, pipeline, residency=residency, chunk_bytes=chunk_bytes)
 

@@ -20,6 +20,7 @@ from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
 from trainkit.data.loading.balanced import Balance
 from trainkit.data.loading.transfer import Chunk, aligned_parts, on_device
+from trainkit.data.ragged import Ragged
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, permutation
 from trainkit.wording import size_text
@@ -88,13 +89,16 @@ class ResidentBatches:
     ) -> None:
         """
         Args:
-            part: samples as arrays: uint8 (N, C, H, W) in either layout or float32 (N, F).
+            part: samples as arrays: uint8 (N, C, H, W) in either layout or float32 (N, F); or images of their own
+                sizes, which are cropped in host memory.
             residency: ``device``, ``host`` or ``map``, see ``choose_residency``.
             chunk_bytes: bytes of model inputs made at a time; they never change a batch.
         """
         assert not isinstance(part.inputs, tuple), "image files go through WorkerBatches"
         self._sampler, self._pipeline, self._device = sampler, pipeline, pipeline.device
-        self._inputs, self._targets = _as_tensor(part.inputs), _as_tensor(part.targets)
+        self._ragged = part.inputs if isinstance(part.inputs, Ragged) else None
+        self._inputs = torch.empty(0) if isinstance(part.inputs, Ragged) else _as_tensor(part.inputs)
+        self._targets = _as_tensor(part.targets)
         self._weights = None if part.weights is None else _as_tensor(part.weights)
         self.num_samples = len(sampler.indices)
         self.batches_per_epoch = sampler.batches_per_epoch
@@ -122,6 +126,10 @@ class ResidentBatches:
         """The samples at these positions in the split; where they lie on the device, their positions alone."""
         indices = self._sampler.indices[positions]
         parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
+        if self._ragged is not None:
+            return Chunk(
+                self._cropped(self._ragged, indices.numpy(), epoch), self._targets[indices], parameters, indices
+            )
         if self.residency == "device":
             return Chunk(positions, positions[:0], parameters, indices)
         stored = memory_view(self._inputs)
@@ -134,6 +142,18 @@ class ResidentBatches:
         else:
             torch.index_select(stored, 0, indices, out=rows)
         return Chunk(view_like(rows, self._inputs), self._targets[indices], parameters, indices)
+
+    def _cropped(self, images: Ragged, indices: NDArray[np.int64], epoch: int) -> torch.Tensor:
+        """Images of one size out of those of their own sizes: uint8 or float32 (n, C, H, W)."""
+        crop = self._pipeline.crop
+        if crop is None:
+            return torch.from_numpy(images.stacked(indices)).permute(0, 3, 1, 2)
+        return crop.transform.cut(
+            lambda position: images.image(indices[position]),
+            crop.boxes(crop.draws(indices, epoch=epoch), images.sizes[indices]),
+            channels_last=True,
+            channels=images.channels,
+        )
 
     def _upload(self) -> None:
         """Put the rows of the split on the device: from now on positions in the split are rows."""

@@ -24,7 +24,8 @@ from trainkit.data.images.layout import pixel_size, stack_images
 from trainkit.data.loading.resident import Batch, Sampler
 from trainkit.data.loading.transfer import Chunk, aligned, on_device
 from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
-from trainkit.data.transforms.pipeline import Pipeline
+from trainkit.data.transforms.crops import resize_box
+from trainkit.data.transforms.pipeline import OwnSizesCrop, Pipeline
 from trainkit.data.transforms.static import StaticTransform, apply_static_transforms, same_size_hint
 from trainkit.errors import DataError, TrainkitError
 from trainkit.system import leave_signals_to_parent
@@ -33,8 +34,12 @@ _SHARED_MEMORY = Path("/dev/shm")
 """Where Linux keeps shared memory. Containers often give it 64 MB; other systems have no such limit."""
 
 
+Key = tuple[int, NDArray[np.float64] | None]
+"""An index in the part, and the uniform numbers for its crop, where there is one."""
+
+
 class DecodedImages(Dataset[NDArray[np.uint8] | str]):
-    """Images by index in the part: uint8 (C, H, W), or a message where one cannot be used.
+    """Images by ``Key``: uint8 (C, H, W), or a message where one cannot be used.
 
     Messages are values: an exception would arrive wrapped in the worker's traceback.
     """
@@ -45,8 +50,11 @@ class DecodedImages(Dataset[NDArray[np.uint8] | str]):
         channels: int,
         static_transforms: tuple[StaticTransform, ...],
         rules: PixelRules = DEFAULT_RULES,
+        crop: OwnSizesCrop | None = None,
     ) -> None:
         self.paths, self.channels, self.static_transforms, self.rules = paths, channels, static_transforms, rules
+        self.crop = crop
+        """Gives images of their own sizes one size."""
         self.first: tuple[Path, tuple[int, ...]] | None = None
         """Path and shape of the first image; the others must have its size."""
 
@@ -56,18 +64,23 @@ class DecodedImages(Dataset[NDArray[np.uint8] | str]):
         Raises:
             DataError: The image cannot be read.
         """
-        image = self[index]
+        image = self[index, None]
         if isinstance(image, str):
             raise DataError(image)
         return image.shape
 
-    def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
+    def __getitem__(self, key: Key) -> NDArray[np.uint8] | str:
+        index, draws = key
         path = self.paths[index]
         try:
             decoded = decode_image(path, channels=self.channels, rules=self.rules)
             image = apply_static_transforms(decoded, self.static_transforms)
         except BadImageError as error:
             return f"{path}: {error}; remove the file, or raise dataset.max_bad_files"
+        if self.crop is not None and draws is not None:
+            [box] = self.crop.boxes(draws[None], np.array([image.shape[1:]])).long().tolist()
+            size, interpolation = self.crop.transform.size, self.crop.transform.interpolation
+            return resize_box(image.transpose(1, 2, 0), box, size, interpolation).transpose(2, 0, 1)
         if self.first is None:
             self.first = path, image.shape
         first, shape = self.first
@@ -97,7 +110,8 @@ class WorkerBatches:
         self._targets = torch.from_numpy(part.targets)
         self.num_samples = len(sampler.indices)
         self.batches_per_epoch = sampler.batches_per_epoch
-        self._order: list[list[int]] = []
+        self._crop = images.crop
+        self._order: list[list[Key]] = []
         """The samples of each batch, which every epoch sets: the workers go on from one to the next."""
         self._loader: DataLoader[Any] = DataLoader(
             images,
@@ -126,7 +140,7 @@ class WorkerBatches:
 
     def _load(self, batches: list[torch.Tensor], epoch: int) -> Iterator[Chunk]:
         """The images of each batch in host memory."""
-        self._order[:] = [indices.tolist() for indices in batches]
+        self._order[:] = [self._keys(indices, epoch) for indices in batches]
         try:
             for indices, images in zip(batches, self._loader, strict=True):
                 if isinstance(images, str):
@@ -136,6 +150,11 @@ class WorkerBatches:
                 yield Chunk(rows, self._targets[indices], parameters, indices)
         except (RuntimeError, ConnectionError, EOFError) as error:
             raise worker_failure(_with_signal(error)) or error from None
+
+    def _keys(self, indices: torch.Tensor, epoch: int) -> list[Key]:
+        if self._crop is None:
+            return [(index, None) for index in indices.tolist()]
+        return list(zip(indices.tolist(), self._crop.draws(indices.numpy(), epoch=epoch), strict=True))
 
 
 def stack(images: list[NDArray[np.uint8] | str]) -> torch.Tensor | NDArray[np.uint8] | str:

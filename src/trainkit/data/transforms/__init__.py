@@ -5,7 +5,7 @@
 
 from trainkit.data.transforms import columns, crops, geometry, pixels, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
-from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline, in_evaluation
+from trainkit.data.transforms.pipeline import BatchTransform, OwnSizesCrop, Pipeline, build_pipeline, in_evaluation
 from trainkit.data.transforms.static import (
     Grayscale,
     Resize,
@@ -23,6 +23,7 @@ __all__ = [
     "BatchTransform",
     "Grayscale",
     "Normalize",
+    "OwnSizesCrop",
     "Pipeline",
     "Resize",
     "Standardize",

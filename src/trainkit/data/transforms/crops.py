@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from trainkit.data.images.layout import is_nhwc, memory_view
 from trainkit.data.transforms.geometry import RandomTransform, between
 from trainkit.data.transforms.static import CenterCrop, Resize, has_uint8_kernel
+from trainkit.system import count_cores
 
 Mode = Literal["nearest", "bilinear", "bicubic"]
 
@@ -59,6 +61,14 @@ class RandomResizedCrop(RandomTransform):
     def in_evaluation(self) -> tuple[Resize, CenterCrop]:
         """What stands in its place where nothing is random."""
         return Resize(self.eval_resize, self.interpolation), CenterCrop(self.size)
+
+    def most_useful_side(self) -> int:
+        """The side of a square image out of which the smallest box has as many pixels as the result, either way.
+
+        More pixels could only be shrunk away.
+        """
+        height, width = self.size
+        return ceil(sqrt(max(height**2 * self.ratio[1], width**2 / self.ratio[0]) / self.scale[0]))
 
     def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
         """The box of each image: first line, first column, height, width."""
@@ -108,7 +118,7 @@ class RandomResizedCrop(RandomTransform):
         channels_last: bool,
         channels: int,
     ) -> torch.Tensor:
-        """Cut boxes (N, 4) out of images on the CPU, and resize them, in as many threads as torch uses.
+        """Cut boxes (N, 4) out of images on the CPU, and resize them, in a thread a core.
 
         Args:
             pixels_of: gives the pixels of each of N images by its position: (H, W, C), uint8 or float32.
@@ -122,7 +132,7 @@ class RandomResizedCrop(RandomTransform):
             for row in range(start, min(start + _PER_TASK, count)):
                 resized[row] = resize_box(pixels_of(row), places[row], self.size, self.interpolation)
 
-        starts, num_threads = range(0, count, _PER_TASK), torch.get_num_threads()
+        starts, num_threads = range(0, count, _PER_TASK), count_cores()
         if num_threads == 1 or len(starts) < 2:
             for start in starts:
                 work(start)

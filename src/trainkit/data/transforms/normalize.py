@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainkit.data.images.layout import is_nhwc, memory_view, view_like
+from trainkit.data.ragged import Ragged
 
 _ROWS_BYTES = 4 << 20
 """Statistics read rows this many bytes at a time, so that a memory map may be larger than RAM."""
@@ -93,11 +94,13 @@ def normalize(rows: torch.Tensor, by: Scaling) -> torch.Tensor:
     return view_like(result.unflatten(2, (rows.shape[3], -1)), rows)
 
 
-def channel_statistics(inputs: NDArray[Any], indices: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(
+    inputs: NDArray[Any] | Ragged, indices: NDArray[np.int64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of every channel on the [0, 1] scale.
 
     Args:
-        inputs: uint8 (N, C, H, W), or float32 in [0, 1].
+        inputs: uint8 (N, C, H, W), or float32 in [0, 1], or images of their own sizes.
         indices: the rows to measure: int64 (n,).
 
     Of bytes exact sums over a histogram of the 256 values, rounded once; of floats sums in float64. A constant channel
@@ -115,10 +118,12 @@ def channel_statistics(inputs: NDArray[Any], indices: NDArray[np.int64]) -> tupl
     return tuple(mean for mean, _ in moments), tuple(std for _, std in moments)
 
 
-def _float_statistics(inputs: NDArray[Any], indices: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _float_statistics(
+    inputs: NDArray[Any] | Ragged, indices: NDArray[np.int64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Two passes, so that nothing is lost where the mean is large beside the deviation."""
-    count = len(indices) * inputs.shape[2] * inputs.shape[3]
     axes = (0, 2, 3)
+    count = sum(rows[:, 0].size for rows in _blocks(inputs, indices))
     mean = sum(rows.sum(axes, dtype=np.float64) for rows in _blocks(inputs, indices)) / count
     centered = (rows.astype(np.float64) - mean[:, None, None] for rows in _blocks(inputs, indices))
     std = np.sqrt(sum(np.square(rows).sum(axes) for rows in centered) / count)
@@ -171,6 +176,8 @@ def row_blocks(inputs: NDArray[Any], indices: NDArray[np.int64], numeric: int) -
     return (rows[:, :numeric] for rows in _blocks(inputs, indices))
 
 
-def _blocks(inputs: NDArray[Any], indices: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+def _blocks(inputs: NDArray[Any] | Ragged, indices: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    if isinstance(inputs, Ragged):
+        return inputs.blocks(indices, _ROWS_BYTES)
     rows = max(1, _ROWS_BYTES // max(1, inputs[:1].nbytes))
     return (inputs[indices[start : start + rows]] for start in range(0, len(indices), rows))

@@ -41,6 +41,24 @@ class _RandomStage:
 
 
 @dataclass(frozen=True)
+class OwnSizesCrop:
+    """The random crop that gives images of their own sizes one size."""
+
+    transform: RandomResizedCrop
+    purpose: str
+    seed: int
+
+    def draws(self, indices: NDArray[np.int64], *, epoch: int) -> NDArray[np.float64]:
+        """The uniform numbers of each sample: (N, draws)."""
+        return uniforms(self.seed, self.purpose, epoch, indices, self.transform.num_draws)
+
+    def boxes(self, draws: NDArray[np.float64], sizes: NDArray[np.int64]) -> torch.Tensor:
+        """The box of each image, by its height and width (N, 2): float32 (N, 4)."""
+        height, width = torch.from_numpy(np.ascontiguousarray(sizes.T))
+        return self.transform.boxes(torch.from_numpy(draws), height, width)
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Turns stored rows into float32 model inputs. Made by :func:`build_pipeline`."""
 
@@ -49,6 +67,8 @@ class Pipeline:
     output_shape: tuple[int, ...]
     channels_last: bool
     device: torch.device
+    crop: OwnSizesCrop | None = None
+    """Cuts the rows out of images of their own sizes, before the stages."""
 
     def parameters(self, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
         """The parameters of the random transforms, side by side: float32 (N, P) on the CPU; P may be 0.
@@ -129,6 +149,7 @@ def build_pipeline(
     random: bool,
     device: torch.device | None = None,
     channels_last: bool = False,
+    own_sizes: bool = False,
 ) -> Pipeline:
     """Check the batch transforms against the shape of a sample and join them.
 
@@ -137,6 +158,8 @@ def build_pipeline(
         input_shape: (C, H, W) or (F,).
         random: False leaves the random ones out, as in evaluation; a crop becomes one of the center.
         device: the CPU when left out.
+        own_sizes: the images have sizes of their own, and ``input_shape`` after the first random transform, a
+            ``RandomResizedCrop``: in evaluation it was done before, in training it is ``Pipeline.crop``.
 
     Raises:
         ValueError: A transform does not fit the shape of the samples. The rules have checked those of a config.
@@ -144,6 +167,7 @@ def build_pipeline(
     device = device or torch.device("cpu")
     stages: list[Scaling | _RandomStage | nn.Module] = []
     shape, normalized = input_shape, False
+    crop: OwnSizesCrop | None = None
     for index, transform in enumerate(transforms):
         if isinstance(transform, Normalize):
             _check_scaling(transform, shape)
@@ -159,6 +183,9 @@ def build_pipeline(
         elif isinstance(transform, Grayscale):
             stages.append(transform)
             shape = transform.output_shape((shape[0], shape[1], shape[2]))
+        elif own_sizes and crop is None:
+            assert isinstance(transform, RandomResizedCrop), "or the images have one size"
+            crop = OwnSizesCrop(transform, f"augment.{index}.{transform.name}", seed)
         elif random:
             _check_place(transform, shape, normalized)
             image_shape = shape[0], shape[1], shape[2]
@@ -167,7 +194,9 @@ def build_pipeline(
         elif steps := in_evaluation(transform):
             stages.extend(steps)
             shape = output_shape(steps, (shape[0], shape[1], shape[2]))
-    return Pipeline(tuple(stages), seed, shape, channels_last and len(shape) == 3, device)
+    return Pipeline(
+        tuple(stages), seed, shape, channels_last and len(shape) == 3, device, crop=crop if random else None
+    )
 
 
 def _check_scaling(transform: Normalize, shape: tuple[int, ...]) -> None:

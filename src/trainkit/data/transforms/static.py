@@ -68,6 +68,32 @@ class Resize(nn.Module):
         return f"size={self.size}, interpolation={self.interpolation!r}"
 
 
+class Shrink(nn.Module):
+    """Shrink images to the pixels of a square of this side at most: random crops are cut from them later."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H', W') of the same dtype."""
+        _, height, width = self.output_shape((images.shape[1], images.shape[2], images.shape[3]))
+        return Resize((height, width)).forward(images)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        channels, height, width = shape
+        if height * width <= self.size**2:
+            return shape
+        factor = self.size / (height * width) ** 0.5
+        return channels, max(1, round(height * factor)), max(1, round(width * factor))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "shrink", "size": self.size}
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+
 class CenterCrop(nn.Module):
     """Cut (H, W) out of the center; a smaller image is padded with zeros first."""
 
@@ -124,7 +150,7 @@ class Grayscale(nn.Module):
         return f"num_output_channels={self.num_output_channels}"
 
 
-StaticTransform = Resize | CenterCrop | Grayscale
+StaticTransform = Resize | Shrink | CenterCrop | Grayscale
 
 
 def has_uint8_kernel() -> bool:
@@ -190,7 +216,10 @@ def same_size_hint(static_transforms: Sequence[StaticTransform], sizes: Iterable
     if any(isinstance(transform, Resize) for transform in static_transforms):
         return f"add {{type: center_crop, size: {sides[0]}}} behind the resize"
     side = min(sides[(len(sides) - 1) // 2], 224)
-    return f"add {{type: resize, size: {side}}} and {{type: center_crop, size: {side}}} at the start of transforms"
+    return (
+        f"add {{type: resize, size: {side}}} and {{type: center_crop, size: {side}}} at the start of transforms, or "
+        f"make {{type: random_resized_crop, size: {side}}} the first random one"
+    )
 
 
 def static_transforms_to_json(static_transforms: Sequence[StaticTransform]) -> list[dict[str, Any]]:

@@ -88,7 +88,8 @@ def data_phases(loop: Loop, limit: Callable[[], Callable[[], bool]]) -> dict[str
     whole = batch_seconds(loop.batches, setup.device, limit())
     waiting = progress.data_seconds / max(1, progress.steps_completed)
     taken = waiting if setup.residency.value == "workers" else whole
-    if setup.config.training.mix is None and not any(hasattr(one, "num_draws") for one in setup.transforms):
+    random = setup.config.training.mix is not None or any(hasattr(one, "num_draws") for one in setup.transforms)
+    if not random or setup.data.own_sizes:  # without their crop, images of their own sizes make no batch
         return {"data": taken}
     plain = batch_seconds(setup.batches("train", training=True, augmented=False), setup.device, limit())
     data = taken * min(1.0, plain / whole)

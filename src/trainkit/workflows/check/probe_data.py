@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainkit.builders import build_static_transforms, load_source
+from trainkit.builders import build_static_transforms, build_training_transforms, load_source
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo, Downloaded
 from trainkit.data.cache import cache_root
@@ -26,8 +26,9 @@ from trainkit.data.images import (
     spread,
     stack_images,
 )
+from trainkit.data.ragged import Ragged, from_images
 from trainkit.data.splits import most_for_one_of_each
-from trainkit.data.transforms import StaticTransform, apply_static_transforms
+from trainkit.data.transforms import StaticTransform, apply_static_transforms, output_shape
 from trainkit.errors import ProblemsError
 from trainkit.system import Frontend
 from trainkit.wording import listed
@@ -85,9 +86,7 @@ def _zeros(info: DatasetInfo, size: int) -> Part:
     return Part(inputs, np.arange(size, dtype=np.int64) % info.num_classes)
 
 
-def take_sample(
-    data: Dataset, static_transforms: Sequence[StaticTransform], *, size: int = SAMPLES, decoded: int = DECODED
-) -> Dataset:
+def take_sample(data: Dataset, config: Config, *, size: int = SAMPLES, decoded: int = DECODED) -> Dataset:
     """The training split cut down to ``size`` samples, spread evenly over it, after the static transforms.
 
     Of image files, which have to be decoded first, ``decoded`` are taken.
@@ -97,28 +96,44 @@ def take_sample(
     """
     split = data.splits["train"]
     part = data.parts[split.part]
-    if isinstance(part.inputs, tuple):
+    static_transforms, inputs = build_static_transforms(config, data), part.inputs
+    own_sizes = build_training_transforms(config, data)
+    if isinstance(inputs, tuple):
         tried = split.indices[spread(len(split), min(size, decoded))]
-        data = replace(data, rules=sample_rules(data.rules, [part.inputs[index] for index in tried]))
-        images, chosen = _decode_some(data, part.inputs, tried, static_transforms)
-        stacked: NDArray[Any] = stack_images(images)
+        data = replace(data, rules=sample_rules(data.rules, [inputs[index] for index in tried]))
+        steps = static_transforms if own_sizes is None else own_sizes
+        images, chosen = _decode_some(data, inputs, tried, steps, any_size=own_sizes is not None)
+        stacked: NDArray[Any] | Ragged
+        if own_sizes is None:
+            stacked = stack_images(images)
+        else:
+            _, height, width = output_shape(static_transforms, images[0].shape)
+            stacked = from_images(images, tuple(inputs[index] for index in chosen), (height, width))
     else:
         chosen = split.indices[spread(len(split), size)]
-        stacked = np.ascontiguousarray(part.inputs[chosen])
+        assert isinstance(inputs, np.ndarray), "not decoded yet"
+        stacked = np.ascontiguousarray(inputs[chosen])
         if static_transforms:
             stacked = stack_images([apply_static_transforms(image, static_transforms) for image in stacked])
     few = Part(stacked, part.targets[chosen])
     return replace(
         data,
+        own_sizes=own_sizes is not None,
         parts={"sample": few},
         splits={"train": Split("sample", np.arange(len(few), dtype=np.int64))},
     )
 
 
 def _decode_some(
-    data: Dataset, paths: tuple[Path, ...], indices: NDArray[np.int64], static_transforms: Sequence[StaticTransform]
+    data: Dataset,
+    paths: tuple[Path, ...],
+    indices: NDArray[np.int64],
+    static_transforms: Sequence[StaticTransform],
+    *,
+    any_size: bool,
 ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
-    """The images among these that can be decoded and have the size of the first, and their indices."""
+    """The images among these that can be decoded and their indices; those of another size than the first only with
+    ``any_size``."""
     images: list[NDArray[Any]] = []
     kept = []
     for index in indices:
@@ -127,7 +142,7 @@ def _decode_some(
             image = apply_static_transforms(decoded, static_transforms)
         except BadImageError:
             continue  # ``without_unreadable`` names it
-        if not images or image.shape == images[0].shape:  # ``without_unreadable`` names the others
+        if not images or any_size or image.shape == images[0].shape:  # ``without_unreadable`` names the others
             images.append(image)
             kept.append(index)
     if not images:
@@ -144,7 +159,7 @@ def without_unreadable(data: Dataset, config: Config, *, everything: bool, front
     Raises:
         ProblemsError: files that cannot be used, or of different sizes.
     """
-    static_transforms = build_static_transforms(config)
+    static_transforms = build_static_transforms(config, data)
     if not everything and few_are_fine(data, static_transforms):
         return data
     looked = look_at_files(data, static_transforms, progress=frontend.progress, should_stop=frontend.stop)

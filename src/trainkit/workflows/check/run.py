@@ -21,6 +21,7 @@ from trainkit.builders import (
     choose_features,
     choose_precision,
     choose_threads,
+    crop_choices,
     eval_batch_size,
     frozen_parameters,
     layout_of,
@@ -141,7 +142,10 @@ def run_checks(
     data = source or placeholder_dataset(config)
     if data is None:
         raise problems.error(loaded)
-    notes = [*data.notes, *missing_classes(data, by_seed=config.dataset.split_type in ("random", "group"))]
+    notes = [
+        *data.notes,
+        *missing_classes(data, by_seed=config.dataset.split_type in ("random", "group")),
+    ]
     broken = problems.sections("dataset", lambda: check_rules(config, data, where=loaded.where))
     sizes = epoch_sizes(config, len(data.splits["train"]))
     loss = size = shapes = None
@@ -187,6 +191,7 @@ def run_checks(
         choices={
             **choices,
             **scale_choice(config, data, stored=stored),
+            **crop_choices(config, data),
             "loss": loss_name(config, data),
             "compile": choose_compile(
                 config,

@@ -12,7 +12,6 @@ from torch import nn
 from trainkit.builders import (
     build_batch_transforms,
     build_model,
-    build_static_transforms,
     layout_of,
     loss_name,
     model_input_shape,
@@ -60,7 +59,7 @@ def model_shapes(
         ProblemsError: the data, the transforms or the layers do not fit; the keys say where.
     """
     with problems_of("dataset"):
-        sample = take_sample(data, build_static_transforms(config))
+        sample = take_sample(data, config)
     with problems_of("transforms"):
         preprocessing = None if stored is None else stored["preprocessing"]
         transforms = build_batch_transforms(config, sample, stored=preprocessing)

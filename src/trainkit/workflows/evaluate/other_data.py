@@ -47,7 +47,7 @@ def load_other_data(
         path, class_names=classes, channels=preprocessing["channels"], max_bad_files=bad, key="--data"
     )
     align_classes(source, classes, where=where)  # before anything is decoded
-    data, files = load_data(config, source=source, stored=preprocessing, frontend=frontend)
+    data, files = load_data(config, source=source, stored=preprocessing, frontend=frontend, training=False)
     expected = tuple(preprocessing["input_shape"])
     crops = any(item["type"] == "center_crop" for item in preprocessing["front"][count_static_transforms(config) :])
     if data.input_shape[1:] != expected[1:] and not crops:
