@@ -163,7 +163,7 @@ def _divide(
         splits["test"] = whole_part(parts["test"], "test")
     check_weights(parts, splits, options.weight)
     inputs = parts[main].inputs
-    assert not isinstance(inputs, tuple), "a table's are an array"
+    assert isinstance(inputs, np.ndarray), "a table's are an array"
     return {"split_of": split_of}, {
         "splits": own,
         "notes": notes,
