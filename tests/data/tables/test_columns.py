@@ -118,6 +118,7 @@ PROBLEMS = [
     (["01/02/2024", "03/04/2024"], None, "can be read as"),
     (["a", "b"], "numeric", "no numbers"),
     (["a", "b", "c"], "boolean", "boolean takes two"),
+    ([2**62 + n for n in range(9)], None, "differ in digits that 64-bit floating point does not hold"),
     (["a", "b"], "datetime", "no known form of dates"),
     (["", ""], "numeric", "all cells"),
 ]

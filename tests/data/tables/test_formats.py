@@ -127,9 +127,29 @@ def test_the_first_accent_may_come_late(tmp_path):
 def test_an_encoding_that_cannot_be_guessed_is_asked_for(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes("имя,возраст\nИван,5\nМария,6\n".encode("cp1251"))
-    with pytest.raises(DataError, match=r"t\.csv is not UTF-8, and no West European text; give its encoding: cp1251"):
+    with pytest.raises(DataError, match=r"t\.csv is not UTF-8, and no West European text; give the encoding in which"):
         read(path)
     assert read(path, encoding="cp1251")[1][1] == ["Иван", "5"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line"),
+    [
+        ("cp1251", "Иван Петров,5"),
+        ("koi8-r", "Иван Петров,5"),
+        ("cp1253", "Γιώργος,Αθήνα"),
+        ("gb18030", "张伟,北京市朝阳区"),
+        ("big5", "陳先生,臺北市"),
+        ("shift_jis", "山田さん,とうきょう"),
+        ("euc_kr", "김철수,서울특별시"),
+    ],
+)
+def test_the_encodings_that_a_text_may_have_are_shown_with_a_line_of_it(tmp_path, encoding, line):
+    path = tmp_path / "t.csv"
+    path.write_bytes(f"a,b\n{line}\n{line}\n".encode(encoding))
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert f"{encoding}: {line}" in str(caught.value)
 
 
 def test_one_bad_byte_in_utf8_is_named(tmp_path):

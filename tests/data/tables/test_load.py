@@ -222,3 +222,27 @@ def test_targets_that_cannot_be_told(tmp_path, cells, message):
     with pytest.raises(ProblemsError) as error:
         opened(tmp_path / "t.csv")
     assert message in str(error.value)
+
+
+def rows_of(path, *rows):
+    path.write_text("shop,x,y\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_the_header_once_more_between_rows_is_an_error_with_its_lines(tmp_path):
+    rows = ["n,1,a", "s,2,b"] * 20
+    path = rows_of(tmp_path / "t.csv", *rows, "shop,x,y", *rows, "shop , x, y", *rows)
+    with pytest.raises(DataError, match=r"t.csv:42, .*t.csv:83: these 2 lines repeat the header; delete them"):
+        opened(path, header=True)
+    rows_of(path, *rows, "shop,x,b", *[row.replace("a", "y") for row in rows])
+    with pytest.raises(ProblemsError, match="'x'"):  # a row with some of the names is none
+        opened(path, header=True)
+
+
+def test_a_last_row_that_may_be_a_total_is_said(tmp_path):
+    rows = ["n,1,a", "s,2,b"] * 20
+    [note] = [note for note in opened(rows_of(tmp_path / "t.csv", *rows, "Total:,60,a")).notes if "total" in note]
+    assert note.endswith("t.csv:42) has 'Total:' in 'shop': if it holds totals, delete it")
+    for last in (["Total,60,a", "n,1,a"], ["sum,1,a", "sum,1,b"]):
+        notes = opened(rows_of(tmp_path / "t.csv", *rows, *last)).notes
+        assert not any("total" in note for note in notes), last

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainkit.data.tables.evidence import MAX_CATEGORIES, SAMPLE, Evidence
+from trainkit.data.tables.evidence import MAX_CATEGORIES, NAME_AS_MISSING, SAMPLE, Evidence
 from trainkit.data.tables.labels import is_boolean_text, labels_of
 from trainkit.data.tables.numbers import NumberStyle
 from trainkit.errors import Problem
@@ -16,6 +17,8 @@ ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "ignore"]
 
 _LARGEST, _SMALLEST = 1e30, 1e-30
 """Within these, differences and products of a few numbers stay far from the ends of float32."""
+_STEPS = 1000
+"""So many different numbers at least must float64 have between the lowest and the highest."""
 _SPELLINGS = 3
 """Up to this many different texts among numbers may be names for a missing value."""
 
@@ -164,7 +167,7 @@ def _no_numbers(evidence: Evidence) -> Problem | None:
     shown = listed(list(evidence.odd), limit=5)
     name, share = evidence.name, percent(evidence.odd_count / evidence.present)
     infinite = all(cell.lower().strip("+-") in ("inf", "infinity") for cell in evidence.odd)
-    hint = "correct them, or name them in dataset.missing_values"
+    hint = f"correct them, or {NAME_AS_MISSING}"
     if not infinite:
         hint += f"; or set dataset.columns to {{{name}: categorical}}, or to ignore"
     what = f"no {'finite ' * infinite}number"
@@ -175,8 +178,10 @@ def _no_numbers(evidence: Evidence) -> Problem | None:
 
 
 def beyond_float32(evidence: Evidence) -> str:
-    """Whether the numbers of a column are larger or smaller than 32-bit floating point can compute with; "" if not."""
+    """Whether numbers are larger, smaller or closer together than floating point can compute with; "" if not."""
     largest = max(abs(evidence.low), abs(evidence.high)) if evidence.numbers else 0.0
+    if evidence.distinct > 1 and largest > 2**53 and evidence.high - evidence.low < _STEPS * math.ulp(largest):
+        return f"its numbers, about {largest:.3g}, differ in digits that 64-bit floating point does not hold"
     if largest > _LARGEST:
         return f"its numbers reach {largest:.3g}, too large for 32-bit floating point"
     return (
@@ -185,9 +190,7 @@ def beyond_float32(evidence: Evidence) -> str:
 
 
 def _no_dates(evidence: Evidence) -> Problem:
-    hint = (
-        f"correct them, or name them in dataset.missing_values; or set dataset.columns to {{{evidence.name}: ignore}}"
-    )
+    hint = f"correct them, or {NAME_AS_MISSING}; or set dataset.columns to {{{evidence.name}: ignore}}"
     message = (
         f"column {evidence.name!r}: {counted(evidence.odd_count, 'cell')} of a column of dates "
         f"({evidence.date_format}) are none: {listed(list(evidence.odd), limit=5)}; {hint}"

@@ -21,6 +21,7 @@ MISSING_VALUES = (
     *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "NaT", "#DIV/0!", "#VALUE!", "#REF!"),
 )
 """Cells that mean that there is no value: the spellings of pandas, and those of Excel and Weka."""
+NAME_AS_MISSING = "name them in dataset.missing_values (with NA and the like, for the list replaces the usual one)"
 MAX_CATEGORIES = 10_000
 """A column with more different values than this is not taken for categories."""
 SAMPLE = 2_000

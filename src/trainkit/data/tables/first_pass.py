@@ -13,6 +13,7 @@ from trainkit.data.tables.encoding import Encoding, make_encoding
 from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
 from trainkit.data.tables.reading import Block, Table
 from trainkit.data.tables.split_column import SPLIT_REASON, Form, SplitColumn, evidence_for, find_form, split_extra
+from trainkit.data.tables.stray_rows import look_for_stray_rows
 from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target
 from trainkit.data.tables.weights import WEIGHT_REASON, weight_extra
 from trainkit.errors import DataError, Problem, ProblemsError
@@ -61,6 +62,8 @@ class Found:
     form: Form
     """Of the column of the split."""
     extras: dict[str, Extra]
+    notes: list[str]
+    """About single rows."""
 
 
 def look_through(table: Table, chosen: Sequence[str], options: TableOptions, most: int | None) -> Found:
@@ -79,7 +82,9 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
     blocks = _blocks(table, names, options.spelled_missing, most)
     evidence = {name: Evidence(name, wanted.get(name), decimal=decimal) for name in chosen}
     evidence |= {name: Evidence(name, decimal=decimal, limit=MAX_CLASSES) for name in options.target}
-    rows = _look(blocks, [*evidence.values(), *also], options.target)
+    notes: list[str] = []
+    looked = look_for_stray_rows(blocks, table, notes) if most is None else blocks
+    rows = _look(looked, [*evidence.values(), *also], options.target)
     form: Form | Problem = find_form(by, of_split) if by and of_split else {}
     decided = [decide(evidence[name]) for name in chosen]
     problems = [one for one in [*decided, form] if isinstance(one, Problem)]
@@ -107,7 +112,7 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
         style = None if of_weight.style is None else of_weight.style.to_json()
         encoding["weight"] = {"name": of_weight.name, "style": style}
         extras["weights"] = weight_extra(encoding["weight"])
-    return Found(blocks, columns, target, encoding, rows, form, extras)
+    return Found(blocks, columns, target, encoding, rows, form, extras, notes)
 
 
 def is_large(table: Table) -> bool:
@@ -167,3 +172,4 @@ def describe_found(table: Table, found: Found, options: TableOptions) -> Iterato
     if options.task == "auto":
         verb = "is" if len(target.names) == 1 else "are"
         yield f"{listed(target.names, quoted=False)} {verb} taken for {target.task}: {target.reason}"
+    yield from found.notes

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Task
 from trainkit.data.tables.columns import beyond_float32
 from trainkit.data.tables.encoding import as_numbers, label_codes
-from trainkit.data.tables.evidence import Evidence
+from trainkit.data.tables.evidence import NAME_AS_MISSING, Evidence
 from trainkit.data.tables.labels import is_boolean_text, labels_of
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import counted, listed
@@ -101,7 +101,7 @@ def _problem(message: str, key: str) -> ProblemsError:
 def _text_among_numbers(one: Evidence) -> str:
     shown = listed(list(one.odd), limit=5)
     cells = f"{counted(one.odd_count, 'cell')} {'is' if one.odd_count == 1 else 'are'}"
-    hint = "correct them, name them in dataset.missing_values, or set dataset.task to classification"
+    hint = f"correct them, {NAME_AS_MISSING}, or set dataset.task to classification"
     return f"the target {one.name!r} holds numbers, but {cells} none: {shown}; {hint}"
 
 

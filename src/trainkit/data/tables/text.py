@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,22 @@ _MARKS = {
 }
 _MAX_CHECKED_BYTES = 1_000_000_000
 """So much of a file is read to know whether it is UTF-8: the first name with an accent may come late."""
+_HAN = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
+_SCRIPTS = {
+    "cp1251": "\u0400-\u04ff",
+    "koi8-r": "\u0400-\u04ff",
+    "cp866": "\u0400-\u04ff",
+    "cp1253": "\u0370-\u03ff",
+    "cp1255": "\u0590-\u05ff",
+    "cp1256": "\u0600-\u06ff",
+    "cp874": "\u0e00-\u0e7f",
+    "gb18030": _HAN,
+    "big5": _HAN,
+    "shift_jis": f"{_HAN}\u3040-\u30ff",
+    "euc_jp": f"{_HAN}\u3040-\u30ff",
+    "euc_kr": f"{_HAN}\uac00-\ud7af",
+}
+"""Encodings that bytes do not tell apart, with the letters that their texts are written in."""
 _CONTROL = [byte for byte in range(32) if byte not in b"\t\n\v\f\r\x01\x1e\x1f"]
 Item = TypeVar("Item")
 
@@ -65,7 +82,7 @@ def find_encoding(path: Path, head: bytes) -> str:
     """UTF-8 where all bytes are, UTF-16 by its mark or its zeros, else Windows-1252 or Latin-1.
 
     Raises:
-        DataError: UTF-8 with some damage; letters of another part of the world.
+        DataError: UTF-8 with some damage; letters of another part of the world, with what they may be.
     """
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
@@ -114,11 +131,25 @@ def _single_bytes(path: Path, piece: bytes, bad: int, num_letters: int, start: i
         )
     high = np.frombuffer(near, np.uint8) >= 0x80
     if (high[1:] & high[:-1]).sum() > 0.4 * high.sum():
+        readings = "; ".join(f"{name}: {text}" for name, text in _likely(near)) or "none that is known here"
         raise DataError(
-            f"{path} is not UTF-8, and no West European text; give its encoding: cp1251 (Cyrillic), cp1253 (Greek), "
-            "gb18030 or big5 (Chinese), shift_jis (Japanese), euc_kr (Korean), or save it as UTF-8"
+            f"{path} is not UTF-8, and no West European text; give the encoding in which it reads right "
+            f"({readings}), or save it as UTF-8"
         )
     return "latin-1" if any(byte in near for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D)) else "cp1252"
+
+
+def _likely(near: bytes) -> Iterator[tuple[str, str]]:
+    """Encodings in which the text has letters of their part of the world, each with its first such line."""
+    lines = near.split(b"\n")[1:-1] or [near]  # the first and the last may be cut off within a letter
+    for name, letters in _SCRIPTS.items():
+        try:
+            text = b"\n".join(lines).decode(name)
+        except UnicodeDecodeError:
+            continue
+        high = re.sub("[\0-\x7f]", "", text)
+        if len(re.findall(f"[{letters}]", high)) > 0.8 * len(high):
+            yield name, next(line for line in text.split("\n") if not line.isascii()).strip()[:30]
 
 
 def read_text(path: Path, encoding: str, size: int) -> Iterator[bytes]:
