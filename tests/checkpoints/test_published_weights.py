@@ -91,7 +91,9 @@ def test_the_hash_in_the_name_is_compared_at_every_load(tmp_path):
     found.path.write_bytes(saved({"other": torch.ones(1)}))
     with (
         noticed(CONNECTS) as seen,
-        pytest.raises(CheckpointError, match=r"begins with \w{8}, its name says \w{8}; it is"),
+        pytest.raises(
+            CheckpointError, match=r"begins with \w{8}, its name says \w{8}: it is damaged, or another file; delete it"
+        ),
     ):
         open_weights(found)
     assert seen == []
@@ -104,7 +106,7 @@ def test_a_pinned_sha256_must_be_that_of_the_file_and_the_message_has_both(tmp_p
     assert (pin.library, pin.weights, pin.file) == ("file", str(tmp_path / "mine.pth"), "mine.pth")
     open_weights(found, sha256=pin.sha256)
     wrong = "0" * 64
-    with pytest.raises(CheckpointError, match=f"its SHA-256 is {pin.sha256}, and the config pins {wrong}"):
+    with pytest.raises(CheckpointError, match=f"its SHA-256 is {pin.sha256}, and model.sha256 is {wrong}"):
         open_weights(found, sha256=wrong)
 
 
@@ -112,7 +114,7 @@ def test_a_pin_that_is_not_of_this_name_is_refused_before_the_download(tmp_path)
     with serving({}) as server:
         found = published(tmp_path, saved(STATE), address=server.address)
         with pytest.raises(
-            CheckpointError, match=f"begins with {found.hash_prefix}, as its name says, and the config pins 00"
+            CheckpointError, match=f"begins with {found.hash_prefix}, as its name says, and model.sha256 is 00"
         ):
             open_weights(found, sha256="0" * 64)
         assert server.requests == []

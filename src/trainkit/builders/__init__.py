@@ -23,7 +23,7 @@ from trainkit.builders.model import (
     output_size_for,
     place,
 )
-from trainkit.builders.pretrained import load_pretrained
+from trainkit.builders.pretrained import Loaded, load_pretrained
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
 from trainkit.builders.static_transforms import (
     build_static_transforms,
@@ -38,6 +38,7 @@ from trainkit.builders.training import build_schedule_for, describe_ema, monitor
 
 __all__ = [
     "ImageFiles",
+    "Loaded",
     "Memory",
     "Setup",
     "TrainedModel",

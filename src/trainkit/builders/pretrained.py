@@ -3,46 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from trainkit.checkpoints import load_weights_file, match_weights
+from trainkit.checkpoints import WeightsFile, find_weights, is_finite, match_weights, open_weights
 from trainkit.config.schema import Config
-from trainkit.config.schema.pretrained import Pretrained, weights_file
+from trainkit.config.schema.pretrained import Pretrained, Timm, weights_file
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import current_names, head_names
 from trainkit.runtime import Choice
-from trainkit.wording import listed
+from trainkit.system import Frontend
+from trainkit.wording import listed, size_text
 
 
-def load_pretrained(config: Config, model: nn.Module, *, stored: Mapping[str, Any] | None = None) -> dict[str, Choice]:
+@dataclass(frozen=True)
+class Loaded:
+    """The weights that a model began with."""
+
+    choices: dict[str, Choice] = field(default_factory=dict)
+    """Under ``weights``: which they are, and which tensors were left out; {} for models without published weights."""
+    pin: dict[str, Any] | None = None
+    """What run.json and the checkpoints keep of their file (``Pin``); None where no file was read."""
+
+
+def load_pretrained(
+    config: Config,
+    model: nn.Module,
+    *,
+    stored: Mapping[str, Any] | None = None,
+    fetch: bool = False,
+    frontend: Frontend | None = None,
+) -> Loaded:
     """Load ``model.weights`` into a model with its first weights.
 
     Args:
         stored: the checkpoint to resume from, which has all weights: nothing is loaded, and its choice is kept.
-
-    Returns:
-        Under ``weights``: which they are, and which tensors were left out; {} for models without published weights.
+        fetch: download what is not here; else the choice says what would be downloaded, and the model is left as it is.
 
     Raises:
-        ProblemsError: the weights are not there, or do not fit the model, which is left as it was.
+        UserError: the weights are not there, damaged, or hold code.
+        ProblemsError: they do not fit the model, which is left as it was.
+        Interrupted: the frontend asked for a stop.
     """
     spec = config.model
     if not isinstance(spec, Pretrained):
-        return {}
+        return Loaded()
     if stored is not None:
-        return {name: Choice(**choice) for name, choice in stored["choices"].items() if name == "weights"}
+        kept = {name: Choice(**choice) for name, choice in stored["choices"].items() if name == "weights"}
+        return Loaded(kept, stored.get("pretrained"))
     if spec.weights == "none":
-        return {"weights": Choice("none", "as asked for: the network starts from scratch")}
-    path = weights_file(spec)
-    if path is None:
-        message = f"{spec.weights} would be downloaded, which is not possible yet; name a file, or take none"
-        raise ProblemsError([Problem(message, "model.weights")])
-    left_out = load_weights(model, load_weights_file(Path(path)), source=path, head_is_new=spec.head != "keep")
+        return Loaded({"weights": Choice("none", "as asked for: the network starts from scratch")})
+    found = find_weights(
+        spec.type,
+        spec.name,
+        spec.weights,
+        path=weights_file(spec),
+        sha256=spec.sha256,
+        revision=spec.revision if isinstance(spec, Timm) else None,
+    )
+    why = "default" if spec.weights == "default" else "as asked for"
+    if found.url is not None and not found.is_here and not fetch:
+        return Loaded({"weights": Choice(found.weights, f"{why}: {found.describe()}")})
+    weights, pin = open_weights(found, sha256=spec.sha256, frontend=frontend)
+    left_out = load_weights(model, weights, source=_source(found), head_is_new=spec.head != "keep")
+    file = "" if found.url is None else f": {pin.file}, {size_text(pin.size)}"
     new = f"; the head is new, without {listed(left_out, quoted=False)} of the file" if left_out else ""
-    return {"weights": Choice(path, f"as asked for{new}")}
+    return Loaded({"weights": Choice(found.weights, f"{why}{file}{new}")}, asdict(pin))
+
+
+def _source(found: WeightsFile) -> str:
+    return found.weights if found.url is None else f"{found.weights} ({found.file})"
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, head_is_new: bool) -> list[str]:
@@ -54,7 +86,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, h
         The tensors in ``weights`` that were left out for that.
 
     Raises:
-        ProblemsError: other tensors are missing, unexpected or of another shape; the model is left as it was.
+        ProblemsError: other tensors are missing, unexpected or of another shape, or hold NaN or infinity; the model is
+            left as it was.
     """
     weights, own = current_names(weights), model.state_dict()
     report = match_weights(weights, model)
@@ -69,6 +102,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, h
         "not in the model": [name for name in report.unexpected if name not in new],
         "of another shape": shapes,
     }
+    problems["with NaN or infinity"] = [name for name in report.matched if not is_finite(weights[name])]
     texts = [f"{kind}: {listed(names, limit=5, quoted=False)}" for kind, names in problems.items() if names]
     if texts:
         message = f"{source} does not fit {type(model).__name__}, which was left as it was; {'; '.join(texts)}"

@@ -111,6 +111,8 @@ class Setup:
     """The checkpoint that gave the preprocessing and the choices, where there is one."""
     part_of: Callable[[nn.Module], nn.Module] | None = None
     """What the samples go through: the head, where they are the features of a frozen backbone; None: the model."""
+    pin: Mapping[str, Any] | None = None
+    """Which file of weights the run began with, where there is one."""
     reserved: int = 0
     """Bytes of the device that the model takes while training, an estimate; 0 where nobody asked."""
 
@@ -311,7 +313,7 @@ def build_setup(
     size = output_size_for(config, data)
     loss = build_loss_for(config, data, device=device)
     model = build_model(config, input_shape=input_shape, output_size=size, layout=layout_of(data), loss=loss.name)
-    weights = load_pretrained(config, model)
+    weights = load_pretrained(config, model, frontend=frontend)
     check_shapes(model, input_shape, batch_size=config.training.batch_size)
     check_output(model, input_shape, output_size=size)
     precision = choose_precision(config, device, loss=loss)
@@ -324,7 +326,7 @@ def build_setup(
             "threads": choose_threads(config, layer_table(model, input_shape), device=device),
             "precision": precision,
             **scale_choice(config, data),
-            **weights,
+            **weights.choices,
             **crop_choices(config, data),
             "loss": loss_name(config, data),
             "compile": choose_compile(config, model, device=device, precision=precision.value, input_shape=input_shape),
@@ -334,6 +336,7 @@ def build_setup(
         loss=loss,
         model=place(model, config, device),
         files=files,
+        pin=weights.pin,
     )
 
 

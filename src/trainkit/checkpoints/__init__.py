@@ -6,7 +6,7 @@ from trainkit.checkpoints.inspection import CheckpointSpec, inspect_checkpoint
 from trainkit.checkpoints.journal import follow_pointer, known_sha256, read_journal, with_uncommitted
 from trainkit.checkpoints.loading import load_checkpoint, load_weights_file
 from trainkit.checkpoints.safe_pickle import TensorSpec
-from trainkit.checkpoints.state_dicts import check_fits, match_weights
+from trainkit.checkpoints.state_dicts import check_fits, is_finite, match_weights
 from trainkit.checkpoints.verification import checkpoint_folder, verify
 from trainkit.checkpoints.weights import Pin, WeightsFile, find_weights, open_weights
 
@@ -23,6 +23,7 @@ __all__ = [
     "find_weights",
     "follow_pointer",
     "inspect_checkpoint",
+    "is_finite",
     "known_sha256",
     "load_checkpoint",
     "load_weights_file",

@@ -163,17 +163,17 @@ def open_weights(
     wrong = _comparison(found, sha256)
     if sha256 is not None and found.hash_prefix is not None and not sha256.startswith(found.hash_prefix):
         raise CheckpointError(
-            f"{found.file}: its SHA-256 begins with {found.hash_prefix}, as its name says, and the config pins {sha256}"
+            f"{found.file}: its SHA-256 begins with {found.hash_prefix}, as its name says, and model.sha256 is "
+            f"{sha256}: remove that, or name the weights that it belongs to"
         )
     if found.url is not None and not found.is_here:
         found = _fetch(found, check=wrong, frontend=frontend or Frontend())
     with open_regular(found.path) as file:
         digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
     if (reason := wrong(digest)) is not None:
-        again = " (it is downloaded again then)" if found.url is not None else ""
-        raise CheckpointError(
-            f"{found.path}: {reason}; it is damaged, or another file: delete it or move it away{again}"
-        )
+        instead = "delete it, and it is downloaded again" if found.url else "put the right one there"
+        other = "remove model.sha256 to take this one" if sha256 else "rename it if the digits are no hash"
+        raise CheckpointError(f"{found.path}: {reason}: it is damaged, or another file; {instead}, or {other}")
     weights = load_weights_file(found.path)
     revision = None if found.hub is None else found.folder.name  # a snapshot in the cache has the name of its commit
     return weights, Pin(found.library, found.name, found.weights, found.file, digest, size, revision)
@@ -184,9 +184,10 @@ def _comparison(found: WeightsFile, sha256: str | None) -> Callable[[str], str |
 
     def wrong(digest: str) -> str | None:
         if sha256 is not None and digest != sha256:
-            return f"its SHA-256 is {digest}, and the config pins {sha256}"
-        if found.hash_prefix is not None and not digest.startswith(found.hash_prefix):
-            return f"its SHA-256 begins with {digest[: len(found.hash_prefix)]}, its name says {found.hash_prefix}"
+            return f"its SHA-256 is {digest}, and model.sha256 is {sha256}"
+        prefix = found.hash_prefix
+        if prefix is not None and not digest.startswith(prefix):
+            return f"its SHA-256 begins with {digest[: len(prefix)]}, its name says {prefix}"
         return None
 
     return wrong

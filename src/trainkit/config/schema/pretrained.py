@@ -33,6 +33,11 @@ _WEIGHTS: Any = Field(
     description="default (the best published ones), none (start from scratch), the name of published ones "
     "(IMAGENET1K_V2), or the path of a .pth, .pt or .safetensors file.",
 )
+_SHA256: Any = Field(
+    None,
+    pattern="^[0-9a-f]{64}$",
+    description="SHA-256 that the file of the weights must have; a run writes it into its config.resolved.yaml.",
+)
 _HEAD: Any = Field(
     default_factory=Head.model_construct,
     description="What replaces the last layer, for the classes or values of the data; keep leaves it as it is.",
@@ -48,6 +53,7 @@ class Torchvision(Section):
     type: Literal["torchvision"]
     name: TorchvisionName = Field(description="Its name in torchvision.models.")
     weights: str = _WEIGHTS
+    sha256: str | None = _SHA256
     head: Head | Literal["keep"] = _HEAD
     dropout_schedule: Literal["constant", "flat_cos"] | None = _DROPOUT_SCHEDULE
 
@@ -58,6 +64,12 @@ class Timm(Section):
     type: Literal["timm"]
     name: str = Field(min_length=1, description="Its name in timm.list_models().")
     weights: str = _WEIGHTS
+    sha256: str | None = _SHA256
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="Commit of the weights' repository; a run writes it into its config.resolved.yaml.",
+    )
     head: Head | Literal["keep"] = _HEAD
     dropout_schedule: Literal["constant", "flat_cos"] | None = _DROPOUT_SCHEDULE
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from trainkit.builders import (
+    Loaded,
     Setup,
     build_loss_for,
     build_model,
@@ -127,7 +128,7 @@ def run_checks(
         load: gives the data set; images in files are not decoded yet.
         runs_dir: where checkpoints will be written.
         stored: the checkpoint to resume from: its preprocessing and precision are used.
-        everything: also look at what training finds only later, when it decodes all images.
+        everything: also look at what training finds only later, when it decodes all images, and download nothing.
 
     Raises:
         ConfigError: every mistake that was found, each with its place.
@@ -183,13 +184,15 @@ def run_checks(
     model = build_model(
         config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data), loss=loss.name
     )
-    choices |= problems.catch("model.weights", lambda: load_pretrained(config, model, stored=stored)) or {}
+    load_weights = partial(load_pretrained, config, model, stored=stored, fetch=not everything, frontend=frontend)
+    weights = problems.catch("model.weights", load_weights) or Loaded()
     setup = Setup(
         config=config,
         data=shapes.sample,
         device=device,
         choices={
             **choices,
+            **weights.choices,
             **scale_choice(config, data, stored=stored),
             **crop_choices(config, data),
             "loss": loss_name(config, data),
@@ -206,6 +209,7 @@ def run_checks(
         loss=loss,
         model=place(model, config, device),
         stored=stored,
+        pin=weights.pin,
         reserved=costs.memory.total,
     )
     problems.catch("model", lambda: dry_run(setup))

@@ -38,13 +38,15 @@ HARMLESS = (
     "logging",
     "export",
 )
+# What a run writes down of the weights that it began with; the file that they name is not read again.
+PINS = ("model.sha256", "model.revision")
 # Keys that decide which samples the rest of an epoch holds.
 BATCH_KEYS = ("seed", "training.batch_size", "training.shuffle", "training.sampler", "training.drop_last")
 
 
 def config_hash(resolved: Mapping[str, Any]) -> str:
     """Equal for configs that train the same model: harmless keys left out."""
-    kept = {key: value for key, value in by_key(resolved).items() if not is_under(key, HARMLESS)}
+    kept = {key: value for key, value in by_key(resolved).items() if not is_under(key, (*HARMLESS, *PINS))}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -67,7 +69,11 @@ def check_changes(
         UserError: a key that changes the result differs and is not allowed to, or not in the middle of an epoch.
     """
     old = to_plain(config_from_dict(saved["config"], where="checkpoint"))  # an earlier version may lack a key
-    changes = {key: pair for key, pair in config_differences([old, new]).items() if not is_under(key, HARMLESS)}
+    changes = {
+        key: pair
+        for key, pair in config_differences([old, new]).items()
+        if not is_under(key, HARMLESS) and not (key in PINS and None in pair)
+    }
     free, known = ("training.epochs", *allowed), by_key(accepted)
     refused = [
         f"{key}: {before!r} in the checkpoint, {after!r} in the config"

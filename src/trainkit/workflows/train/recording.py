@@ -40,9 +40,11 @@ def versions() -> dict[str, str]:
 
 def description(loaded: LoadedConfig, setup: Setup) -> dict[str, Any]:
     """The part of a checkpoint that stays the same over a run: plain values only."""
+    pretrained = {} if setup.pin is None else {"pretrained": dict(setup.pin)}
     return {
         "name": loaded.name,
-        "config": loaded.resolved(),
+        "config": pinned(loaded, setup),
+        **pretrained,
         "task": setup.data.task,
         "class_names": list(setup.data.class_names),
         "class_counts": setup.data.class_counts("train"),
@@ -60,7 +62,15 @@ def describe_plugins(loaded: LoadedConfig) -> list[dict[str, str]]:
     return [plugin.describe() for plugin in used_by(loaded.resolved(), loaded.config.plugins)]
 
 
-def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
+def pinned(loaded: LoadedConfig, setup: Setup) -> dict[str, Any]:
+    """Every value of the config, with those that pin the weights that the run began with."""
+    resolved = loaded.resolved()
+    if setup.pin is not None:
+        resolved["model"] |= {key: setup.pin[key] for key in ("sha256", "revision") if setup.pin[key] is not None}
+    return resolved
+
+
+def write_config_files(run: RunDir, loaded: LoadedConfig, setup: Setup) -> None:
     """Write the user's file with the overrides as comments, and the resolved config with all values."""
     if run.config.exists():
         text, when = run.config.read_text(encoding="utf-8"), "when the run went on"
@@ -70,7 +80,7 @@ def write_config_files(run: RunDir, loaded: LoadedConfig) -> None:
         text += "" if text.endswith("\n") else "\n"
         text += f"\n# overrides {when}:\n" + "".join(f"# {item}\n" for item in loaded.overrides)
     durable.write_text(run.config, text)
-    resolved = to_yaml({**loaded.resolved(), "name": loaded.name})
+    resolved = to_yaml({**pinned(loaded, setup), "name": loaded.name})
     durable.write_text(run.resolved_config, f"# trainkit train {run.resolved_config}\n{resolved}")
 
 

@@ -250,7 +250,7 @@ def run_training(
     frontend.say(f"run: {run.path}")
     if setup.config.training.mix is not None:
         frontend.say("mix: training accuracy is against the class with the larger share of a mixed sample")
-    write_config_files(run, loaded)
+    write_config_files(run, loaded, setup)
     described = description(loaded, setup)
     run.update_info(
         **describe_machine(),
@@ -271,7 +271,8 @@ def run_training(
         keep_last=loaded.config.checkpoint.keep_last,
         protect=[] if source is None else [source],
     )
-    if save_first:
+    # What a run begins with from a file of weights needs that file no more once it is saved.
+    if save_first or (setup.pin is not None and prepared.steps_completed == 0):
         checkpointer.save(state.state_dict(), metrics={}, best=False)
     outcome = run_loop(run, prepared, checkpointer, frontend, log)
     return finish(run, setup, state, checkpointer.folder, outcome=outcome, started=started, frontend=frontend)
