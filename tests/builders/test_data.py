@@ -25,6 +25,9 @@ KEYS: dict[str, dict[str, Any]] = {
     "random_resized_crop": {"size": [6, 5]},
     "random_rotation": {"degrees": 10.0},
     "random_affine": {"degrees": 10.0},
+    "random_posterize": {"bits": 4},
+    "random_solarize": {"threshold": 0.5},
+    "random_adjust_sharpness": {"sharpness_factor": 2.0},
 }
 """Those that a transform cannot do without."""
 

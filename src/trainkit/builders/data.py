@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from trainkit.builders.random_transforms import build_random_transform
 from trainkit.builders.static_transforms import (
     build_static_transforms,
     build_training_transforms,
     count_static_transforms,
     has_own_sizes,
-    resized_crop,
 )
 from trainkit.builders.targets import with_target_scale
 from trainkit.config.rules import check
@@ -39,9 +39,7 @@ from trainkit.data.transforms import (
     channel_statistics,
     column_statistics,
     columns,
-    geometry,
     in_evaluation,
-    pixels,
     static,
 )
 from trainkit.errors import Problem, ProblemsError, UserError
@@ -214,32 +212,8 @@ def _batch_transform(spec: Transform, data: Dataset, stored: Mapping[str, Any] |
             return columns.RobustScale(*_measured(data, columns.robust_statistics))
         case transform.Quantile():
             return columns.Quantile(_measured(data, columns.rank_quantiles))
-        case transform.RandomCrop():
-            size = None if spec.size is None else transform.height_and_width(spec.size)
-            return geometry.RandomCrop(size, spec.padding, spec.padding_mode, spec.fill)
-        case transform.RandomResizedCrop():
-            return resized_crop(spec)
-        case transform.RandomHorizontalFlip():
-            return geometry.RandomHorizontalFlip(spec.p)
-        case transform.RandomVerticalFlip():
-            return geometry.RandomVerticalFlip(spec.p)
-        case transform.RandomRotation():
-            return geometry.RandomRotation(_range(spec.degrees), spec.interpolation, spec.fill)
-        case transform.RandomAffine():
-            return geometry.RandomAffine(
-                _range(spec.degrees),
-                translate=None if spec.translate is None else (spec.translate[0], spec.translate[1]),
-                scale=None if spec.scale is None else _range(spec.scale),
-                shear=None if spec.shear is None else _range(spec.shear),
-                interpolation=spec.interpolation,
-                fill=spec.fill,
-            )
-        case transform.ColorJitter():
-            return pixels.ColorJitter(**knobs_of(spec))
-        case transform.RandomErasing():
-            return pixels.RandomErasing(spec.p, scale=_range(spec.scale), ratio=_range(spec.ratio), value=spec.value)
         case _:
-            raise AssertionError(f"{spec.type} is a static transform")
+            return build_random_transform(spec)
 
 
 def _normalize(spec: transform.Normalize, data: Dataset, stored: Mapping[str, Any] | None) -> Normalize:
@@ -381,7 +355,3 @@ def _array(data: Dataset, part: str) -> Any:
     inputs = data.parts[part].inputs
     assert not isinstance(inputs, tuple), "images are decoded before their statistics are taken"
     return inputs
-
-
-def _range(spread: float | list[float]) -> tuple[float, float]:
-    return (spread[0], spread[1]) if isinstance(spread, list) else (-spread, spread)

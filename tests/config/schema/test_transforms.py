@@ -22,7 +22,19 @@ def test_a_transform_that_leaves_one_out_cannot_be_defined() -> None:
 
 
 def test_costly_ones_are_listed() -> None:
-    assert set(COSTLY) == {"random_rotation", "random_affine", "color_jitter", "random_erasing", "random_resized_crop"}
+    assert set(COSTLY) == {
+        "random_rotation",
+        "random_affine",
+        "color_jitter",
+        "random_erasing",
+        "random_resized_crop",
+        "random_perspective",
+        "gaussian_blur",
+        "random_equalize",
+        "random_adjust_sharpness",
+        "trivial_augment",
+        "rand_augment",
+    }
 
 
 @pytest.mark.parametrize(

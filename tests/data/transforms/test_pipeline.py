@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +23,20 @@ from trainkit.data.transforms.geometry import (
     RandomVerticalFlip,
 )
 from trainkit.data.transforms.normalize import Normalize, Standardize
+from trainkit.data.transforms.operations import (
+    GaussianBlur,
+    RandomAdjustSharpness,
+    RandomAutocontrast,
+    RandomEqualize,
+    RandomGrayscale,
+    RandomInvert,
+    RandomPerspective,
+    RandomPosterize,
+    RandomSolarize,
+)
 from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
 from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
+from trainkit.data.transforms.policies import RandAugment, TrivialAugment
 from trainkit.runtime import seeding
 
 EVERY_TRANSFORM: tuple[BatchTransform, ...] = (
@@ -36,6 +49,23 @@ EVERY_TRANSFORM: tuple[BatchTransform, ...] = (
     Normalize((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
     RandomErasing(),
 )
+ON_LEVELS: tuple[BatchTransform, ...] = (
+    TrivialAugment(),
+    RandomHorizontalFlip(),
+    RandomPerspective(),
+    GaussianBlur((5, 3), p=0.5),
+    RandAugment(3, "bilinear", num_ops=2, magnitude=2),
+    RandomGrayscale(0.3),
+    RandomInvert(),
+    RandomPosterize(),
+    RandomSolarize(),
+    RandomEqualize(),
+    RandomAutocontrast(),
+    RandomAdjustSharpness(),
+    ColorJitter(0.3),
+    TrivialAugment(fill=0.5),
+    Normalize((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
+)
 IMAGES = torch.randint(0, 256, (40, 3, 14, 18), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 INDICES = np.arange(100, 140)
 
@@ -45,28 +75,41 @@ def inputs_of(pipeline: Pipeline, rows: Tensor, indices: NDArray[np.int64], *, e
 
 
 @settings(deadline=None, max_examples=25)
-@given(rows=st.lists(st.integers(0, 39), min_size=1, max_size=40), epoch=st.integers(0, 3))
-def test_a_sample_does_not_depend_on_its_neighbors(rows: list[int], epoch: int) -> None:
-    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
+@given(
+    rows=st.lists(st.integers(0, 39), min_size=1, max_size=40),
+    epoch=st.integers(0, 3),
+    transforms=st.sampled_from([EVERY_TRANSFORM, ON_LEVELS]),
+)
+def test_a_sample_does_not_depend_on_its_neighbors(
+    rows: list[int], epoch: int, transforms: tuple[BatchTransform, ...]
+) -> None:
+    pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True)
     together = inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=epoch)
     apart = inputs_of(pipeline, IMAGES[rows], INDICES[rows], epoch=epoch)
     assert torch.equal(apart, together[rows])
 
 
 @pytest.mark.parametrize(
-    "transform", [ColorJitter(contrast=0.5), RandomAffine((-30.0, 30.0), interpolation="bilinear")]
+    "transform",
+    [
+        ColorJitter(contrast=0.5),
+        RandomAffine((-30.0, 30.0), interpolation="bilinear"),
+        RandAugment(num_ops=4, interpolation="bilinear", fill=0.5),
+        GaussianBlur((9, 7)),
+    ],
 )
 def test_a_large_image_alone_is_split_over_threads_without_a_trace(transform: BatchTransform) -> None:
     images = torch.randint(0, 256, (3, 1, 300, 301), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pipeline = build_pipeline((transform,), input_shape=(1, 300, 301), seed=3, random=True)
-    together = inputs_of(pipeline, images, np.arange(3), epoch=0)
+    together = inputs_of(pipeline, images.clone(), np.arange(3), epoch=0)
     for index in range(3):
         assert torch.equal(inputs_of(pipeline, images[[index]], np.array([index]), epoch=0)[0], together[index])
 
 
+@pytest.mark.parametrize("transforms", [EVERY_TRANSFORM, ON_LEVELS])
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
-def test_the_number_of_threads_changes_nothing(num_threads: int) -> None:
-    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
+def test_the_number_of_threads_changes_nothing(num_threads: int, transforms: tuple[BatchTransform, ...]) -> None:
+    pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True)
     expected, before = inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), torch.get_num_threads()
     try:
         torch.set_num_threads(num_threads)
@@ -105,8 +148,9 @@ def test_the_transforms_run_in_order_with_their_own_draws() -> None:
     assert torch.equal(inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=2), images)
 
 
-def test_bytes_and_floats_give_the_same() -> None:
-    pipeline = build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=True)
+@pytest.mark.parametrize("transforms", [EVERY_TRANSFORM, ON_LEVELS])
+def test_bytes_and_floats_give_the_same(transforms: tuple[BatchTransform, ...]) -> None:
+    pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True)
     assert torch.equal(
         inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), inputs_of(pipeline, IMAGES / 255, INDICES, epoch=0)
     )
@@ -115,7 +159,7 @@ def test_bytes_and_floats_give_the_same() -> None:
 def test_evaluation_leaves_the_given_rows_as_they_are() -> None:
     for rows in (IMAGES.clone(), IMAGES / 255):
         before = rows.clone()
-        build_pipeline(EVERY_TRANSFORM, input_shape=(3, 14, 18), seed=3, random=False)(rows)
+        build_pipeline((*EVERY_TRANSFORM[:6], *ON_LEVELS), input_shape=(3, 14, 18), seed=3, random=False)(rows)
         assert torch.equal(rows, before)
 
 
@@ -139,6 +183,8 @@ TRANSFORMS_OF_EACH_KIND: tuple[tuple[BatchTransform, ...], ...] = (
     (RandomCrop(padding=3, padding_mode="reflect"), RandomHorizontalFlip(), EVERY_TRANSFORM[6]),
     (EVERY_TRANSFORM[6], RandomCrop(size=(9, 8)), RandomHorizontalFlip()),
     (RandomRotation((-20.0, 20.0), "bilinear"), ColorJitter(0.3, 0.3, 0.3, 0.1), EVERY_TRANSFORM[6], RandomErasing()),
+    ON_LEVELS,
+    (RandomGrayscale(), EVERY_TRANSFORM[6]),
 )
 
 
@@ -172,7 +218,8 @@ def test_off_the_cpu_nothing_is_read_back(transforms: tuple[BatchTransform, ...]
     # The meta device has shapes only: a number that the host asks for is an error there, as is a tensor left behind.
     device = torch.device("meta")
     pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True, device=device)
-    inputs = pipeline(IMAGES.to(device), pipeline.parameters(INDICES, epoch=0).to(device))
+    drawn = pipeline.parameters(INDICES, epoch=0)
+    inputs = pipeline(IMAGES.to(device), drawn.to(device), drawn)
     assert inputs.shape == (40, *pipeline.output_shape)
     assert inputs.device == device
     assert inputs.dtype == torch.float32
@@ -207,6 +254,7 @@ def test_channels_last_has_the_strides_that_torch_gives(channels: int) -> None:
         (RandomCrop(size=(20, 17)), r"the crop \(20, 17\) is larger than the padded image \(14, 18\)"),
         (Normalize((0.5,), (0.5,)), r"expected 3 values, got 1 and 1"),
         (Normalize((0.5, 0.5, 0.5), (0.5, 0.0, 0.5)), "standard deviations must be positive numbers, got 0.0"),
+        (TrivialAugment(), r"trivial_augment needs pixel values in \[0, 1\], and the images are normalized"),
         (ColorJitter(brightness=0.1), r"color_jitter needs pixel values in \[0, 1\], and the images are normalized"),
     ],
 )
@@ -228,7 +276,7 @@ def test_tables_are_standardized_by_column() -> None:
     assert torch.equal(inputs_of(pipeline, table, np.arange(9), epoch=0), expected)
 
 
-@pytest.mark.parametrize("index", range(len(EVERY_TRANSFORM)))
-def test_transforms_are_plain_values(index: int) -> None:
-    assert replace(EVERY_TRANSFORM[index]) == EVERY_TRANSFORM[index]  # type: ignore[type-var]
-    assert hash(EVERY_TRANSFORM[index]) == hash(replace(EVERY_TRANSFORM[index]))  # type: ignore[type-var]
+@pytest.mark.parametrize("transform", [*EVERY_TRANSFORM, *ON_LEVELS])
+def test_transforms_are_plain_values(transform: Any) -> None:
+    assert replace(transform) == transform
+    assert hash(transform) == hash(replace(transform))

@@ -191,6 +191,8 @@ def _images(review: Review) -> None:
             _random_crop(review, key, transform, height, width)
         elif isinstance(transform, transforms.RandomResizedCrop):
             _eval_resize(review, key, transform)
+        elif isinstance(transform, transforms.GaussianBlur):
+            _kernel(review, key, transform, height, width)
         height, width = transform.output_size(height, width)
 
 
@@ -268,16 +270,37 @@ def _eval_resize(review: Review, key: str, crop: transforms.RandomResizedCrop) -
         )
 
 
+def _kernel(
+    review: Review, key: str, blur: transforms.GaussianBlur, height: transforms.Length, width: transforms.Length
+) -> None:
+    size = blur.kernel_size
+    across, down = size if isinstance(size, list) else (size, size)
+    if across % 2 == 0 or down % 2 == 0:
+        larger = [side | 1 for side in size] if isinstance(size, list) else size | 1
+        review.add(f"{key}.kernel_size", f"expected odd numbers of pixels, got {shown(size)}; write {shown(larger)}")
+    elif (width is not None and across // 2 >= width) or (height is not None and down // 2 >= height):
+        review.add(
+            f"{key}.kernel_size",
+            f"half of the kernel must be smaller than the image of {height} x {width}, got {shown(size)}; lower it",
+        )
+
+
 def _bounds(review: Review, key: str, transform: Any) -> None:
     """[low, high] pairs are in order and in their range."""
-    for name in ("degrees", "scale", "shear", "ratio"):
+    for name in ("degrees", "scale", "shear", "ratio", "sigma"):
         value = getattr(transform, name, None)
         if isinstance(value, list):
             if value[0] > value[1]:
                 review.add(f"{key}.{name}", f"expected [low, high], got {shown(value)}; swap the two")
-            elif name in ("scale", "ratio") and value[0] <= 0:
+            elif name in ("scale", "ratio", "sigma") and value[0] <= 0:
                 review.add(f"{key}.{name}", f"expected numbers above 0, got {shown(value)}; raise the lower one")
     if isinstance(transform, transforms.RandomErasing | transforms.RandomResizedCrop) and transform.scale[1] > 1:
         review.add(
             f"{key}.scale", f"expected shares of the area, at most 1, got {shown(transform.scale)}; lower the upper one"
+        )
+    if isinstance(transform, transforms.RandAugment) and transform.magnitude >= transform.num_magnitude_bins:
+        review.add(
+            f"{key}.magnitude",
+            f"expected a number below {{0}}, got {transform.magnitude}; lower it",
+            f"{key}.num_magnitude_bins",
         )

@@ -21,6 +21,7 @@ Kind = Literal["image", "table", "any"]
 Interpolation = Literal["nearest", "bilinear"]
 Spread = Range | NonNegative
 Translate = Annotated[list[Probability], Field(min_length=2, max_length=2)]
+KernelSize = Annotated[list[Count], Field(min_length=2, max_length=2)] | Count
 Length = int | None
 """A height or width in pixels; None where it is not known before the images are."""
 
@@ -221,6 +222,97 @@ class RandomErasing(TransformSection, stage="random", works_on="image", needs_pi
     value: float = Field(0.0, description="The value that is written.")
 
 
+class RandomPerspective(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """Move the corners inwards, as if the picture were seen from another place; on 256 levels, as torchvision."""
+
+    type: Literal["random_perspective"]
+    distortion_scale: Probability = Field(0.5, description="How far corners move, as a share of half the image.")
+    p: Probability = Field(0.5, description="Probability of a change.")
+    interpolation: Interpolation = Field("bilinear", description="How pixels between pixels are computed.")
+    fill: Probability = Field(0.0, description="Value outside the image, on the [0, 1] scale.")
+
+
+class GaussianBlur(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """Blur with a Gaussian of a random width."""
+
+    type: Literal["gaussian_blur"]
+    kernel_size: KernelSize = Field(5, description="Odd width and height of the kernel in pixels, or [x, y].")
+    sigma: Range | Positive = Field([0.1, 2.0], description="[low, high] of the standard deviation in pixels, or one.")
+    p: Probability = Field(1.0, description="Probability of blurring.")
+
+
+class RandomGrayscale(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=False):
+    """Take the color away, keeping the number of channels."""
+
+    type: Literal["random_grayscale"]
+    p: Probability = Field(0.1, description="Probability of a gray image.")
+
+
+class RandomInvert(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=False):
+    """Turn bright into dark and dark into bright."""
+
+    type: Literal["random_invert"]
+    p: Probability = Field(0.5, description="Probability of a change.")
+
+
+class RandomPosterize(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=False):
+    """Keep the highest bits of the 8 of each pixel value."""
+
+    type: Literal["random_posterize"]
+    bits: int = Field(ge=0, le=8, description="How many bits are kept.")
+    p: Probability = Field(0.5, description="Probability of a change.")
+
+
+class RandomSolarize(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=False):
+    """Invert the pixels that are at least as bright as a threshold."""
+
+    type: Literal["random_solarize"]
+    threshold: Probability = Field(description="On the [0, 1] scale; 0.5 is torchvision's 128 for bytes.")
+    p: Probability = Field(0.5, description="Probability of a change.")
+
+
+class RandomAutocontrast(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=False):
+    """Stretch each channel from its darkest and brightest pixel to the whole range."""
+
+    type: Literal["random_autocontrast"]
+    p: Probability = Field(0.5, description="Probability of a change.")
+
+
+class RandomEqualize(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """Equalize the histogram of each channel."""
+
+    type: Literal["random_equalize"]
+    p: Probability = Field(0.5, description="Probability of a change.")
+
+
+class RandomAdjustSharpness(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """Sharpen, or soften with a factor below 1."""
+
+    type: Literal["random_adjust_sharpness"]
+    sharpness_factor: NonNegative = Field(description="0 softens, 1 changes nothing, 2 sharpens.")
+    p: Probability = Field(0.5, description="Probability of a change.")
+
+
+class TrivialAugment(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """torchvision's TrivialAugmentWide: one of 14 operations for each image, with a magnitude from weak to strong."""
+
+    type: Literal["trivial_augment"]
+    num_magnitude_bins: int = Field(31, ge=2, description="How many magnitudes there are.")
+    interpolation: Interpolation = Field("nearest", description="How pixels between pixels are computed.")
+    fill: Probability = Field(0.0, description="Value outside the image, on the [0, 1] scale.")
+
+
+class RandAugment(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):
+    """torchvision's RandAugment: some of 14 operations for each image, one after the other, all of one magnitude."""
+
+    type: Literal["rand_augment"]
+    num_ops: Count = Field(2, description="How many operations an image gets.")
+    magnitude: int = Field(9, ge=0, description="How strong they are, from 0 to num_magnitude_bins - 1.")
+    num_magnitude_bins: int = Field(31, ge=2, description="How many magnitudes there are.")
+    interpolation: Interpolation = Field("nearest", description="How pixels between pixels are computed.")
+    fill: Probability = Field(0.0, description="Value outside the image, on the [0, 1] scale.")
+
+
 Transform = Annotated[
     Resize
     | CenterCrop
@@ -236,7 +328,18 @@ Transform = Annotated[
     | RandomRotation
     | RandomAffine
     | ColorJitter
-    | RandomErasing,
+    | RandomErasing
+    | RandomPerspective
+    | GaussianBlur
+    | RandomGrayscale
+    | RandomInvert
+    | RandomPosterize
+    | RandomSolarize
+    | RandomAutocontrast
+    | RandomEqualize
+    | RandomAdjustSharpness
+    | TrivialAugment
+    | RandAugment,
     Field(discriminator="type"),
     ShortForm,
 ]

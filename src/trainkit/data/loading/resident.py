@@ -117,7 +117,7 @@ class ResidentBatches:
             rows, targets = chunk.rows, chunk.targets
             if self.residency == "device":
                 rows, targets = self._inputs[rows], self._targets[rows]
-            tensors = [self._pipeline(rows, chunk.parameters), targets, chunk.indices]
+            tensors = [self._pipeline(rows, chunk.parameters, chunk.drawn), targets, chunk.indices]
             if self._weights is not None:
                 tensors.append(self._weights[chunk.indices].to(self._device))
             yield from map(Batch, *(aligned_parts(tensor, self._sampler.batch_size) for tensor in tensors))

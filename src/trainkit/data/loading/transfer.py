@@ -22,6 +22,8 @@ class Chunk(NamedTuple):
     """Of the random transforms: float32 (N, P)."""
     indices: torch.Tensor
     """Each sample's index in its part: int64 (N,). Always on the CPU."""
+    drawn: torch.Tensor | None = None
+    """The parameters on the CPU, once the others are on the device."""
 
 
 def on_device(chunks: Iterator[Chunk], device: torch.device) -> Iterator[Chunk]:
@@ -30,7 +32,7 @@ def on_device(chunks: Iterator[Chunk], device: torch.device) -> Iterator[Chunk]:
         # Blocking: on MPS, a copy that does not block reads memory that may be freed meanwhile.
         for chunk in chunks:
             rows, targets, parameters = (tensor.to(device) for tensor in chunk[:3])
-            yield Chunk(rows, targets, parameters, chunk.indices)
+            yield Chunk(rows, targets, parameters, chunk.indices, chunk.parameters)
         return
     sent: tuple[Chunk, torch.cuda.Event] | None = None
     for chunk in chunks:
@@ -53,7 +55,7 @@ def _send(chunk: Chunk, device: torch.device) -> tuple[Chunk, torch.cuda.Event]:
     pinned = [tensor.pin_memory() if tensor.numel() else tensor for tensor in chunk[:3]]
     with torch.cuda.stream(stream):
         rows, targets, parameters = (tensor.to(device, non_blocking=True) for tensor in pinned)
-        return Chunk(rows, targets, parameters, chunk.indices), stream.record_event()
+        return Chunk(rows, targets, parameters, chunk.indices, chunk.parameters), stream.record_event()
 
 
 def _receive(chunk: Chunk, copied: torch.cuda.Event, device: torch.device) -> Chunk:

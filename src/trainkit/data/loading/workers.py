@@ -135,7 +135,7 @@ class WorkerBatches:
         positions = self._sampler.positions(epoch, start=start)
         batches = [self._sampler.indices[at] for at in positions.split(self._sampler.batch_size) if len(at)]
         for chunk in on_device(self._load(batches, epoch), self._device):
-            inputs = self._pipeline(chunk.rows, chunk.parameters)
+            inputs = self._pipeline(chunk.rows, chunk.parameters, chunk.drawn)
             yield Batch(aligned(inputs), aligned(chunk.targets), chunk.indices)
 
     def _load(self, batches: list[torch.Tensor], epoch: int) -> Iterator[Chunk]:

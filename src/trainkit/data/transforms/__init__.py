@@ -1,9 +1,10 @@
 """Transforms of samples: static ones, materialized once, and batch transforms, applied to every batch.
 
-``static``, ``geometry``, ``crops``, ``pixels`` and ``columns`` hold a class for each transform.
+``static``, ``geometry``, ``crops``, ``pixels``, ``operations``, ``policies`` and ``columns`` hold a class for each
+transform.
 """
 
-from trainkit.data.transforms import columns, crops, geometry, pixels, static
+from trainkit.data.transforms import columns, crops, geometry, operations, pixels, policies, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
 from trainkit.data.transforms.pipeline import BatchTransform, OwnSizesCrop, Pipeline, build_pipeline, in_evaluation
 from trainkit.data.transforms.static import (
@@ -38,8 +39,10 @@ __all__ = [
     "fixes_size",
     "geometry",
     "in_evaluation",
+    "operations",
     "output_shape",
     "pixels",
+    "policies",
     "same_size_hint",
     "static",
     "static_transforms_from_json",

@@ -30,10 +30,16 @@ class RandomTransform(Protocol):
     """
 
     name: ClassVar[str]
-    num_draws: ClassVar[int]
-    """How many uniform numbers a sample needs."""
-    num_parameters: ClassVar[int]
-    """How many numbers ``parameters`` makes of them."""
+
+    @property
+    def num_draws(self) -> int:
+        """How many uniform numbers a sample needs."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers ``parameters`` makes of them."""
+        ...
 
     def works_on_bytes(self) -> bool:
         """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
@@ -145,10 +151,10 @@ def _pad(images: torch.Tensor, padding: int, mode: str, fill: float) -> torch.Te
     rows = torch.arange(-padding, height + padding, device=images.device)
     columns = torch.arange(-padding, width + padding, device=images.device)
     # F.pad reflects and replicates floats only; picking rows and columns works on bytes too.
-    return images.index_select(2, _inside(rows, height, mode)).index_select(3, _inside(columns, width, mode))
+    return images.index_select(2, inside(rows, height, mode)).index_select(3, inside(columns, width, mode))
 
 
-def _inside(positions: torch.Tensor, length: int, mode: str) -> torch.Tensor:
+def inside(positions: torch.Tensor, length: int, mode: str) -> torch.Tensor:
     if mode == "edge":
         return positions.clamp(0, length - 1)
     return (length - 1) - ((length - 1) - positions.abs()).abs()
@@ -203,11 +209,11 @@ def _flip_in_place(images: torch.Tensor, flipped: torch.Tensor, dim: int) -> tor
                 image.copy_(image.flip(dim - 1))  # while it is still in the processor's cache
         return images
     which = flipped.nonzero().flatten()
-    _put(rows, which, rows.index_select(0, which).flip(dim))
+    put_rows(rows, which, rows.index_select(0, which).flip(dim))
     return images
 
 
-def _put(rows: torch.Tensor, which: torch.Tensor, others: torch.Tensor) -> None:
+def put_rows(rows: torch.Tensor, which: torch.Tensor, others: torch.Tensor) -> None:
     """Write ``others`` into the places ``which``."""
     line = rows.shape[-1] * rows.shape[-2] * rows.element_size()
     if line % 8 or not rows.is_contiguous():
@@ -233,7 +239,7 @@ class RandomRotation(RandomTransform):
     def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
         zero, one = torch.zeros(len(draws), dtype=torch.float64), torch.ones(len(draws), dtype=torch.float64)
         angle = between(self.degrees, draws[:, 0]) % 360
-        return _grid_parameters(-angle, translate=(zero, zero), scale=one, shear=zero, input_shape=input_shape)
+        return affine_maps(-angle, translate=(zero, zero), scale=one, shear=zero, input_shape=input_shape)
 
     def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         return _sample(images, parameters, interpolation=self.interpolation, fill=self.fill)
@@ -260,7 +266,7 @@ class RandomAffine(RandomTransform):
     def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
         _, height, width = input_shape
         share_x, share_y = self.translate if self.translate is not None else (0.0, 0.0)
-        return _grid_parameters(
+        return affine_maps(
             between(self.degrees, draws[:, 0]),
             translate=(
                 between((-share_x * width, share_x * width), draws[:, 1]).round(),
@@ -281,7 +287,7 @@ def between(limits: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
     return low + (high - low) * draws
 
 
-def _grid_parameters(
+def affine_maps(
     angle: torch.Tensor,
     *,
     translate: tuple[torch.Tensor, torch.Tensor],
@@ -299,20 +305,26 @@ def _grid_parameters(
 
     As ``_get_inverse_affine_matrix`` of torchvision 0.29 with the center (0, 0) and no shear along y.
     """
-    _, height, width = input_shape
     rotation, tangent = angle.deg2rad(), shear.deg2rad().tan()
     a, c = rotation.cos(), rotation.sin()
     b, d = -(a * tangent + c), a - c * tangent
     a, b, c, d = a / scale, -b / scale, -c / scale, d / scale
     shift_x, shift_y = translate
-    rows = (d, b, -d * shift_x - b * shift_y), (c, a, -c * shift_x - a * shift_y)
-    matrices = torch.stack([torch.stack(row, 1) for row in rows], 1).to(torch.float32)
+    return in_half_sizes((d, b, -d * shift_x - b * shift_y), (c, a, -c * shift_x - a * shift_y), input_shape)
+
+
+def in_half_sizes(
+    of_x: tuple[torch.Tensor, ...], of_y: tuple[torch.Tensor, ...], input_shape: tuple[int, int, int]
+) -> torch.Tensor:
+    """The two rows of maps, each of three float64 (N,), in units of half the width and height: float32 (N, 6)."""
+    _, height, width = input_shape
+    matrices = torch.stack([torch.stack(row, 1) for row in (of_x, of_y)], 1).to(torch.float32)
     return (matrices / torch.tensor([[0.5 * width], [0.5 * height]])).flatten(1)
 
 
 def _sample(images: torch.Tensor, maps: torch.Tensor, *, interpolation: Interpolation, fill: float) -> torch.Tensor:
-    """Sample float images (N, C, H, W) at the maps of ``_grid_parameters`` (N, 6)."""
-    grid = _grid(maps.unflatten(1, (2, 3)), images.shape[2], images.shape[3])
+    """Sample float images (N, C, H, W) at the maps of ``affine_maps`` (N, 6)."""
+    grid = source_grid(maps.unflatten(1, (2, 3)), images.shape[2], images.shape[3])
     if interpolation == "nearest" and fill == 0:
         return F.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     # A channel of ones becomes the share of each output pixel that lies inside the image.
@@ -326,7 +338,7 @@ def _sample(images: torch.Tensor, maps: torch.Tensor, *, interpolation: Interpol
     return pixels.sub(fill).mul_(inside).add_(fill)
 
 
-def _grid(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def source_grid(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The input position of each output pixel, in [-1, 1] units of the input: float32 (N, H, W, 2).
 
     torchvision multiplies each matrix by the positions of all pixels. The same sums as broadcasts take a tenth of the

@@ -20,6 +20,7 @@ from trainkit.data.transforms.columns import FillMissing, Quantile, RobustScale,
 from trainkit.data.transforms.crops import RandomResizedCrop
 from trainkit.data.transforms.geometry import RandomCrop, RandomTransform
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
+from trainkit.data.transforms.operations import LevelsTransform
 from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, StaticTransform, output_shape
 from trainkit.runtime import uniforms
 
@@ -84,13 +85,16 @@ class Pipeline:
                 columns.append(stage.transform.parameters(torch.from_numpy(draws), stage.input_shape))
         return torch.cat(columns, 1)
 
-    def __call__(self, rows: torch.Tensor, parameters: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self, rows: torch.Tensor, parameters: torch.Tensor | None = None, drawn: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Model inputs: float32 (N, *output_shape).
 
         Args:
             rows: uint8 (N, C, H, W) or float32 (N, ...), on the device of the pipeline; random transforms
                 may overwrite them. The layout of images in memory changes the time, never the result.
             parameters: those of the random transforms, (N, P) on the same device; not needed without any.
+            drawn: the same on the CPU, so that nothing has to wait for the device.
         """
         if len(self.output_shape) == 3:
             rows = compact(rows) if rows.device.type == "cpu" else rows.contiguous()
@@ -104,8 +108,10 @@ class Pipeline:
                 rows = stage(rows)
             else:
                 assert parameters is not None, "random transforms have parameters"
-                rows = _apply(stage.transform, rows, parameters[:, used : used + stage.transform.num_parameters])
-                used += stage.transform.num_parameters
+                columns = slice(used, used + stage.transform.num_parameters)
+                on_cpu = (parameters if drawn is None else drawn)[:, columns]
+                rows = _apply(stage.transform, rows, parameters[:, columns], on_cpu)
+                used = columns.stop
         inputs = unit_floats(rows)
         return to_memory_format(inputs, channels_last=self.channels_last) if len(self.output_shape) == 3 else inputs
 
@@ -126,8 +132,12 @@ def _apply_static(transform: StaticTransform, rows: torch.Tensor) -> torch.Tenso
     return compact(transform.forward(rows))
 
 
-def _apply(transform: RandomTransform, rows: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+def _apply(
+    transform: RandomTransform, rows: torch.Tensor, parameters: torch.Tensor, drawn: torch.Tensor
+) -> torch.Tensor:
     """Transform images, as floats where bytes would give another result; on the CPU, a group of floats at a time."""
+    if isinstance(transform, LevelsTransform):
+        return transform.apply_drawn(rows, parameters, drawn)
     if transform.works_on_bytes():
         return transform.apply(rows, parameters)
     _, channels, height, width = rows.shape
@@ -210,5 +220,5 @@ def _check_scaling(transform: Normalize, shape: tuple[int, ...]) -> None:
 def _check_place(transform: RandomTransform, shape: tuple[int, ...], normalized: bool) -> None:
     if len(shape) != 3:
         raise ValueError(f"{transform.name} works on images, and the samples have shape {shape}")
-    if normalized and transform.name == "color_jitter":
-        raise ValueError("color_jitter needs pixel values in [0, 1], and the images are normalized")
+    if normalized and (transform.name == "color_jitter" or isinstance(transform, LevelsTransform)):
+        raise ValueError(f"{transform.name} needs pixel values in [0, 1], and the images are normalized")

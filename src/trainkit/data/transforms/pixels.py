@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from trainkit.data.transforms.geometry import RandomTransform, between
+from trainkit.data.transforms.levels import widest_float
 
 _NUM_TRIES = 10
 """Rectangles that ``RandomErasing`` draws for each image."""
@@ -47,7 +48,8 @@ class ColorJitter(RandomTransform):
         if self.brightness:
             images = (images * brightness).clamp_(0, 1)
         if self.contrast:
-            mean = _luma(images).mean((1, 2, 3), keepdim=True, dtype=_mean_dtype(images)).to(images.dtype)
+            # The sum may be split in other ways for other numbers of images; in float64 the mean stays the same.
+            mean = _luma(images).mean((1, 2, 3), keepdim=True, dtype=widest_float(images)).to(images.dtype)
             images = _blend(images, mean, contrast)
         if self.saturation and has_color:
             images = _blend(images, _luma(images), saturation)
@@ -58,11 +60,6 @@ class ColorJitter(RandomTransform):
 
 def _around_one(spread: float) -> tuple[float, float]:
     return max(0.0, 1 - spread), 1 + spread
-
-
-def _mean_dtype(images: torch.Tensor) -> torch.dtype:
-    # The sum may be split in other ways for other numbers of images; in float64 the mean stays the same.
-    return torch.float32 if images.device.type == "mps" else torch.float64
 
 
 def _blend(images: torch.Tensor, others: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
