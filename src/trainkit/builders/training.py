@@ -34,6 +34,7 @@ from trainkit.engine import (
     build_schedule,
     duration_to_steps,
     group_parameters,
+    layer_scales,
 )
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import better
@@ -56,7 +57,7 @@ def build_optimizer_for(
 
 def torch_knobs(spec: schema.Optimizer) -> dict[str, Any]:
     """The knobs of an optimizer that are PyTorch's."""
-    own = ("groups", "no_decay", "weight_decay_schedule")
+    own = ("groups", "layer_decay", "no_decay", "weight_decay_schedule")
     return {name: value for name, value in knobs_of(spec).items() if name not in own}
 
 
@@ -84,6 +85,7 @@ def parameter_groups(
         weight_decay=spec.weight_decay,
         no_decay=spec.no_decay,
         groups=specs,
+        scales=None if spec.layer_decay is None else layer_scales(model, spec.layer_decay),
         frozen={name: until_text(config, number) for name, number in (frozen or {}).items()},
     )
 

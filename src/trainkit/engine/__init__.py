@@ -4,6 +4,7 @@ from trainkit.engine.averages import Swa
 from trainkit.engine.captured import CapturedStep
 from trainkit.engine.compile import WITH_CUDA_GRAPHS, compiled
 from trainkit.engine.freezing import Freezing, frozen_until
+from trainkit.engine.layer_decay import layer_scales
 from trainkit.engine.loop import Outcome, evaluate, fit, train_epoch
 from trainkit.engine.losses import (
     EXPECTS,
@@ -75,6 +76,7 @@ __all__ = [
     "fit",
     "frozen_until",
     "group_parameters",
+    "layer_scales",
     "output_size",
     "outputs_of",
     "roc_auc",

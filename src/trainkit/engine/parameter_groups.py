@@ -56,6 +56,7 @@ def group_parameters(
     weight_decay: float | None,
     no_decay: Literal["none", "norm_and_bias"] | None = None,
     groups: Sequence[GroupSpec] = (),
+    scales: Mapping[str, float] | None = None,
     frozen: Mapping[str, str] | None = None,
 ) -> list[ParameterGroup]:
     """All parameters of the model in groups, in the order of the first parameter of each; a shared one comes once.
@@ -66,6 +67,7 @@ def group_parameters(
 
     Args:
         no_decay: ``norm_and_bias`` sets the weight decay of biases and of norm layers to 0, whatever ``groups`` say.
+        scales: further factors on the learning rate, by name.
         frozen: until when parameters are frozen, by name. Those of a group begin to train together, since the fused
             kernels of SGD need the momentum of all of a group, or of none.
 
@@ -79,7 +81,8 @@ def group_parameters(
         decay = weight_decay if spec.weight_decay is None else spec.weight_decay
         if no_decay == "norm_and_bias" and is_norm_or_bias(model, name):
             decay = 0.0
-        key = (spec.lr_scale * own_lr_scale(model, name), decay, (frozen or {}).get(name))
+        lr_scale = spec.lr_scale * own_lr_scale(model, name) * (scales or {}).get(name, 1.0)
+        key = (lr_scale, decay, (frozen or {}).get(name))
         members.setdefault(key, {})[name] = parameter
     return [ParameterGroup(inside, covering_names(model, inside), *key) for key, inside in members.items()]
 

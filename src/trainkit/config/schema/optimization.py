@@ -140,6 +140,10 @@ class _InGroups(_Optimizer):
     weight_decay_schedule: Literal["constant", "flat_cos"] | None = Field(
         None, description="constant, or flat_cos: flat for the first half of the run, then half a cosine wave to 0."
     )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Factor on the learning rate for each layer below the head, which learns at the schedule's: 0.75.",
+    )
     groups: list[ParameterGroup] | None = Field(
         None, description="Parameters with a learning rate or a weight decay of their own; none when left out."
     )
