@@ -226,6 +226,29 @@ def test_a_test_file(tmp_path):
     assert opened(tmp_path / "t.csv", TIME, **features).splits.keys() == {"train", "val", "test"}
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_test_file_that_is_not_later_is_said(tmp_path, monkeypatch, large):
+    make(tmp_path / "t.csv", day=["2024-02-29"] + ["2024-01-05"] * 100 + ["2024-01-06"] * 139)
+    if large:
+        monkeypatch.setattr(first_pass, "KEPT_BYTES", 1000)
+
+    def noted(frame):
+        frame.write_csv(tmp_path / "test.csv")
+        more = {"test_path": str(tmp_path / "test.csv"), "cache_dir": tmp_path / "cache"}
+        return [note for note in opened(tmp_path / "t.csv", TIME, **more).notes if note.startswith("test file")]
+
+    later = make(tmp_path / "test.csv", day=["2024-03-01"] * 240)
+    assert noted(later) == []
+    days = pl.Series(["2024-02-29", "2024-02-01", "soon", None] + ["2024-03-01"] * 236)
+    assert noted(later.with_columns(day=days)) == [
+        "test file: of 240 rows 2 are not later in 'day' than the last of the training file (2024-02-29)",
+        "test file: 2 rows without a time in 'day', so that nothing says whether they are later",
+    ]
+    assert noted(later.drop("day")) == [
+        "test file: it has no column 'day', so that nothing says whether it is apart from the training file"
+    ]
+
+
 def test_the_beginning_of_a_large_table_need_not_show_its_splits(tmp_path, monkeypatch):
     make(tmp_path / "t.csv", rows=3000, fold=[n // 600 for n in range(3000)])
     monkeypatch.setattr(text, "BLOCK_BYTES", 10_000)

@@ -29,7 +29,8 @@ from trainkit.data.tables.formats import TableFormat
 from trainkit.data.tables.layout import with_gaps
 from trainkit.data.tables.reading import Table, open_table
 from trainkit.data.tables.split_column import (
-    check_apart,
+    compare_tests,
+    split_extra,
     split_table,
 )
 from trainkit.data.tables.target import Target, target_from
@@ -37,7 +38,7 @@ from trainkit.data.tables.weights import check_weights, weight_extra
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
 
-_LAYOUT = 4
+_LAYOUT = 5
 """Raise it when the same files become other arrays or names, so that old cache entries are not used."""
 _MOST_BLOCKS = 8
 """What ``check``, which writes nothing, reads of larger ones."""
@@ -239,31 +240,36 @@ def _write(draft: EntryDraft, table: Table, tests: Table | None, chosen: Sequenc
     writers = {
         name: draft.add_array(f"{main}_{name}", (found.rows, *shape), dtype) for name, (shape, dtype) in kinds.items()
     }
-    groups = []
+    keys = []
     for block in encode_labeled(found.blocks, table, found.encoding, found.target, count, found.extras):
         for name, array in block.items():
             writers[name].append(array)
         if tests is not None and "split" in block:
-            groups.append(np.unique(block["split"]))
-    arrays, test_notes = _read_tests(tests, found, options, groups)
+            keys.append(np.unique(block["split"]))
+    arrays, test_notes = _read_tests(tests, found, options, keys)
     for name, array in arrays.items():
         draft.add_array(name, array.shape, array.dtype).write_all(array)
     return _info(found, [*describe_found(table, found, options), *count.notes(), *test_notes], whole=True)
 
 
 def _read_tests(
-    tests: Table | None, found: Found, options: TableOptions, groups: Sequence[NDArray[Any]]
+    tests: Table | None, found: Found, options: TableOptions, keys: Sequence[NDArray[Any]]
 ) -> tuple[Arrays, list[str]]:
-    """The test file. None of the ``groups`` of the training file may be in it, where it has their column."""
+    """The test file, compared with the ``keys`` of the training file: no group may be in both, times are said."""
     if tests is None:
         return {}, []
     count, by = Count(), options.split
-    grouped = by is not None and by.type == "group" and by.column in tests.names
-    extras = {name: extra for name, extra in found.extras.items() if name != "split" or grouped}
+    compared = by is not None and by.type != "column" and by.column in tests.names
+    extras = {name: extra for name, extra in found.extras.items() if name != "split" or compared}
+    if by is not None and compared and by.type == "time":
+        extras["split"] = split_extra(by, found.form, refuse=False)
     part = concatenated(encode_other(tests, found.encoding, found.target, count, extras=extras))
+    notes = count.notes()
     if by is not None and (own := part.pop("split", None)) is not None:
-        check_apart(by, np.concatenate(groups), own, str(tests.paths[0]))
-    return {f"test_{name}": array for name, array in part.items()}, [f"test file: {note}" for note in count.notes()]
+        notes += compare_tests(by, np.concatenate(keys), own, found.form, str(tests.paths[0]))
+    elif by is not None and by.type != "column":
+        notes.append(f"it has no column {by.column!r}, so that nothing says whether it is apart from the training file")
+    return {f"test_{name}": array for name, array in part.items()}, [f"test file: {note}" for note in notes]
 
 
 def _info(found: Found, notes: list[str], *, whole: bool) -> Info:

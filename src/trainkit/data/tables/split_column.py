@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -126,9 +126,21 @@ def split_keys(cells: pl.Series, by: SplitColumn, form: Form) -> tuple[NDArray[A
     return found, bad
 
 
-def split_extra(by: SplitColumn, form: Form) -> Extra:
-    """The column as an array beside the inputs."""
-    return Extra(by.column, np.float64 if by.type == "time" else np.int64, partial(split_keys, by=by, form=form))
+def split_extra(by: SplitColumn, form: Form, *, refuse: bool = True) -> Extra:
+    """The column as an array beside the inputs. Without ``refuse`` times that are wrong are NaN, and no errors."""
+    read = partial(split_keys, by=by, form=form)
+    return Extra(
+        by.column, np.float64 if by.type == "time" else np.int64, read if refuse else partial(_times_or_nan, read=read)
+    )
+
+
+def _times_or_nan(
+    cells: pl.Series, *, read: Callable[[pl.Series], tuple[NDArray[Any], dict[int, str]]]
+) -> tuple[NDArray[Any], dict[int, str]]:
+    times, bad = read(cells)
+    times = times.copy()
+    times[list(bad)] = np.nan
+    return times, {}
 
 
 def _replace(texts: pl.Series, keys: Mapping[str, int]) -> NDArray[np.int64]:
@@ -220,11 +232,28 @@ def _split_by_value(
     return {name: split for name, split in splits.items() if len(split)}
 
 
-def check_apart(by: SplitColumn, keys: NDArray[np.int64], tests: NDArray[np.int64], test_path: str) -> None:
-    """Raises DataError where a group is in the test file too."""
-    if shared := len(np.intersect1d(keys, tests)):
-        which = f"{counted(shared, 'group')} of {by.column!r} {'is' if shared == 1 else 'are'} in the training file too"
-        raise DataError(f"{test_path}: {which}; take their rows out of one of the two, or choose another split")
+def compare_tests(
+    by: SplitColumn, keys: NDArray[Any], tests: NDArray[Any], form: Form, test_path: str
+) -> Iterator[str]:
+    """A line about the rows of the test file that are not later than the training file.
+
+    Raises:
+        DataError: A group is in the test file too.
+    """
+    if by.type == "group":
+        if shared := len(np.intersect1d(keys, tests)):
+            which = (
+                f"{counted(shared, 'group')} of {by.column!r} {'is' if shared == 1 else 'are'} in the training file too"
+            )
+            raise DataError(f"{test_path}: {which}; take their rows out of one of the two, or choose another split")
+        return
+    last = keys.max()
+    early, unknown = int((tests <= last).sum()), int(np.isnan(tests).sum())
+    if early:
+        what = f"of {len(tests):,} rows {early:,} {'is' if early == 1 else 'are'} not later"
+        yield f"{what} in {by.column!r} than the last of the training file ({_time(last, form)})"
+    if unknown:
+        yield f"{counted(unknown, 'row')} without a time in {by.column!r}, so that nothing says whether they are later"
 
 
 def _describe(splits: Mapping[str, Split], part_name: str, by: SplitColumn, keys: NDArray[Any], form: Form) -> str:
