@@ -1,7 +1,12 @@
-"""A plug-in: a layer of one's own. `trainkit --plugin acme train train.yaml`, in this folder."""
+"""A plug-in: a layer and a loss of one's own. `trainkit --plugin acme train train.yaml`, in this folder."""
 
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import trainkit
 
@@ -27,4 +32,18 @@ class SqueezeExcite(trainkit.Section):
         return Gate(input_shape[0], max(1, input_shape[0] // self.reduction))
 
 
-plugin = trainkit.Plugin("acme", layers=[SqueezeExcite])
+class Poly(trainkit.Section):
+    """PolyLoss (Leng et al., 2022): cross-entropy, plus epsilon times 1 - p of the target's probability p."""
+
+    outputs: ClassVar[str] = "logits"
+    epsilon: float = Field(1.0, ge=-1, description="Weight of the added term.")
+
+    def build(self) -> Callable[[Tensor, Tensor], Tensor]:
+        def losses(logits: Tensor, targets: Tensor) -> Tensor:
+            of_each = F.cross_entropy(logits, targets, reduction="none")
+            return of_each + self.epsilon * (1 - torch.exp(-of_each))
+
+        return losses
+
+
+plugin = trainkit.Plugin("acme", layers=[SqueezeExcite], losses=[Poly])

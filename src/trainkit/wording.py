@@ -111,7 +111,9 @@ def computed_in(precision: str, *, trained_in: str) -> str:
 
 
 def better(metric: str) -> Literal["min", "max"]:
-    """Whether a lower or a higher value of a metric (``val_loss``, ``rmse``) is better."""
+    """Whether a lower or a higher value of a metric (``val_loss``, ``rmse``, ``val_acme.HammingLoss``) is better."""
+    if "." in metric:  # of a plug-in, which need not be loaded
+        return "min" if metric.lower().endswith((*_LOWER_IS_BETTER, "error", "distance")) else "max"
     return "min" if metric.split("_")[-1] in _LOWER_IS_BETTER else "max"
 
 

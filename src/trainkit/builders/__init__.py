@@ -21,6 +21,7 @@ from trainkit.builders.model import (
     is_convolutional,
     loss_name,
     output_size_for,
+    outputs_as,
     place,
 )
 from trainkit.builders.pretrained import Loaded, load_pretrained
@@ -79,6 +80,7 @@ __all__ = [
     "on_features",
     "open_trained",
     "output_size_for",
+    "outputs_as",
     "parameter_groups",
     "place",
     "residency_of",

@@ -10,6 +10,7 @@ from torch import nn
 
 from trainkit.builders.training import moves_momentum, weight_decay_schedule
 from trainkit.config.schema import Config
+from trainkit.config.schema.base import is_own
 from trainkit.config.schema.run import SkipNonFinite
 from trainkit.engine import WITH_CUDA_GRAPHS, CapturedStep, Plan, compiled
 from trainkit.models import layer_table
@@ -66,6 +67,8 @@ def choose_compile(
 def why_not_captured(config: Config, model: nn.Module, *, precision: str) -> str | None:
     """Why the step cannot be one CUDA graph: the host has a part in it, or it may differ from one step to the next."""
     spec = config.training
+    if is_own(config.loss):
+        return f"{config.loss.type} may do something else in each step"
     if spec.accumulation_steps > 1:
         return "a batch is computed in pieces"
     if config.optimizer.type not in FUSED_ON_CUDA:

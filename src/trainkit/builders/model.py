@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainkit.builders.data import knobs_of
-from trainkit.builders.own_parts import build_module
+from trainkit.builders.own_parts import build_module, build_part, name_of
 from trainkit.config.schema import Config
 from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
@@ -20,7 +20,7 @@ from trainkit.config.schema.base import Section, is_own
 from trainkit.data.dataset import Dataset, Task
 from trainkit.data.loading import evaluation_batch_size
 from trainkit.data.tables import TableLayout
-from trainkit.engine import EXPECTS, Loss, LossName, auto_loss, build_loss, output_size, outputs_of
+from trainkit.engine import EXPECTS, Loss, LossName, auto_loss, build_loss, build_own_loss, output_size, outputs_of
 from trainkit.models import (
     BlockSpec,
     HeadSpec,
@@ -156,6 +156,11 @@ def loss_name(config: Config, data: Dataset) -> Choice:
     return Choice(auto_loss(data.task), f"auto: the targets are {what}")
 
 
+def outputs_as(config: Config, name: str) -> LossName:
+    """The loss of this name; for one of a plug-in, the loss of trainkit's that takes the same outputs."""
+    return cast(LossName, losses_schema.OUTPUTS_AS[config.loss.outputs] if is_own(config.loss) else name)  # type: ignore[union-attr]
+
+
 def _turning_point(config: Config, data: Dataset) -> str:
     """Where huber and smooth_l1 turn from squared to absolute, for a target that is scaled: far from 1 is a mistake."""
     name = {"huber": "delta", "smooth_l1": "beta"}.get(config.loss.type)
@@ -173,6 +178,9 @@ def build_loss_for(config: Config, data: Dataset, *, device: torch.device) -> Lo
     Raises:
         ProblemsError: the weights do not fit the classes.
     """
+    if is_own(config.loss):
+        function = build_part(config.loss, key="loss")
+        return build_own_loss(function, outputs_as=outputs_as(config, ""), name=name_of(config.loss))
     knobs, name = knobs_of(config.loss), cast(LossName, loss_name(config, data).value)
     if isinstance(config.loss, losses_schema.AutoLoss) and name != "cross_entropy":
         knobs = {}
@@ -192,5 +200,5 @@ def output_size_for(config: Config, data: Dataset) -> int:
     Raises:
         ProblemsError: the loss is not for this task, or not for so many classes.
     """
-    name = cast(LossName, loss_name(config, data).value)
+    name = outputs_as(config, loss_name(config, data).value)
     return output_size(name, task=data.task, num_classes=data.num_classes, num_targets=data.num_targets)

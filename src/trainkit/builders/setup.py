@@ -44,6 +44,7 @@ from trainkit.builders.training import (
     build_early_stopping,
     build_ema,
     build_optimizer_for,
+    build_own_metrics,
     build_plateau,
     build_schedule_for,
     build_swa,
@@ -69,6 +70,7 @@ from trainkit.engine import (
     Plan,
     RegressionMetrics,
     TrainState,
+    WithOwnMetrics,
 )
 from trainkit.errors import UserError
 from trainkit.models import check_output, check_shapes, is_tabular, layer_table, suit_to_data
@@ -267,6 +269,23 @@ class Setup:
         return compiled_plan(plan, self.choices["compile"], config=self.config, model=self.model, say=say)
 
     def _new_metrics(self) -> Metrics:
+        usual = self._usual_metrics()
+        own = build_own_metrics(self.config, self.data.num_classes or self.data.num_targets)
+        return WithOwnMetrics(usual, own, predictions_of=self._predictions) if own else usual
+
+    def _predictions(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What the metrics of plug-ins take: probabilities, or values and targets in their own units."""
+        if self.data.num_classes:
+            return self.loss.probabilities_of(scores), targets
+        if self.data.target_scale is None:
+            return scores, targets
+        scale = self.data.target_scale
+        mean, std = (
+            torch.tensor(list(part), dtype=scores.dtype, device=scores.device) for part in zip(*scale, strict=True)
+        )
+        return scores * std + mean, targets * std + mean
+
+    def _usual_metrics(self) -> ClassificationMetrics | RegressionMetrics:
         if self.data.num_classes:
             return ClassificationMetrics(
                 self.data.num_classes,

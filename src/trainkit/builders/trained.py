@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.builders.data import ImageFiles, build_batch_transforms, check_rules, model_input_shape
-from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, place
+from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, outputs_as, place
 from trainkit.builders.setup import Setup, choose_scoring_precision
 from trainkit.builders.threads import choose_threads
 from trainkit.checkpoints import check_fits, load_checkpoint
@@ -21,7 +21,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.tables import model_layout, stored_layout
 from trainkit.data.target_scale import in_own_units, stored_scale
 from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, build_pipeline, columns
-from trainkit.engine import Loss, LossName, balanced_pos_weight, balanced_weight, build_loss, output_size
+from trainkit.engine import Loss, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError
 from trainkit.models import layer_table
 from trainkit.runtime import Choice, claim, forward, resolve_device, use_tf32
@@ -141,7 +141,7 @@ def open_trained(
         config = config.model_copy(update={"device": device})
     preprocessing = saved["preprocessing"]
     input_shape = tuple(preprocessing["input_shape"])
-    name = cast(LossName, saved["choices"]["loss"]["value"])
+    name = outputs_as(config, saved["choices"]["loss"]["value"])
     classes, targets = saved["class_names"], saved["target_names"]
     size = output_size(
         name,

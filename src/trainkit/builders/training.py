@@ -13,6 +13,7 @@ from torch import nn
 
 from trainkit.builders.data import knobs_of
 from trainkit.builders.fine_tuning import until_text
+from trainkit.builders.own_parts import build_part
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import is_own, parse_duration, parse_start
@@ -25,6 +26,7 @@ from trainkit.engine import (
     GroupSpec,
     MixedBatches,
     Mixing,
+    OwnMetric,
     ParameterGroup,
     Plateau,
     Schedule,
@@ -198,10 +200,24 @@ def monitor_of(config: Config, *, task: str, has_val: bool) -> str:
 
 def extra_metrics(config: Config) -> list[str]:
     """The metrics of classes that the validation computes because a monitor or ``logging.metrics`` names them."""
+    return [name for name in EXTRA_METRICS if f"val_{name}" in _asked_metrics(config)]
+
+
+def _asked_metrics(config: Config) -> list[str | None]:
     stopping = config.training.early_stopping
     asked = [config.checkpoint.monitor, None if stopping is None else stopping.monitor, *(config.logging.metrics or ())]
-    asked.append(getattr(config.scheduler, "monitor", None))
-    return [name for name in EXTRA_METRICS if f"val_{name}" in asked]
+    return [*asked, getattr(config.scheduler, "monitor", None)]
+
+
+def build_own_metrics(config: Config, num_outputs: int) -> dict[str, OwnMetric]:
+    """New metrics of plug-ins, those that a monitor or ``logging.metrics`` names."""
+    asked = {name: part for name, part in config.own_metrics.items() if name in _asked_metrics(config)}
+    return {
+        name.removeprefix("val_"): build_part(
+            part.model_validate({"type": name.removeprefix("val_")}), num_outputs, key="logging.metrics"
+        )
+        for name, part in asked.items()
+    }
 
 
 def monitored(config: Config, monitor: str, *, own: str | None = None) -> tuple[str, Literal["min", "max"]]:

@@ -14,6 +14,7 @@ from trainkit.engine.losses import (
     balanced_pos_weight,
     balanced_weight,
     build_loss,
+    build_own_loss,
     output_size,
     outputs_of,
 )
@@ -22,6 +23,7 @@ from trainkit.engine.mixing import MixedBatches, Mixing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.optimizers import Ema, build_optimizer
+from trainkit.engine.own_metrics import OwnMetric, WithOwnMetrics
 from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, covering_names, group_parameters
 from trainkit.engine.plan import Batches, Metrics, Plan, Unit
 from trainkit.engine.ranking import average_precision, roc_auc
@@ -49,6 +51,7 @@ __all__ = [
     "MixedBatches",
     "Mixing",
     "Outcome",
+    "OwnMetric",
     "ParameterGroup",
     "Plan",
     "Plateau",
@@ -60,6 +63,7 @@ __all__ = [
     "Swa",
     "TrainState",
     "Unit",
+    "WithOwnMetrics",
     "auto_loss",
     "average_precision",
     "balanced_pos_weight",
@@ -67,6 +71,7 @@ __all__ = [
     "build_factor",
     "build_loss",
     "build_optimizer",
+    "build_own_loss",
     "build_schedule",
     "compiled",
     "compute_gradients",

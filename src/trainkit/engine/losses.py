@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainkit.errors import Problem, ProblemsError
+from trainkit.errors import Problem, ProblemsError, UserError
 from trainkit.models import Outputs, mean_of_members
 
 LossName = Literal[
@@ -55,6 +55,8 @@ class Loss:
     """A loss of standardized targets times this is the loss in the targets' own units."""
     quantile: float | None = None
     """The share of targets that lies below the value to predict; None for other losses."""
+    of_samples: bool = False
+    """Whether a sample counts once in the mean, however many targets it has."""
 
     @property
     def is_classification(self) -> bool:
@@ -97,7 +99,8 @@ class Loss:
         """The share of each sample in ``normalizer``: (N,)."""
         if self.class_weight is not None:
             return self.class_weight[targets]
-        return torch.full((len(targets),), targets[:1].numel(), dtype=torch.float32, device=targets.device)
+        count = 1 if self.of_samples else targets[:1].numel()
+        return torch.full((len(targets),), count, dtype=torch.float32, device=targets.device)
 
     def normalizer(self, targets: Tensor, weights: Tensor | None = None) -> Tensor | float:
         """The denominator of PyTorch's mean: elements, or the sum () of the targets' class weights, smoothed or not.
@@ -109,7 +112,7 @@ class Loss:
             return (self.weight_of_each(targets) * weights).sum().clamp(min=torch.finfo(torch.float32).tiny)
         if self.class_weight is not None:
             return self.class_weight[targets].sum()
-        return float(targets.numel())
+        return float(len(targets) if self.of_samples else targets.numel())
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """(N, K) probabilities of the classes; (N, 2) for a model with one output."""
@@ -279,6 +282,27 @@ def focal(
     if reduction == "mean":
         return each.sum() / (len(targets) if weight is None else weight[targets].sum())
     return each.sum() if reduction == "sum" else each
+
+
+def build_own_loss(function: Callable[[Tensor, Tensor], Tensor], *, outputs_as: LossName, name: str) -> Loss:
+    """A loss of a plug-in.
+
+    Args:
+        function: (outputs, targets) to the loss of each sample (N,).
+        outputs_as: the loss of trainkit's whose outputs and targets it takes.
+        name: for messages.
+    """
+
+    def compute(outputs: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+        losses = function(outputs, targets)
+        if losses.shape != targets.shape[:1]:
+            shape = tuple(losses.shape)
+            raise UserError(
+                f"{name}: its function has to return the loss of each sample ({len(targets)},), got {shape}"
+            )
+        return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+
+    return Loss(outputs_as, EXPECTS[outputs_as], compute, of_samples=True)
 
 
 def pinball(outputs: Tensor, targets: Tensor, *, quantile: float, reduction: str = "mean") -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
 from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
+from trainkit.engine.own_metrics import WithOwnMetrics
 
 Unit = Literal["epochs", "steps", "minutes"]
-Metrics = ClassificationMetrics | RegressionMetrics
+Metrics = ClassificationMetrics | RegressionMetrics | WithOwnMetrics
 
 
 class Batches(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from numpy.typing import NDArray
 from torch import nn
@@ -88,7 +88,9 @@ def export(
     if output is not None:
         check_target(output)
     trained = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
-    source = describe_source(trained.model, trained.path, trained.saved, averaged=trained.averaged)
+    source = describe_source(
+        trained.model, trained.path, trained.saved, loss=trained.loss.name, averaged=trained.averaged
+    )
     if output is None:
         output = free_name(default_exports(trained.path) / f"{trained.path.stem}_{_suffix(request)}")
     shrunk = f"--{'half' if request.half else 'quantize'}" if request.half or request.quantize else None
@@ -148,7 +150,9 @@ def export_at_end(
         return [], []
     try:
         request = ExportRequest(("torchscript",), spec.method)
-        source = describe_source(setup.model, checkpoint, saved, averaged=saved["ema"] is not None)
+        source = describe_source(
+            setup.model, checkpoint, saved, loss=setup.loss.name, averaged=saved["ema"] is not None
+        )
         output = free_name(folder / f"{checkpoint.stem}_{_suffix(request)}")
         return list(_export_on_data(setup, source, request, output, frontend=frontend).programs), []
     except Interrupted:
@@ -167,7 +171,9 @@ def benchmark(
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
     frontend = frontend or Frontend()
     trained = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
-    source = describe_source(trained.model, trained.path, trained.saved, averaged=trained.averaged)
+    source = describe_source(
+        trained.model, trained.path, trained.saved, loss=trained.loss.name, averaged=trained.averaged
+    )
     setup = _on_data(trained, needed_by="--benchmark", frontend=frontend)
     split = preferred_split(setup.data, SAMPLE_SPLITS)
     samples = pick_samples(setup, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
@@ -259,11 +265,14 @@ def default_exports(checkpoint: Path) -> Path:
     return (folder.parent if folder.name == "checkpoints" else folder) / "exports"
 
 
-def describe_source(model: nn.Module, path: Path, saved: Mapping[str, Any], *, averaged: bool) -> Source:
+def describe_source(
+    model: nn.Module, path: Path, saved: Mapping[str, Any], *, loss: LossName, averaged: bool
+) -> Source:
     """A checkpoint's model, with its scored weights, and all that its programs need.
 
     Args:
         saved: the checkpoint; its tensors are not used.
+        loss: what its outputs mean.
     """
     digest = known_sha256(path)
     if digest is None:
@@ -281,7 +290,7 @@ def describe_source(model: nn.Module, path: Path, saved: Mapping[str, Any], *, a
         name=saved["name"],
         model=model,
         preprocessing=saved["preprocessing"],
-        loss=cast(LossName, saved["choices"]["loss"]["value"]),
+        loss=loss,
         task="classification" if classes else "regression",
         class_names=classes,
         target_names=tuple(saved["target_names"]),

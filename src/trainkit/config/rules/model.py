@@ -51,24 +51,26 @@ def check(review: Review) -> None:
 
 
 def _loss_name(review: Review) -> str | None:
-    """The loss, with ``auto`` resolved; None where that takes the data."""
-    name = review.config.loss.type
-    if name != "auto":
-        return name
+    """The loss, with ``auto`` resolved (None where that takes the data), or one that takes the same outputs."""
+    loss = review.config.loss
+    if is_own(loss):
+        return opt.OUTPUTS_AS[loss.outputs]  # type: ignore[union-attr]
+    if loss.type != "auto":
+        return loss.type
     return {"classification": "cross_entropy", "regression": "mse", None: None}[review.dataset.task]
 
 
 def _loss_fits_task(review: Review) -> bool:
     name, task = review.config.loss.type, review.dataset.task
     dataset = review.dataset.key("task")
-    if task == "regression" and name in _CLASSIFICATION:
+    if task == "regression" and name != "auto" and _loss_name(review) in _CLASSIFICATION:
         review.add(
             "loss.type",
             f"{name} is for classes, and {{0}} has values to predict; use mse, l1, smooth_l1, huber or quantile",
             dataset,
         )
         return False
-    if task == "classification" and name != "auto" and name not in _CLASSIFICATION:
+    if task == "classification" and name != "auto" and _loss_name(review) not in _CLASSIFICATION:
         use = "cross_entropy, or bce_with_logits" if review.dataset.num_classes == 2 else "cross_entropy"
         review.add("loss.type", f"{name} is for values to predict, and {{0}} has classes; use {use}", dataset)
         return False
@@ -84,7 +86,7 @@ def _loss_fits_classes(review: Review) -> None:
     if classes is None:
         return
     dataset = review.dataset.key("num_classes")
-    if isinstance(loss, opt.Bce | opt.BceWithLogits) and classes != 2:
+    if _loss_name(review) in ("bce", "bce_with_logits") and classes != 2:
         review.add("loss.type", f"{loss.type} is for two classes, and {{0}} has {classes}; use cross_entropy", dataset)
     if weight is not None and len(weight) != classes:
         review.add(

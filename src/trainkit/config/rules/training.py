@@ -12,6 +12,7 @@ from trainkit.config.rules.review import Review
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as opt
 from trainkit.config.schema.base import parse_duration
+from trainkit.plugins import PART
 from trainkit.wording import better, closest, counted
 
 _TRAIN_CLASSIFICATION = ("train_loss", "train_accuracy")
@@ -251,11 +252,13 @@ def metric_names(
     num_classes: int | None = None,
     validation: bool = True,
     quantile: bool = True,
+    own: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """The metrics of a run, for ``monitor``; all possible ones where the task or the number of classes is unknown.
 
     Args:
         quantile: the loss is that of a quantile.
+        own: those of plug-ins, of the validation.
     """
     names: list[str] = []
     if task != "regression":
@@ -266,7 +269,7 @@ def metric_names(
         names = [name for name in names if name != "val_top5_accuracy"]
     if not quantile:
         names = [name for name in names if name != "val_quantile_loss"]
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys([*names, *(own if validation else ())]))
 
 
 def _monitors(review: Review) -> None:
@@ -287,14 +290,17 @@ def _monitor(review: Review, key: str, name: str) -> None:
     info = review.dataset
     without_val = info.num_val == 0
     quantile = isinstance(review.config.loss, opt.QuantileLoss)
-    known = metric_names(info.task, num_classes=info.num_classes, validation=not without_val, quantile=quantile)
+    own = [name for name, part in review.config.own_metrics.items() if info.task in (None, part.task)]  # type: ignore[attr-defined]
+    known = metric_names(
+        info.task, num_classes=info.num_classes, validation=not without_val, quantile=quantile, own=own
+    )
     if name in known:
         if name in ("val_roc_auc", "val_average_precision") and info.val_classes == 1:
             why = "the validation split has samples of one class only, so there is nothing to rank"
             held = "dataset.split.val" if review.config.dataset.split_type == "column" else "dataset.val_fraction"
             review.add(key, f"{why}, got {name}; hold out more samples ({held}), or take val_loss")
         return
-    with_val = metric_names(info.task, num_classes=info.num_classes, quantile=quantile)
+    with_val = metric_names(info.task, num_classes=info.num_classes, quantile=quantile, own=own)
     if name in with_val:
         fraction = review.config.dataset.split_type != "column"
         how = "hold samples out (val_fraction: 0.1)" if fraction else "give rows to it"
@@ -308,7 +314,10 @@ def _monitor(review: Review, key: str, name: str) -> None:
     if name == "val_quantile_loss" and info.task != "classification":
         review.add(key, f"{name} is measured with loss: quantile only, got {{0}}; take another metric", "loss.type")
         return
-    if name in metric_names() and info.task is not None:
+    if (part := PART.fullmatch(name)) and part[1] not in {plugin.name for plugin in review.config.plugins}:
+        review.add(key, f"{name} comes from a plug-in that is not loaded; add --plugin {part[1]}")
+        return
+    if name in (*metric_names(), *review.config.own_metrics) and info.task is not None:
         top5 = name == "val_top5_accuracy" and info.task == "classification"
         why = f"a run of {info.num_classes} classes" if top5 else f"a {info.task} run"
         other = info.key("num_classes" if top5 else "task")

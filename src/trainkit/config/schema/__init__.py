@@ -1,5 +1,6 @@
 """The schema of a config file: closed choices, every field with a sentence, unknown keys refused. Knows no torch."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -21,6 +22,8 @@ class Config(Section):
 
     plugins: ClassVar[tuple[Plugin, ...]] = ()
     """Those whose parts it may name."""
+    own_metrics: ClassVar[Mapping[str, type[Section]]] = {}
+    """Theirs, by the names that they are watched by: ``val_acme.TopTwo``."""
 
     name: str | None = Field(
         None, pattern=NAME_PATTERN, description="Name of run folders and checkpoints; the file's name when left out."

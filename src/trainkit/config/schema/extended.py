@@ -13,11 +13,17 @@ from pydantic.fields import FieldInfo
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
 from trainkit.config.schema.model import LinearLayer, Mlp
+from trainkit.config.schema.optimization import OUTPUTS_AS, CrossEntropy
 from trainkit.errors import UserError
 from trainkit.plugins import Plugin, active, place_of
+from trainkit.wording import listed
 
-_KIND_OF: dict[type[Section], str] = {LinearLayer: "layers", Mlp: "models"}
+_KIND_OF: dict[type[Section], str] = {LinearLayer: "layers", Mlp: "models", CrossEntropy: "losses"}
 """A variant of each choice that grows, and the kind of parts that it gets."""
+
+
+_SAYS = {"losses": ("outputs", tuple(OUTPUTS_AS)), "metrics": ("task", ("classification", "regression"))}
+"""What a part of a kind has to say beside its knobs, as a class variable, and the possible values."""
 
 
 def config_class() -> type[Config]:
@@ -37,12 +43,15 @@ def grows(variants: Iterable[type[Section]]) -> bool:
 @lru_cache(maxsize=8)
 def _extended(plugins: tuple[Plugin, ...]) -> type[Config]:
     parts = {
-        kind: tuple(_variant(plugin, part) for plugin in plugins for part in plugin.parts[kind])
+        kind: tuple(_variant(plugin, part, kind) for plugin in plugins for part in plugin.parts[kind])
         for kind in _KIND_OF.values()
     }
     grown = _Growth({sibling: parts[kind] for sibling, kind in _KIND_OF.items()}).section(Config)
     assert issubclass(grown, Config)
-    return type("Config", (grown,), {"plugins": plugins, "__doc__": Config.__doc__, "__module__": __name__})
+    metrics = [(plugin, part) for plugin in plugins for part in plugin.parts["metrics"]]
+    own_metrics = {f"val_{plugin.name}.{part.__name__}": _variant(plugin, part, "metrics") for plugin, part in metrics}
+    about = {"__doc__": Config.__doc__, "__module__": __name__}
+    return type("Config", (grown,), {"plugins": plugins, "own_metrics": own_metrics, **about})
 
 
 @dataclass
@@ -92,14 +101,14 @@ def _field(field: FieldInfo, annotation: Any) -> tuple[Any, Any]:
     return (Annotated[annotation, *metadata] if metadata else annotation, Field(**knobs))
 
 
-def _variant(plugin: Plugin, part: type) -> type[Section]:
+def _variant(plugin: Plugin, part: type, kind: str) -> type[Section]:
     """The part with the ``type`` that names it in configs.
 
     Raises:
         UserError: it is no section, or lacks a sentence or its build method.
     """
     name = f"{plugin.name}.{getattr(part, '__name__', repr(part))}"
-    mistake = _mistake_of(part)
+    mistake = _mistake_of(part, kind)
     if mistake is None:
         about: dict[str, Any] = {"__base__": part, "__module__": part.__module__, "__doc__": part.__doc__}
         fields: dict[str, Any] = {"type": (Literal[name], ...)}
@@ -112,7 +121,7 @@ def _variant(plugin: Plugin, part: type) -> type[Section]:
     raise UserError(f"{place_of(part) or plugin.module}: {name}: {mistake}")
 
 
-def _mistake_of(part: Any) -> str | None:
+def _mistake_of(part: Any, kind: str) -> str | None:
     if not (isinstance(part, type) and issubclass(part, Section)):
         return "a part of a plug-in is a class with its knobs: class Name(trainkit.Section)"
     if not callable(getattr(part, "build", None)):
@@ -124,4 +133,10 @@ def _mistake_of(part: Any) -> str | None:
             return "its type is its name; take another name for this field"
         if not (info.description or "").strip():
             return f'{field} has no description; write {field}: ... = Field(..., description="...")'
+        if kind == "metrics":
+            return f"a metric has a name and no knobs, got {field}; make another class for another metric"
+    if kind in _SAYS:
+        name, values = _SAYS[kind]
+        if getattr(part, name, None) not in values:
+            return f'it has to say {name}: ClassVar[str] = "{values[0]}"; or {listed(values[1:])}'
     return None

@@ -98,6 +98,9 @@ class QuantileLoss(Section):
     )
 
 
+OUTPUTS_AS = {"logits": "cross_entropy", "logit": "bce_with_logits", "log_probabilities": "nll", "values": "mse"}
+"""What the loss of a plug-in says of the outputs that it takes, and the loss of trainkit's that takes the same."""
+
 Loss = Annotated[
     AutoLoss | CrossEntropy | Focal | Nll | Bce | BceWithLogits | Mse | L1 | SmoothL1 | Huber | QuantileLoss,
     Field(discriminator="type"),

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from trainkit.builders import Setup
 from trainkit.data.loading import Batch
+from trainkit.errors import TrainkitError
+from trainkit.plugins import explain
 from trainkit.runtime import seed_default_generators
 from trainkit.wording import counted
 from trainkit.workflows.check.problems import fail
@@ -40,7 +42,13 @@ def dry_run(setup: Setup) -> None:
     with unchanged(setup.model):
         try:
             outputs, value = _forward_and_backward(setup, batch)
-        except RuntimeError as error:
+        except TrainkitError:
+            raise
+        except Exception as error:
+            if (own := explain(error)) is not None:
+                fail(f"{own} (on a batch of {counted(len(batch.targets), 'sample')})", "model")
+            if not isinstance(error, RuntimeError):
+                raise
             reason = str(error).strip().splitlines()[0]
             fail(f"the model fails on a batch of {counted(len(batch.targets), 'sample')}: {reason}", "model")
         if not torch.isfinite(outputs).all():

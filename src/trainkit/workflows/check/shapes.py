@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,12 +15,12 @@ from trainkit.builders import (
     layout_of,
     loss_name,
     model_input_shape,
+    outputs_as,
 )
 from trainkit.config.rules import EpochSizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.transforms import BatchTransform
-from trainkit.engine import LossName
 from trainkit.errors import ProblemsError
 from trainkit.models import LayerRow, check_shapes, layer_table
 from trainkit.workflows.check.probe_data import take_sample
@@ -71,7 +71,7 @@ def model_shapes(
                 input_shape=input_shape,
                 output_size=output_size,
                 layout=layout_of(sample),
-                loss=cast(LossName, loss_name(config, data).value),
+                loss=outputs_as(config, loss_name(config, data).value),
             )
         if sizes is not None:
             check_batch_sizes(model, input_shape, sizes)
