@@ -50,6 +50,13 @@ KINDS = [
     (["T", "F", "1", "0"], "boolean", "two values: F and T"),
     (["0", "1", "0"], "numeric", "whole numbers"),
     (["A", "T", "F", "C"], "categorical", "text"),
+    (["5 kg", "7.5 kg", "6 kg", None, "5 kg"], "categorical", "text; numbers with the unit kg; write them without it"),
+    (["2024-01-31", "01.02.2024", ""], "categorical", "text; dates in several forms; write them in one"),
+    (
+        ["1.5", "<0.1", "2", "3", "<0.2", "<0.3", "<0.4", "5", "6", "7"],
+        "categorical",
+        "60.0 % of the cells are numbers, and others are not, such as '<0.1'",
+    ),
     (["yes", "no", "off"], "categorical", "text"),
     (["2024-01-31", "2024-02-01"], "datetime", "%Y-%m-%d"),
     (["2013-01-01T05:00:00Z", "2013-01-01T06:00:00Z"], "datetime", "Z"),
@@ -76,6 +83,15 @@ KINDS = [
     ([f"A{number % 12}" for number in range(60)], "categorical", "text"),
     (["12", "A7", "B2", "C1"] * 5, "categorical", "text"),
 ]
+
+
+@pytest.mark.parametrize(
+    "values", [["1.2.3", "10.0.12"], ["5 kg", "3 m"], ["5 kg", "kg"], ["12", "x1", "y2"], ["2024-01-31", "x"]]
+)
+def test_other_texts_get_no_advice(values: list[Any]) -> None:
+    found = look(values)
+    assert isinstance(found, Column)
+    assert (found.kind, found.reason, found.hint) == ("categorical", "text", "")
 
 
 @pytest.mark.parametrize(("values", "kind", "reason"), KINDS)

@@ -246,3 +246,10 @@ def test_a_last_row_that_may_be_a_total_is_said(tmp_path):
     for last in (["Total,60,a", "n,1,a"], ["sum,1,a", "sum,1,b"]):
         notes = opened(rows_of(tmp_path / "t.csv", *rows, *last)).notes
         assert not any("total" in note for note in notes), last
+
+
+def test_what_texts_may_have_been_meant_as_is_said(tmp_path):
+    path = rows_of(tmp_path / "t.csv", *["5 kg,1,Low", "7 kg,2,low", "6 kg,3,high"] * 10)
+    notes = opened(path).notes
+    assert "shop is taken for text: numbers with the unit kg; write them without it" in notes
+    assert "the classes 'Low', 'low' differ in upper and lower case only; write them alike if they are one" in notes

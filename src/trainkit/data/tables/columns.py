@@ -40,6 +40,8 @@ class Column:
     offset: float = 0.0
     parts: tuple[tuple[str, float], ...] = ()
     """The numbers of a date that varied, each with its offset."""
+    hint: str = ""
+    """What the texts may have been meant as."""
 
 
 def decide(evidence: Evidence) -> Column | Problem:
@@ -61,7 +63,7 @@ def decide(evidence: Evidence) -> Column | Problem:
             parts = tuple((part, find_offset(*ends, exact=part != "time")) for part, ends in varied.items())
             more = {"date_format": evidence.date_format or "", "parts": parts}
         case "categorical" | "boolean":
-            more = {"categories": labels_of(map(str, evidence.values))}
+            more |= {"categories": labels_of(map(str, evidence.values))}
     return Column(**{**vars(column), **more})
 
 
@@ -111,13 +113,20 @@ def _mostly_numbers(evidence: Evidence) -> Found | Problem | None:
 
 def _text(evidence: Evidence) -> Found:
     present, distinct = evidence.present, evidence.distinct
+    kind: ColumnKind = "ignore"
     if (distinct > 20 and distinct == present) or (distinct > 50 and 2 * distinct > present):
         sampled = min(distinct, SAMPLE)
         what = "free text" if evidence.words > 2 * sampled else "id-like"
-        return "ignore", f"{what}: {_many(distinct)} different values in {counted(present, 'cell')}", {}
-    if distinct > MAX_CATEGORIES:
-        return "ignore", f"more than {MAX_CATEGORIES} different values", {}
-    return "categorical", "text", {}
+        reason = f"{what}: {_many(distinct)} different values in {counted(present, 'cell')}"
+    elif distinct > MAX_CATEGORIES:
+        reason = f"more than {MAX_CATEGORIES} different values"
+    else:
+        kind, reason = "categorical", "text"
+    hint = evidence.looks_like
+    if evidence.odd_count and 2 * evidence.numbers >= present:
+        share = percent(evidence.numbers / present)
+        hint = f"{share} of the cells are numbers, and others are not, such as {next(iter(evidence.odd))!r}"
+    return kind, f"{reason}; {hint}" if hint else reason, {"hint": hint}
 
 
 def _many(distinct: int) -> str:

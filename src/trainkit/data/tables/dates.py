@@ -20,7 +20,7 @@ _DAYS = (
 _TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p")
 _MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y")
 _ZONES = ("", "Z", "%z", " %z", " UTC")
-_DAY = re.compile(r"\d{1,4}[-/. ](\d{1,2}|[A-Za-z]{3,9})[-/. ]\d{1,4}(?!\d)|[A-Za-z]{3,9} \d{1,2}, \d{4}(?!\d)")
+DAY = re.compile(r"\d{1,4}[-/. ](\d{1,2}|[A-Za-z]{3,9})[-/. ]\d{1,4}(?!\d)|[A-Za-z]{3,9} \d{1,2}, \d{4}(?!\d)")
 
 _MONTH_OR_TIME = re.compile(r"\d{4}[-/]\d{2}|\d{1,2}/\d{4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( [AaPp][Mm])?")
 
@@ -35,7 +35,7 @@ def find_date_format(sample: pl.Series) -> tuple[str | None, tuple[str, ...]]:
         (format, ()); (None, formats) where day and month can be told apart by none of them; (None, ()) for no dates.
     """
     forms = []
-    if len(sample) and (day := _DAY.match(sample[0])):
+    if len(sample) and (day := DAY.match(sample[0])):
         forms = _forms(day[0], sample[0][day.end() :])
     elif len(sample) and _MONTH_OR_TIME.fullmatch(sample[0]):
         forms = [form for form in (*_MONTHS, *_TIMES) if _is_date(sample[0], form)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainkit.data.tables.dates import date_parts, find_date_format
+from trainkit.data.tables.dates import DAY, date_parts, find_date_format
 from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _INDEX_NAME = re.compile(
     r"|.*[a-z]I[dD]"
 )
 """Names of columns that count rows: ``PassengerId``, ``customer_id``, the index that pandas writes."""
+_YEAR = re.compile(r"(?<!\d)(19|20)\d\d(?!\d)")
 _FEW_VALUES = 1_000
 """So many different values of a column of numbers are counted; a table may have thousands of them."""
 
@@ -65,6 +66,8 @@ class Evidence:
     """Whether all numbers are whole."""
     exact: bool = True
     """Whether 32-bit floating point holds all numbers exactly."""
+    looks_like: str = ""
+    """What all texts nearly are: dates in several forms, numbers with a unit."""
     words: int = 0
     """Blanks in the texts that were looked at."""
     all_different: bool = True
@@ -176,6 +179,18 @@ def _find_form(evidence: Evidence, sample: pl.Series) -> None:
         evidence.date_format = wanted
     elif wanted == "datetime" or (wanted is None and evidence.style is None):
         evidence.date_format, evidence.ambiguous_dates = find_date_format(sample)
+        if wanted is None and evidence.date_format is None and not evidence.ambiguous_dates:
+            evidence.looks_like = _look_like(sample)
+
+
+def _look_like(sample: pl.Series) -> str:
+    """Why texts are neither numbers nor dates, where they nearly are."""
+    if all(DAY.match(text) and _YEAR.search(text) for text in sample.to_list()):
+        return "dates in several forms; write them in one"
+    units = sample.str.extract(r"^[-+]?[0-9][0-9.,]*\s?([^\W\d_]{1,5}|°[CF]?)$")
+    if len(sample) > 1 and not units.null_count() and units.n_unique() == 1:
+        return f"numbers with the unit {units[0]}; write them without it"
+    return ""
 
 
 def _add_numbers(evidence: Evidence, cells: pl.Series, numbers: pl.Series, first_row: int) -> None:

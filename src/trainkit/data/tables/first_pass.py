@@ -173,3 +173,12 @@ def describe_found(table: Table, found: Found, options: TableOptions) -> Iterato
         verb = "is" if len(target.names) == 1 else "are"
         yield f"{listed(target.names, quoted=False)} {verb} taken for {target.task}: {target.reason}"
     yield from found.notes
+    yield from (
+        f"{one.name} is taken for text: {one.hint}" for one in found.columns if one.hint and one.kind != "ignore"
+    )
+    by_case: dict[str, list[str]] = {}
+    for name in target.class_names:
+        by_case.setdefault(name.casefold(), []).append(name)
+    for names in by_case.values():
+        if len(names) > 1:
+            yield f"the classes {listed(names)} differ in upper and lower case only; write them alike if they are one"
