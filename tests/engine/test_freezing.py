@@ -29,6 +29,7 @@ OPTIMIZERS = {
     "adamw": {"type": "adamw", "lr": 0.03125, "weight_decay": 0.125},
     "decay on a schedule": {"type": "adamw", "lr": 0.03125, "weight_decay": 0.5, "weight_decay_schedule": "flat_cos"},
     "nadam": {"type": "nadam", "lr": 0.03125, "weight_decay": 0.125, "decoupled_weight_decay": True},
+    "adafactor": {"type": "adafactor", "lr": 0.03125, "weight_decay": 0.125},
     "rmsprop": {"type": "rmsprop", "lr": 0.0078125, "weight_decay": 0.125, "momentum": 0.5},
     "adagrad": {"type": "adagrad", "lr": 0.03125, "weight_decay": 0.125},
 }

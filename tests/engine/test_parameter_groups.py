@@ -15,7 +15,7 @@ from trainkit.errors import ProblemsError
 
 SCALED = {"type": "adamw", "lr": 0.0625, "no_decay": "norm_and_bias", "weight_decay": 0.125}
 GROUPS = [{"modules": ["output"], "lr_scale": 4.0, "weight_decay": 0.0}, {"modules": ["norm1.bias"], "lr_scale": 0.5}]
-OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad")
+OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "radam", "adafactor", "rmsprop", "adagrad")
 
 
 class Tied(nn.Module):
@@ -111,8 +111,9 @@ def test_steps_are_those_of_torch_with_groups_by_hand(type, fused):
         ours, weight_decay=0.125, no_decay="norm_and_bias", groups=[GroupSpec(["2"], lr_scale=4.0)]
     )
     optimizer = build_optimizer(type, groups, device="cpu", fused=fused, lr=0.0625)
-    form = {"fused": True} if fused and type not in ("nadam", "rmsprop") else {}
+    form = {"fused": True} if fused and type in ("sgd", "adam", "adamw", "adagrad") else {}
     classes = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", "rmsprop": "RMSprop"}
+    classes |= {"radam": "RAdam", "adafactor": "Adafactor"}
     other = getattr(torch.optim, classes.get(type, "Adagrad"))(
         [
             {"params": [by_hand[0].weight], "lr": 0.0625, "weight_decay": 0.125},

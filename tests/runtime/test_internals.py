@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
 
+from trainkit.engine.muon import MuonAndAdamW
 from trainkit.runtime import any_non_finite, copy_, leaves_out_updates, lerp_, take_step
 from trainkit.runtime import internals as module
 
-OPTIMIZERS = [optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RMSprop, optim.Adagrad]
+OPTIMIZERS = [optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop]
+OPTIMIZERS += [optim.Adagrad, MuonAndAdamW]
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ from trainkit.builders.static_transforms import (
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
-from trainkit.builders.training import build_schedule_for, describe_ema, monitor_of, parameter_groups
+from trainkit.builders.training import build_schedule_for, describe_ema, describe_muon, monitor_of, parameter_groups
 
 __all__ = [
     "ImageFiles",
@@ -61,6 +61,7 @@ __all__ = [
     "data_bytes",
     "describe_ema",
     "describe_frozen",
+    "describe_muon",
     "describe_others",
     "estimate_memory",
     "eval_batch_size",

@@ -36,10 +36,11 @@ from trainkit.engine import (
     build_schedule,
     duration_to_steps,
     group_parameters,
+    hidden_matrices,
     layer_scales,
 )
 from trainkit.errors import Problem, ProblemsError
-from trainkit.wording import better
+from trainkit.wording import better, listed
 
 
 def build_optimizer_for(
@@ -81,6 +82,11 @@ def parameter_groups(
             message = f"{config.model.type} has learning rates of their own for some layers, and lbfgs has one for all"
             raise ProblemsError([Problem(f"{message}; choose another optimizer", "optimizer.type")])
         return [group]
+    matrices = hidden_matrices(model) if isinstance(spec, schema.Muon) else None
+    if matrices is not None and not matrices:
+        why = "muon is for matrices between the first and the last layer, and the model has none (weights of"
+        message = f"{why} convolutions have four dimensions); add a hidden layer, or take adamw"
+        raise ProblemsError([Problem(message, "optimizer.type")])
     specs = [GroupSpec(group.modules, group.lr_scale, group.weight_decay) for group in spec.groups or ()]
     return group_parameters(
         model,
@@ -89,6 +95,7 @@ def parameter_groups(
         groups=specs,
         scales=None if spec.layer_decay is None else layer_scales(model, spec.layer_decay),
         frozen={name: until_text(config, number) for name, number in (frozen or {}).items()},
+        matrices=matrices,
     )
 
 
@@ -161,6 +168,14 @@ def describe_ema(config: Config, ema: Ema | None) -> str | None:
         return None
     half_life = math.log(0.5) / math.log(ema.decay) if ema.decay else 0
     return f"ema.decay: {ema.decay:.6g} (auto: 1 - 20 / steps of the run; a half-life of {half_life:.3g} steps)"
+
+
+def describe_muon(config: Config, model: nn.Module) -> str | None:
+    """A line about what each of the two optimizers takes; None for others."""
+    if not isinstance(config.optimizer, schema.Muon):
+        return None
+    names = sorted(hidden_matrices(model))
+    return f"optimizer: muon takes {listed(names, limit=5, quoted=False)}; adamw all other parameters"
 
 
 def build_swa(config: Config, model: nn.Module, *, steps_per_epoch: int) -> Swa | None:

@@ -21,6 +21,7 @@ from trainkit.engine.losses import (
 from trainkit.engine.metrics import EXTRA_METRICS, ClassificationMetrics, RegressionMetrics
 from trainkit.engine.mixing import MixedBatches, Mixing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
+from trainkit.engine.muon import hidden_matrices
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.optimizers import Ema, build_optimizer
 from trainkit.engine.own_metrics import OwnMetric, WithOwnMetrics
@@ -81,6 +82,7 @@ __all__ = [
     "fit",
     "frozen_until",
     "group_parameters",
+    "hidden_matrices",
     "layer_scales",
     "output_size",
     "outputs_of",

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import nn, optim
 
+from trainkit.engine.muon import MuonAndAdamW
 from trainkit.engine.parameter_groups import ParameterGroup
 from trainkit.runtime import lerp_, spare_the_compiler
 from trainkit.system import owns_process
 
-OptimizerType = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lbfgs"]
+OptimizerType = Literal["sgd", "adam", "adamw", "nadam", "radam", "adafactor", "rmsprop", "adagrad", "muon", "lbfgs"]
 
 
 def build_optimizer(
@@ -29,8 +30,7 @@ def build_optimizer(
     ``fused=None`` takes the fused kernels (one launch a step) on CUDA and PyTorch's default elsewhere: on the CPU the
     fused kernels are faster for small models, but round differently from the plain formula in the last bit.
     """
-    if "betas" in knobs:
-        knobs["betas"] = tuple(knobs["betas"])
+    knobs = {name: tuple(value) if isinstance(value, list) else value for name, value in knobs.items()}
     if owns_process():
         spare_the_compiler()
     if fused is None:
@@ -51,6 +51,12 @@ def build_optimizer(
             return optim.Adagrad(taken, **knobs, **(form if torch.device(device).type == "cpu" else {}))
         case "nadam":
             return optim.NAdam(taken, **knobs)
+        case "radam":
+            return optim.RAdam(taken, **knobs)
+        case "adafactor":
+            return optim.Adafactor(taken, **knobs)
+        case "muon":
+            return MuonAndAdamW(taken, **knobs, fused=fused)
         case "rmsprop":
             return optim.RMSprop(taken, **knobs)
         case "lbfgs":

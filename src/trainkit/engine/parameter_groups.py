@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ class ParameterGroup:
     """None for an optimizer that has none."""
     frozen: str | None = None
     """``until 3ep``, or ``for the whole run``; None where it trains from the first step."""
+    is_matrix: bool | None = None
+    """Whether Muon takes them; None for other optimizers."""
 
     @property
     def num_parameters(self) -> int:
@@ -47,7 +49,8 @@ class ParameterGroup:
     def for_torch(self) -> dict[str, Any]:
         """The group as PyTorch's optimizers take it."""
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return {"params": list(self.parameters.items()), "lr_scale": self.lr_scale, **decay}
+        kind = {} if self.is_matrix is None else {"is_matrix": self.is_matrix}
+        return {"params": list(self.parameters.items()), "lr_scale": self.lr_scale, **decay, **kind}
 
 
 def group_parameters(
@@ -58,6 +61,7 @@ def group_parameters(
     groups: Sequence[GroupSpec] = (),
     scales: Mapping[str, float] | None = None,
     frozen: Mapping[str, str] | None = None,
+    matrices: Collection[str] | None = None,
 ) -> list[ParameterGroup]:
     """All parameters of the model in groups, in the order of the first parameter of each; a shared one comes once.
 
@@ -70,19 +74,21 @@ def group_parameters(
         scales: further factors on the learning rate, by name.
         frozen: until when parameters are frozen, by name. Those of a group begin to train together, since the fused
             kernels of SGD need the momentum of all of a group, or of none.
+        matrices: the parameters that Muon takes, by name; None for other optimizers.
 
     Raises:
         ProblemsError: a name that the model does not have, or a parameter in two groups.
     """
     spec_of = _match(model, groups)
-    members: dict[tuple[float, float | None, str | None], dict[str, nn.Parameter]] = {}
+    members: dict[tuple[float, float | None, str | None, bool | None], dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         spec = spec_of.get(parameter, GroupSpec(()))
         decay = weight_decay if spec.weight_decay is None else spec.weight_decay
         if no_decay == "norm_and_bias" and is_norm_or_bias(model, name):
             decay = 0.0
         lr_scale = spec.lr_scale * own_lr_scale(model, name) * (scales or {}).get(name, 1.0)
-        key = (lr_scale, decay, (frozen or {}).get(name))
+        is_matrix = None if matrices is None else name in matrices
+        key = (lr_scale, decay, (frozen or {}).get(name), is_matrix)
         members.setdefault(key, {})[name] = parameter
     return [ParameterGroup(inside, covering_names(model, inside), *key) for key, inside in members.items()]
 

@@ -10,7 +10,7 @@ from trainkit.config.help.introspect import complete_set
     [
         ("optim", ["optimizer.", "optimizer="]),
         ("optimizer.mom", ["optimizer.momentum=", "optimizer.momentum_decay="]),
-        ("optimizer=ad", ["optimizer=adam", "optimizer=adamw", "optimizer=adagrad"]),
+        ("optimizer=ad", ["optimizer=adam", "optimizer=adamw", "optimizer=adafactor", "optimizer=adagrad"]),
         ("training.ep", ["training.epochs="]),
         ("training.em", ["training.ema."]),
         ("training.early_stopping.p", ["training.early_stopping.patience="]),

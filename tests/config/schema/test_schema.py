@@ -63,7 +63,9 @@ def test_defaults_are_valid(section: type[Section]) -> None:
 
 def test_variants_have_distinct_names_and_bare_names() -> None:
     choices = variants(Optimizer)
-    assert list(choices) == ["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lbfgs"]
+    assert list(choices) == [
+        *("sgd", "adam", "adamw", "nadam", "radam", "adafactor", "rmsprop", "adagrad", "muon", "lbfgs")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,9 @@ def test_the_json_schema_says_what_editors_need() -> None:
     optimizer = schema["properties"]["optimizer"]
     assert optimizer["default"] == "adam"
     assert optimizer["description"] == "How the weights move."
-    assert optimizer["anyOf"][0]["enum"] == ["adagrad", "adam", "adamw", "lbfgs", "nadam", "rmsprop", "sgd"]
+    assert optimizer["anyOf"][0]["enum"] == [
+        *("adafactor", "adagrad", "adam", "adamw", "lbfgs", "muon", "nadam", "radam", "rmsprop", "sgd")
+    ]
     assert {"$ref": "#/$defs/Sgd"} in optimizer["anyOf"]
     scheduler_names = schema["properties"]["scheduler"]["anyOf"][0]["enum"]
     assert "constant" in scheduler_names

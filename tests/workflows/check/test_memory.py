@@ -30,6 +30,7 @@ OPTIMIZERS = [
     "adam",
     "{type: adamw, amsgrad: true}",
     "nadam",
+    "radam",
     "rmsprop",
     "{type: rmsprop, momentum: 0.5, centered: true}",
     "adagrad",

@@ -213,6 +213,66 @@ class NAdam(_InGroups):
         return 2
 
 
+class RAdam(_InGroups):
+    """``torch.optim.RAdam`` (Liu et al., 2019): Adam with a warm-up of its own, before its averages are reliable."""
+
+    type: Literal["radam"]
+    lr: Positive = Field(0.001, description="Learning rate.")
+    betas: Betas = Field([0.9, 0.999], description="Decay of the running averages of gradient and square.")
+    eps: NonNegative = Field(1e-8, description="Added to the denominator.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty, or decoupled weight decay.")
+    decoupled_weight_decay: bool = Field(False, description="Decay the weights themselves, as adamw does.")
+
+    @property
+    def states_per_weight(self) -> int:
+        return 2
+
+
+class Adafactor(_InGroups):
+    """``torch.optim.Adafactor`` (Shazeer and Stern, 2018): averages of rows and columns in place of one a weight."""
+
+    type: Literal["adafactor"]
+    lr: Positive = Field(0.01, description="Upper bound of the learning rate, which falls as 1 / sqrt(step).")
+    beta2_decay: Annotated[float, Field(le=0)] = Field(-0.8, description="How the average of the square slows down.")
+    eps: Annotated[list[NonNegative | None], Field(min_length=2, max_length=2)] = Field(
+        [None, 0.001], description="Added to the square of the gradient, null: float32's; least scale of a weight."
+    )
+    d: Annotated[float, Field(ge=1)] = Field(1.0, description="Bound of the root mean square of an update.")
+    weight_decay: NonNegative = Field(0.0, description="Decoupled weight decay.")
+
+    @property
+    def states_per_weight(self) -> int:
+        """At most: for a matrix rows and columns, for a kernel of 3 x 3 two thirds."""
+        return 1
+
+
+class Muon(_InGroups):
+    """``torch.optim.Muon`` (Jordan et al., 2024) for hidden matrices, ``torch.optim.AdamW`` for all other parameters.
+
+    Matrices but those of the first and the last layer, and embeddings; weights of convolutions are none.
+    """
+
+    type: Literal["muon"]
+    lr: Positive = Field(0.001, description="Learning rate, of both.")
+    weight_decay: NonNegative = Field(0.1, description="Decoupled weight decay, of both.")
+    momentum: Fraction = Field(0.95, description="Momentum factor of Muon.")
+    nesterov: bool = Field(True, description="Nesterov momentum of Muon.")
+    ns_steps: Annotated[int, Field(ge=1, le=99)] = Field(
+        5, description="Steps of the iteration (Newton and Schulz) that makes an update orthogonal."
+    )
+    adjust_lr_fn: Literal["original", "match_rms_adamw"] = Field(
+        "match_rms_adamw",
+        description="Factor on the learning rate by the shape of a matrix; match_rms_adamw makes updates as large as "
+        "AdamW's, so that one learning rate fits both. PyTorch's default is original.",
+    )
+    betas: Betas = Field([0.9, 0.999], description="AdamW's decay of the running averages of gradient and square.")
+
+    @property
+    def states_per_weight(self) -> int:
+        """At most: Muon keeps one."""
+        return 2
+
+
 class RmsProp(_InGroups):
     """``torch.optim.RMSprop`` (Hinton, 2012)."""
 
@@ -261,7 +321,11 @@ class Lbfgs(_Optimizer):
         return 2 * self.history_size + 3
 
 
-Optimizer = Annotated[Sgd | Adam | AdamW | NAdam | RmsProp | Adagrad | Lbfgs, Field(discriminator="type"), ShortForm]
+Optimizer = Annotated[
+    Sgd | Adam | AdamW | NAdam | RAdam | Adafactor | RmsProp | Adagrad | Muon | Lbfgs,
+    Field(discriminator="type"),
+    ShortForm,
+]
 
 
 class Warmup(Section):

@@ -16,6 +16,7 @@ from trainkit.builders import (
     check_rules,
     describe_ema,
     describe_frozen,
+    describe_muon,
     describe_others,
     frozen_epochs,
     has_trained_weights,
@@ -218,8 +219,9 @@ def prepare(
         frontend.say(f"{name}: {choice.value} ({choice.reason})")
     if frozen := describe_frozen(loaded.config, setup.model, setup.frozen):
         frontend.say(f"fine_tuning: {frozen}")
-    if ema := describe_ema(loaded.config, state.ema):
-        frontend.say(ema)
+    for line in (describe_ema(loaded.config, state.ema), describe_muon(loaded.config, setup.model)):
+        if line is not None:
+            frontend.say(line)
     if busy := describe_others(since, setup.choices):
         frontend.say(f"note: {busy}")
     frontend.say(f"data: {setup.residency.value} ({setup.residency.reason})")
