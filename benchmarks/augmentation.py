@@ -3,10 +3,10 @@
     python benchmarks/augmentation.py [--images 10000] [--repeats 2] [--also trivial_augment]
 
 Batches alone: later epochs that make the batches of 64 x 3 x 224 x 224 and train nothing. trainkit crops out of its
-cache, which the first epoch fills; torchvision's transforms v2 decode in every epoch, in a DataLoader with 2 workers, and
-work on tensors or on Pillow's images. Training: epochs of a small CNN, with the random transforms and with a resize and a
-center crop in their place. Each contender is a process of its own, and they take turns. Memory is that after the last
-epoch, without pages of files, with that of the workers (Linux only).
+cache, which the first epoch fills; torchvision's transforms v2 decode in every epoch, in a DataLoader with 2 workers,
+and work on tensors or on Pillow's images. Training: epochs of a small CNN, with the random transforms and with a resize
+and a center crop in their place. Each contender is a process of its own, and they take turns. Memory is that after the
+last epoch, without pages of files, with that of the workers (Linux only).
 """
 
 from __future__ import annotations

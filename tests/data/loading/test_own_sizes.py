@@ -25,6 +25,7 @@ from trainkit.data.transforms.geometry import RandomHorizontalFlip
 from trainkit.data.transforms.normalize import Normalize
 from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.data.transforms.pixels import ColorJitter
+from trainkit.data.transforms.policies import TrivialAugment
 from trainkit.data.transforms.static import Shrink, StaticTransform
 from trainkit.runtime import seeding
 
@@ -32,6 +33,7 @@ CROP = RandomResizedCrop((12, 10), (0.3, 1.0), eval_resize=14)
 TRANSFORMS: tuple[BatchTransform, ...] = (
     CROP,
     RandomHorizontalFlip(),
+    TrivialAugment(),
     ColorJitter(0.3, 0.3, 0.3, 0.1),
     Normalize((0.4, 0.5, 0.6), (0.2, 0.2, 0.3)),
 )
