@@ -89,7 +89,8 @@ class Table:
             _check_unchanged(file)
             row_in_file = 0
             for frame, find_lines, ragged in self._frames(file, wanted, skip_ragged):
-                yield (block := Block(frame, first_row, file.path, row_in_file, find_lines, ragged))
+                block = Block(frame, first_row, file.path, row_in_file, find_lines, ragged)
+                yield block
                 first_row += block.num_rows
                 row_in_file += block.num_rows
             _check_unchanged(file)

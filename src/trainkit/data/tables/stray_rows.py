@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -12,23 +13,10 @@ from trainkit.wording import listed
 if TYPE_CHECKING:
     import polars as pl
 
-_TOTALS = frozenset(
-    (
-        *(
-            "total",
-            "totals",
-            "grand total",
-            "subtotal",
-            "sum",
-            "sums",
-            "average",
-            "mean",
-            "summe",
-            "gesamt",
-            "gesamtsumme",
-        ),
-        *("insgesamt", "somme", "suma", "totale", "итого", "всего", "合计", "总计", "合計", "総計", "합계"),
-    )
+_TOTAL = re.compile(
+    r"((grand|sub)[ -]?)?totals?|sums?|average|mean|(gesamt)?summe|(ins)?gesamt|somme|suma|totale|итого|всего"
+    r"|合计|总计|合計|総計|합계",
+    re.IGNORECASE,
 )
 
 
@@ -69,7 +57,7 @@ def _total(block: Block) -> Iterator[str]:
     for cells in block.frame:
         if cells.dtype != pl.String or len(cells) < 2 or not (word := cells[-1]):
             continue
-        if word.strip(" :").casefold() in _TOTALS and (cells == word).sum() == 1:
+        if _TOTAL.fullmatch(word.strip(" :")) and (cells == word).sum() == 1:
             where = block.places()[-1]
             yield f"the last row ({where}) has {word!r} in {cells.name!r}: if it holds totals, delete it"
             return
