@@ -51,6 +51,8 @@ KINDS = [
     (["0", "1", "0"], "numeric", "whole numbers"),
     (["A", "T", "F", "C"], "categorical", "text"),
     (["5 kg", "7.5 kg", "6 kg", None, "5 kg"], "categorical", "text; numbers with the unit kg; write them without it"),
+    (["25:10", "3:59", "-1:00"], "categorical", "text; durations; write them as numbers, such as seconds"),
+    (["٣٫٥", "٤"], "categorical", "text; numbers in other digits than 0 to 9; write them in these"),
     (["2024-01-31", "01.02.2024", ""], "categorical", "text; dates in several forms; write them in one"),
     (
         ["1.5", "<0.1", "2", "3", "<0.2", "<0.3", "<0.4", "5", "6", "7"],

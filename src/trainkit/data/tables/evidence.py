@@ -187,6 +187,10 @@ def _look_like(sample: pl.Series) -> str:
     """Why texts are neither numbers nor dates, where they nearly are."""
     if all(DAY.match(text) and _YEAR.search(text) for text in sample.to_list()):
         return "dates in several forms; write them in one"
+    if sample.str.contains(r"^-?[0-9]+:[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?$").all():
+        return "durations; write them as numbers, such as seconds"
+    if sample.str.contains(r"^[-+]?[\p{Nd}.,٫．，]+$").all() and sample.str.contains(r"[^\x00-\x7f]").all():
+        return "numbers in other digits than 0 to 9; write them in these"
     units = sample.str.extract(r"^[-+]?[0-9][0-9.,]*\s?([^\W\d_]{1,5}|°[CF]?)$")
     if len(sample) > 1 and not units.null_count() and units.n_unique() == 1:
         return f"numbers with the unit {units[0]}; write them without it"
