@@ -104,6 +104,16 @@ def test_a_compiled_run_trains_what_is_unfrozen(tmp_path):
         assert_same(whole, trained(resume=trained(stop=stop)))
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_goes_on_where_the_config_freezes_something_else(name):
+    changes = {"model": CNN, "optimizer": OPTIMIZERS[name]}
+    half = run({**changes, "fine_tuning": THAWED}, stop=8)
+    for fine_tuning in ({}, {"freeze": ["blocks.0"]}):
+        last = run({**changes, "fine_tuning": fine_tuning}, resume=half)
+        assert ("blocks.0.conv.weight" in moved(half["model"], last["model"])) == (not fine_tuning)
+        assert all(torch.isfinite(value).all() for value in last["model"].values())
+
+
 class Net(nn.Module):
     """Parts whose modes differ: dropout in front, between and behind layers, and a parameter of the model's own."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,16 +77,27 @@ def estimate_memory(
     piece: int,
     device: torch.device,
     precision: str,
+    frozen: Mapping[str, int | None] | None = None,
 ) -> Memory:
     """The estimate for a model (on any device, also without memory) and the layer table of one sample.
 
+    What is frozen for the whole run has no gradient and no optimizer's state, and layers before the first one that ever
+    trains keep nothing for a backward pass.
+
     On the CPU, the ``libraries`` and the samples that are kept in memory come on top; test_memory_peak.py compares it
     with peaks. On a GPU, workspaces of kernels and the gaps of the allocator do.
+
+    Args:
+        frozen: the parameters that are frozen at first: ``frozen_parameters``.
     """
-    trained = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    never = {name for name, end in (frozen or {}).items() if end is None}
+    moving = {name: p for name, p in model.named_parameters() if p.requires_grad and name not in never}
+    trained = FLOAT_BYTES * sum(parameter.numel() for parameter in moving.values())
     weights = FLOAT_BYTES * sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     inputs = FLOAT_BYTES * torch.Size(input_shape).numel()
     largest = max((row.activation_bytes for row in rows), default=0)
+    if never:
+        rows = rows_of_backward(rows, [name.rpartition(".")[0] for name in moving])
     autocast = precision not in ("fp32", "tf32")
     if device.type == "cpu":
         layers = (AUTOCAST_SHARE if autocast else 1) * (kept_bytes(rows) + BACKWARD_COPIES * largest)
@@ -100,6 +111,16 @@ def estimate_memory(
         free=free_device_bytes(device),
         libraries=LIBRARIES if device.type == "cpu" else 0,
     )
+
+
+def rows_of_backward(rows: Sequence[LayerRow], owners: Collection[str]) -> Sequence[LayerRow]:
+    """The rows from the one before the first layer that trains, since that keeps its input.
+
+    Args:
+        owners: names of the modules whose parameters train; all rows count where one of them has no row.
+    """
+    places = {row.name: at for at, row in reversed(list(enumerate(rows)))}
+    return rows[max(0, min((places.get(name, 0) for name in owners), default=0) - 1) :]
 
 
 def kept_bytes(rows: Sequence[LayerRow]) -> int:

@@ -146,7 +146,8 @@ def refresh_average(state: TrainState, plan: Plan, train: Batches, *, should_sto
             yield from (piece.inputs for piece in pieces(batch, plan.accumulation_steps))
 
     started = time.perf_counter()
-    recompute_statistics(swa.model, inputs(), partial(forward, precision=plan.precision), trained=state.model)
+    averaged, trained = plan.part_of(swa.model), plan.part_of(state.model)
+    recompute_statistics(averaged, inputs(), partial(forward, precision=plan.precision), trained=trained)
     state.progress.validation_seconds += time.perf_counter() - started
     swa.is_fresh = not stopped
     return swa.is_fresh

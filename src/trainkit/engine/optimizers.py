@@ -69,7 +69,8 @@ def match_parameters(optimizer: optim.Optimizer) -> None:
 
     Fused kernels walk through the memory of weight and state side by side: with other strides (channels-last or not)
     they pair a weight with the state of another one, without a word on the CPU. A fused or capturable optimizer reads
-    its step counter on the device, any other one on the CPU; the checkpoint may come from either.
+    its step counter on the device, any other one on the CPU; the checkpoint may come from either. And fused SGD takes
+    the momentum of all parameters of a group, or of none: where some were frozen in the run before, theirs is 0.
     """
     for group in optimizer.param_groups:
         on_device = group.get("fused") or group.get("capturable")
@@ -82,6 +83,10 @@ def match_parameters(optimizer: optim.Optimizer) -> None:
                     state[name] = value.to(parameter.device if on_device else "cpu", torch.float32)
                 elif value.shape == parameter.shape and value.stride() != parameter.stride():
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        if isinstance(optimizer, optim.SGD):
+            without = [p for p in group["params"] if optimizer.state.get(p, {}).get("momentum_buffer") is None]
+            for parameter in without if len(without) < len(group["params"]) else []:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class Ema:

@@ -91,6 +91,7 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
         found = model_shapes(config, data, output_size=output_size_for(config, data), source=source)
         device = torch.device(resolve_device(config.device).value)
         precision = choose_precision(config, device, loss=build_loss_for(config, data, device=device))
+        frozen = frozen_parameters(config, found.model)
         memory = estimate_memory(
             config,
             found.model,
@@ -99,8 +100,9 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
             piece=epoch_sizes(config, len(data.splits["train"])).piece,
             device=device,
             precision=precision.value,
+            frozen=frozen,
         )
-        groups = parameter_groups(config, found.model, frozen=frozen_parameters(config, found.model))
+        groups = parameter_groups(config, found.model, frozen=frozen)
         if batch:
             setup = build_setup(config, data=_batch_sample(config, data))
             diagnosis = _diagnose(setup, found.rows, random=True)
@@ -132,6 +134,7 @@ def inspect_checkpoint(
     trained = open_trained(find_checkpoint(given, runs_dir=runs_dir, frontend=frontend or Frontend()))
     rows = layer_table(trained.model, trained.input_shape, source=source)
     batch_size = trained.config.training.batch_size
+    frozen = frozen_parameters(trained.config, trained.model)
     memory = estimate_memory(
         trained.config,
         trained.model,
@@ -140,6 +143,7 @@ def inspect_checkpoint(
         piece=epoch_sizes(trained.config, batch_size).piece,
         device=trained.device,
         precision=trained.saved["choices"]["precision"]["value"],
+        frozen=frozen,
     )
     diagnosis = None
     if batch:
@@ -151,7 +155,7 @@ def inspect_checkpoint(
         rows=rows,
         batch_size=batch_size,
         memory=memory,
-        groups=parameter_groups(trained.config, trained.model, frozen=frozen_parameters(trained.config, trained.model)),
+        groups=parameter_groups(trained.config, trained.model, frozen=frozen),
         diagnosis=diagnosis,
     )
 

@@ -159,3 +159,24 @@ def test_size_text() -> None:
         "20 MB",
         "3.0 GB",
     ]
+
+
+def test_what_is_frozen_for_good_needs_no_backward_pass(tmp_path):
+    def estimate(fine_tuning):
+        config = tmp_path / "config.yaml"
+        blocks = "[{channels: 8}, {channels: 8, pool: 2}, {channels: 8}]"
+        config.write_text(
+            f"dataset: digits\nmodel: {{type: cnn, blocks: {blocks}}}\nfine_tuning: {fine_tuning}\ndevice: cpu\n"
+        )
+        return check(load_config(config), runs_dir=tmp_path).costs.memory
+
+    whole, head = estimate("{}"), estimate("{freeze: backbone}")
+    assert head.gradients == 4 * (8 * 4 * 4 * 10 + 10)
+    assert head.optimizer == 2 * head.gradients
+    assert head.weights == whole.weights
+    assert head.activations < whole.activations
+    for_a_while = estimate("{freeze: backbone, unfreeze: [{at: 1ep, modules: all}]}")
+    assert for_a_while.total == whole.total
+    middle = estimate("{freeze: [blocks.1]}")  # what stands before it trains
+    assert middle.activations == whole.activations
+    assert middle.gradients == whole.gradients - 4 * (8 * 8 * 9 + 8)

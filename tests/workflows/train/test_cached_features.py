@@ -37,6 +37,7 @@ MODELS = {
     "pooled": ["model.global_pool=avg", "model.head_sizes=[8]"],
     "bf16": ["training.precision=bf16"],
     "average and pieces": ["training.ema={decay: 0.9}", "training.accumulation_steps=3"],
+    "mean of the weights": ["training.average={type: swa, start: 9st}"],
     "mlp": ["model={type: mlp, hidden_sizes: [16], norm: batch, dropout: 0.3}"],
     "log-probabilities": ["model={type: mlp, hidden_sizes: [16], output: log_softmax}", "loss=nll"],
     "frozen for good": ["fine_tuning.unfreeze=[]", "training.on_non_finite=skip"],

@@ -42,6 +42,7 @@ def check_costs(
     data: Dataset,
     device: torch.device,
     choices: Mapping[str, Choice],
+    frozen: Mapping[str, int | None],
     runs_dir: Path,
 ) -> Costs | None:
     """Estimate the costs; None where a batch does not fit into the memory, which is then among the problems."""
@@ -53,6 +54,7 @@ def check_costs(
         piece=sizes.piece,
         device=device,
         precision=choices["precision"].value if "precision" in choices else "fp32",
+        frozen=frozen,
     )
     if problems.sections("training.batch_size", lambda: check_memory(memory, config, piece=sizes.piece, device=device)):
         return None

@@ -175,9 +175,17 @@ def run_checks(
         )
         choices |= {} if precision is None else {"precision": precision}
     problems.catch("optimizer", lambda: parameter_groups(config, shapes.model))
-    problems.catch("fine_tuning", lambda: frozen_parameters(config, shapes.model))
+    frozen = problems.catch("fine_tuning", lambda: frozen_parameters(config, shapes.model)) or {}
     costs = check_costs(
-        config, shapes, problems, sizes=sizes, data=data, device=device, choices=choices, runs_dir=runs_dir
+        config,
+        shapes,
+        problems,
+        sizes=sizes,
+        data=data,
+        device=device,
+        choices=choices,
+        frozen=frozen,
+        runs_dir=runs_dir,
     )
     if costs is None or loss is None or size is None or not {"device", "precision"} <= choices.keys():
         raise problems.error(loaded)
