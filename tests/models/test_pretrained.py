@@ -127,6 +127,11 @@ class TestTimm:
         assert model.head_prefixes == (prefix,)
         assert check_shapes(model, (3, 64, 64)) == (2, 7)
 
+    def test_a_new_head_begins_as_any_linear_layer(self):
+        """timm's own begins ten times larger for ten classes, and ends far worse on features that are frozen."""
+        model = build_timm("tf_efficientnet_lite0", 10, input_shape=(3, 64, 64), head=NEW)
+        assert model.classifier.weight.abs().max() <= 1280**-0.5
+
     def test_a_fixed_size_follows_the_images(self):
         with torch.device("meta"):
             model = build_timm("vit_tiny_patch16_224", 7, input_shape=(3, 64, 64), head=NEW)

@@ -126,7 +126,11 @@ def build_timm(name: str, num_outputs: int, *, input_shape: Sequence[int], head:
         share = head.dropout or 0.0
         model.set_submodule(prefixes[0], _make_head(last.in_features, num_outputs, head.hidden_sizes, share, True))
     for prefix in prefixes:
-        _compute_in_fp32(model.get_submodule(prefix))
+        layer = model.get_submodule(prefix)
+        if head is not None and isinstance(layer, nn.Linear):
+            # As any new layer: timm draws the last one of its EfficientNets for 1000 classes, ten times larger for ten.
+            layer.reset_parameters()
+        _compute_in_fp32(layer)
     return _with_names(model, prefixes)
 
 

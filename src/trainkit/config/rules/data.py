@@ -221,7 +221,8 @@ def _normalize(
 
 def _unit_statistics(review: Review, key: str, transform: transforms.Normalize) -> None:
     """Means and deviations fit pixels in [0, 1]; those of the scale 0 to 255 are a frequent mistake."""
-    for name, limit, also in (("mean", 1.0, ()), ("std", 0.5, (1.0,))):  # a deviation of 1 leaves the scale as it is
+    # No image has a deviation above 0.5; but weights may want (x - 127) / 128, and one of 1 leaves the scale as it is.
+    for name, limit, also in (("mean", 1.0, ()), ("std", 0.502, (1.0,))):
         values = getattr(transform, name)
         if not isinstance(values, list) or all(0 <= value <= limit or value in also for value in values):
             continue
