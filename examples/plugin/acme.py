@@ -1,8 +1,9 @@
-"""A plug-in: a layer and a loss of one's own. `trainkit --plugin acme train train.yaml`, in this folder."""
+"""A plug-in: a layer, a loss and a data set of one's own. `trainkit --plugin acme train train.yaml`, in this folder."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -46,4 +47,24 @@ class Poly(trainkit.Section):
         return losses
 
 
-plugin = trainkit.Plugin("acme", layers=[SqueezeExcite], losses=[Poly])
+class Shapes(trainkit.Section):
+    """Pictures of bars on noise: standing, lying, or both."""
+
+    kind: ClassVar[str] = "image"
+    task: ClassVar[str] = "classification"
+    num_samples: int = Field(600, ge=30, description="Number of pictures.")
+    noise: float = Field(0.3, ge=0, le=1, description="Brightness of the noise.")
+
+    def build(self) -> dict[str, Any]:
+        rng = np.random.default_rng(0)
+        labels = np.arange(self.num_samples) % 3
+        images = rng.uniform(0, self.noise, (self.num_samples, 1, 12, 12))
+        for image, label, place in zip(images, labels, rng.integers(1, 10, (self.num_samples, 2)), strict=True):
+            if label != 1:
+                image[0, :, place[0]] = 1
+            if label != 0:
+                image[0, place[1]] = 1
+        return {"train": ((255 * images).astype("uint8"), labels), "class_names": ["standing", "lying", "both"]}
+
+
+plugin = trainkit.Plugin("acme", layers=[SqueezeExcite], losses=[Poly], datasets=[Shapes])

@@ -1,10 +1,13 @@
-"""Losses and metrics of plug-ins: exact in pieces, with weights, for scaled targets; equal to trainkit's own."""
+"""Parts of plug-ins: exact in pieces, with weights, for scaled targets; equal to trainkit's own."""
 
 import math
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 from sklearn.metrics import hamming_loss, max_error
 from torch.nn import functional as F
@@ -14,6 +17,7 @@ from trainkit.builders import build_setup
 from trainkit.config import load_config
 from trainkit.engine import evaluate
 from trainkit.wording import better
+from trainkit.workflows.check import check
 
 
 class Entropy(trainkit.Section):
@@ -198,3 +202,170 @@ def test_hamming_loss_in_pieces():
     pieces.merge(other)
     assert whole.compute() == pieces.compute()
     assert math.isclose(whole.compute(), hamming_loss(targets, predictions.argmax(dim=1)))
+
+
+class Darker(trainkit.Section):
+    """Makes an image darker, by a factor of its own."""
+
+    most: float = Field(0.5, gt=0, le=1, description="The most that is taken off.")
+
+    def build(self):
+        return lambda images, draws: images * (1 - self.most * draws[:, :1, None, None])
+
+
+class Cut(trainkit.Section):
+    """Cuts a line off, which is not allowed."""
+
+    num_draws: ClassVar[int] = 2
+
+    def build(self):
+        return lambda images, draws: images[:, :, 1:]
+
+
+ARRAYS = np.random.default_rng(0)
+
+
+class Given(trainkit.Section):
+    """What a test gives."""
+
+    kind: ClassVar[str] = "table"
+    task: ClassVar[str] = "classification"
+    made: ClassVar[dict] = {}
+    path: str | None = Field(None, description="A file.")
+
+    def build(self):
+        return self.made
+
+
+class GivenValues(Given):
+    """The same for values."""
+
+    task: ClassVar[str] = "regression"
+
+
+class GivenImages(Given):
+    """The same for images."""
+
+    kind: ClassVar[str] = "image"
+
+
+DATA = trainkit.Plugin("own", transforms=[Darker, Cut], datasets=[Given, GivenValues, GivenImages])
+
+
+def with_data(config, tmp_path=None):
+    base = {"model": {"type": "mlp", "hidden_sizes": [4]}, "training": {"epochs": 1, "batch_size": 16}}
+    loaded = load_config({**base, **config}, plugins=[DATA])
+    return build_setup(loaded.config) if tmp_path is None else trainkit.train(loaded, runs_dir=tmp_path / "runs")
+
+
+def test_a_random_transform_depends_on_sample_and_epoch_alone():
+    """Each sample has draws of its own, the same in batches of any size; evaluation leaves the transform out."""
+    config = {"dataset": "digits", "transforms": [{"type": "own.Darker", "most": 0.5}, "normalize"]}
+    plain = {**config, "transforms": ["normalize"]}
+    setups = [with_data({**config, "training": {"batch_size": size}}) for size in (16, 33)]
+    rows = []
+    for setup in setups:
+        batches = list(setup.batches("train", training=True).epoch(1))
+        order = torch.cat([batch.indices for batch in batches]).argsort()
+        rows.append(torch.cat([batch.inputs for batch in batches])[order])
+    torch.testing.assert_close(rows[0], rows[1], rtol=0, atol=0)
+    other = torch.cat([batch.inputs for batch in setups[0].batches("train", training=True).epoch(2)])
+    assert not torch.equal(rows[0], other)
+    ours, theirs = (torch.cat([b.inputs for b in one.batches("val").epoch(0)]) for one in (setups[0], with_data(plain)))
+    assert torch.equal(ours, theirs)
+
+
+def test_a_transform_that_changes_the_shape_is_found_by_check():
+    loaded = load_config({"dataset": "digits", "model": "mlp", "transforms": ["own.Cut"]}, plugins=[DATA])
+    with pytest.raises(
+        trainkit.UserError, match=r"transforms: own\.Cut has to keep dtype and shape of \(\d+, 1, 8, 8\)"
+    ):
+        check(loaded)
+    with pytest.raises(trainkit.ConfigError, match=r"own\.Darker works on images, and"):
+        load_config({"dataset": "iris", "model": "mlp", "transforms": ["own.Darker"]}, plugins=[DATA])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(30, 90), st.integers(1, 5), st.sampled_from([0, 0.1, 0.3]), st.booleans())
+def test_data_sets_are_split_as_those_of_trainkit(count, features, fraction, official):
+    inputs = ARRAYS.normal(size=(count, features))
+    targets = np.arange(count) % 3
+    Given.made = {"train": (inputs, targets), "class_names": ["a", "b", "c"]}
+    if official:
+        Given.made["test"] = (inputs[:5], targets[:5])
+    data = with_data({"dataset": {"type": "own.Given", "val_fraction": fraction, "test_fraction": 0.2}}).data
+    assert data.parts["train"].inputs.dtype == np.float32
+    assert len(data.splits["test"]) == (5 if official else math.floor(0.2 * count + 0.5))
+    assert ("val" in data.splits) is (fraction > 0)
+    together = np.concatenate([split.indices for split in data.splits.values() if split.part == "train"])
+    assert sorted(together) == list(range(count))
+    assert data.feature_names == tuple(f"f{i}" for i in range(features))
+
+
+def test_data_sets_of_values_and_images_train_predict_and_resume_only_on_the_same_data(tmp_path):
+    x = ARRAYS.normal(size=(60, 3))
+    GivenValues.made = {"train": (x, 100 + 5 * x[:, 0]), "target_names": ["price"]}
+    result = with_data({"dataset": {"type": "own.GivenValues", "scale_target": True}}, tmp_path)
+    assert result.metrics["val"]["rmse"] > 0
+    assert trainkit.predict(result, x[:2].astype("float32"), plugins=[DATA])[0].values
+    pixels = ARRAYS.integers(0, 256, (60, 6, 5, 3)).astype("uint8").transpose(0, 3, 1, 2)
+    GivenImages.made = {
+        "train": (pixels, np.arange(60) % 2),
+        "class_names": ["a", "b"],
+        "val": (pixels, np.arange(60) % 2),
+    }
+    result = with_data({"dataset": "own.GivenImages", "transforms": [{"type": "resize", "size": [4, 4]}]}, tmp_path)
+    assert trainkit.evaluate(result, split="val", plugins=[DATA]).num_samples == 60
+    assert trainkit.export(result, plugins=[DATA]).programs
+    GivenImages.made = {**GivenImages.made, "train": (255 - pixels, np.arange(60) % 2)}
+    with pytest.raises(trainkit.UserError, match="input values changed"):
+        trainkit.resume(result, overrides=["training.epochs=2"], plugins=[DATA])
+
+
+def test_paths_of_a_data_set_are_relative_to_the_config(tmp_path):
+    (tmp_path / "c.yaml").write_text("dataset: {type: own.Given, path: here.npz}\nmodel: mlp\n")
+    assert load_config(tmp_path / "c.yaml", plugins=[DATA]).config.dataset.path == str(tmp_path / "here.npz")
+
+
+X, Y, NAMES = np.zeros((9, 2)), np.arange(9) % 3, ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("part", "made", "message"),
+    [
+        ("Given", [1], "has to return a dict with train, and perhaps"),
+        ("Given", {"train": (X, Y), "labels": NAMES}, "got the keys 'labels', 'train'"),
+        ("Given", {"train": (X, Y)}, "class_names are for a data set with task classification, and needed there"),
+        ("Given", {"train": X, "class_names": NAMES}, "own.Given: train has to be (inputs, targets), got ndarray"),
+        (
+            "Given",
+            {"train": (X, Y[:8]), "class_names": NAMES},
+            "as many targets as inputs, and at least one, got 8 and 9",
+        ),
+        ("Given", {"train": (X, Y), "class_names": NAMES[:2]}, "classes are 0 to 1, by class_names, got 0 to 2"),
+        ("Given", {"train": (X, Y / 2), "class_names": NAMES}, "classes are whole numbers (N,), got float64 (9,)"),
+        ("Given", {"train": (X / 0, Y), "class_names": NAMES}, "inputs hold NaN or Inf"),
+        (
+            "Given",
+            {"train": (X, Y), "test": (X[:, :1], Y), "class_names": NAMES},
+            "the samples of all parts have one shape",
+        ),
+        (
+            "Given",
+            {"train": (X, Y), "class_names": NAMES, "feature_names": ["x"]},
+            "feature_names has to name 2, got 1",
+        ),
+        (
+            "GivenImages",
+            {"train": (X, Y), "class_names": NAMES},
+            "images are uint8 (N, C, H, W) with 1 or 3 channels, got",
+        ),
+        ("GivenValues", {"train": (X, Y / 0)}, "values to predict are finite numbers (N,) or (N, T)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*(divide|invalid value)")
+def test_wrong_arrays(part, made, message):
+    dict(zip(["Given", "GivenValues", "GivenImages"], DATA.parts["datasets"], strict=True))[part].made = made
+    with pytest.raises(trainkit.UserError) as error:
+        with_data({"dataset": f"own.{part}"})
+    assert message in str(error.value)

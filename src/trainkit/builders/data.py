@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trainkit.builders.own_parts import build_part, name_of
 from trainkit.builders.random_transforms import build_random_transform
 from trainkit.builders.static_transforms import (
     build_static_transforms,
@@ -112,6 +113,12 @@ def _open_source(
             return load_downloaded(
                 spec.type, root=root, cache_dir=cache_dir, save=not read_only, should_stop=should_stop, **knobs
             )
+        case dataset.OwnData():
+            from trainkit.data.sources import load_own
+
+            fractions = {name: knobs[name] for name in ("val_fraction", "test_fraction", "seed")}
+            made = build_part(spec, key="dataset")
+            return load_own(made, name=name_of(spec), kind=spec.kind, task=spec.task, **fractions)
         case _:
             from trainkit.data.sources import load_bundled
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from trainkit.builders.own_parts import build_part, name_of
 from trainkit.builders.static_transforms import resized_crop
 from trainkit.config.schema import transforms as transform
-from trainkit.data.transforms import BatchTransform, geometry, operations, pixels, policies
+from trainkit.config.schema.base import is_own
+from trainkit.data.transforms import BatchTransform, geometry, operations, own, pixels, policies
 
 
 def build_random_transform(spec: transform.Transform) -> BatchTransform:
     """A random transform of images."""
     knobs = spec.model_dump(exclude={"type"})
+    if is_own(spec):
+        function = build_part(spec, key="transforms")
+        return own.OwnTransform(name_of(spec), getattr(spec, "num_draws", 1), function)
     match spec:
         case transform.RandomCrop():
             size = None if spec.size is None else transform.height_and_width(spec.size)

@@ -436,6 +436,21 @@ class Synthetic(ValTestSplit, ScaledTarget):
         return self.after_split(DatasetInfo("table", task, num_train=self.num_samples, **sizes, key_of=key_of))
 
 
+class OwnData(ValTestSplit):
+    """What every data set of a plug-in is, beside its own knobs."""
+
+    kind: ClassVar[Literal["image", "table"]]
+    task: ClassVar[Literal["classification", "regression"]]
+
+    def known_info(self) -> DatasetInfo:
+        """The properties that the class says; the splits may be its own."""
+        return DatasetInfo(self.kind, self.task)
+
+
+class OwnValues(OwnData, ScaledTarget):
+    """The same for values to predict."""
+
+
 Dataset = Annotated[
     Digits
     | Iris

@@ -12,17 +12,29 @@ from pydantic.fields import FieldInfo
 
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
+from trainkit.config.schema.data import Digits, OwnData, OwnValues
 from trainkit.config.schema.model import LinearLayer, Mlp
 from trainkit.config.schema.optimization import OUTPUTS_AS, CrossEntropy
+from trainkit.config.schema.transforms import Resize, TransformSection
 from trainkit.errors import UserError
 from trainkit.plugins import Plugin, active, place_of
 from trainkit.wording import listed
 
-_KIND_OF: dict[type[Section], str] = {LinearLayer: "layers", Mlp: "models", CrossEntropy: "losses"}
+_KIND_OF: dict[type[Section], str] = {
+    LinearLayer: "layers",
+    Mlp: "models",
+    CrossEntropy: "losses",
+    Resize: "transforms",
+    Digits: "datasets",
+}
 """A variant of each choice that grows, and the kind of parts that it gets."""
 
 
-_SAYS = {"losses": ("outputs", tuple(OUTPUTS_AS)), "metrics": ("task", ("classification", "regression"))}
+_SAYS: dict[str, dict[str, tuple[str, ...]]] = {
+    "losses": {"outputs": tuple(OUTPUTS_AS)},
+    "metrics": {"task": ("classification", "regression")},
+    "datasets": {"kind": ("image", "table"), "task": ("classification", "regression")},
+}
 """What a part of a kind has to say beside its knobs, as a class variable, and the possible values."""
 
 
@@ -110,15 +122,27 @@ def _variant(plugin: Plugin, part: type, kind: str) -> type[Section]:
     name = f"{plugin.name}.{getattr(part, '__name__', repr(part))}"
     mistake = _mistake_of(part, kind)
     if mistake is None:
-        about: dict[str, Any] = {"__base__": part, "__module__": part.__module__, "__doc__": part.__doc__}
-        fields: dict[str, Any] = {"type": (Literal[name], ...)}
-        variant: Any = create_model(name.replace(".", "_"), **about, **fields)
+        about: dict[str, Any] = {**_bases(part, kind), "__module__": part.__module__, "__doc__": part.__doc__}
+        about["type"] = (Literal[name], ...)
+        variant: Any = cast(Any, create_model)(name.replace(".", "_"), **about)
         try:
             variant.model_rebuild()
+            if kind == "datasets":
+                variant.location_keys = tuple(key for key in ("root", "path") if key in variant.model_fields)
             return cast(type[Section], variant)
         except Exception as error:  # noqa: BLE001  (pydantic's many, and those of annotations)
             mistake = f"its fields are not types that pydantic knows: {str(error).strip().splitlines()[0]}"
     raise UserError(f"{place_of(part) or plugin.module}: {name}: {mistake}")
+
+
+def _bases(part: type, kind: str) -> dict[str, Any]:
+    """What pydantic derives the variant from: what the rest of trainkit asks such sections."""
+    if kind == "transforms":
+        what = {"stage": "random", "works_on": "image", "needs_pixel_values": True, "costly": True}
+        return {"__base__": (part, TransformSection), "__cls_kwargs__": what}
+    if kind == "datasets":
+        return {"__base__": (part, OwnValues if part.task == "regression" else OwnData)}  # type: ignore[attr-defined]
+    return {"__base__": part}
 
 
 def _mistake_of(part: Any, kind: str) -> str | None:
@@ -135,8 +159,10 @@ def _mistake_of(part: Any, kind: str) -> str | None:
             return f'{field} has no description; write {field}: ... = Field(..., description="...")'
         if kind == "metrics":
             return f"a metric has a name and no knobs, got {field}; make another class for another metric"
-    if kind in _SAYS:
-        name, values = _SAYS[kind]
+    for name, values in _SAYS.get(kind, {}).items():
         if getattr(part, name, None) not in values:
             return f'it has to say {name}: ClassVar[str] = "{values[0]}"; or {listed(values[1:])}'
+    draws = getattr(part, "num_draws", 1)
+    if kind == "transforms" and not (isinstance(draws, property) or (isinstance(draws, int) and draws > 0)):
+        return f"num_draws has to be a whole number above 0, or a property that gives one, got {draws!r}"
     return None

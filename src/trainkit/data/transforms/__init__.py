@@ -4,7 +4,7 @@
 transform.
 """
 
-from trainkit.data.transforms import columns, crops, geometry, operations, pixels, policies, static
+from trainkit.data.transforms import columns, crops, geometry, operations, own, pixels, policies, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
 from trainkit.data.transforms.pipeline import BatchTransform, OwnSizesCrop, Pipeline, build_pipeline, in_evaluation
 from trainkit.data.transforms.static import (
@@ -41,6 +41,7 @@ __all__ = [
     "in_evaluation",
     "operations",
     "output_shape",
+    "own",
     "pixels",
     "policies",
     "same_size_hint",
