@@ -167,6 +167,7 @@ def evaluate(
     data: str | Path | None = None,
     device: str | None = None,
     precision: str | None = None,
+    tta: Literal["none", "flip"] = "none",
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     plugins: Plugins = (),
@@ -182,6 +183,7 @@ def evaluate(
         data: another folder of images or another CSV file; classes are matched by name.
         device: where to compute; None for the config's.
         precision: what to compute in; None for fp32, as the exported programs, whatever the training computed in.
+        tta: ``flip`` scores the mean of the probabilities of an image and its mirror image.
         data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
 
     Raises:
@@ -195,6 +197,7 @@ def evaluate(
             data=data,
             device=device,
             precision=precision,
+            tta=tta,
             data_root=data_root,
             runs_dir=runs_dir,
             frontend=frontend,
@@ -268,6 +271,7 @@ def predict(
     top_k: int = 3,
     device: str = "auto",
     precision: str | None = None,
+    tta: Literal["none", "flip"] = "none",
     resize: bool = False,
     runs_dir: str | Path = "runs",
     plugins: Plugins = (),
@@ -289,6 +293,7 @@ def predict(
         top_k: how many classes to name.
         device: where a checkpoint's model computes.
         precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
+        tta: of a checkpoint: ``flip`` for the mean of the probabilities of an image and its mirror image.
         resize: resize images of another size than the model takes, without keeping the aspect ratio; else they are
             broken ones.
 
@@ -303,7 +308,7 @@ def predict(
             )
         if isinstance(model, TrainedModel):
             use_tf32(model.precision.value)  # opened in an earlier call, whose settings are gone
-        found = list(predicting.predict(model, inputs, top_k=top_k, resize=resize, frontend=frontend))
+        found = list(predicting.predict(model, inputs, top_k=top_k, tta=tta, resize=resize, frontend=frontend))
     if all(one.error is not None for one in found):
         raise UserError("\n".join(first_lines([f"{one.source}: {one.error}" for one in found])))
     return found

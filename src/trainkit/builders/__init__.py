@@ -34,7 +34,7 @@ from trainkit.builders.static_transforms import (
 )
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
-from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained
+from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained, with_tta
 from trainkit.builders.training import build_schedule_for, describe_ema, describe_muon, monitor_of, parameter_groups
 
 __all__ = [
@@ -88,4 +88,5 @@ __all__ = [
     "scale_choice",
     "section_of",
     "use_most_threads",
+    "with_tta",
 ]

@@ -21,12 +21,12 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.tables import model_layout, stored_layout
 from trainkit.data.target_scale import in_own_units, stored_scale
 from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, build_pipeline, columns
-from trainkit.engine import Loss, balanced_pos_weight, balanced_weight, build_loss, output_size
-from trainkit.errors import CheckpointError
-from trainkit.models import layer_table
+from trainkit.engine import Loss, balanced_pos_weight, balanced_weight, build_loss, output_size, outputs_of
+from trainkit.errors import CheckpointError, UserError
+from trainkit.models import MeanWithMirrored, layer_table
 from trainkit.runtime import Choice, claim, forward, resolve_device, use_tf32
 
-_TENSORS = ("model", "ema", "optimizer", "scaler")
+_TENSORS = ("model", "ema", "swa", "optimizer", "scaler")
 """The parts of a checkpoint that are tensors. They take twice the memory of the model and more, and are not kept."""
 
 
@@ -175,6 +175,23 @@ def open_trained(
             channels_last=is_channels_last(config),
         ),
     )
+
+
+def with_tta(model: nn.Module, loss: Loss, *, tta: str, is_image: bool) -> nn.Module:
+    """The model as ``--tta`` asks for it: ``none``, or ``flip`` for the mean over an image and its mirror image.
+
+    The mean is of probabilities, or of the values of a regression.
+
+    Raises:
+        UserError: the model is for tables, or the word is not known.
+    """
+    if tta == "none":
+        return model
+    if tta != "flip":
+        raise UserError(f"tta: expected none or flip, got {tta!r}")
+    if not is_image:
+        raise UserError("tta flip: rows of a table have no mirror image; leave it out")
+    return MeanWithMirrored(model, kind="values" if loss.expects == "probabilities" else outputs_of(loss.name)).eval()
 
 
 def scored_weights(saved: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Checkpoint, DataRoot, Json, Precision, Quiet, RunsDir
+from trainkit.cli.options import Checkpoint, DataRoot, Json, Precision, Quiet, RunsDir, Tta
 from trainkit.wording import counted
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def evaluate(
         str | None, typer.Option(help="Where to compute: auto, cpu, cuda, ...; the config's when left out.")
     ] = None,
     precision: Precision = None,
+    tta: Tta = "none",
     data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
@@ -56,6 +57,7 @@ def evaluate(
             data=data,
             device=device,
             precision=precision,
+            tta=tta,
             data_root=data_root,
             runs_dir=runs_dir,
             frontend=frontend,
@@ -79,8 +81,9 @@ def show_result(result: EvalResult) -> None:
     report = result.report
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
     intervals = {name: f"{console.number(i.low)} to {console.number(i.high)}" for name, i in report.intervals.items()}
+    how = f"computed in {result.precision}{'' if result.tta == 'none' else ', mean with mirror images (tta flip)'}"
     console.table(
-        f"{result.checkpoint} on {where}: {counted(result.num_samples, 'sample')}, computed in {result.precision}",
+        f"{result.checkpoint} on {where}: {counted(result.num_samples, 'sample')}, {how}",
         ["metric", "value", "95 % interval"],
         [[name, value, intervals.get(name, "")] for name, value in result.metrics.items()],
     )

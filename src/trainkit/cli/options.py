@@ -90,6 +90,10 @@ Precision = Annotated[
     Literal["fp32", "tf32", "bf16", "fp16"] | None,
     typer.Option(help="What the model computes in; fp32, as the exported programs, when left out."),
 ]
+Tta = Annotated[
+    Literal["none", "flip"],
+    typer.Option("--tta", help="flip: the mean of the probabilities of an image and its mirror image."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=hush_libraries, help="Print the result only.")]
 Checkpoint = Annotated[

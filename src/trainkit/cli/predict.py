@@ -7,7 +7,7 @@ import io
 import json as json_module
 import mimetypes
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, Precision, Quiet, RunsDir
+from trainkit.cli.options import Json, Precision, Quiet, RunsDir, Tta
 from trainkit.errors import TrainkitError, UserError
 from trainkit.wording import percent
 
@@ -46,6 +46,7 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to name, the most probable first.")] = 3,
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, ...")] = "auto",
     precision: Precision = None,
+    tta: Tta = "none",
     resize: Annotated[
         bool,
         typer.Option("--resize", help="Resize images of another size than the model takes; they may be stretched."),
@@ -67,8 +68,8 @@ def predict(
     done = failed = 0
     with console.frontend("predicting", quiet=quiet) as frontend:
         opened = open_model(model, device=device, precision=precision, runs_dir=runs_dir, frontend=frontend)
-        predictions = run_prediction(opened, inputs, top_k=top_k, resize=resize, frontend=frontend)
-        with write_predictions(output, columns=_columns(opened, top_k), json=json) as show:
+        predictions = run_prediction(opened, inputs, top_k=top_k, tta=tta, resize=resize, frontend=frontend)
+        with write_predictions(output, columns=_columns(opened, top_k), json=json, tta=tta) as show:
             for prediction in predictions:
                 done += 1
                 if prediction.error is not None:
@@ -106,21 +107,26 @@ def split_arguments(given: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
 
 
 @contextmanager
-def write_predictions(output: Path | None, *, columns: Sequence[str], json: bool) -> Iterator[Show]:
+def write_predictions(output: Path | None, *, columns: Sequence[str], json: bool, tta: str = "none") -> Iterator[Show]:
     """What to do with each prediction: to a file, as JSON, as a table or as lines on stdout."""
     if output is not None:
         with _into_file(output, columns) as show:
             yield show
         if json:
-            print(console.json_text({"output": str(output)}))
+            print(console.json_text({"output": str(output), **about(tta)}))
     elif json:
-        with _as_json() as show:
+        with _as_json(about(tta)) as show:
             yield show
     elif sys.stdout.isatty():
         with _as_table(columns) as show:
             yield show
     else:
         yield _as_lines(columns)
+
+
+def about(tta: str) -> dict[str, str]:
+    """What a JSON document says of all predictions."""
+    return {} if tta == "none" else {"tta": tta}
 
 
 @contextmanager
@@ -178,13 +184,14 @@ def _json_lines(predictions: Sequence[Prediction]) -> str:
 
 
 @contextmanager
-def _as_json() -> Iterator[Show]:
+def _as_json(head: Mapping[str, str]) -> Iterator[Show]:
     """One JSON document, written as the predictions come."""
     count = 0
+    beginning = "{" + "".join(f'"{name}": "{value}", ' for name, value in head.items()) + '"predictions": ['
 
     def show(prediction: Prediction) -> None:
         nonlocal count
-        start = ",\n  " if count else '{"predictions": [\n  '
+        start = ",\n  " if count else f"{beginning}\n  "
         print(start, console.json_text(prediction.as_json()), sep="", end="")
         count += 1
 
@@ -198,7 +205,7 @@ def _as_json() -> Iterator[Show]:
         raise
     finally:
         if count or sys.exc_info()[0] is None:
-            print(f"\n]{failure}}}" if count else '{"predictions": []}')
+            print(f"\n]{failure}}}" if count else f"{beginning}]}}")
 
 
 @contextmanager

@@ -85,3 +85,18 @@ def mean_of_members(outputs: Tensor, kind: str) -> Tensor:
     if kind == "logit":
         return torch.logsumexp(F.logsigmoid(outputs), dim=1) - torch.logsumexp(F.logsigmoid(-outputs), dim=1)
     return outputs.mean(dim=1)
+
+
+class MeanWithMirrored(nn.Module):
+    """A model of images (N, C, H, W) whose answer is the mean over an image and its mirror image, left to right.
+
+    Args:
+        kind: as for ``mean_of_members``: what the mean is of.
+    """
+
+    def __init__(self, model: nn.Module, *, kind: str) -> None:
+        super().__init__()
+        self.model, self.kind = model, kind
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return mean_of_members(torch.stack([self.model(inputs), self.model(inputs.flip(-1))], dim=1), self.kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainkit.builders import Setup, TrainedModel, load_data, open_trained
+from trainkit.builders import Setup, TrainedModel, load_data, open_trained, with_tta
 from trainkit.checkpoints import follow_pointer
 from trainkit.data.dataset import Dataset, describe_changes
 from trainkit.errors import TrainkitError, UserError
@@ -40,6 +40,8 @@ class EvalResult:
     """The name of the data set, or the path of other data."""
     precision: str
     """What the model computed in."""
+    tta: str = "none"
+    """``flip``: the scores are of the mean over an image and its mirror image."""
     is_other_data: bool = False
     data_changes: list[str] = field(default_factory=list)
     """Differences from the data that the checkpoint was trained on."""
@@ -59,6 +61,7 @@ class EvalResult:
             "data": self.data,
             "split": self.split,
             "computed_in": self.precision,
+            **({} if self.tta == "none" else {"tta": self.tta}),
             "data_changes": self.data_changes,
             **described,
         }
@@ -71,6 +74,7 @@ def evaluate(
     data: str | Path | None = None,
     device: str | None = None,
     precision: str | None = None,
+    tta: str = "none",
     data_root: str | Path | None = None,
     runs_dir: str | Path = Path("runs"),
     frontend: Frontend | None = None,
@@ -84,6 +88,7 @@ def evaluate(
         data: another folder of images or another CSV file; classes are matched by name.
         device: where to compute; None for the config's.
         precision: what to compute in; None for fp32, as the exported programs, whatever the training computed in.
+        tta: ``flip`` scores the mean of the probabilities of an image and its mirror image.
 
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint.
@@ -95,6 +100,8 @@ def evaluate(
     path = follow_pointer(find_checkpoint(checkpoint, runs_dir=Path(runs_dir), frontend=frontend))
     trained = open_trained(path, device=device, precision=precision, data_root=data_root)
     setup = setup_on_data(trained, data, frontend=frontend)
+    is_image = setup.data.kind == "image"
+    setup = replace(setup, model=with_tta(setup.model, setup.loss, tta=tta, is_image=is_image))
     for note in setup.data.notes:
         frontend.say(f"note: {note}")
     chosen = _choose_split(setup.data, split, data)
@@ -118,6 +125,7 @@ def evaluate(
         epoch=int(trained.saved["progress"]["epochs_completed"]),
         data=str(data) if data else setup.data.name,
         precision=setup.precision,
+        tta=tta,
         is_other_data=data is not None,
         data_changes=changes,
         sample_names=names,
@@ -174,7 +182,7 @@ def evaluation_folder(result: EvalResult) -> Path | None:
     if result.is_other_data:
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(result.data).resolve().stem)[:64]
         label = f"data-{name}" if result.split == "data" else f"data-{name}-{result.split}"
-    return run / "evals" / f"{label}-{result.checkpoint.stem}"
+    return run / "evals" / f"{label}{'' if result.tta == 'none' else f'-tta-{result.tta}'}-{result.checkpoint.stem}"
 
 
 def write_evaluation(result: EvalResult, folder: Path, *, plots: bool = True) -> list[Path]:

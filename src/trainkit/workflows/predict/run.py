@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainkit.builders import open_trained
+from trainkit.builders import TrainedModel, open_trained, with_tta
 from trainkit.data.images import describe_traits
 from trainkit.data.pixel_rules import rules_of
 from trainkit.data.tables import Filled, table_encoding
@@ -83,6 +84,7 @@ def predict(
     top_k: int = 3,
     device: str = "auto",
     precision: str | None = None,
+    tta: str = "none",
     resize: bool = False,
     frontend: Frontend | None = None,
 ) -> Iterator[Prediction]:
@@ -95,6 +97,7 @@ def predict(
         top_k: how many classes to name.
         device: where a checkpoint's model computes.
         precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
+        tta: of a checkpoint: ``flip`` for the mean of the probabilities of an image and its mirror image.
         resize: resize images of another size than the model takes, without keeping the aspect ratio; else they are
             broken ones.
         frontend: its ``progress`` gets (done, total); the inputs are counted first where there is one.
@@ -104,6 +107,7 @@ def predict(
     """
     frontend = frontend or Frontend()
     predictor = open_model(Path(model), device=device, precision=precision) if isinstance(model, str | Path) else model
+    predictor = mirrored(predictor, tta)
     spec = make_input_spec(predictor, resize=resize)
     kind = spec.kind
     if isinstance(inputs, str | PathLike):
@@ -163,6 +167,20 @@ def open_model(
         return open_export(model)
     checkpoint = find_checkpoint(model, runs_dir=runs_dir, frontend=frontend or Frontend())
     return open_trained(checkpoint, device=device, precision=precision)
+
+
+def mirrored(predictor: Predictor, tta: str) -> Predictor:
+    """The model as ``tta`` asks for it.
+
+    Raises:
+        UserError: it is an exported program, or for tables.
+    """
+    if tta == "none":
+        return predictor
+    if not isinstance(predictor, TrainedModel):
+        raise UserError(f"tta {tta}: an exported program takes an image as it is; predict with the checkpoint")
+    is_image = predictor.preprocessing["kind"] == "image"
+    return replace(predictor, model=with_tta(predictor.model, predictor.loss, tta=tta, is_image=is_image))
 
 
 def make_input_spec(predictor: Predictor, *, resize: bool = False) -> InputSpec:
