@@ -92,6 +92,9 @@ def seconds_of(batches: Callable[[int], Iterable[object]], first: int = 1) -> li
 
 
 def trainkit(root: Path, work: Path, transforms: str) -> dict[str, Any]:
+    from trainkit.system import own_process
+
+    own_process()  # as the command does: freed memory is kept, and threads that wait give up their core
     from trainkit.builders import build_setup
     from trainkit.config import load_config
 
@@ -109,7 +112,9 @@ def trainkit(root: Path, work: Path, transforms: str) -> dict[str, Any]:
 
 def training(root: Path, work: Path, transforms: str) -> dict[str, Any]:
     from trainkit.config import load_config
-    from trainkit.system import Frontend
+    from trainkit.system import Frontend, own_process
+
+    own_process()
     from trainkit.workflows.train.run import train
 
     os.environ["TRAINKIT_CACHE"] = str(work / "cache")

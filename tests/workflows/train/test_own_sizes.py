@@ -100,6 +100,9 @@ def test_check_says_what_is_chosen_and_takes_different_sizes(folder: Path) -> No
     report = check(load(folder), runs_dir=folder / "runs")
     assert report.choices["eval_resize"].value == "shorter side to 18, then 16 x 12 pixels of the center"
     assert report.choices["cache_size"].value == "at most 30 x 30 pixels"
+    [note] = [note for note in report.notes if "in their own sizes" in note]
+    assert note.startswith("the training images will take about ")
+    assert note.endswith("pixels on average by 19 headers; dataset.cache_size makes it less")
     asked = check(load(folder, "dataset.cache_size=none"), runs_dir=folder / "runs").choices["cache_size"]
     assert (asked.value, asked.reason) == ("none", "as asked for")
 

@@ -5,6 +5,7 @@ from trainkit.data.images.decode import decode_bytes, decode_image, probe_file, 
 from trainkit.data.images.formats import is_image_file, is_junk, missing_plugins
 from trainkit.data.images.layout import stack_images
 from trainkit.data.images.materialize import image_shape, materialize_images
+from trainkit.data.images.own_sizes import probe_sizes
 from trainkit.data.images.quick_look import few_are_fine, look_at_files, spread
 from trainkit.data.images.value_range import sample_rules
 
@@ -21,6 +22,7 @@ __all__ = [
     "materialize_images",
     "missing_plugins",
     "probe_file",
+    "probe_sizes",
     "read_image_bytes",
     "sample_rules",
     "spread",

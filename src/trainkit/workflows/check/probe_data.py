@@ -22,6 +22,7 @@ from trainkit.data.images import (
     decode_image,
     few_are_fine,
     look_at_files,
+    probe_sizes,
     sample_rules,
     spread,
     stack_images,
@@ -31,10 +32,12 @@ from trainkit.data.splits import most_for_one_of_each
 from trainkit.data.transforms import StaticTransform, apply_static_transforms, output_shape
 from trainkit.errors import ProblemsError
 from trainkit.system import Frontend
-from trainkit.wording import listed
+from trainkit.wording import counted, listed, size_text
 from trainkit.workflows.check.problems import fail
 
 SAMPLES = 64
+PROBED = 256
+"""Image files whose headers are read to estimate the room for all."""
 DECODED = 8
 """Image files that are decoded to try the model on."""
 
@@ -163,7 +166,22 @@ def without_unreadable(data: Dataset, config: Config, *, everything: bool, front
     if not everything and few_are_fine(data, static_transforms):
         return data
     looked = look_at_files(data, static_transforms, progress=frontend.progress, should_stop=frontend.stop)
-    return looked if everything else data
+    return replace(looked, notes=(*looked.notes, *_cached_size(looked, config))) if everything else data
+
+
+def _cached_size(data: Dataset, config: Config) -> list[str]:
+    """A note on the room that training images of their own sizes will take, by some of their headers."""
+    own_sizes, split = build_training_transforms(config, data), data.splits["train"]
+    paths = data.parts[split.part].inputs
+    if own_sizes is None or not isinstance(paths, tuple):
+        return []
+    probed = [paths[index] for index in split.indices[spread(len(split), PROBED)]]
+    pixels = probe_sizes(probed, lambda _: own_sizes, should_stop=None).prod(1).mean()
+    num_bytes = int(pixels * (data.channels or 3) * data.rules.dtype.itemsize * len(split))
+    return [
+        f"the training images will take about {size_text(num_bytes)} in their own sizes, {pixels**0.5:.0f} x "
+        f"{pixels**0.5:.0f} pixels on average by {counted(len(probed), 'header')}; dataset.cache_size makes it less"
+    ]
 
 
 def missing_classes(data: Dataset, *, by_seed: bool) -> list[str]:
