@@ -34,12 +34,18 @@ RESIZED: list[Any] = [{"type": "resize", "size": [40, 36]}, {"type": "random_res
 LEVEL = 0.03
 """A level of bytes after normalize, and less than two of them."""
 COLORED: dict[str, list[Any]] = {"jitter": [JITTER], "all": [*GEOMETRY, JITTER]}
+ON_LEVELS: dict[str, list[Any]] = {
+    "trivial_augment": ["trivial_augment"],
+    "rand_augment": [{"type": "rand_augment", "interpolation": "bilinear", "fill": 0.5}],
+    "blur, perspective": ["gaussian_blur", "random_perspective"],
+}
 
 
 def data(found: Findings, place: Workplace) -> None:
     """Batches of the device against those of the CPU: each transform, memory layout, and place of the data."""
     some = {name: {**GEOMETRIC, **COLORED}[name] for name in ("crop", "affine, bilinear", "jitter")}
-    jobs = {"gray28": GEOMETRIC, "rgb32": {**GEOMETRIC, **COLORED}, "rgb224": some}
+    every = {**GEOMETRIC, **COLORED, **ON_LEVELS}
+    jobs = {"gray28": {**GEOMETRIC, **ON_LEVELS}, "rgb32": every, "rgb224": {**some, **ON_LEVELS}}
     for pictures, transforms in list(jobs.items())[: 1 if place.quick else None]:
         for name, steps in {"none": [], **transforms}.items():
             with found.case(f"{pictures}: {name}"):

@@ -153,8 +153,21 @@ def test_the_operations_are_torchvisions(ours: Any, policy: Any) -> None:
 def test_operations_bins_and_signs_are_equally_likely() -> None:
     draws = torch.rand(28000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     drawn = TrivialAugment().parameters(draws, (3, 20, 20))
-    counts = torch.bincount(drawn[:, 0].long(), minlength=10)
-    assert ((counts - torch.tensor([2000, 10000, *(2000 for _ in range(8))])).abs() < 400).all()
-    factors, sizes = drawn[drawn[:, 0] == 2, 1].unique(return_counts=True)
+    counts = torch.bincount(drawn[:, 0].long(), minlength=11)
+    assert ((counts - torch.tensor([2000, 6000, 4000, *(2000 for _ in range(8))])).abs() < 400).all()
+    factors, sizes = drawn[drawn[:, 0] == 3, 1].unique(return_counts=True)
     torch.testing.assert_close(factors, 1 + 0.033 * torch.arange(-30, 31), rtol=0, atol=1e-6)
     assert sizes[30] == sizes.max(), "the bin of zero has both signs"
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 331, 662])
+def test_the_longest_shifts_of_rand_augment_stay_inside(width: int) -> None:
+    images = images_of(8, (3, 4, width))
+    ours = RandAugment(num_ops=1, magnitude=30)
+    draws = torch.tensor([(3.5 / len(NAMES), 0.2 + 0.6 * (row % 2)) for row in range(8)], dtype=torch.float64)
+    policy = transforms.RandAugment()
+    results = ours.apply(images.clone(), ours.parameters(draws, (3, 4, width)))
+    farthest = float(torch.linspace(0.0, 150.0 / 331.0 * width, 31)[30])
+    for row, (image, result) in enumerate(zip(images, results, strict=True)):
+        assert NAMES[3] == "translate_x"
+        assert torch.equal(result, theirs(policy, image, "translate_x", farthest if row % 2 else -farthest))

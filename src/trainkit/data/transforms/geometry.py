@@ -18,7 +18,7 @@ from trainkit.data.images.layout import is_nhwc, memory_view
 Interpolation = Literal["nearest", "bilinear"]
 
 _LARGE_IMAGE = 32 << 10
-"""Bytes from which flipping an image in a call of its own is faster."""
+"""Bytes from which flipping or writing an image in a call of its own is faster."""
 
 
 class RandomTransform(Protocol):
@@ -106,9 +106,14 @@ class RandomCrop(RandomTransform):
     def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         size = self.size if self.size is not None else (images.shape[2], images.shape[3])
         if self.padding:
-            images = _pad(images, self.padding, self.padding_mode, self.fill)
-        cut = _windows_by_strides if images.device.type == "cpu" else _windows_by_index
-        return cut(images, parameters.long(), size)
+            images = pad(images, self.padding, self.padding_mode, self.fill)
+        return windows(images, parameters.long(), size)
+
+
+def windows(images: torch.Tensor, first: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Windows (N, C, *size) of images, by the place of their first pixels: int64 (N, 2)."""
+    cut = _windows_by_strides if images.device.type == "cpu" else _windows_by_index
+    return cut(images, first, size)
 
 
 def _windows_by_strides(images: torch.Tensor, first: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -142,7 +147,7 @@ def _windows_by_index(images: torch.Tensor, first: torch.Tensor, size: tuple[int
     ]
 
 
-def _pad(images: torch.Tensor, padding: int, mode: str, fill: float) -> torch.Tensor:
+def pad(images: torch.Tensor, padding: int, mode: str, fill: float) -> torch.Tensor:
     sides = (padding, padding, padding, padding)
     if mode == "constant":
         value = round(fill * 255) if images.dtype == torch.uint8 else fill
@@ -215,6 +220,10 @@ def _flip_in_place(images: torch.Tensor, flipped: torch.Tensor, dim: int) -> tor
 
 def put_rows(rows: torch.Tensor, which: torch.Tensor, others: torch.Tensor) -> None:
     """Write ``others`` into the places ``which``."""
+    if rows.device.type == "cpu" and rows[:1].nbytes >= _LARGE_IMAGE:
+        for place, other in zip(which.tolist(), others, strict=True):
+            rows[place].copy_(other)
+        return
     line = rows.shape[-1] * rows.shape[-2] * rows.element_size()
     if line % 8 or not rows.is_contiguous():
         rows.index_copy_(0, which, others)

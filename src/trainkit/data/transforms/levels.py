@@ -25,7 +25,7 @@ def to_levels(images: torch.Tensor) -> torch.Tensor:
 
 def brightness(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     """Multiply by a factor."""
-    return _cut(images * _per_image(numbers))
+    return _cut(images.to(torch.float32).mul_(_per_image(numbers)))
 
 
 def color(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -76,14 +76,18 @@ def autocontrast(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     low, high = (end.to(torch.float32) for end in ends)
     flat = low == high
     unit = ((high - low) * (1 / 255)).masked_fill_(flat, 1)
-    stretched = lines.sub(_for_lines(low.masked_fill_(flat, 0), images)).div_(_for_lines(unit, images))
+    stretched = (
+        lines.to(torch.float32).sub_(_for_lines(low.masked_fill_(flat, 0), images)).div_(_for_lines(unit, images))
+    )
     return _like(_cut(stretched), images)
 
 
 def equalize(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     """Give each level of a channel about as many pixels, as PIL does."""
     planes = torch.arange(0, 256 * images[:, :, 0, 0].numel(), 256, device=images.device).view(images.shape[:2])
-    cells = _lines(images) + _for_lines(planes, images)  # the level of each pixel in the histogram of its channel
+    cells = (
+        _lines(images).to(torch.int64).add_(_for_lines(planes, images))
+    )  # the level of each pixel in the histogram of its channel
     counts = torch.zeros(planes.numel() * 256, dtype=torch.int32, device=images.device)
     counts = counts.scatter_add_(0, cells.flatten(), counts.new_ones(1).expand(cells.numel())).view(-1, 256)
     sums = counts.cumsum(1)
@@ -155,14 +159,15 @@ def _bytes(pixels: torch.Tensor) -> torch.Tensor:
 
 def _blend(images: torch.Tensor, others: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     """``images`` times the first number plus ``others`` times the second one."""
-    return _cut(_add_product(images * _per_image(numbers), others, _per_image(numbers, 1)))
+    first = images.to(torch.float32).mul_(_per_image(numbers))
+    return _cut(_add_product(first, others, _per_image(numbers, 1)))
 
 
 def _add_product(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """``first + second * factor``, rounded once to float32 wherever a pixel lies: PyTorch's own fused sum has another
     kernel for the pixels at the end of a block."""
     wide = widest_float(first)
-    return (second.to(wide) * factor.to(wide)).add(first.to(wide)).to(torch.float32)
+    return first.to(wide).add_(second.to(wide) * factor.to(wide)).to(torch.float32)
 
 
 def widest_float(images: torch.Tensor) -> torch.dtype:

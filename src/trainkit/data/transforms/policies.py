@@ -16,7 +16,7 @@ import torch
 from trainkit.data.transforms import levels
 from trainkit.data.transforms.geometry import Interpolation, affine_maps, in_half_sizes
 from trainkit.data.transforms.operations import LevelsTransform, Operation
-from trainkit.data.transforms.warps import warp_affine
+from trainkit.data.transforms.warps import shift, warp_affine
 
 _LEVELS: Mapping[str, Operation] = {
     "brightness": levels.brightness,
@@ -28,11 +28,11 @@ _LEVELS: Mapping[str, Operation] = {
     "autocontrast": levels.autocontrast,
     "equalize": levels.equalize,
 }
-_WARPS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-"""Shifts, shears and turns are all affine maps: one operation."""
+_WARPS = {"shear_x": 1, "shear_y": 1, "translate_x": 2, "translate_y": 2, "rotate": 1}
+"""Shears and turns are affine maps, one operation; shifts are another one."""
 NAMES = ("identity", *_WARPS, *_LEVELS)
 """In torchvision's order."""
-_OPERATION = torch.tensor([0, *(1 for _ in _WARPS), *range(2, 2 + len(_LEVELS))], dtype=torch.float32)
+_OPERATION = torch.tensor([0, *_WARPS.values(), *range(3, 3 + len(_LEVELS))], dtype=torch.float32)
 """The number of each name's operation, 0 for none."""
 _SIGNED = torch.tensor([name in (*_WARPS, "brightness", "color", "contrast", "sharpness") for name in NAMES])
 _MAP_SIZE = 6
@@ -46,9 +46,17 @@ class _Policy(LevelsTransform):
     fill: float = 0.0
     """The value outside the image, on the [0, 1] scale; 0 is torchvision's None."""
 
+    farthest: ClassVar[tuple[int, float]]
+    """The longest shift in pixels, and as a share of the image."""
+
     def operations(self) -> Sequence[Operation]:
         fill = 255 * self.fill if self.fill else None
-        return partial(warp_affine, interpolation=self.interpolation, fill=fill), *_LEVELS.values()
+        pixels, share = self.farthest
+        return (
+            partial(warp_affine, interpolation=self.interpolation, fill=fill),
+            partial(shift, pixels=pixels, share=share, fill=fill),
+            *_LEVELS.values(),
+        )
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,17 @@ class TrivialAugment(_Policy):
     name: ClassVar[str] = "trivial_augment"
     num_draws: ClassVar[int] = 3
     num_parameters: ClassVar[int] = 1 + _MAP_SIZE
+    farthest: ClassVar[tuple[int, float]] = (32, 0.0)
 
     def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
-        table = magnitudes(self.num_magnitude_bins, shear=0.99, shift=(32, 32), turn=135, factor=0.99, bits=6)
+        table = magnitudes(
+            self.num_magnitude_bins,
+            shear=0.99,
+            shift=(self.farthest[0], self.farthest[0]),
+            turn=135,
+            factor=0.99,
+            bits=6,
+        )
         bins = (draws[:, 1] * self.num_magnitude_bins).long()
         return _choose(draws[:, 0], bins, draws[:, 2], table, input_shape)
 
@@ -74,6 +90,7 @@ class RandAugment(_Policy):
     """The number of the bin, from 0."""
 
     name: ClassVar[str] = "rand_augment"
+    farthest: ClassVar[tuple[int, float]] = (0, 150 / 331)
 
     @property
     def num_rounds(self) -> int:
@@ -89,8 +106,8 @@ class RandAugment(_Policy):
 
     def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
         _, height, width = input_shape
-        shift = 150 / 331 * width, 150 / 331 * height
-        table = magnitudes(self.num_magnitude_bins, shear=0.3, shift=shift, turn=30, factor=0.9, bits=4)
+        shifts = self.farthest[1] * width, self.farthest[1] * height
+        table = magnitudes(self.num_magnitude_bins, shear=0.3, shift=shifts, turn=30, factor=0.9, bits=4)
         bins = torch.full((len(draws),), self.magnitude)
         rounds = draws.split(2, 1)
         return torch.cat([_choose(of[:, 0], bins, of[:, 1], table, input_shape) for of in rounds], 1)
@@ -146,9 +163,9 @@ def _numbers(name: str, magnitude: torch.Tensor, input_shape: tuple[int, int, in
         case "shear_y":
             return in_half_sizes((one, zero, zero), (magnitude, one, magnitude * width / 2), input_shape)
         case "translate_x":
-            return in_half_sizes((one, zero, -magnitude.trunc()), (zero, one, zero), input_shape)
+            numbers = torch.stack((magnitude.trunc(), zero), 1)
         case "translate_y":
-            return in_half_sizes((one, zero, zero), (zero, one, -magnitude.trunc()), input_shape)
+            numbers = torch.stack((zero, magnitude.trunc()), 1)
         case "rotate":
             return affine_maps(
                 -(magnitude % 360), translate=(zero, zero), scale=one, shear=zero, input_shape=input_shape

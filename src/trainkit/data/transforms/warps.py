@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from trainkit.data.transforms.geometry import Interpolation, source_grid
+from trainkit.data.transforms.geometry import Interpolation, pad, source_grid, windows
 
 
 def warp_affine(
@@ -18,6 +18,20 @@ def warp_affine(
     """Sample images uint8 (n, C, H, W) at affine maps (n, 6), measured as by ``affine_maps``."""
     grid = source_grid(maps.unflatten(1, (2, 3)), images.shape[2], images.shape[3])
     return _sample_levels(images, grid, interpolation=interpolation, fill=fill)
+
+
+def shift(
+    images: torch.Tensor, numbers: torch.Tensor, *, pixels: int, share: float, fill: float | None
+) -> torch.Tensor:
+    """Move images by whole pixels along x and y (n, 2): an affine map too, which copies whole lines.
+
+    Args:
+        pixels: no image is moved further than this, or than ``share`` of the longer side.
+    """
+    height, width = images.shape[2:]
+    most = max(pixels, int(share * max(height, width)) + 1)
+    padded = pad(images, most, "constant", (fill or 0.0) / 255)
+    return windows(padded, most - numbers[:, :2].flip(1).long(), (height, width))
 
 
 def warp_perspective(
