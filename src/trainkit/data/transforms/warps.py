@@ -29,7 +29,7 @@ def shift(
         pixels: no image is moved further than this, or than ``share`` of the longer side.
     """
     height, width = images.shape[2:]
-    most = max(pixels, int(share * max(height, width)) + 1)
+    most = max(pixels, int(share * max(height, width)))
     padded = pad(images, most, "constant", (fill or 0.0) / 255)
     return windows(padded, most - numbers[:, :2].flip(1).long(), (height, width))
 
