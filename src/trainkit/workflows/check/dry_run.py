@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainkit.builders import Setup
 from trainkit.data.loading import Batch
+from trainkit.engine import Loss
 from trainkit.errors import TrainkitError
 from trainkit.plugins import explain
 from trainkit.runtime import seed_default_generators
@@ -20,6 +21,11 @@ from trainkit.workflows.check.problems import fail
 
 DRY_RUN_SAMPLES = 8
 """Enough for a batch norm, few enough to take no time."""
+FEWEST_SAMPLES = 2
+"""Fewer are no batch for a batch norm."""
+ON_THE_CPU = 20_000_000_000
+"""Multiply-adds of a forward pass that take the CPU some seconds, with the backward pass. A network of which one sample
+takes more is not tried there."""
 
 
 def first_batch(setup: Setup, *, size: int, random: bool = True) -> Batch:
@@ -29,13 +35,29 @@ def first_batch(setup: Setup, *, size: int, random: bool = True) -> Batch:
     return next(iter(batches.epoch(0)))
 
 
-def dry_run(setup: Setup) -> None:
+def dry_run(setup: Setup, *, multiply_adds: int) -> str | None:
     """Run the model, the loss, the backward pass and the metrics on a few samples; the model does not change.
+
+    Args:
+        multiply_adds: of a sample's forward pass.
+
+    Returns:
+        Why that would take too long; None where it was done.
 
     Raises:
         ProblemsError: it cannot be run, or something is not finite.
     """
-    batch, loss = first_batch(setup, size=DRY_RUN_SAMPLES), setup.loss
+    size, loss = DRY_RUN_SAMPLES, setup.loss
+    if setup.device.type == "cpu":
+        if multiply_adds > ON_THE_CPU:
+            work = f"{multiply_adds / 1e9:.3g} billion multiply-adds a sample"
+            return f"the network was not tried on samples: {work} would take the CPU too long"
+        size = max(FEWEST_SAMPLES, min(size, ON_THE_CPU // max(1, multiply_adds)))
+    _try_samples(setup, first_batch(setup, size=size), loss)
+    return None
+
+
+def _try_samples(setup: Setup, batch: Batch, loss: Loss) -> None:
     if not torch.isfinite(batch.inputs).all():
         fail("the samples hold NaN or Inf after the transforms", "transforms" if setup.config.transforms else "dataset")
     seed_default_generators(setup.config.seed, "dropout", 0, device=setup.device)

@@ -220,7 +220,9 @@ def run_checks(
         pin=weights.pin,
         reserved=costs.memory.total,
     )
-    problems.catch("model", lambda: dry_run(setup))
+    products = sum(row.multiply_adds for row in shapes.rows)
+    not_tried = problems.catch("model", lambda: dry_run(setup, multiply_adds=products))
+    notes += [] if not_tried is None else [not_tried]
     if not problems.problems:
         steps = sizes.steps_per_epoch
         features = problems.catch("fine_tuning", lambda: choose_features(setup, steps_per_epoch=steps))
