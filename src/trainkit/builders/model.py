@@ -17,6 +17,7 @@ from trainkit.config.schema import model as schema
 from trainkit.config.schema import optimization as losses_schema
 from trainkit.config.schema import pretrained as published
 from trainkit.config.schema.base import Section, is_own
+from trainkit.config.schema.presets import TORCHVISION
 from trainkit.data.dataset import Dataset, Task
 from trainkit.data.loading import evaluation_batch_size
 from trainkit.data.tables import TableLayout
@@ -75,12 +76,20 @@ def build_model(
         case schema.Sequential():
             model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers), layout=layout)
         case published.Torchvision():
-            scaled = spec.weights != "none"
+            preset = TORCHVISION[spec.name].get(_published_weights(spec) or "")
             model = build_torchvision(
-                spec.name, output_size, input_shape=input_shape, head=_head_spec(spec), scaled_inputs=scaled
+                spec.name,
+                output_size,
+                input_shape=input_shape,
+                head=_head_spec(spec),
+                side=None if preset is None else preset.crop,
+                scaled_inputs=spec.weights != "none",
             )
         case published.Timm():
-            model = build_timm(spec.name, output_size, input_shape=input_shape, head=_head_spec(spec))
+            of_weights = _published_weights(spec) is not None
+            model = build_timm(
+                spec.name, output_size, input_shape=input_shape, head=_head_spec(spec), side_of_weights=of_weights
+            )
         case _:
             init, dropout_schedule = None, None  # knobs of its own
             model = _own_model(spec, input_shape, output_size, layout=layout)
@@ -100,6 +109,14 @@ def _layer_specs(layers: Sequence[schema.Layer]) -> list[LayerSpec]:
         make = partial(build_module, layer) if is_own(layer) else None
         specs.append(LayerSpec(layer.type, knobs, make))
     return specs
+
+
+def _published_weights(spec: published.Pretrained) -> str | None:
+    """Their name; None where the network starts from scratch or from a file, whose size is not known before."""
+    if spec.weights == "none" or published.weights_file(spec) is not None:
+        return None
+    first = next(iter(TORCHVISION[spec.name])) if isinstance(spec, published.Torchvision) else "default"
+    return first if spec.weights == "default" else spec.weights
 
 
 def _head_spec(spec: published.Pretrained) -> HeadSpec | None:

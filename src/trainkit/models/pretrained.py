@@ -51,6 +51,7 @@ def build_torchvision(
     *,
     input_shape: Sequence[int],
     head: HeadSpec | None = None,
+    side: int | None = None,
     scaled_inputs: bool = False,
 ) -> nn.Module:
     """A classifier of torchvision: (N, 3, H, W) to (N, num_outputs), without the auxiliary outputs that some have.
@@ -60,6 +61,7 @@ def build_torchvision(
     Args:
         name: as in ``torchvision.models``.
         head: replaces the last layer; None keeps the network's own, of 1000 classes.
+        side: of a vit: the length of the sides of images that its weights are for; None: any length.
         scaled_inputs: for googlenet and inception_v3: inputs are scaled as their published weights want them.
 
     Raises:
@@ -78,6 +80,7 @@ def build_torchvision(
     elif name.startswith("vit"):
         if height != width:
             fail(f"{name} takes square images, got {height} x {width}; resize or crop them", "transforms")
+        _check_side(name, input_shape, side)
         options = {"image_size": height}
     elif name == "maxvit_t":
         options = {"input_size": (height, width)}
@@ -87,12 +90,20 @@ def build_torchvision(
     return _with_head(model, last, num_outputs, head)
 
 
-def build_timm(name: str, num_outputs: int, *, input_shape: Sequence[int], head: HeadSpec | None = None) -> nn.Module:
+def build_timm(
+    name: str,
+    num_outputs: int,
+    *,
+    input_shape: Sequence[int],
+    head: HeadSpec | None = None,
+    side_of_weights: bool = False,
+) -> nn.Module:
     """A network of timm: (N, 3, H, W) to (N, num_outputs); attributes as ``build_torchvision`` has it.
 
     Args:
         name: as in ``timm.list_models()``; it may end in the tag of its weights.
         head: replaces the last layer; None keeps the network's own.
+        side_of_weights: a network of one size has to get images of the size that its published weights are for.
 
     Raises:
         ProblemsError: timm is not installed, or has no such network, or it does not take inputs of this shape.
@@ -110,7 +121,9 @@ def build_timm(name: str, num_outputs: int, *, input_shape: Sequence[int], head:
     options: dict[str, Any] = {} if head is None else {"num_classes": num_outputs}
     if head is not None and head.dropout is not None:
         options["drop_rate"] = head.dropout
-    if (timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).fixed_input_size:
+    about = timm.get_pretrained_cfg(name)
+    if about is not None and about.fixed_input_size:
+        _check_side(name, input_shape, about.input_size[1] if side_of_weights else None)
         options["img_size"] = tuple(input_shape[1:])
     with _building(name, input_shape), _TablesOnCpu():
         model: nn.Module = timm.create_model(name, pretrained=False, **options)
@@ -143,6 +156,16 @@ def is_timm_convolutional(name: str) -> bool:
         model = timm.create_model(name, pretrained=False)
     linear, convolutions = (sum(isinstance(m, kind) for m in model.modules()) for kind in (nn.Linear, nn.Conv2d))
     return 4 * convolutions >= linear
+
+
+def _check_side(name: str, input_shape: Sequence[int], side: int | None) -> None:
+    height, width = input_shape[1:]
+    if side is not None and (height, width) != (side, side):
+        fail(
+            f"the weights of {name} are for images of {side} x {side}, got {height} x {width}; resize or crop them, as "
+            "transforms: auto does",
+            "transforms",
+        )
 
 
 @contextmanager

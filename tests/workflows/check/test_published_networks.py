@@ -59,6 +59,11 @@ def test_network_of_timm(pictures, name):
     ("model", "transforms", "words"),
     [
         ({"name": "vit_b_16"}, ["normalize"], "vit_b_16 takes square images, got 60 x 70; resize or crop them"),
+        (
+            {"name": "vit_b_16", "weights": "default"},
+            [{"type": "resize", "size": [64, 64]}],
+            "the weights of vit_b_16 are for images of 224 x 224, got 64 x 64",
+        ),
         ({"name": "maxvit_t"}, ["normalize"], "maxvit_t does not take images of 60 x 70"),
         ({"name": "inception_v3"}, [{"type": "resize", "size": [40, 40]}], "(?s)Conv2d|MaxPool2d|does not take"),
     ],

@@ -9,6 +9,7 @@ import pytest
 import torch
 from engine_runs import Said, differences, frontend, train_with_stops
 from PIL import Image
+from published_networks import SIX
 from torchvision import models
 
 from trainkit.checkpoints import load_checkpoint
@@ -124,3 +125,32 @@ def test_gray_pictures_become_three_equal_channels(folder, tmp_path):
     bundle = export(runs["gray"].best_checkpoint, formats=("torchscript", "pt2"), output=tmp_path / "bundle")
     from_bundle = [one.top for one in predict(bundle.bundle, pictures)]
     assert [dict(top) for top in from_bundle] == [pytest.approx(dict(top), abs=1e-6) for top in answers[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIX)
+def test_the_six_resume_bit_for_bit(folder, tmp_path, name):
+    """Stopped between its two steps. Dropout and stochastic depth draw in both."""
+    model = f"{{type: torchvision, name: {name}, weights: none, head: {{dropout: 0.2}}}}"
+    changes = ("training.epochs=1", "training.batch_size=9", "training.precision=auto")
+    runs = [
+        train_with_stops(load(folder, model, *changes, side=64), tmp_path / str(len(stops)), stops)
+        for stops in ([], [1])
+    ]
+    assert differences(*runs) == []
+
+
+def test_timm_trains_and_resumes(folder, tmp_path):
+    pytest.importorskip("timm")
+    model = "{type: timm, name: resnet10t, weights: none, head: {dropout: 0.2}}"
+    runs = [
+        train_with_stops(load(folder, model, "training.epochs=1"), tmp_path / str(len(stops)), stops)
+        for stops in ([], [1])
+    ]
+    assert differences(*runs) == []
+
+
+def test_timm_that_is_not_installed(folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'trainkit\[timm\]'"):
+        load_config({"dataset": {"type": "image_folder", "root": "x"}, "model": {"type": "timm", "name": "resnet18"}})
