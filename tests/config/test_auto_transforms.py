@@ -75,14 +75,27 @@ def test_mistakes_beside_it_are_told_once():
 def test_as_torchvision_prepares_its_pictures():
     """As torchvision resizes bytes, and so within one gray value of what it makes of a picture of Pillow."""
     from trainkit.builders import build_static_transforms
+    from trainkit.data.dataset import Dataset, Part, Split
     from trainkit.data.transforms import apply_static_transforms_to_batch
 
     pixels = np.random.default_rng(0).integers(0, 256, (300, 340, 3), dtype=np.uint8)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    source = Dataset(
+        name="pictures",
+        kind="image",
+        task="classification",
+        parts={"train": Part(image.numpy(), np.zeros(1, dtype=np.int64))},
+        splits={"train": Split("train", np.zeros(1, dtype=np.int64))},
+        class_names=("a",),
+        feature_names=(),
+        target_names=(),
+        fingerprint={},
+        channels=3,
+    )
     for name in ("resnet18", "efficientnet_b0", "vit_b_16"):
         for weights in TORCHVISION[name]:
             config = load_config({"dataset": FOLDER, "model": torchvision(name, weights=weights)}).config
-            ours = apply_static_transforms_to_batch(image, build_static_transforms(config))
+            ours = apply_static_transforms_to_batch(image, build_static_transforms(config, source))
             preset = models.get_model_weights(name)[weights].transforms()
             resized = F.resize(
                 image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
