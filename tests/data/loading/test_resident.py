@@ -28,15 +28,12 @@ from trainkit.data.transforms.geometry import (
 from trainkit.data.transforms.normalize import Normalize, Standardize
 from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
+from trainkit.data.transforms.policies import RandAugment, TrivialAugment
 from trainkit.runtime import seeding
 
 NORMALIZE = Normalize((0.1307,), (0.3081,))
-RANDOM: tuple[BatchTransform, ...] = (
-    RandomCrop(padding=1),
-    RandomHorizontalFlip(),
-    RandomAffine((-9.0, 9.0)),
-    NORMALIZE,
-)
+MOVED: tuple[BatchTransform, ...] = (RandomCrop(padding=1), RandomHorizontalFlip(), RandomAffine((-9.0, 9.0)))
+RANDOM = (*MOVED, TrivialAugment(), RandAugment(magnitude=20), NORMALIZE)
 CPU = torch.device("cpu")
 
 
@@ -262,7 +259,7 @@ COLOR: tuple[BatchTransform, ...] = (
 @pytest.mark.gpu
 @pytest.mark.parametrize("residency", ["device", "host", "map"])
 @pytest.mark.parametrize(
-    ("transforms", "channels"), [((NORMALIZE,), 1), ((*RANDOM, RandomErasing()), 1), (COLOR, 3), ((), 3)]
+    ("transforms", "channels"), [((NORMALIZE,), 1), ((*MOVED, NORMALIZE, RandomErasing()), 1), (COLOR, 3), ((), 3)]
 )
 def test_cuda_gives_the_batches_of_the_cpu(
     residency: str, transforms: tuple[BatchTransform, ...], channels: int

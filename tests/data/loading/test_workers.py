@@ -22,6 +22,7 @@ from trainkit.data.transforms.geometry import RandomCrop, RandomHorizontalFlip, 
 from trainkit.data.transforms.normalize import Normalize
 from trainkit.data.transforms.pipeline import BatchTransform
 from trainkit.data.transforms.pixels import ColorJitter
+from trainkit.data.transforms.policies import TrivialAugment
 from trainkit.data.transforms.static import CenterCrop, Resize, StaticTransform, apply_static_transforms
 from trainkit.errors import DataError, TrainkitError
 
@@ -30,6 +31,7 @@ TRANSFORMS: tuple[BatchTransform, ...] = (
     RandomHorizontalFlip(),
     RandomRotation((-15.0, 15.0)),
     ColorJitter(0.3, 0.3, 0.3, 0.1),
+    TrivialAugment(),
     Normalize((0.4, 0.5, 0.6), (0.2, 0.2, 0.3)),
 )
 STATIC: tuple[StaticTransform, ...] = (Resize(12), CenterCrop((12, 12)))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainkit.data.transforms import operations
+from trainkit.data.transforms import operations, warps
 from trainkit.data.transforms.operations import LevelsTransform
 
 CASES: list[tuple[LevelsTransform, Callable[[Tensor], Tensor]]] = [
@@ -155,3 +155,16 @@ def test_floats_are_rounded_to_levels_first() -> None:
 def test_other_numbers_of_channels_are_refused(transform: LevelsTransform) -> None:
     with pytest.raises(ValueError, match=f"{transform.name} needs 1 or 3 channels, got 4"):
         transform.output_shape((4, 8, 8))
+
+
+def test_images_with_more_pixels_than_float32_can_number_are_refused() -> None:
+    with pytest.raises(ValueError, match="random_invert takes at most 16777215 pixels, got 4096 x 4096"):
+        operations.RandomInvert().output_shape((3, 4096, 4096))
+
+
+def test_many_images_are_warped_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, transform = images_of(7, (3, 9, 8)), operations.RandomPerspective(p=1.0, interpolation="nearest")
+    parameters = transform.parameters(draws_for(transform, 7), (3, 9, 8))
+    together = transform.apply(images.clone(), parameters)
+    monkeypatch.setattr(warps, "MOST_PIXELS", 2 * 9 * 8 + 1)
+    assert torch.equal(transform.apply(images.clone(), parameters), together)

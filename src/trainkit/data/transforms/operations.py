@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from trainkit.data.images.layout import memory_view, view_like
+from trainkit.data.images.layout import memory_view, pixel_size, view_like
 from trainkit.data.transforms import levels
 from trainkit.data.transforms.geometry import Interpolation, RandomTransform, between, put_rows
-from trainkit.data.transforms.warps import warp_perspective
+from trainkit.data.transforms.warps import MOST_PIXELS, warp_perspective
 
 Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """New uint8 images (n, C, H, W) from images and numbers of each, float32 (n, k)."""
@@ -46,6 +46,8 @@ class LevelsTransform(RandomTransform):
     def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         if input_shape[0] not in (1, 3):
             raise ValueError(f"{self.name} needs 1 or 3 channels, got {input_shape[0]}")
+        if input_shape[1] * input_shape[2] > MOST_PIXELS:
+            raise ValueError(f"{self.name} takes at most {MOST_PIXELS} pixels, got {pixel_size(input_shape)}")
         return input_shape
 
     def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:

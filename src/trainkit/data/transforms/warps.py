@@ -11,6 +11,9 @@ import torch.nn.functional as F
 
 from trainkit.data.transforms.geometry import Interpolation, pad, source_grid, windows
 
+MOST_PIXELS = (1 << 24) - 1
+"""Pixels that float32 can number."""
+
 
 def warp_affine(
     images: torch.Tensor, maps: torch.Tensor, *, interpolation: Interpolation, fill: float | None
@@ -80,10 +83,10 @@ def _nearest(images: torch.Tensor, grid: torch.Tensor, fill: int) -> torch.Tenso
     one; the bytes are then copied. That takes a quarter of the time of sampling three channels as floats.
     """
     count, channels, height, width = images.shape
-    most = ((1 << 24) - 1) // (height * width)  # numbers that float32 holds
+    most = MOST_PIXELS // (height * width)
     if count > most:
-        halves = zip(images.split(max(1, most)), grid.split(max(1, most)), strict=True)
-        return torch.cat([_nearest(some, of_some, fill) for some, of_some in halves])
+        groups = zip(images.split(most), grid.split(most), strict=True)
+        return torch.cat([_nearest(some, of_some, fill) for some, of_some in groups])
     numbers = torch.arange(1, count * height * width + 1, dtype=torch.float32, device=images.device)
     found = F.grid_sample(
         numbers.view(count, 1, height, width), grid, mode="nearest", padding_mode="zeros", align_corners=False

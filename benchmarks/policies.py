@@ -1,4 +1,4 @@
-"""Random policies on whole batches against torchvision's, an image at a time: ``python benchmarks/augment.py``.
+"""Random policies on whole batches against torchvision's, an image at a time: ``python benchmarks/policies.py``.
 
 Both get the same uint8 images in memory and run on one thread. Each measurement is the time of the processor, so that
 other programs count less.
