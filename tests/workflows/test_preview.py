@@ -22,7 +22,7 @@ def test_a_preview_shows_each_image_and_its_versions(tmp_path, monkeypatch):
     monkeypatch.setattr(
         module,
         "plot_preview",
-        lambda path, a, b, names, title: shown.update(a=a, b=b, names=names) or real(path, a, b, names, title=title),
+        lambda path, a, b, names, **options: shown.update(a=a, b=b, names=names) or real(path, a, b, names, **options),
     )
     config = write_config(tmp_path, "dataset: digits\ntransforms: [{type: random_crop, padding: 2}, normalize]")
     output = tmp_path / "out.png"
@@ -38,6 +38,35 @@ def test_a_preview_shows_each_image_and_its_versions(tmp_path, monkeypatch):
     assert (shown["b"][0] != shown["b"][1]).any(), "another epoch, another drawing"
 
 
+def test_mixed_images_have_both_classes(tmp_path, monkeypatch):
+    """Of the images that are shown, which the balanced sampler draws."""
+    shown = {}
+    real = module.plot_preview
+
+    def keep(path, a, b, names, **options):
+        shown.update(a=a, b=b, names=names, **options)
+        return real(path, a, b, names, **options)
+
+    monkeypatch.setattr(module, "plot_preview", keep)
+    text = "dataset: digits\ntraining: {mix: {type: cutmix, p: 0.8}, sampler: balanced}"
+    output = tmp_path / "out.png"
+    done = CliRunner().invoke(app, ["data", "preview", write_config(tmp_path, text), "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    assert shown["title"].endswith(": cutmix of these images")
+    for image, label, original, name in zip(shown["b"][0], shown["mixed"][0], shown["a"], shown["names"], strict=True):
+        if "+" not in label:
+            continue
+        one, share, _, other = label.split()
+        assert name in (one, other)
+        larger = float(share.rstrip("%")) / 100
+        assert 0.5 <= larger <= 1
+        kept = larger if one == name else 1 - larger
+        changed = (image != original).mean()
+        assert changed <= 1 - kept + 0.01
+    assert sum("+" in label for label in shown["mixed"][0]) > 4
+    assert shown["mixed"][0] != shown["mixed"][1]
+
+
 def test_images_that_fit_nowhere_are_decoded(tmp_path, monkeypatch):
     leave_no_room_for_images(monkeypatch)
     for label in range(2):
@@ -46,7 +75,7 @@ def test_images_that_fit_nowhere_are_decoded(tmp_path, monkeypatch):
             pixels = np.full((12, 12), 100 * label + index, dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / str(label) / f"{index}.png")
     shown = {}
-    monkeypatch.setattr(module, "plot_preview", lambda path, a, b, names, title: shown.update(a=a, title=title))
+    monkeypatch.setattr(module, "plot_preview", lambda path, a, b, names, title, mixed: shown.update(a=a, title=title))
     transforms = "transforms: [{type: resize, size: 8}, {type: color_jitter, contrast: 0.2}, random_horizontal_flip]"
     config = write_config(tmp_path, f"dataset: {{type: image_folder, root: {tmp_path}/images}}\n{transforms}")
     done = CliRunner().invoke(app, ["data", "preview", config, "--images", "3"])

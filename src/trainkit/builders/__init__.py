@@ -35,7 +35,14 @@ from trainkit.builders.static_transforms import (
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
 from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained, with_tta
-from trainkit.builders.training import build_schedule_for, describe_ema, describe_muon, monitor_of, parameter_groups
+from trainkit.builders.training import (
+    build_schedule_for,
+    describe_ema,
+    describe_muon,
+    mixing_of,
+    monitor_of,
+    parameter_groups,
+)
 
 __all__ = [
     "ImageFiles",
@@ -75,6 +82,7 @@ __all__ = [
     "load_scored_weights",
     "load_source",
     "loss_name",
+    "mixing_of",
     "model_input_shape",
     "monitor_of",
     "most_threads",

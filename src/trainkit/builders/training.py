@@ -17,6 +17,7 @@ from trainkit.builders.own_parts import build_part
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import is_own, parse_duration, parse_start
+from trainkit.config.schema.run import Mix
 from trainkit.engine import (
     EXTRA_METRICS,
     Batches,
@@ -197,12 +198,16 @@ def mix_batches(config: Config, batches: Batches) -> Batches:
     spec = config.training.mix
     if spec is None:
         return batches
-    knobs = {name: value for name, value in knobs_of(spec).items() if name != "off_for_last"}
     num_steps = config.training.epochs * batches.batches_per_epoch
     if spec.off_for_last is not None:
         off = parse_duration(spec.off_for_last)
         num_steps -= duration_to_steps(off.value, off.unit, steps_per_epoch=batches.batches_per_epoch)
-    return MixedBatches(batches, Mixing(**knobs), seed=config.seed, num_steps=num_steps)
+    return MixedBatches(batches, mixing_of(spec), seed=config.seed, num_steps=num_steps)
+
+
+def mixing_of(spec: Mix) -> Mixing:
+    """``training.mix`` but for its end."""
+    return Mixing(**{name: value for name, value in knobs_of(spec).items() if name != "off_for_last"})
 
 
 def monitor_of(config: Config, *, task: str, has_val: bool) -> str:

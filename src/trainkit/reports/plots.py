@@ -277,6 +277,7 @@ def plot_preview(
     names: Sequence[str],
     *,
     title: str,
+    mixed: Sequence[Sequence[str]] = (),
 ) -> Path:
     """A PNG with a column for each image: the original on top, below it one row for each drawing of the augmentation.
 
@@ -284,6 +285,7 @@ def plot_preview(
         originals: (N, C, H, W) in [0, 1].
         augmented: for each epoch (N, C, H', W') in [0, 1].
         names: the class of each image.
+        mixed: for each epoch, what stands over each image: its classes where it is mixed; empty for nothing.
     """
     rows_each = 1 + len(augmented)
     columns = min(PREVIEW_COLUMNS, len(originals))
@@ -303,6 +305,8 @@ def plot_preview(
             _show_image(axes, images[index], white=1)
             if row == 0:
                 axes.set_title(short_name(name, 14), fontsize=9, color=INK)
+            elif mixed and mixed[row - 1]:
+                axes.set_title(short_name(mixed[row - 1][index], 22), fontsize=6, color=INK, pad=2)
     for block in range(blocks):
         for row in range(rows_each):
             label = "original" if row == 0 else f"epoch {row}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from trainkit.builders import (
     build_training_transforms,
     check_rules,
     load_data,
+    mixing_of,
 )
 from trainkit.config import LoadedConfig
-from trainkit.data.loading import make_batches
+from trainkit.data.loading import Batch, make_batches
 from trainkit.data.transforms import Normalize
+from trainkit.engine import Batches, MixedBatches
 from trainkit.errors import UserError
 from trainkit.reports import plot_preview
 from trainkit.system import Frontend
@@ -59,21 +62,40 @@ def preview(
             channels=data.channels,
             rules=data.rules,
         )
-        batch = next(iter(make(chosen.indices, batch_size=num_images, shuffle=True, random=False).epoch(0)))
+        sampler, mix = config.training.sampler, config.training.mix
+        balance = None if sampler is None else sampler.power
+        first = make(chosen.indices, batch_size=num_images, shuffle=True, random=False, balance=balance)
+        batch = next(iter(first.epoch(0)))
         # Random transforms depend on a sample's index only: these images change as in training.
-        same = make(batch.indices.numpy(), batch_size=len(batch.indices), shuffle=False, random=True)
-        changed = [next(iter(same.epoch(epoch))).inputs for epoch in range(epochs)]
+        same: Batches = make(batch.indices.numpy(), batch_size=len(batch.indices), shuffle=False, random=True)
+        if mix is not None:
+            same = MixedBatches(same, mixing_of(mix), seed=config.seed, num_steps=epochs)
+        changed = [next(iter(same.epoch(epoch))) for epoch in range(epochs)]
     normalize = next((one for one in transforms if isinstance(one, Normalize)), None)
     names = [data.class_names[int(target)] if data.class_names else "" for target in batch.targets]
-    random = [spec.type for spec in config.transforms if spec.stage == "random"]
+    random: list[str] = [spec.type for spec in config.transforms if spec.stage == "random"]
+    if mix is not None:
+        random.append(f"{mix.type} of these images")
     how = ", ".join(random) if random else "no random transforms: training images stay as they are"
     return plot_preview(
         output,
         _visible(batch.inputs, normalize),
-        [_visible(inputs, normalize) for inputs in changed],
+        [_visible(one.inputs, normalize) for one in changed],
         names,
+        mixed=[[] if one.other_targets is None else shares_of(one, data.class_names) for one in changed],
         title=f"{data.name}: {how}",
     )
+
+
+def shares_of(batch: Batch, class_names: Sequence[str]) -> list[str]:
+    """Both classes of each mixed sample with their shares, the larger first; one where it is not mixed."""
+    assert batch.weights is not None
+    assert batch.other_targets is not None
+    rows = zip(batch.targets.tolist(), batch.other_targets.tolist(), batch.weights.tolist(), strict=True)
+    return [
+        class_names[one] if one == other or share == 1 else f"{class_names[one]} {share:.0%} + {class_names[other]}"
+        for one, other, share in rows
+    ]
 
 
 def _visible(inputs: Tensor, normalize: Normalize | None) -> Any:
