@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from no_room import leave_no_room_for_images
 from PIL import Image
 
 from trainkit.data import cache
@@ -183,6 +184,15 @@ def test_images_that_were_resized_before_keep_their_proportions(root: Path, side
     images = ragged_of(data)
     sizes = images.sizes[images.training]
     assert (sizes.min(1) == 12).all() if side is None else (sizes.prod(1) <= 16.5**2).all()
+
+
+def test_a_full_disk_names_what_takes_less_room(root: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_no_room_for_images(monkeypatch)
+    data = build(load(root), cache_dir)
+    assert data.parts["all"].is_files
+    [note] = [note for note in data.notes if "decoded in every epoch" in note]
+    assert "own sizes takes" in note
+    assert "see trainkit data clear, or lower dataset.cache_size" in note
 
 
 def test_statistics_are_those_of_all_pixels() -> None:

@@ -48,7 +48,7 @@ def torchvisions_box(
         patch.setattr(torch.Tensor, "uniform_", fill)
         patch.setattr(torch, "randint", randint)
         given = transforms.RandomResizedCrop(crop.size, crop.scale, crop.ratio)
-        made = given.make_params([torch.empty(3, height, width)])
+        made = given.make_params([torch.empty(3, 1, 1).expand(3, height, width)])
     return [made[name] for name in ("top", "left", "height", "width")]
 
 
@@ -67,6 +67,13 @@ def test_boxes_are_torchvisions(height: int, width: int, scale: Any, ratio: Any,
     with pytest.MonkeyPatch.context() as patch:
         expected = [torchvisions_box(crop, list(row), height, width, patch) for row in draws.tolist()]
     assert boxes == expected
+
+
+def test_boxes_of_huge_images_show_that_draws_are_rounded_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision draws in float32, whose rounding moves a side of such boxes by a pixel in one of a thousand."""
+    crop, draws = RandomResizedCrop((16, 16)), draws_for(6000)
+    boxes = crop.parameters(draws, (3, 30_000, 20_000)).long().tolist()
+    assert boxes == [torchvisions_box(crop, list(row), 30_000, 20_000, monkeypatch) for row in draws.tolist()]
 
 
 def test_a_box_is_the_largest_of_the_center_where_none_fits() -> None:

@@ -273,7 +273,8 @@ def _shortage(job: Job, cache_dir: Path) -> str:
     free = durable.free_bytes(cache_dir)
     if free is None or job.num_bytes * 1.01 + (16 << 20) <= free:
         return ""
-    return f"{cache_dir} has {free:,} bytes free, {job.num_bytes:,} are needed; see trainkit data clear"
+    less = "" if job.training is None else ", or lower dataset.cache_size"
+    return f"{cache_dir} has {free:,} bytes free, {job.num_bytes:,} are needed; see trainkit data clear{less}"
 
 
 def _build_in_cache(
