@@ -32,7 +32,7 @@ def head_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 def head_of(model: nn.Module) -> nn.Module | None:
-    """The layers from the head on, dropout in front of it included: features (N, ...) to outputs. They are the model's.
+    """The layers from the head on, with dropout in front of it: features (N, ...) to outputs. They are the model's own.
 
     None where several modules form the head.
     """
@@ -45,7 +45,10 @@ def head_of(model: nn.Module) -> nn.Module | None:
         name = outer
     holder = model.get_submodule(name.rpartition(".")[0])
     if not isinstance(holder, nn.Sequential):
-        return model.get_submodule(name)
+        # Networks of timm, and torchvision's inceptions, have dropout before their last layer, often in their own code.
+        share = getattr(model, "drop_rate", 0.0) or getattr(getattr(model, "dropout", None), "p", 0.0)
+        layer = model.get_submodule(name)
+        return nn.Sequential(nn.Dropout(share), layer) if share else layer
     layers = list(holder.named_children())
     start = next(at for at, (child, _) in enumerate(layers) if child == name.rpartition(".")[2])
     while start > 0 and isinstance(layers[start - 1][1], _DropoutNd):
@@ -63,7 +66,8 @@ def features_of(model: nn.Module, inputs: Tensor, *, precision: str) -> Tensor:
     """What the model gives to its head: float32 (N, ...). ``head_of`` continues from there."""
     head = head_of(model)
     assert head is not None, "several modules form the head"
-    first = head if any(head is module for module in model.modules()) else next(head.children())
+    own = set(model.modules())
+    first = next(module for module in head.modules() if module in own)
     reached: list[Tensor] = []
 
     def stop(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:

@@ -138,8 +138,9 @@ def test_why_they_are_not_cached(tmp_path, changes, reason):
 class Around(nn.Module):
     """Random before its head, and more after it."""
 
-    def __init__(self, *, before=0.0, factor=1.0):
+    def __init__(self, *, before=0.0, factor=1.0, drop_rate=0.0):
         super().__init__()
+        self.drop_rate = drop_rate
         self.body, self.fc = nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), nn.Linear(8, 10)
         self.before, self.factor = before, factor
 
@@ -149,7 +150,8 @@ class Around(nn.Module):
 
 
 @pytest.mark.parametrize(("model", "cached"), [
-    (Around(), True), (Around(before=0.5), False), (Around(factor=2.0), False)])  # fmt: skip
+    (Around(), True), (Around(before=0.5), False), (Around(before=0.5, drop_rate=0.5), True),
+    (Around(drop_rate=0.5), False), (Around(factor=2.0), False)])  # fmt: skip
 def test_what_stands_around_the_head_is_seen(tmp_path, model, cached):
     setup = build_setup(load(tmp_path, CNN).config)
     setup = type(setup)(**{**{name: getattr(setup, name) for name in setup.__dataclass_fields__}, "model": model})
