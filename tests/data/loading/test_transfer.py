@@ -75,10 +75,11 @@ def test_every_batch_is_aligned_wherever_an_epoch_starts(
     rest = list(batches.epoch(1, start=start))
     assert all(map(starts_at_a_boundary, whole + rest))
     for resumed, batch in zip(rest, whole[start:], strict=True):
-        assert all(map(torch.equal, resumed, batch))
+        assert all(map(torch.equal, resumed[:3], batch[:3]))
         assert resumed.inputs.stride() == batch.inputs.stride()
     assert all(
-        torch.equal(torch.cat(parts), all_of) for parts, all_of in zip(zip(*whole, strict=True), together, strict=True)
+        torch.equal(torch.cat(parts), all_of)
+        for parts, all_of in zip(list(zip(*whole, strict=True))[:3], together[:3], strict=True)
     )
 
 

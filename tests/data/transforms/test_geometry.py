@@ -14,9 +14,9 @@ from trainkit.data.transforms.geometry import (
     RandomCrop,
     RandomHorizontalFlip,
     RandomRotation,
-    RandomTransform,
     RandomVerticalFlip,
 )
+from trainkit.data.transforms.random_transform import RandomTransform
 
 COORDINATES = 1e-5
 """Pixels: float32 coordinates near 30 are rounded at 2e-6, one way or another with each kind of CPU."""

@@ -10,8 +10,8 @@ import torchvision.transforms.v2 as transforms
 import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
-from trainkit.data.transforms.geometry import RandomTransform
 from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
+from trainkit.data.transforms.random_transform import RandomTransform
 
 ADJUSTMENTS = {
     "brightness": reference.adjust_brightness,

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from trainkit.data.images.layout import is_nhwc, memory_view
-from trainkit.data.transforms.geometry import RandomTransform, between
+from trainkit.data.transforms.random_transform import RandomTransform, between
 from trainkit.data.transforms.static import CenterCrop, Resize, has_uint8_kernel
 from trainkit.system import count_cores
 

@@ -1,4 +1,4 @@
-"""What a random transform is, and those that move pixels: crop, flips, rotation, affine maps.
+"""Random transforms that move pixels: crop, flips, rotation, affine maps.
 
 Every one equals the function of the same name in ``torchvision.transforms.v2.functional``, applied to one float32
 image at a time with the same parameters, and draws its parameters from the same distribution as torchvision's class.
@@ -7,63 +7,19 @@ image at a time with the same parameters, and draws its parameters from the same
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from trainkit.data.images.layout import is_nhwc, memory_view
+from trainkit.data.transforms.random_transform import RandomTransform, between
 
 Interpolation = Literal["nearest", "bilinear"]
 
 _LARGE_IMAGE = 32 << 10
 """Bytes from which flipping or writing an image in a call of its own is faster."""
-
-
-class RandomTransform(Protocol):
-    """A random transform of images (N, C, H, W) with its own parameters for each sample.
-
-    The parameters are computed on the CPU, in float64 where it matters (MPS has none), so that every device works with
-    the same ones. All are float32, which holds offsets and sizes of images exactly: those of all transforms travel to
-    the device as one tensor.
-    """
-
-    name: ClassVar[str]
-
-    @property
-    def num_draws(self) -> int:
-        """How many uniform numbers a sample needs."""
-        ...
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers ``parameters`` makes of them."""
-        ...
-
-    def works_on_bytes(self) -> bool:
-        """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
-        return False
-
-    def output_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(C, H, W) of the result. Raises ValueError where a parameter does not fit."""
-        return input_shape
-
-    def parameters(self, draws: torch.Tensor, input_shape: tuple[int, int, int]) -> torch.Tensor:
-        """The parameters of each sample: float32 (N, num_parameters) on the CPU.
-
-        Args:
-            draws: uniforms in [0, 1): float64 (N, num_draws) on the CPU.
-            input_shape: (C, H, W) of the images.
-        """
-        ...
-
-    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        """Images from (N, C, H, W) in any layout and their parameters, both on one device.
-
-        The result may share the memory of ``images``.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -288,12 +244,6 @@ class RandomAffine(RandomTransform):
 
     def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         return _sample(images, parameters, interpolation=self.interpolation, fill=self.fill)
-
-
-def between(limits: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
-    """Uniform numbers in [low, high) from uniform numbers in [0, 1)."""
-    low, high = limits
-    return low + (high - low) * draws
 
 
 def affine_maps(

@@ -16,7 +16,8 @@ import torch
 
 from trainkit.data.images.layout import memory_view, pixel_size, view_like
 from trainkit.data.transforms import levels
-from trainkit.data.transforms.geometry import Interpolation, RandomTransform, between, put_rows
+from trainkit.data.transforms.geometry import Interpolation, put_rows
+from trainkit.data.transforms.random_transform import RandomTransform, between
 from trainkit.data.transforms.warps import MOST_PIXELS, warp_perspective
 
 Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainkit.data.transforms.geometry import RandomTransform
+from trainkit.data.transforms.random_transform import RandomTransform
 from trainkit.errors import Problem, ProblemsError
 
 

@@ -18,9 +18,10 @@ from torch import nn
 from trainkit.data.images.layout import compact, empty_rows, is_nhwc, to_memory_format
 from trainkit.data.transforms.columns import FillMissing, Quantile, RobustScale, TableTransform, column_module
 from trainkit.data.transforms.crops import RandomResizedCrop
-from trainkit.data.transforms.geometry import RandomCrop, RandomTransform
+from trainkit.data.transforms.geometry import RandomCrop
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
 from trainkit.data.transforms.operations import LevelsTransform
+from trainkit.data.transforms.random_transform import RandomTransform
 from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, StaticTransform, output_shape
 from trainkit.runtime import uniforms
 

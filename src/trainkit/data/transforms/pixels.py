@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from trainkit.data.transforms.geometry import RandomTransform, between
 from trainkit.data.transforms.levels import widest_float
+from trainkit.data.transforms.random_transform import RandomTransform, between
 
 _NUM_TRIES = 10
 """Rectangles that ``RandomErasing`` draws for each image."""
