@@ -47,7 +47,7 @@ PARTS = """
         bias: bool = Field(True, description="Whether there is a bias.")
 
         def build(self, input_shape, output_size):
-            return nn.Sequential(nn.Flatten(), nn.LazyLinear(output_size))
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, output_size, self.bias))
 
 
     plugin = trainkit.Plugin("parts", layers=[Keep], models=[Net])
@@ -202,6 +202,7 @@ MISTAKES = [
         "x.nothing",
         "model.layers[1]: parts.py:9: Times does not take its input (N, 64): 'Tensor' object has no ",
     ),
+    ("return Times()", "return nn.LazyLinear(3)", "parts.Keep has a LazyLinear without a size; give it one, from"),
     ("x * 1", "x[0, 0]", "model.layers[1]: parts.Keep makes () of (2, 64); the first dimension of a layer's output is"),
     ("from torch", "from torhc", "parts.py:2: No module named 'torhc'"),
     ("class Net(", "class Net((", "parts.py:21: SyntaxError: "),

@@ -134,6 +134,13 @@ def plugin_options() -> list[str]:
     return [word for plugin in active() for word in ("--plugin", plugin.module)]
 
 
+def installed() -> list[Plugin]:
+    """All plug-ins of installed packages."""
+    from importlib.metadata import entry_points
+
+    return [_load_installed(entry) for entry in entry_points(group=GROUP)]
+
+
 def installed_for(data: Any, overrides: Sequence[str] = ()) -> list[Plugin]:
     """The installed plug-ins whose parts a config as plain data names, besides those that are loaded already."""
     words = [word for text in overrides for word in re.split(r"[^\w.]+", text.partition("=")[2])]

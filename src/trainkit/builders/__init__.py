@@ -24,6 +24,7 @@ from trainkit.builders.model import (
     outputs_as,
     place,
 )
+from trainkit.builders.own_parts import build_module, build_part
 from trainkit.builders.pretrained import Loaded, load_pretrained
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
 from trainkit.builders.static_transforms import (
@@ -53,6 +54,8 @@ __all__ = [
     "build_batch_transforms",
     "build_loss_for",
     "build_model",
+    "build_module",
+    "build_part",
     "build_schedule_for",
     "build_setup",
     "build_static_transforms",

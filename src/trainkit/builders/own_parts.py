@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from trainkit.config.schema.base import Section
 from trainkit.errors import Problem, ProblemsError, TrainkitError
@@ -28,6 +29,10 @@ def build_module(part: Section, *arguments: Any, key: str) -> nn.Module:
     made = build_part(part, *arguments, key=key)
     if not isinstance(made, nn.Module):
         message = f"build of {name_of(part)} has to return an nn.Module, got {type(made).__name__}"
+        raise ProblemsError([Problem(message, key)])
+    lazy = next((type(one).__name__ for one in made.modules() if isinstance(one, LazyModuleMixin)), None)
+    if lazy is not None:
+        message = f"{name_of(part)} has a {lazy} without a size; give it one, from the input_shape that build gets"
         raise ProblemsError([Problem(message, key)])
     return made
 

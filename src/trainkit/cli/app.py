@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from trainkit._version import __version__
-from trainkit.cli import ckpt, config, data, runs, selftest
+from trainkit.cli import ckpt, config, data, plugin, runs, selftest
 from trainkit.cli.bench import bench
 from trainkit.cli.check import check
 from trainkit.cli.evaluate import evaluate
@@ -53,8 +53,8 @@ app.command()(predict)
 app.command()(export)
 app.command()(bench)
 app.command()(report)
-for group, name in ((runs, "runs"), (config, "config"), (data, "data"), (ckpt, "ckpt"), (selftest, "selftest")):
-    app.add_typer(group.app, name=name, cls=Group)
+for group in (runs, config, data, ckpt, plugin, selftest):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2], cls=Group)
 
 
 def version(show: bool) -> None:
@@ -66,7 +66,7 @@ def version(show: bool) -> None:
 @app.callback()
 def main(
     ctx: typer.Context,
-    plugin: Annotated[
+    plugins: Annotated[
         list[str] | None,
         typer.Option(
             "--plugin",
@@ -78,7 +78,7 @@ def main(
         False, "--version", "-V", callback=version, is_eager=True, help="Show the version."
     ),
 ) -> None:
-    if plugin:
+    if plugins:
         from trainkit.plugins import using
 
-        ctx.with_resource(using(plugin))
+        ctx.with_resource(using(plugins))

@@ -20,7 +20,7 @@ def _complete_set(ctx: typer.Context, incomplete: str) -> list[str]:
     from trainkit.config.help import complete_set
     from trainkit.plugins import using
 
-    with using(ctx.find_root().params.get("plugin") or ()):  # completion calls no command, and not the one above it
+    with using(ctx.find_root().params.get("plugins") or ()):  # completion calls no command, and not the one above it
         return complete_set(incomplete)
 
 

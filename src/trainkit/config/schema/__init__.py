@@ -22,6 +22,8 @@ class Config(Section):
 
     plugins: ClassVar[tuple[Plugin, ...]] = ()
     """Those whose parts it may name."""
+    own_parts: ClassVar[Mapping[str, tuple[type[Section], ...]]] = {}
+    """Their parts by kind, with their types."""
     own_metrics: ClassVar[Mapping[str, type[Section]]] = {}
     """Theirs, by the names that they are watched by: ``val_acme.TopTwo``."""
 

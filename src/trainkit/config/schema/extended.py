@@ -56,14 +56,13 @@ def grows(variants: Iterable[type[Section]]) -> bool:
 def _extended(plugins: tuple[Plugin, ...]) -> type[Config]:
     parts = {
         kind: tuple(_variant(plugin, part, kind) for plugin in plugins for part in plugin.parts[kind])
-        for kind in _KIND_OF.values()
+        for kind in Plugin.KINDS
     }
     grown = _Growth({sibling: parts[kind] for sibling, kind in _KIND_OF.items()}).section(Config)
     assert issubclass(grown, Config)
-    metrics = [(plugin, part) for plugin in plugins for part in plugin.parts["metrics"]]
-    own_metrics = {f"val_{plugin.name}.{part.__name__}": _variant(plugin, part, "metrics") for plugin, part in metrics}
+    metrics = {f"val_{get_args(part.model_fields['type'].annotation)[0]}": part for part in parts["metrics"]}
     about = {"__doc__": Config.__doc__, "__module__": __name__}
-    return type("Config", (grown,), {"plugins": plugins, "own_metrics": own_metrics, **about})
+    return type("Config", (grown,), {"plugins": plugins, "own_parts": parts, "own_metrics": metrics, **about})
 
 
 @dataclass
