@@ -6,8 +6,9 @@ from trainkit.errors import ProblemsError
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.mlp import build_mlp
 from trainkit.models.network import config_key
+from trainkit.models.pretrained import HeadSpec, build_torchvision
 from trainkit.models.sequential import LayerSpec, build_sequential
-from trainkit.models.summary import check_output, check_shapes, layer_table
+from trainkit.models.summary import block_table, check_output, check_shapes, layer_table
 
 
 def residual_cnn():
@@ -192,3 +193,23 @@ def test_the_costs_agree_with_the_counter_of_pytorch():
         model(torch.zeros(1, 1, 28, 28))
     rows = [row for row in layer_table(model, (1, 28, 28)) if "Norm" not in row.type]
     assert sum(row.multiply_adds for row in rows) == counter.get_total_flops() // 2
+
+
+def test_layers_by_blocks():
+    """Numbered blocks in one row each, with all that is in them; the layers around them stay."""
+    model = build_torchvision("resnet18", 7, input_shape=(3, 64, 64), head=HeadSpec())
+    rows = layer_table(model, (3, 64, 64))
+    blocks = block_table(model, rows)
+    names = [row.name for row in blocks]
+    assert names[:6] == ["conv1", "bn1", "relu", "maxpool", "layer1.0", "layer1.1"]
+    assert names[-3:] == ["layer4.1", "avgpool", "fc"]
+    assert (blocks[6].type, blocks[6].input_shape, blocks[6].output_shape) == ("BasicBlock", (64, 16, 16), (128, 8, 8))
+    for column in ("parameters", "trainable", "multiply_adds", "activation_bytes"):
+        assert sum(getattr(row, column) for row in blocks) == sum(getattr(row, column) for row in rows)
+
+
+def test_parameters_of_a_block_itself_are_in_its_row():
+    with torch.device("meta"):
+        model = build_torchvision("convnext_tiny", 7, input_shape=(3, 64, 64), head=HeadSpec())
+    names = [row.name for row in block_table(model, layer_table(model, (3, 64, 64)))]
+    assert names[:5] == ["features.0", "features.1.0", "features.1.1", "features.1.2", "features.2"]

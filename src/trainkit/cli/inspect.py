@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trainkit.workflows.inspect import Inspection
 
 
+MOST_ROWS = 50
+"""A longer table is shown by blocks."""
 GROUP_HEADER = ("modules", "parameters", "frozen", "learning rate x", "weight decay")
 
 
@@ -115,7 +117,8 @@ def as_json(found: Inspection) -> dict[str, Any]:
 def show(found: Inspection, *, source: bool) -> None:
     header = ["layer", "type", "input", "output", "parameters", "multiply-adds", "memory"]
     rows: list[list[object]] = []
-    for row in found.rows:
+    in_blocks = len(found.rows) > MOST_ROWS and found.diagnosis is None and not source
+    for row in found.blocks if in_blocks else found.rows:
         cells: list[object] = [row.name, row.type, _shape(row.input_shape), _shape(row.output_shape)]
         cells += [f"{row.parameters:,}", f"{row.multiply_adds:,}", size_text(row.activation_bytes)]
         rows.append(cells)
@@ -129,7 +132,8 @@ def show(found: Inspection, *, source: bool) -> None:
             if activity is not None:
                 norm = "" if activity.grad_norm is None else f"{activity.grad_norm:.3g}"
                 line += [f"{activity.mean:.3g}", f"{activity.std:.3g}", f"{activity.zeros:.0%}", norm]
-    console.plain_table(f"{found.name}: for one sample\n", header, rows, left=4)
+    what = f"for one sample, the {len(found.rows)} layers by blocks (--json: each)" if in_blocks else "for one sample"
+    console.plain_table(f"{found.name}: {what}\n", header, rows, left=4)
     groups = [
         [
             listed(group.modules, limit=6, quoted=False) if group.modules else "all",

@@ -15,7 +15,7 @@ from trainkit.models.pretrained import (
     is_timm_convolutional,
 )
 from trainkit.models.sequential import LayerSpec, build_sequential
-from trainkit.models.summary import LayerRow, check_output, check_shapes, layer_table, own_parameters
+from trainkit.models.summary import LayerRow, block_table, check_output, check_shapes, layer_table, own_parameters
 from trainkit.models.table_layers import fold_gains, one_hot_layer
 from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
 
@@ -27,6 +27,7 @@ __all__ = [
     "MeanWithMirrored",
     "Outputs",
     "ScheduledDropout",
+    "block_table",
     "build_cnn",
     "build_mlp",
     "build_sequential",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from trainkit.models.backbone import head_prefixes
 from trainkit.models.layer_shapes import fail
 from trainkit.wording import closest
 
@@ -194,7 +195,7 @@ class _TablesOnCpu(TorchFunctionMode):
 
 def head_names(model: nn.Module, names: Iterable[str]) -> set[str]:
     """Those of the tensors' names that belong to the head of a network."""
-    prefixes = tuple(f"{prefix}." for prefix in getattr(model, "head_prefixes", ()))
+    prefixes = tuple(f"{prefix}." for prefix in head_prefixes(model))
     return {name for name in names if name.startswith(prefixes)}
 
 

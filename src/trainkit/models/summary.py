@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor, nn
@@ -95,6 +97,43 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, source: bool = 
             )
         )
     return rows
+
+
+def block_table(model: nn.Module, rows: Sequence[LayerRow]) -> list[LayerRow]:
+    """The table with one row for each numbered block of layers (``layer1.0`` of a resnet); other layers as they are."""
+    table = []
+    known = {_block_of(row.name) for row in rows}  # a block may have a row of its own, for parameters in no layer
+    for block, members in groupby(rows, key=lambda row: row.name if row.name in known else _block_of(row.name)):
+        inside = list(members)
+        if not block:
+            table += inside
+            continue
+        table.append(
+            LayerRow(
+                name=block,
+                type=type(model.get_submodule(block)).__name__,
+                key=config_key(model, block),
+                input_shape=inside[0].input_shape,
+                output_shape=inside[-1].output_shape,
+                parameters=sum(row.parameters for row in inside),
+                trainable=sum(row.trainable for row in inside),
+                multiply_adds=sum(row.multiply_adds for row in inside),
+                activation_bytes=sum(row.activation_bytes for row in inside),
+            )
+        )
+    return table
+
+
+def _block_of(layer: str) -> str:
+    """The name of the module around a layer up to its first numbers: ``features.1.0`` for ``features.1.0.block.2``."""
+    around = layer.partition(" ")[0].split(".")[:-1]
+    numbered = [re.search(r"\d[a-z]?$", piece) is not None for piece in around]
+    if True not in numbered:
+        return ""
+    end = numbered.index(True)
+    while end < len(numbered) and numbered[end]:
+        end += 1
+    return ".".join(around[:end])
 
 
 def own_parameters(layer: nn.Module, called: Set[nn.Module]) -> Iterator[nn.Parameter]:

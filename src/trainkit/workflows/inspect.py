@@ -27,7 +27,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.engine import ParameterGroup
 from trainkit.errors import DataError
 from trainkit.findings.layer_stats import Diagnosis, diagnose
-from trainkit.models import LayerRow, layer_table
+from trainkit.models import LayerRow, block_table, layer_table
 from trainkit.runtime import resolve_device, seed_default_generators
 from trainkit.system import Frontend
 from trainkit.workflows.check.dry_run import first_batch
@@ -49,6 +49,8 @@ class Inspection:
     input_shape: tuple[int, ...]
     rows: list[LayerRow]
     """The layers; shapes, multiply-adds and bytes are for one sample."""
+    blocks: list[LayerRow]
+    """The same with one row for each block of layers."""
     batch_size: int
     """Of training."""
     memory: Memory
@@ -110,6 +112,7 @@ def inspect_config(loaded: LoadedConfig, *, source: bool = False, batch: bool = 
         name=str(loaded.path),
         input_shape=found.input_shape,
         rows=found.rows,
+        blocks=block_table(found.model, found.rows),
         batch_size=config.training.batch_size,
         memory=memory,
         groups=groups,
@@ -153,6 +156,7 @@ def inspect_checkpoint(
         name=str(trained.path),
         input_shape=trained.input_shape,
         rows=rows,
+        blocks=block_table(trained.model, rows),
         batch_size=batch_size,
         memory=memory,
         groups=parameter_groups(trained.config, trained.model, frozen=frozen),
