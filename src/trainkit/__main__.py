@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from trainkit.cli import streams
-from trainkit.errors import TrainkitError
+from trainkit.errors import Interrupted, LostRank, TrainkitError, UserError
 
 LEAK_CHECKED = {"onnx", "triton"}
 """Modules built with nanobind, which warns about every object that is left at the end of the process."""
@@ -29,9 +29,10 @@ def main() -> None:
     use_utf8()
     streams.guard()
     from trainkit.cli.app import app
-    from trainkit.system import own_process
+    from trainkit.system import launched, own_process
 
     own_process()
+    launched.say_pid()
 
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
@@ -48,7 +49,8 @@ def main() -> None:
 
         if isinstance(error, streams.OutputError):
             streams.drop_the_rest()
-        print_error(error)
+        if not is_said_elsewhere(error):
+            print_error(error)
         fail(error, str(error), error.exit_code)
     except KeyboardInterrupt as error:
         print("stopped by SIGINT", file=sys.stderr)
@@ -58,12 +60,15 @@ def main() -> None:
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # typer and rich make an exit with code 1 of it
             end_at_closed_pipe()
-        if error.code:
+        if not error.code:
+            launched.say_end(launched.End(0, ""))
+        else:
             reason = getattr(error.__context__, "format_message", lambda: "the reason is on stderr")()
             fail(error, reason, error.code)
         raise
     except Exception as error:
         message = None if debug else own_message(error)
+        launched.say_end(launched.End(1, message or f"{type(error).__name__}: {error}"))
         print_json_error(error, message or f"{type(error).__name__}: {error}", 1)
         if message is None:
             raise
@@ -77,8 +82,26 @@ def own_message(error: Exception) -> str | None:
     return None if plugins is None else plugins.explain(error)
 
 
+def is_said_elsewhere(error: TrainkitError) -> bool:
+    """Whether the first of several processes, or the one that started them, has the same to say."""
+    from trainkit.system import launched
+
+    if isinstance(error, LostRank):
+        return launched.rank() > 0 or launched.by_trainkit()
+    return launched.rank() > 0 and isinstance(error, Interrupted | UserError)
+
+
 def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:
-    """End with an exit code, after the failure as JSON where that was asked for."""
+    """End with an exit code, after the failure as JSON where that was asked for.
+
+    A process that trainkit started with others, and that has nothing to be started again for, leaves its code to be
+    read and ends with 0: the agent that watches them would end the others, or start all of them again.
+    """
+    from trainkit.system import launched
+
+    end = launched.End(exit_code if isinstance(exit_code, int) else 1, message, isinstance(error, LostRank))
+    if launched.say_end(end) and (end.lost or end.exit_code != 1):
+        exit_code = 0
     try:
         print_json_error(error, message, exit_code)
         sys.stdout.flush()

@@ -98,7 +98,7 @@ def train(
         loaded = _load(config, overrides, config_dir)
         for note in loaded.notes:
             frontend.say(f"note: {note}")
-        return training.train(
+        result = training.train(
             replace(loaded, config=at_data_root(loaded.config, data_root)),
             runs_dir=runs_dir,
             resume=resume,
@@ -106,6 +106,8 @@ def train(
             allow_change=allow_change,
             frontend=frontend,
         )
+    assert result is not None, "one process"
+    return result
 
 
 def _load(config: Config, overrides: Sequence[str], config_dir: str | Path | None) -> LoadedConfig:

@@ -81,3 +81,7 @@ class Interrupted(TrainkitError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class LostRank(TrainkitError):
+    """Another process of the run is gone, or has not answered in time."""

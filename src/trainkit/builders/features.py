@@ -22,7 +22,7 @@ from trainkit.data.dataset import Part, Split
 from trainkit.engine import Freezing
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import features_of, head_of
-from trainkit.runtime import Choice, forward, seed_default_generators
+from trainkit.runtime import Choice, Ranks, forward, seed_default_generators
 from trainkit.system import Frontend, durable
 
 _TRIED_SAMPLES = 8
@@ -144,7 +144,8 @@ def _features(
 
     def blocks() -> Iterator[NDArray[np.float32]]:
         """Rows from the first to the last of the part."""
-        one = replace(setup, data=replace(setup.data, splits={"train": Split(name, used)}))
+        data = replace(setup.data, splits={"train": Split(name, used)})
+        one = replace(setup, data=data, ranks=Ranks())  # each process needs all of them
         done = computed = 0
         for batch in one.batches("train").epoch(0):
             frontend.check("the features are not all computed; to go on: trainkit resume")

@@ -77,6 +77,7 @@ from trainkit.models import check_output, check_shapes, is_tabular, layer_table,
 from trainkit.runtime import (
     PRECISIONS,
     Choice,
+    Ranks,
     claim,
     forward,
     resolve_device,
@@ -115,6 +116,8 @@ class Setup:
     """What the samples go through: the head, where they are the features of a frozen backbone; None: the model."""
     pin: Mapping[str, Any] | None = None
     """Which file of weights the run began with, where there is one."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that share the run."""
     reserved: int = 0
     """Bytes of the device that the model takes while training, an estimate; 0 where nobody asked."""
 
@@ -194,6 +197,9 @@ class Setup:
             balance=spec.sampler.power if training and spec.sampler is not None else None,
             drop_last=training and epoch_sizes(self.config, len(self.data.splits[split])).drop_last,
             num_workers=spec.num_workers,
+            # A sample may be mixed with one of another piece, so each rank then needs the whole batch.
+            ranks=Ranks() if training and spec.mix is not None else self.ranks,
+            pieces=spec.accumulation_steps if training else None,
         )
         return mix_batches(self.config, batches) if training and augmented else batches
 
@@ -255,6 +261,7 @@ class Setup:
             forward=self.forward,
             precision=self.precision,
             accumulation_steps=spec.accumulation_steps,
+            ranks=self.ranks,
             clip_grad_norm=spec.clip_grad_norm,
             clip_grad_value=spec.clip_grad_value,
             skip_limit=spec.on_non_finite.limit if isinstance(spec.on_non_finite, SkipNonFinite) else 0,

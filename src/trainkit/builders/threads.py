@@ -13,7 +13,7 @@ import torch
 from trainkit.config.schema import Config
 from trainkit.models import LayerRow
 from trainkit.runtime import Choice
-from trainkit.system import CpuTime, cores_of_others, count_cores, physical_cores
+from trainkit.system import CpuTime, cores_of_others, count_cores, launched, physical_cores
 from trainkit.wording import counted
 
 SMALL_STEP = 100_000_000
@@ -63,13 +63,18 @@ def _choose(config: Config, rows: Sequence[LayerRow], device: torch.device, stor
 
 
 def most_threads() -> int:
-    """One thread for each physical core that this process may use, or ``OMP_NUM_THREADS``."""
-    return _asked_of_openmp() or physical_cores() or _threads_of_torch()
+    """One thread for each physical core that this process may use, or ``OMP_NUM_THREADS``.
+
+    The processes of a run on this machine share the cores.
+    """
+    return _asked_of_openmp() or max(1, (physical_cores() or _threads_of_torch()) // launched.ranks_here())
 
 
 def _source_of(most: int) -> str:
     if _asked_of_openmp() is not None:
         return "OMP_NUM_THREADS"
+    if launched.ranks_here() > 1:
+        return f"the cores are shared by {launched.ranks_here()} processes"
     return f"{counted(most, 'physical core')} may be used" if physical_cores() else "PyTorch's choice"
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from trainkit.cli import console
+from trainkit.errors import UserError
+from trainkit.system import launched
 
 if TYPE_CHECKING:
     from trainkit.config import LoadedConfig
@@ -37,11 +40,22 @@ def _complete_config(incomplete: str) -> list[str]:
     return [name for name in names if name.endswith(("/", ".yaml", ".yml"))]
 
 
-def load(config: Path, set_: list[str] | None, unset: list[str] | None, *, quiet: bool = False) -> LoadedConfig:
-    """The config that the arguments of a command name; what was guessed is said on stderr."""
-    from trainkit.config import load_config
+def load(
+    config: Path, set_: list[str] | None, unset: list[str] | None, *, quiet: bool = False, ranks: int = 1
+) -> LoadedConfig:
+    """The config that the arguments of a command name; what was guessed is said on stderr.
+
+    Args:
+        ranks: the processes that share a run: a batch has as many pieces where the config does not say how many.
+    """
+    from trainkit.config import check_pieces, load_config
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
+    if ranks > 1 and loaded.origins[PIECES].kind == "default":
+        loaded = load_config(config, overrides=[*(set_ or ()), f"{PIECES}={ranks}"], unset=unset or ())
+        if not quiet:
+            console.say(f"{PIECES}: {ranks}, one piece of each batch for each process")
+    check_pieces(loaded, ranks=ranks)
     for note in () if quiet else loaded.notes:
         console.say(f"note: {note}")
     return loaded
@@ -59,6 +73,55 @@ def hush_libraries(quiet: bool) -> bool:
     return quiet
 
 
+def start_of_ranks(nproc: str | None, launcher: str | None) -> int:
+    """How many processes the command runs in, or is to start: 1 for the usual case.
+
+    Raises:
+        UserError: not a number of processes, or there is no such launcher here.
+    """
+    if launcher == "slurm":
+        launched.set_from_slurm()
+    if nproc is None:
+        return launched.num_ranks()
+    if launched.num_ranks() > 1 or launcher is not None:
+        raise UserError("--nproc starts processes itself; leave it out where torchrun or --launcher starts them")
+    if nproc == "gpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("--nproc gpu: PyTorch finds no CUDA device here; take a number of processes")
+        return torch.cuda.device_count()
+    if not nproc.isdecimal() or int(nproc) < 1:
+        raise UserError(f"--nproc takes a number of processes, or gpu for one on each GPU, got {nproc!r}")
+    return int(nproc)
+
+
+def run_in_ranks(size: int, max_restarts: int) -> NoReturn:
+    """Run this command in processes that share the work, and end with their exit code."""
+    from trainkit.workflows.launch import launch
+
+    arguments, rest = [], iter(sys.argv[1:])
+    for argument in rest:
+        if argument in _OF_LAUNCHER:
+            next(rest, None)
+        elif not argument.startswith(tuple(f"{option}=" for option in _OF_LAUNCHER)):
+            arguments.append(argument)
+    raise typer.Exit(launch(arguments, nproc=size, max_restarts=max_restarts))
+
+
+PIECES = "training.accumulation_steps"
+_OF_LAUNCHER = ("--nproc", "--max-restarts")
+
+Nproc = Annotated[
+    str | None,
+    typer.Option(metavar="N|gpu", help="Share the work among N processes on this machine; gpu: one for each GPU."),
+]
+MaxRestarts = Annotated[
+    int, typer.Option(min=0, metavar="K", help="With --nproc: go on by itself up to K times after a process died.")
+]
+Launcher = Annotated[
+    Literal["slurm"] | None, typer.Option(help="Where srun starts the processes; torchrun's are known without it.")
+]
 ConfigFile = Annotated[
     Path,
     typer.Argument(metavar="CONFIG", help="The YAML config, or a shipped one's name.", autocompletion=_complete_config),

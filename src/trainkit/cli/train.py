@@ -13,10 +13,25 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.check import show_check
-from trainkit.cli.options import ConfigFile, DataRoot, Json, Quiet, RunsDir, Set, Unset, load
+from trainkit.cli.options import (
+    ConfigFile,
+    DataRoot,
+    Json,
+    Launcher,
+    MaxRestarts,
+    Nproc,
+    Quiet,
+    RunsDir,
+    Set,
+    Unset,
+    load,
+    run_in_ranks,
+    start_of_ranks,
+)
 from trainkit.cli.report import as_json as finding_as_json
 from trainkit.cli.report import show_findings
 from trainkit.cli.train_display import TrainDisplay, stage_line
+from trainkit.system import launched
 from trainkit.wording import better, computed_in, counted, duration
 
 if TYPE_CHECKING:
@@ -54,6 +69,9 @@ def train(
     allow_change: AllowChange = None,
     data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
+    nproc: Nproc = None,
+    max_restarts: MaxRestarts = 0,
+    launcher: Launcher = None,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -61,24 +79,33 @@ def train(
     """Train the model that a config describes, into a new run folder."""
     from trainkit.config import at_data_root
 
-    loaded = load(config, set_, unset, quiet=quiet)
+    size = start_of_ranks(nproc, launcher)
+    quiet = quiet or launched.rank() > 0
+    loaded = load(config, set_, unset, quiet=quiet, ranks=size)
     loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
     if dry_run:
         show_check(loaded, runs_dir=runs_dir, json=json)
         return
+    if nproc is not None:
+        run_in_ranks(size, max_restarts)
+    if launched.was_restarted() and resume is None:
+        resume = "auto"
 
+    from trainkit.workflows.train import joined
     from trainkit.workflows.train import train as run_training
 
-    with make_frontend(quiet=quiet) as frontend:
+    with make_frontend(quiet=quiet) as frontend, joined(loaded.config) as ranks:
         result = run_training(
             loaded,
+            ranks=ranks,
             runs_dir=runs_dir,
             resume="auto" if resume == "auto" else None if resume is None else Path(resume),
             init_from=init_from,
             allow_change=allow_change or (),
             frontend=frontend,
         )
-    show_result(result, json=json)
+    if result is not None:
+        show_result(result, json=json)
 
 
 def resume(
@@ -91,14 +118,24 @@ def resume(
     allow_change: AllowChange = None,
     data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
+    nproc: Nproc = None,
+    max_restarts: MaxRestarts = 0,
+    launcher: Launcher = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
     from trainkit.workflows.find import find_run
+    from trainkit.workflows.train import find_unfinished, joined
     from trainkit.workflows.train import resume as resume_training
 
-    with make_frontend(quiet=quiet) as frontend:
+    size = start_of_ranks(nproc, launcher)
+    quiet = quiet or launched.rank() > 0
+    resolved = find_unfinished(run, runs_dir=runs_dir).resolved_config
+    loaded = load(resolved, set_, unset, quiet=True, ranks=size)
+    if nproc is not None:
+        run_in_ranks(size, max_restarts)
+    with make_frontend(quiet=quiet) as frontend, joined(loaded.config) as ranks:
         result = resume_training(
             run,
             overrides=set_ or (),
@@ -106,11 +143,12 @@ def resume(
             data_root=data_root,
             runs_dir=runs_dir,
             allow_change=allow_change or (),
+            ranks=ranks,
             frontend=frontend,
         )
     if result is not None:
         show_result(result, json=json)
-    elif json:
+    elif json and ranks.is_first:
         console.print_json({"run": str(find_run(run, runs_dir=runs_dir).path), "outcome": "nothing to do"})
 
 

@@ -1,7 +1,16 @@
 """Config files: read with places, checked with all mistakes at once. Knows no torch."""
 
 from trainkit.config.data_paths import at_data_root
-from trainkit.config.loading import LoadedConfig, Origin, config_from_dict, load_config, to_plain
+from trainkit.config.loading import LoadedConfig, Origin, check_pieces, config_from_dict, load_config, to_plain
 from trainkit.config.schema import Config
 
-__all__ = ["Config", "LoadedConfig", "Origin", "at_data_root", "config_from_dict", "load_config", "to_plain"]
+__all__ = [
+    "Config",
+    "LoadedConfig",
+    "Origin",
+    "at_data_root",
+    "check_pieces",
+    "config_from_dict",
+    "load_config",
+    "to_plain",
+]

@@ -29,6 +29,7 @@ from trainkit.config.text.overrides import apply_overrides
 from trainkit.config.text.reader import is_missing, read_file
 from trainkit.errors import ConfigError, Place, Problem, UserError
 from trainkit.plugins import Plugin, installed_for, using
+from trainkit.wording import counted, listed
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,22 @@ def _load_config(
     config, notes = make_absolute(config, tree, file)
     notes = [*([] if note is None else [note]), *notes, *chosen]
     return LoadedConfig(config, file, text, texts, _origins(config, tree, added), files, tuple(notes), places)
+
+
+def check_pieces(loaded: LoadedConfig, *, ranks: int) -> None:
+    """See that the processes of a run can share the pieces of a batch evenly.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    pieces, key = loaded.config.training.accumulation_steps, "training.accumulation_steps"
+    if pieces % ranks:
+        fitting = listed([number for number in range(1, pieces + 1) if pieces % number == 0])
+        message = (
+            f"{ranks} processes cannot share {counted(pieces, 'piece')} of a batch evenly; take a multiple of {ranks} "
+            f"here, which changes the result, or this number of processes: {fitting}"
+        )
+        raise ConfigError([loaded.locate(Problem(message, key))])
 
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:

@@ -28,7 +28,7 @@ from trainkit.engine.own_metrics import OwnMetric, WithOwnMetrics
 from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, covering_names, group_parameters
 from trainkit.engine.plan import Batches, Metrics, Plan, Unit
 from trainkit.engine.ranking import average_precision, roc_auc
-from trainkit.engine.records import Recorder, Saver
+from trainkit.engine.records import Checkpointer, Recorder, Saver
 from trainkit.engine.schedules import Schedule, build_factor, build_schedule, duration_to_steps
 from trainkit.engine.state import Progress, TrainState
 from trainkit.engine.step import compute_gradients, train_step
@@ -40,6 +40,7 @@ __all__ = [
     "Batches",
     "Best",
     "CapturedStep",
+    "Checkpointer",
     "ClassificationMetrics",
     "EarlyStopping",
     "Ema",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from trainkit.runtime import lerp_
+from trainkit.data.loading import Batch
+from trainkit.engine.pieces import BatchNorms, gathered, own_pieces
+from trainkit.runtime import Ranks, lerp_, piece_bounds
 
 
 class Swa:
@@ -51,40 +55,45 @@ class Swa:
         self.num_averaged, self.is_fresh = state["num_averaged"], state["is_fresh"]
 
 
-def batch_norms(model: nn.Module, *, trained: nn.Module | None = None) -> list[nn.Module]:
+def batch_norms(model: nn.Module, *, trained: nn.Module | None = None) -> list[_NormBase]:
     """Its layers of batch norm that keep statistics; only those that are in training mode in ``trained``, its origin.
 
     Frozen ones are in evaluation mode: what comes behind them was trained with the statistics that they have.
     """
-    kind = nn.modules.batchnorm._BatchNorm
     pairs = zip(model.modules(), (trained or model).modules(), strict=True)
-    found = [(layer, own) for layer, own in pairs if isinstance(layer, kind) and layer.running_mean is not None]
+    found = [(layer, own) for layer, own in pairs if isinstance(layer, _NormBase) and layer.running_mean is not None]
     return [layer for layer, own in found if trained is None or own.training]
 
 
 @torch.no_grad()
 def recompute_statistics(
     model: nn.Module,
-    inputs: Iterable[Tensor],
+    batches: Iterable[Batch],
     forward: Callable[[nn.Module, Tensor], object],
     *,
     trained: nn.Module | None = None,
+    pieces: int = 1,
+    ranks: Ranks | None = None,
 ) -> None:
-    """Set the statistics of batch norm to the means over these inputs (N, ...), each counted by its samples.
+    """Set the statistics of batch norm to the means over the pieces of these batches, each counted by its samples.
 
     As ``torch.optim.swa_utils.update_bn``, but with dropout off, as in evaluation.
     """
-    layers: list[Any] = batch_norms(model, trained=trained)
-    momenta, seen = [layer.momentum for layer in layers], 0
     model.eval()
-    for layer in layers:
+    for layer in batch_norms(model, trained=trained):
         layer.reset_running_stats()
         layer.train()
-    for some in inputs:
-        seen += len(some)
-        for layer in layers:
-            layer.momentum = len(some) / seen
-        forward(model, some)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+    norms, ranks = BatchNorms(model), ranks or Ranks()
+    means, seen = [torch.zeros_like(values) for values in norms.statistics()], 0
+    with norms.collecting():
+        for batch in batches:
+            bounds, own = piece_bounds(len(batch.targets), min(pieces, len(batch.targets))), []
+            for _, piece in own_pieces(batch, bounds, ranks):
+                forward(model, piece.inputs)
+                own.append(norms.statistics())
+            for (start, end), found in zip(pairwise(bounds), gathered(own, norms, ranks, bounds), strict=True):
+                seen += end - start
+                for mean, values in zip(means, found, strict=True):
+                    mean.lerp_(values, (end - start) / seen)
+    norms.apply([means], share=1.0)
     model.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ from trainkit.engine.nonfinite import Guard
 from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.records import Checkpointer, Recorder, Saver, epoch_record, step_record
 from trainkit.engine.state import EpochTotals, Progress, TrainState
-from trainkit.engine.step import StepResult, pieces, train_step
+from trainkit.engine.step import StepResult, train_step
+from trainkit.errors import TrainkitError
 from trainkit.runtime import forward
 
 Outcome = Literal["finished", "early stopping", "interrupted"]
@@ -113,6 +115,7 @@ def train_epoch(
             guard.flush()  # a sync point, like the two below
             means = add_up(state.totals, kept, unit=plan.loss.unit)
             if log:
+                compare_ranks(state, plan)
                 recorder.log(step_record(state, loss=means[-1], lr=lr, classes=plan.loss.is_classification))
             kept.clear()
         if save:
@@ -138,19 +141,35 @@ def refresh_average(state: TrainState, plan: Plan, train: Batches, *, should_sto
     if swa is None or swa.num_averaged == 0 or swa.is_fresh:
         return True
 
-    def inputs() -> Iterator[Tensor]:
+    def batches() -> Iterator[Batch]:
         nonlocal stopped
         for batch in train.epoch(state.progress.epochs_completed):
             if stopped := should_stop():
                 return
-            yield from (piece.inputs for piece in pieces(batch, plan.accumulation_steps))
+            yield batch
 
     started = time.perf_counter()
-    averaged, trained = plan.part_of(swa.model), plan.part_of(state.model)
-    recompute_statistics(averaged, inputs(), partial(forward, precision=plan.precision), trained=trained)
+    work, (averaged, trained) = partial(forward, precision=plan.precision), map(plan.part_of, (swa.model, state.model))
+    recompute_statistics(
+        averaged, batches(), work, trained=trained, pieces=plan.accumulation_steps, ranks=plan.ranks
+    )
     state.progress.validation_seconds += time.perf_counter() - started
     swa.is_fresh = not stopped
     return swa.is_fresh
+
+
+def compare_ranks(state: TrainState, plan: Plan) -> None:
+    """See that all processes of the run have the same weights.
+
+    Raises:
+        TrainkitError: one has others, so that their results have no meaning any more.
+    """
+    rank = plan.ranks.differing([*state.parameters, *state.model.buffers()])
+    if rank is not None:
+        raise TrainkitError(
+            f"rank {rank} differs from rank 0 at step {state.progress.steps_completed}: a layer that draws or counts "
+            "outside of the pieces, or a faulty processor; the checkpoints saved so far are intact"
+        )
 
 
 def timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
@@ -193,6 +212,19 @@ def add_up(totals: EpochTotals, kept: Sequence[StepResult], *, unit: float = 1.0
     return means
 
 
+def outputs_of(model: nn.Module, plan: Plan, batches: Batches) -> Iterator[tuple[Tensor, Batch]]:
+    """The model's outputs for each batch, in order; of several processes, each computes one batch of each round."""
+    size = plan.ranks.size
+    running = batches.epoch(0)
+    while turn := list(itertools.islice(running, size)):
+        mine = turn[min(plan.ranks.rank, len(turn) - 1)].inputs
+        if len(mine) or size == 1:
+            outputs = forward(model, mine, precision=plan.precision)
+        else:  # the last round has fewer batches
+            outputs = forward(model, mine.new_zeros(1, *mine.shape[1:]), precision=plan.precision)[:0]
+        yield from zip(plan.ranks.gather_rows(outputs, [len(batch.targets) for batch in turn]), turn, strict=True)
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -210,10 +242,9 @@ def evaluate(
     model.eval()
     metrics = plan.new_metrics()
     sums: Tensor | None = None
-    for number, batch in enumerate(batches.epoch(0)):
+    for number, (outputs, batch) in enumerate(outputs_of(model, plan, batches)):
         if should_stop():
             return None
-        outputs = forward(model, batch.inputs, precision=plan.precision)
         keep(outputs)
         if sums is None:
             # One tensor for all batches: many small ones would fragment the memory between the activations (a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from trainkit.data.loading import Batch
 from trainkit.engine.losses import Loss
 from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics
 from trainkit.engine.own_metrics import WithOwnMetrics
+from trainkit.runtime import Ranks
 
 Unit = Literal["epochs", "steps", "minutes"]
 Metrics = ClassificationMetrics | RegressionMetrics | WithOwnMetrics
@@ -40,6 +41,8 @@ class Plan:
     precision: str = "fp32"
     accumulation_steps: int = 1
     """Pieces that a batch is computed in."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that share them."""
     keep_gradients: bool = False
     """Set gradients to zero before a step instead of freeing them."""
     part_of: Callable[[nn.Module], nn.Module] = lambda model: model

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.loading import Batch, aligned
+from trainkit.data.loading import Batch
 from trainkit.engine.compile import CompiledModel
 from trainkit.engine.mixing import loss_normalizer, loss_sum
 from trainkit.engine.nonfinite import Guard
+from trainkit.engine.pieces import BatchNorms, Block, Exchange, Piece, TreeSum, own_pieces
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
-from trainkit.runtime import any_non_finite, copy_, seed_default_generators, take_step
+from trainkit.runtime import any_non_finite, copy_, piece_bounds, seed_default_generators, take_step
 
 Gradients = tuple[Tensor, Tensor | float, Tensor | None]
 
@@ -102,15 +103,28 @@ def sum_over_pieces(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
     """``compute_gradients`` with the forward pass of the plan, whatever it is."""
     zero_gradients(state.parameters, keep=plan.keep_gradients)
     normalizer = loss_normalizer(plan.loss, batch)
-    losses: list[Tensor] = []
-    predicted: list[Tensor] = []
-    for number, piece in enumerate(pieces(batch, plan.accumulation_steps)):
-        seed_layer_noise(plan.seed, state.progress.steps_completed, number, device=piece.inputs.device)
-        loss, classes = add_gradients(plan, piece, normalizer, scaler=state.scaler)
-        losses.append(loss)
-        if classes is not None:
-            predicted.append(classes)
-    return added(losses), normalizer, torch.cat(predicted) if len(predicted) > 1 else classes
+    if plan.accumulation_steps == 1:
+        seed_layer_noise(plan.seed, state.progress.steps_completed, 0, device=batch.inputs.device)
+        loss, predicted = add_gradients(plan, batch, normalizer, scaler=state.scaler)
+        return loss, normalizer, predicted
+    bounds = piece_bounds(len(batch.targets), min(plan.accumulation_steps, len(batch.targets)))
+    norms, tree, done = BatchNorms(state.model), TreeSum(), []
+    trained = [parameter for parameter in state.parameters if parameter.requires_grad]
+    with norms.collecting():
+        for number, piece in own_pieces(batch, bounds, plan.ranks):
+            seed_layer_noise(plan.seed, state.progress.steps_completed, number, device=piece.inputs.device)
+            loss, predicted = add_gradients(plan, piece, normalizer, scaler=state.scaler)
+            done.append(Piece(loss, predicted, norms.statistics()))
+            tree.add(Block(number, 1, taken_gradients(trained, keep=plan.keep_gradients)))
+    if plan.ranks.size > 1:
+        exchange = Exchange(plan.ranks, trained, norms, predicts=plan.loss.is_classification)
+        gradients, done = exchange(tree, done, bounds=bounds)
+    else:
+        gradients = tree.total()
+    set_gradients(trained, gradients, keep=plan.keep_gradients)
+    norms.apply([piece.statistics for piece in done])
+    classes = [piece.predicted for piece in done if piece.predicted is not None]
+    return added([piece.loss for piece in done]), normalizer, torch.cat(classes) if classes else None
 
 
 def add_gradients(
@@ -141,15 +155,20 @@ def zero_gradients(parameters: Sequence[nn.Parameter], *, keep: bool) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def pieces(batch: Batch, count: int) -> list[Batch]:
-    """The batch cut into ``count`` parts, whose sizes differ by one at most; fewer where it has fewer samples."""
-    if count == 1:
-        return [batch]
-    count = min(count, len(batch.targets))
-    parts = [[None] * count if tensor is None else tensor.tensor_split(count) for tensor in batch]
-    return [
-        Batch._make(None if part is None else aligned(part) for part in piece) for piece in zip(*parts, strict=True)
-    ]
+def taken_gradients(parameters: Sequence[nn.Parameter], *, keep: bool) -> list[Tensor | None]:
+    """The gradients, which the parameters have no longer; copies where their memory is kept."""
+    gradients = [p.grad.clone() if keep and p.grad is not None else p.grad for p in parameters]
+    zero_gradients(parameters, keep=keep)
+    return gradients
+
+
+def set_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None], *, keep: bool) -> None:
+    """Give the parameters these gradients; in the memory that they have where it is kept."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if keep and parameter.grad is not None and gradient is not None:
+            parameter.grad.copy_(gradient)
+        else:
+            parameter.grad = gradient
 
 
 def seed_layer_noise(seed: int, step: int, piece: int, *, device: torch.device) -> None:

@@ -7,6 +7,7 @@ from trainkit.runtime.device import (
     processor_name,
     resolve_device,
 )
+from trainkit.runtime.distributed import Ranks, join, leave, piece_bounds
 from trainkit.runtime.internals import (
     any_non_finite,
     copy_,
@@ -24,6 +25,7 @@ from trainkit.runtime.settings import own_settings
 __all__ = [
     "PRECISIONS",
     "Choice",
+    "Ranks",
     "any_non_finite",
     "claim",
     "copy_",
@@ -34,12 +36,15 @@ __all__ = [
     "generator",
     "halt_updates",
     "host_bytes",
+    "join",
+    "leave",
     "leaves_out_updates",
     "lerp_",
     "memory_that_ran_out",
     "noting_nondeterminism",
     "own_settings",
     "permutation",
+    "piece_bounds",
     "processor_name",
     "resolve_device",
     "resolve_precision",

@@ -14,7 +14,7 @@ import torch
 
 from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime.memory import keep_freed_memory, lines_of
-from trainkit.system import owns_process
+from trainkit.system import launched, owns_process
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def resolve_device(requested: str) -> Choice:
     devices = available_devices()
     if requested == "auto":
         return _preferred(devices)
-    name = "cuda:0" if requested == "cuda" else requested
+    name = f"cuda:{launched.local_rank()}" if requested == "cuda" else requested
     if name not in devices:
         message = f"there is no device {requested!r}; {_missing_reason(name)}this machine has {', '.join(devices)}"
         raise ProblemsError([Problem(f"{message}; take one of these, or auto", key="device")])
@@ -94,6 +94,7 @@ def available_devices() -> tuple[str, ...]:
 def _preferred(devices: tuple[str, ...]) -> Choice:
     first = devices[0]
     if first.startswith("cuda"):
+        first = f"cuda:{launched.local_rank()}"  # one for each process of a run
         return Choice(first, f"auto: {torch.cuda.get_device_name(first)}")
     if first == "mps":
         return Choice("mps", "auto: the GPU of this Mac, no CUDA")

@@ -1,13 +1,21 @@
 """Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
 
+from trainkit.system import launched
 from trainkit.system.cores import CGROUP, CpuTime, cores_of_others, count_cores, physical_cores
 from trainkit.system.downloads import DownloadFailed, download
-from trainkit.system.frontend import Frontend, StopRequest, catch_stop_signals, leave_signals_to_parent
+from trainkit.system.frontend import (
+    STOP_SIGNALS,
+    Frontend,
+    StopRequest,
+    catch_stop_signals,
+    leave_signals_to_parent,
+)
 from trainkit.system.processes import own_process, owns_process, run_child
 from trainkit.system.run_folder import RunDir, create_run, list_runs, locked, newest_run
 
 __all__ = [
     "CGROUP",
+    "STOP_SIGNALS",
     "CpuTime",
     "DownloadFailed",
     "Frontend",
@@ -18,6 +26,7 @@ __all__ = [
     "count_cores",
     "create_run",
     "download",
+    "launched",
     "leave_signals_to_parent",
     "list_runs",
     "locked",

@@ -10,7 +10,7 @@ from trainkit.config.schema.data import Dataset
 from trainkit.config.schema.fine_tuning import FineTuning
 from trainkit.config.schema.model import Model
 from trainkit.config.schema.optimization import Adam, AutoLoss, Constant, Loss, Optimizer, Scheduler
-from trainkit.config.schema.run import Checkpoint, Export, Logging, Training
+from trainkit.config.schema.run import Checkpoint, Distributed, Export, Logging, Training
 from trainkit.config.schema.transforms import Transform
 from trainkit.plugins import Plugin
 
@@ -52,6 +52,9 @@ class Config(Section):
         default_factory=FineTuning.model_construct, description="What is frozen, and until when."
     )
     training: Training = Field(default_factory=Training.model_construct, description="The loop.")
+    distributed: Distributed = Field(
+        default_factory=Distributed.model_construct, description="Several processes for one run."
+    )
     checkpoint: Checkpoint = Field(default_factory=Checkpoint.model_construct, description="What is saved.")
     logging: Logging = Field(default_factory=Logging.model_construct, description="What is written down.")
     export: Export = Field(default_factory=Export.model_construct, description="What is exported at the end.")

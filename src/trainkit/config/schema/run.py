@@ -172,6 +172,16 @@ class Training(Section):
     )
 
 
+class Distributed(Section):
+    """How the processes of a run work together, where there are several. Nothing here changes what is trained, but for
+    ``reduce: fast``."""
+
+    backend: Literal["auto", "gloo", "nccl"] = Field(
+        "auto", description="What carries tensors between processes; auto is nccl on CUDA, else gloo."
+    )
+    timeout: Positive = Field(60.0, description="Seconds that a process waits for the others before the run ends.")
+
+
 class Checkpoint(Section):
     """What is saved, and which checkpoint is the best."""
 

@@ -17,6 +17,7 @@ from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.ragged import Ragged
 from trainkit.data.transforms.pipeline import BatchTransform, build_pipeline
 from trainkit.data.transforms.static import StaticTransform
+from trainkit.runtime import Ranks
 from trainkit.wording import counted
 
 
@@ -40,6 +41,8 @@ def make_batches(
     channels: int | None = None,
     rules: PixelRules = DEFAULT_RULES,
     num_workers: int = 0,
+    ranks: Ranks | None = None,
+    pieces: int | None = None,
 ) -> ResidentBatches | WorkerBatches:
     """The batches of some samples of a part, for any epoch: the same ones from arrays and from files.
 
@@ -56,6 +59,7 @@ def make_batches(
         channels: of files: of the decoded images, 1 or 3.
         rules: of files: how they become pixels.
         num_workers: of files: processes that decode; 0 decodes in this process.
+        ranks: the processes that share the batches: their ``pieces``, or whole batches in turn where that is None.
 
     Raises:
         DataError: The first image file cannot be read.
@@ -69,7 +73,7 @@ def make_batches(
     batches_per_epoch = len(indices) // batch_size if drop_last else -(-len(indices) // batch_size)
     rows = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
     balanced = None if balance is None else Balance(torch.from_numpy(part.targets[indices]), balance)
-    sampler = Sampler(rows, batch_size, seed, shuffle, batches_per_epoch, balanced)
+    sampler = Sampler(rows, batch_size, seed, shuffle, batches_per_epoch, balanced, ranks or Ranks(), pieces)
     inputs, images = part.inputs, None
     if isinstance(inputs, Ragged) and not random and inputs.training[indices].any():
         inputs = inputs.paths  # evaluation does not start from images that were shrunk for training

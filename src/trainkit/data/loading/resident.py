@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from trainkit.data.dataset import Part
 from trainkit.data.images.layout import memory_view, view_like
 from trainkit.data.loading.balanced import Balance
-from trainkit.data.loading.transfer import Chunk, aligned_parts, on_device
+from trainkit.data.loading.transfer import Chunk, aligned, aligned_parts, on_device
 from trainkit.data.ragged import Ragged
 from trainkit.data.transforms.pipeline import Pipeline
-from trainkit.runtime import Choice, free_device_bytes, free_host_bytes, permutation
+from trainkit.runtime import Choice, Ranks, free_device_bytes, free_host_bytes, permutation
 from trainkit.wording import size_text
 
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20, "mps": 32 << 20}
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     """The samples of a training step. The memory of inputs and targets is ``aligned``."""
 
     inputs: torch.Tensor
-    """float32 (B, ...) on the device."""
+    """float32 (B, ...) on the device; where several processes share the batch, of this one's samples only."""
     targets: torch.Tensor
     """int64 (B,) or float32 (B, T) on the device."""
     indices: torch.Tensor
@@ -64,6 +64,17 @@ class Sampler:
     batches_per_epoch: int
     balance: Balance | None = None
     """How often a sample comes in an epoch that is shuffled; None: once."""
+    ranks: Ranks = field(default_factory=Ranks)
+    pieces: int | None = None
+    """Pieces of a batch that the ranks share; None: each takes whole batches in turn."""
+
+    def own_rows(self, number: int, size: int) -> slice:
+        """The samples of batch ``number``, of ``size`` samples, whose inputs this rank needs."""
+        if self.ranks.size == 1:
+            return slice(0, size)
+        if self.pieces is not None:
+            return self.ranks.rows(size, pieces=self.pieces)
+        return slice(0, size if number % self.ranks.size == self.ranks.rank else 0)
 
     def positions(self, epoch: int, *, start: int) -> torch.Tensor:
         """Positions in the split, in the order of an epoch, from batch ``start`` on: int64."""
@@ -112,26 +123,51 @@ class ResidentBatches:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on; nothing is done for the ones before it."""
         positions = self._sampler.positions(epoch, start=start)
-        chunks = (self._gather(chunk, epoch) for chunk in positions.split(self._chunk_size) if len(chunk))
+        chunks = (self._gather(*part, epoch) for part in self._with_own(positions, start))
+        number = start
         for chunk in on_device(chunks, self._device):
             rows, targets = chunk.rows, chunk.targets
             if self.residency == "device":
-                rows, targets = self._inputs[rows], self._targets[rows]
-            tensors = [self._pipeline(rows, chunk.parameters, chunk.drawn), targets, chunk.indices]
+                rows, targets = self._inputs[rows], self._targets[targets]
+            tensors = [targets, chunk.indices]
             if self._weights is not None:
                 tensors.append(self._weights[chunk.indices].to(self._device))
-            yield from map(Batch, *(aligned_parts(tensor, self._sampler.batch_size) for tensor in tensors))
+            inputs = self._pipeline(rows, chunk.parameters, chunk.drawn)
+            parts = [aligned_parts(tensor, self._sampler.batch_size) for tensor in tensors]
+            yield from map(Batch, self._own_parts(inputs, parts[0], number), *parts)
+            number += len(parts[0])
 
-    def _gather(self, positions: torch.Tensor, epoch: int) -> Chunk:
-        """The samples at these positions in the split; where they lie on the device, their positions alone."""
-        indices = self._sampler.indices[positions]
+    def _with_own(self, positions: torch.Tensor, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The positions in chunks, each with those whose inputs this rank needs, from batch ``number`` on."""
+        sampler = self._sampler
+        for chunk in positions.split(self._chunk_size):
+            batches = chunk.split(sampler.batch_size) if len(chunk) else ()
+            own = [batch[sampler.own_rows(number + at, len(batch))] for at, batch in enumerate(batches)]
+            number += len(batches)
+            if own:
+                yield chunk, chunk if sampler.ranks.size == 1 else torch.cat(own)
+
+    def _own_parts(self, inputs: torch.Tensor, batches: list[torch.Tensor], number: int) -> list[torch.Tensor]:
+        """The inputs of each batch that this rank needs."""
+        sampler = self._sampler
+        if sampler.ranks.size == 1:
+            return aligned_parts(inputs, sampler.batch_size)
+        rows = [sampler.own_rows(number + at, len(batch)) for at, batch in enumerate(batches)]
+        return [aligned(part) for part in inputs.split([part.stop - part.start for part in rows])]
+
+    def _gather(self, positions: torch.Tensor, own: torch.Tensor, epoch: int) -> Chunk:
+        """The samples at these positions in the split; where they lie on the device, their positions alone.
+
+        Args:
+            own: the positions whose inputs are needed.
+        """
+        all_indices, indices = self._sampler.indices[positions], self._sampler.indices[own]
         parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
         if self._ragged is not None:
-            return Chunk(
-                self._cropped(self._ragged, indices.numpy(), epoch), self._targets[indices], parameters, indices
-            )
+            rows = self._cropped(self._ragged, indices.numpy(), epoch)
+            return Chunk(rows, self._targets[all_indices], parameters, all_indices)
         if self.residency == "device":
-            return Chunk(positions, positions[:0], parameters, indices)
+            return Chunk(own, positions, parameters, all_indices)
         stored = memory_view(self._inputs)
         pin = self._device.type == "cuda"
         rows = torch.empty((len(indices), *stored.shape[1:]), dtype=stored.dtype, pin_memory=pin)
@@ -141,7 +177,7 @@ class ResidentBatches:
             torch.index_select(stored.index_select(0, ascending), 0, places.argsort(), out=rows)
         else:
             torch.index_select(stored, 0, indices, out=rows)
-        return Chunk(view_like(rows, self._inputs), self._targets[indices], parameters, indices)
+        return Chunk(view_like(rows, self._inputs), self._targets[all_indices], parameters, all_indices)
 
     def _cropped(self, images: Ragged, indices: NDArray[np.int64], epoch: int) -> torch.Tensor:
         """Images of one size out of those of their own sizes: uint8 or float32 (n, C, H, W)."""

@@ -133,21 +133,23 @@ class WorkerBatches:
             TrainkitError: A worker process died.
         """
         positions = self._sampler.positions(epoch, start=start)
-        batches = [self._sampler.indices[at] for at in positions.split(self._sampler.batch_size) if len(at)]
+        whole = [self._sampler.indices[at] for at in positions.split(self._sampler.batch_size) if len(at)]
+        rows = [self._sampler.own_rows(start + at, len(batch)) for at, batch in enumerate(whole)]
+        batches = [(batch, batch[own]) for batch, own in zip(whole, rows, strict=True)]
         for chunk in on_device(self._load(batches, epoch), self._device):
             inputs = self._pipeline(chunk.rows, chunk.parameters, chunk.drawn)
             yield Batch(aligned(inputs), aligned(chunk.targets), chunk.indices)
 
-    def _load(self, batches: list[torch.Tensor], epoch: int) -> Iterator[Chunk]:
-        """The images of each batch in host memory."""
-        self._order[:] = [self._keys(indices, epoch) for indices in batches]
+    def _load(self, batches: list[tuple[torch.Tensor, torch.Tensor]], epoch: int) -> Iterator[Chunk]:
+        """The images of each batch in host memory, of those samples that this rank needs."""
+        self._order[:] = [self._keys(own, epoch) for _, own in batches]
         try:
-            for indices, images in zip(batches, self._loader, strict=True):
+            for (all_indices, indices), images in zip(batches, self._loader, strict=True):
                 if isinstance(images, str):
                     raise DataError(images)
                 rows = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
                 parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
-                yield Chunk(rows, self._targets[indices], parameters, indices)
+                yield Chunk(rows, self._targets[all_indices], parameters, all_indices)
         except (RuntimeError, ConnectionError, EOFError) as error:
             raise worker_failure(_with_signal(error)) or error from None
 

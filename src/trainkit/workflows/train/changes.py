@@ -33,6 +33,7 @@ HARMLESS = (
     "training.num_workers",
     "training.num_threads",
     "training.compile",
+    "distributed",
     "checkpoint.every",
     "checkpoint.keep_last",
     "logging",

@@ -27,11 +27,11 @@ from trainkit.builders import (
 from trainkit.checkpoints import CheckpointFolder, check_fits
 from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.data.cache import cache_root
-from trainkit.engine import Batches, Outcome, TrainState, fit
+from trainkit.engine import Batches, Checkpointer, Outcome, Recorder, TrainState, fit
 from trainkit.plugins import command
 from trainkit.recorders import TextLog
-from trainkit.runtime import noting_nondeterminism
-from trainkit.system import CpuTime, Frontend, RunDir, create_run, newest_run
+from trainkit.runtime import Ranks, noting_nondeterminism
+from trainkit.system import CpuTime, Frontend, RunDir, create_run, launched, newest_run
 from trainkit.workflows.check.problems import located, problems_of
 from trainkit.workflows.check.run import piece_notes, run_checks
 from trainkit.workflows.find import find_checkpoint, last_of
@@ -41,6 +41,7 @@ from trainkit.workflows.train import changes
 from trainkit.workflows.train import resume_point as resuming
 from trainkit.workflows.train.failures import explained, preparing, recorded
 from trainkit.workflows.train.finish import TrainResult, finish
+from trainkit.workflows.train.ranks import Nothing, hear, stop_together, tell
 from trainkit.workflows.train.recording import (
     RunCheckpointer,
     describe_machine,
@@ -61,9 +62,10 @@ def train(
     resume: str | Path | Literal["auto"] | None = None,
     init_from: str | Path | None = None,
     allow_change: Sequence[str] = (),
+    ranks: Ranks | None = None,
     frontend: Frontend | None = None,
-) -> TrainResult:
-    """Train the model of a config, in a new run folder under ``runs_dir``.
+) -> TrainResult | None:
+    """Train the model of a config, in a new run folder under ``runs_dir``; None in all processes but the first.
 
     Args:
         config: a config file, or one that is loaded already.
@@ -72,13 +74,17 @@ def train(
             ``auto``: go on with the newest unfinished run of this config, in its own folder, where there is one.
         init_from: weights to start from: a checkpoint, the best of a run, a state_dict or a safetensors file.
         allow_change: config keys that may differ from the checkpoint's although they change the result.
+        ranks: the processes that share the run.
 
     Raises:
         UserError: the config, the data or the checkpoint are wrong; nothing was written.
         Interrupted: a signal asked for a stop; the state is saved.
         TrainkitError: the run failed; its checkpoints are intact.
     """
-    frontend = frontend or Frontend()
+    frontend, ranks = frontend or Frontend(), ranks or Ranks()
+    if not ranks.is_first:
+        follow(ranks, frontend=frontend)
+        return None
     runs_dir = Path(runs_dir)
     loaded = config if isinstance(config, LoadedConfig) else load_config(config, overrides=overrides)
     alone: AbstractContextManager[None] = nullcontext()
@@ -86,7 +92,7 @@ def train(
         newest = newest_run(runs_dir, config_hash=changes.config_hash(loaded.resolved()))
         run = resuming.unfinished_run(loaded, runs_dir=runs_dir)
         if run is not None:
-            return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
+            return continue_run(run, loaded, allow_change=allow_change, ranks=ranks, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         alone, resume = resuming.only_one(loaded, runs_dir=runs_dir, newest=newest), None
     point, weights = None, None
@@ -95,7 +101,8 @@ def train(
     if resume is not None:
         checkpoint = find_checkpoint(Path(resume), runs_dir=runs_dir, pick=last_of, frontend=frontend)
         point = resuming.point_at(checkpoint, frontend=frontend)
-    prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, frontend=frontend)
+    tell(ranks, loaded, point, weights=weights, allow_change=allow_change)
+    prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, ranks=ranks, frontend=frontend)
     if prepared.setup.frozen and point is None and weights is None and not has_trained_weights(loaded.config):
         frontend.say("note: the frozen weights are random; --init-from FILE begins with trained ones")
     if weights is not None:
@@ -118,6 +125,7 @@ def resume(
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     allow_change: Sequence[str] = (),
+    ranks: Ranks | None = None,
     frontend: Frontend | None = None,
 ) -> TrainResult | None:
     """Go on with a run in its own folder; None where it is finished and nothing is left to do.
@@ -127,11 +135,15 @@ def resume(
         data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
         overrides: changes to the run's config, such as ``training.epochs=20`` for a finished run.
         allow_change: config keys that may differ although they change the result.
+        ranks: the processes that share the run; None is returned in all but the first.
 
     Raises:
         as ``train``.
     """
-    frontend = frontend or Frontend()
+    frontend, ranks = frontend or Frontend(), ranks or Ranks()
+    if not ranks.is_first:
+        follow(ranks, frontend=frontend)
+        return None
     run = resuming.find_unfinished(given, runs_dir=Path(runs_dir))
     loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
     loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
@@ -139,14 +151,17 @@ def resume(
     if done is not None:
         frontend.say(done)
         return None
-    return continue_run(run, loaded, allow_change=allow_change, frontend=frontend)
+    return continue_run(run, loaded, allow_change=allow_change, ranks=ranks, frontend=frontend)
 
 
-def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[str], frontend: Frontend) -> TrainResult:
+def continue_run(
+    run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[str], ranks: Ranks, frontend: Frontend
+) -> TrainResult:
     """Go on from the newest good checkpoint of a run, in its folder."""
     with run.locked():
         point = resuming.resume_point(run, frontend=frontend)
-        prepared = prepare(loaded, point, runs_dir=run.path, allow_change=allow_change, frontend=frontend)
+        tell(ranks, loaded, point, allow_change=allow_change)
+        prepared = prepare(loaded, point, runs_dir=run.path, allow_change=allow_change, ranks=ranks, frontend=frontend)
         source, where = None, "from the start: it has no checkpoint yet"
         if point is not None:
             source = point.checkpoint
@@ -154,6 +169,20 @@ def continue_run(run: RunDir, loaded: LoadedConfig, *, allow_change: Sequence[st
         frontend.say(f"going on with {run.path} {where}")
         with recorded(run, frontend):
             return run_training(run, loaded, prepared, source=source, frontend=frontend)
+
+
+def follow(ranks: Ranks, *, frontend: Frontend) -> None:
+    """Take part in the run that rank 0 tells of, and write nothing.
+
+    Raises:
+        as ``train``.
+    """
+    loaded, point, start = hear(ranks)
+    prepared = prepare(loaded, point, runs_dir=Path(), allow_change=start.allow_change, ranks=ranks, frontend=frontend)
+    if start.weights is not None:
+        resuming.start_from_weights(prepared.state, Path(start.weights), frontend=frontend)
+    if run_loop(prepared, Nothing(), Nothing(), display=None, frontend=frontend) == "interrupted":
+        raise frontend.stop.error("rank 0 has saved the state")
 
 
 @dataclass(frozen=True)
@@ -178,6 +207,7 @@ def prepare(
     *,
     runs_dir: Path,
     allow_change: Sequence[str],
+    ranks: Ranks,
     frontend: Frontend,
 ) -> Prepared:
     """Check the config, put the run together, and load the state of a checkpoint where there is one."""
@@ -194,7 +224,7 @@ def prepare(
         with problems_of("dataset"):
             data, files = load_data(loaded.config, source=checked.source, stored=preprocessing, frontend=frontend)
         check_rules(loaded.config, data, where=loaded.where, materialized=True)  # unreadable files are left out now
-        setup = checked.setup.on(data, files)
+        setup = replace(checked.setup.on(data, files), ranks=ranks)
         if point is None:
             setup.suit_weights()
         batches = setup.batches("train", training=True)
@@ -252,6 +282,7 @@ def run_training(
     frontend.say(f"run: {run.path}")
     if setup.config.training.mix is not None:
         frontend.say("mix: training accuracy is against the class with the larger share of a mixed sample")
+    launched.say_run(run.path)
     write_config_files(run, loaded, setup)
     described = description(loaded, setup)
     run.update_info(
@@ -276,34 +307,12 @@ def run_training(
     # What a run begins with from a file of weights needs that file no more once it is saved.
     if save_first or (setup.pin is not None and prepared.steps_completed == 0):
         checkpointer.save(state.state_dict(), metrics={}, best=False)
-    outcome = run_loop(run, prepared, checkpointer, frontend, log)
-    return finish(run, setup, state, checkpointer.folder, outcome=outcome, started=started, frontend=frontend)
-
-
-def run_loop(
-    run: RunDir, prepared: Prepared, checkpointer: RunCheckpointer, frontend: Frontend, log: TextLog
-) -> Outcome:
-    """Run the training loop. Raises Interrupted after a stop; the state is saved then."""
-    setup, state, batches = prepared.setup, prepared.state, prepared.batches
-    spec = setup.config.training
-    display = None if frontend.make_display is None else frontend.make_display(setup, batches.batches_per_epoch)
-    recorder = open_recorder(run, setup, batches, state.progress, log, display=display, frontend=frontend)
+    display = (
+        None if frontend.make_display is None else frontend.make_display(setup, prepared.batches.batches_per_epoch)
+    )
+    recorder = open_recorder(run, setup, prepared.batches, state.progress, log, display=display, frontend=frontend)
     try:
-        on_device = setup.device.type != "cpu" and setup.residency.value == "device"
-        with explained(batch_size=spec.batch_size, data_on_device=on_device), noting_nondeterminism(frontend.say):
-            for part, train, epochs in stretches(prepared, frontend):
-                val = part.batches("val") if "val" in part.data.splits else None
-                outcome = fit(
-                    state,
-                    replace(part.plan(say=frontend.say), epochs=epochs),
-                    train=shown_by(display, "train", train, state.progress),
-                    val=None if val is None else shown_by(display, "val", val, state.progress),
-                    recorder=recorder,
-                    checkpointer=checkpointer,
-                    should_stop=frontend.stop,
-                )
-                if outcome != "finished":
-                    break
+        outcome = run_loop(prepared, recorder, checkpointer, display=display, frontend=frontend)
     finally:
         recorder.close()
     if outcome == "interrupted":
@@ -311,6 +320,31 @@ def run_loop(
             f"the state is saved; to go on: {command()} resume {run.path}; "
             f"for a report so far: {command()} report {run.path}"
         )
+    setup = replace(setup, ranks=Ranks())  # the others have done their part
+    return finish(run, setup, state, checkpointer.folder, outcome=outcome, started=started, frontend=frontend)
+
+
+def run_loop(
+    prepared: Prepared, recorder: Recorder, checkpointer: Checkpointer, *, display: Any, frontend: Frontend
+) -> Outcome:
+    """Run the training loop. The state is saved when it ends."""
+    setup, state = prepared.setup, prepared.state
+    on_device = setup.device.type != "cpu" and setup.residency.value == "device"
+    size = setup.config.training.batch_size
+    with explained(batch_size=size, data_on_device=on_device), noting_nondeterminism(frontend.say):
+        for part, train, epochs in stretches(prepared, frontend):
+            val = part.batches("val") if "val" in part.data.splits else None
+            outcome = fit(
+                state,
+                replace(part.plan(say=frontend.say), epochs=epochs),
+                train=shown_by(display, "train", train, state.progress),
+                val=None if val is None else shown_by(display, "val", val, state.progress),
+                recorder=recorder,
+                checkpointer=checkpointer,
+                should_stop=stop_together(setup.ranks, frontend),
+            )
+            if outcome != "finished":
+                break
     return outcome
 
 

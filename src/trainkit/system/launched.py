@@ -1,0 +1,135 @@
+"""What a process that shares a run with others knows without torch: its place, and what it tells its launcher.
+
+torchrun, and trainkit's own launcher that is built on it, set the environment. Each process writes its number and its
+end into the folder that the launcher gave it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trainkit.errors import UserError
+
+LAUNCHED = "TRAINKIT_LAUNCHED"
+"""Set in the processes that ``trainkit ... --nproc`` starts."""
+_PID, _END, _RUN = "pid", "end.json", "run"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended."""
+
+    exit_code: int
+    message: str
+    lost: bool = False
+    """Whether it ended because another one was gone."""
+
+
+def num_ranks() -> int:
+    """How many processes share the run, as torchrun says; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def rank() -> int:
+    """The number of this process among those that share the run."""
+    return int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+
+
+def set_from_slurm() -> None:
+    """Take the place of this process from the variables that ``srun`` sets, as torchrun would say it.
+
+    Raises:
+        UserError: this process was not started by ``srun``.
+    """
+    try:
+        names = {
+            "RANK": "PROCID",
+            "WORLD_SIZE": "NTASKS",
+            "LOCAL_RANK": "LOCALID",
+            "LOCAL_WORLD_SIZE": "NTASKS_PER_NODE",
+        }
+        found = {
+            name: os.environ.get(f"SLURM_{of}", "1" if of == "NTASKS_PER_NODE" else "") for name, of in names.items()
+        }
+        job, hosts = int(os.environ["SLURM_JOB_ID"]), os.environ["SLURM_JOB_NODELIST"]
+        int(found["RANK"]), int(found["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        raise UserError("--launcher slurm: SLURM_PROCID and its like are not set; start the command by srun") from None
+    # The first host of node[003-007,12],other is node003. Ports by the job: two jobs on one machine do not meet.
+    first = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", re.split(r",(?![^[]*\])", hosts)[0])
+    address = {"MASTER_ADDR": first, "MASTER_PORT": str(20_000 + job % 20_000), "TORCHELASTIC_RUN_ID": f"slurm-{job}"}
+    for name, value in {**found, **address}.items():
+        os.environ.setdefault(name, value)
+
+
+def local_rank() -> int:
+    """The number of this process among those on this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if num_ranks() > 1 else 0
+
+
+def ranks_here() -> int:
+    """How many of the processes run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if num_ranks() > 1 else 1
+
+
+def by_trainkit() -> bool:
+    """Whether ``trainkit ... --nproc`` has started this process."""
+    return LAUNCHED in os.environ
+
+
+def was_restarted() -> bool:
+    """Whether the launcher has started the processes again after one died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def say_pid() -> None:
+    """Tell the launcher the number of this process, to which it passes signals on."""
+    _write(_PID, str(os.getpid()))
+
+
+def say_run(folder: Path) -> None:
+    """Tell the launcher where the run is."""
+    _write(_RUN, str(folder))
+
+
+def say_end(end: End) -> bool:
+    """Tell the launcher how this process ends. Returns whether there is one, which makes the exit code of it."""
+    return _write(_END, json.dumps(asdict(end)))
+
+
+def read_pid(folder: Path) -> int | None:
+    text = _read(folder / _PID)
+    return int(text) if text else None
+
+
+def read_run(folder: Path) -> str | None:
+    return _read(folder / _RUN) or None
+
+
+def read_end(folder: Path) -> End | None:
+    text = _read(folder / _END)
+    return End(**json.loads(text)) if text else None
+
+
+def _write(name: str, text: str) -> bool:
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not by_trainkit() or not error_file:
+        return False
+    path = Path(error_file).with_name(name)
+    with suppress(OSError):
+        path.with_suffix(".part").write_text(text, encoding="utf-8")
+        path.with_suffix(".part").replace(path)
+        return True
+    return False
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
