@@ -14,7 +14,9 @@ from trainkit.data.dataset import Part
 from trainkit.data.loading import Batch, make_batches
 from trainkit.engine import Best, MixedBatches, Mixing, Plan, TrainState, build_loss, build_optimizer, build_schedule
 from trainkit.engine.mixing import Draws, draw, loss_normalizer, loss_sum, mix
-from trainkit.engine.step import compute_gradients, pieces
+from trainkit.engine.pieces import own_pieces
+from trainkit.engine.step import compute_gradients
+from trainkit.runtime import Ranks, piece_bounds
 
 BOTH = Mixing(mixup_alpha=0.4, cutmix_alpha=1.0, p=0.9)
 K = 4
@@ -144,7 +146,7 @@ def test_the_last_batches_of_the_run_stay_as_they_are():
 @pytest.mark.parametrize("count", [2, 4])
 def test_pieces_do_not_change_what_is_mixed(count):
     whole = mix(batch_of(13), draw(BOTH, torch.Size([13, 3, 6, 5]), seed=0, epoch=0, batch=0))
-    parts = pieces(whole, count)
+    parts = [piece for _, piece in own_pieces(whole, piece_bounds(13, count), Ranks())]
     for name in ("inputs", "targets", "weights", "other_targets", "other_weights"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
     gradients = []

@@ -42,8 +42,9 @@ def own_pieces(batch: Batch, bounds: Sequence[int], ranks: Ranks) -> Iterator[tu
     first = 0 if len(batch.inputs) == len(batch.targets) else bounds[mine.start]
     for number in mine:
         start, end = bounds[number : number + 2]
-        rest = (None if values is None else aligned(values[start:end]) for values in batch[1:])
-        yield number, Batch(aligned(batch.inputs[start - first : end - first]), *rest)
+        inputs = batch.inputs[start - first : end - first]
+        parts = [inputs, *(None if values is None else values[start:end] for values in batch[1:])]
+        yield number, Batch._make(None if part is None else aligned(part) for part in parts)
 
 
 class Block(NamedTuple):

@@ -18,6 +18,7 @@ from trainkit.errors import UserError
 LAUNCHED = "TRAINKIT_LAUNCHED"
 """Set in the processes that ``trainkit ... --nproc`` starts."""
 _PID, _END, _RUN = "pid", "end.json", "run"
+_PARENT = os.getppid()
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ def ranks_here() -> int:
 def by_trainkit() -> bool:
     """Whether ``trainkit ... --nproc`` has started this process."""
     return LAUNCHED in os.environ
+
+
+def is_orphan() -> bool:
+    """Whether the process that started this one for ``--nproc`` is gone."""
+    return by_trainkit() and os.getppid() != _PARENT
 
 
 def was_restarted() -> bool:

@@ -13,8 +13,10 @@ from trainkit.checkpoints import load_checkpoint
 from trainkit.data.tables import TableOptions, first_pass, load_table, load_table_to_score, text
 from trainkit.engine import CapturedStep
 from trainkit.engine.nonfinite import Guard
-from trainkit.engine.step import compute_gradients, pieces, train_step
+from trainkit.engine.pieces import own_pieces
+from trainkit.engine.step import compute_gradients, train_step
 from trainkit.errors import DataError, ProblemsError
+from trainkit.runtime import Ranks, piece_bounds
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.evaluate.run import evaluate
 from trainkit.workflows.train.run import train
@@ -82,7 +84,7 @@ def test_gradients_are_those_of_the_weighted_mean(tmp_path, target, loss, pieces
     torch.testing.assert_close(total / normalizer, mean.detach())
     for got, parameter in zip(found, state.parameters, strict=True):
         torch.testing.assert_close(got, parameter.grad)
-    assert sum(len(piece.weights) for piece in pieces(batch, 3)) == 32
+    assert sum(len(piece.weights) for _, piece in own_pieces(batch, piece_bounds(32, 3), Ranks())) == 32
 
 
 @pytest.mark.parametrize(("target", "pieces_of_batch"), [("grade", 1), ("value", 2)])

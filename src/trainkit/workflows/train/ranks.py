@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -78,7 +79,7 @@ class Nothing:
 
 def stop_together(ranks: Ranks, frontend: Frontend) -> Callable[[], bool]:
     """Whether the run is to stop, the same answer in all processes: asked for by a signal to any of them."""
-    ranks.signal = lambda: frontend.stop.signum or 0
+    ranks.signal = lambda: frontend.stop.signum or (signal.SIGTERM if launched.is_orphan() else 0)
     if ranks.size == 1:
         return frontend.stop
 

@@ -1,0 +1,260 @@
+"""Several processes that share a run: the same bits as one, stops that all obey, and ends that say what happened."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from engine_runs import differences
+
+from trainkit.system import RunDir, list_runs
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+
+CNN = """
+seed: 3
+dataset: {type: digits}
+transforms: [{type: random_crop, size: 8, padding: 1}, normalize]
+model: {type: cnn, norm: batch, dropout: 0.1, blocks: [{channels: 6}, {channels: 8, pool: 2}]}
+training: {epochs: 2, batch_size: 61, accumulation_steps: 4, num_threads: 1, clip_grad_norm: 1.0}
+logging: {every: 5, plots: false}
+"""
+MIXED = CNN.replace("clip_grad_norm: 1.0", "mix: mixup_cutmix, sampler: balanced, ema: {decay: 0.99}") + (
+    "scheduler: {type: reduce_on_plateau, patience: 0}\n"
+)
+MLP = """
+seed: 1
+dataset: {type: digits}
+transforms: [normalize]
+model: {type: mlp, hidden_sizes: [48, 31], dropout: 0.3}
+training: {epochs: 3, batch_size: 50, accumulation_steps: 4, num_threads: 1, early_stopping: {patience: 1}}
+logging: {every: 7, plots: false, metrics: [val_roc_auc]}
+"""
+LONG = """
+dataset: {type: digits}
+transforms: [normalize]
+model: {type: mlp, hidden_sizes: [64]}
+training: {epochs: 100000, batch_size: 60, accumulation_steps: 4, num_threads: 1}
+distributed: {timeout: 4}
+checkpoint: {every: 20st}
+logging: {every: 5, plots: false}
+"""
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "trainkit", *arguments, "--run-dir", str(folder / "runs"), "-q"]
+
+
+def trained(folder: Path, text: str, *arguments: str) -> RunDir:
+    """A run in a folder of its own, in processes of their own."""
+    folder.mkdir()
+    (folder / "c.yaml").write_text(text)
+    done = subprocess.run(
+        command(folder, "train", "c.yaml", *arguments), cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return list_runs(folder / "runs")[-1]
+
+
+def test_two_processes_have_the_bits_of_one(tmp_path):
+    one, two = trained(tmp_path / "1", CNN), trained(tmp_path / "2", CNN, "--nproc", "2")
+    assert differences(one, two) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [CNN, MIXED, MLP], ids=["cnn", "mixed", "mlp"])
+def test_one_two_and_four_processes(tmp_path, text):
+    runs = [trained(tmp_path / f"{size}", text, "--nproc", f"{size}") for size in (1, 2, 4)]
+    assert differences(runs[0], runs[1]) == []
+    assert differences(runs[0], runs[2]) == []
+    other = trained(tmp_path / "other", text, "--nproc", "2", "--set", "training.accumulation_steps=2")
+    assert differences(runs[0], other) != []  # the number of pieces is a part of the run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad"])
+def test_every_optimizer(tmp_path, optimizer):
+    changes = ["--set", f"optimizer.type={optimizer}", "--set", "training.epochs=1"]
+    runs = [trained(tmp_path / f"{size}", CNN, "--nproc", f"{size}", *changes) for size in (1, 2)]
+    assert differences(*runs) == []
+
+
+@pytest.mark.slow
+def test_resumed_on_other_numbers_of_processes(tmp_path):
+    """1, 2, 4 and 1 processes, killed in between: the run that was left alone."""
+    text = CNN.replace("epochs: 2", "epochs: 12") + "checkpoint: {every: 5st}\n"
+    whole = trained(tmp_path / "whole", text)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "c.yaml").write_text(text)
+    for part, size in enumerate((1, 2, 4)):
+        what = ["train", "c.yaml"] if part == 0 else ["resume"]
+        process = subprocess.Popen(command(folder, *what, "--nproc", f"{size}"), cwd=folder, start_new_session=True)
+        wait_for_checkpoints(folder, more_than=part + 1)
+        kill_tree(process.pid)
+        process.wait()
+    done = subprocess.run(command(folder, "resume", "--nproc", "1"), cwd=folder, timeout=300)
+    assert done.returncode == 0
+    (run,) = list_runs(folder / "runs")
+    assert differences(whole, run) == []
+
+
+def test_a_wrong_config_starts_nothing(tmp_path):
+    (tmp_path / "c.yaml").write_text(CNN)
+    for arguments, message in [
+        (["--nproc", "3"], "c.yaml:6:46: training.accumulation_steps: 3 processes cannot share 4 pieces of a batch"),
+        (["--nproc", "2", "--set", "optimizer.lr=x"], "optimizer.lr"),
+        (["--nproc", "two"], "--nproc takes a number of processes, or gpu for one on each GPU, got 'two'"),
+        (["--nproc", "gpu"], "PyTorch finds no CUDA device here"),
+        (["--launcher", "slurm"], "start the command by srun"),
+    ]:
+        done = subprocess.run(
+            command(tmp_path, "train", "c.yaml", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2
+        assert done.stderr.count("error") == 1
+        assert message in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_that_are_not_there_are_said_once(tmp_path):
+    (tmp_path / "c.yaml").write_text(CNN.replace("{type: digits}", "{type: image_folder, root: nowhere}"))
+    done = subprocess.run(
+        command(tmp_path, "train", "c.yaml", "--nproc", "2"), cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("nowhere") == 1
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A long run in two processes: the launcher, and the processes by rank."""
+    (tmp_path / "c.yaml").write_text(LONG)
+    launcher = subprocess.Popen(
+        command(tmp_path, "train", "c.yaml", "--nproc", "2"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_checkpoints(tmp_path, more_than=0)
+    yield tmp_path, launcher, ranks_of(launcher.pid)
+    kill_tree(launcher.pid)
+    launcher.communicate()
+
+
+@pytest.mark.parametrize(
+    ("who", "signum"),
+    [(None, signal.SIGTERM), pytest.param(1, signal.SIGUSR1, marks=pytest.mark.slow)],
+    ids=["launcher", "rank 1"],
+)
+def test_a_signal_stops_all_after_the_same_step(running, who, signum):
+    folder, launcher, ranks = running
+    os.kill(launcher.pid if who is None else ranks[who], signum)
+    _, said = launcher.communicate(timeout=20)
+    assert launcher.returncode == 128 + signum
+    assert f"stopped by {signal.Signals(signum).name}: the state is saved; to go on: trainkit resume" in said
+    assert not any(map(is_running, ranks))
+    (run,) = list_runs(folder / "runs")
+    assert run.read_info()["status"] == "interrupted"
+    steps = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines() if '"step"' in line]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_ends_all(running, victim):
+    folder, launcher, ranks = running
+    time.sleep(random.uniform(0, 2))
+    os.kill(ranks[victim], signal.SIGKILL)
+    _, said = launcher.communicate(timeout=20)
+    assert launcher.returncode == 1
+    assert f"rank {victim} was ended by SIGKILL; the checkpoints saved so far are intact; to go on: " in said
+    assert f"trainkit resume {list_runs(folder / 'runs')[0].path} --nproc 2" in said
+    assert not any(map(is_running, ranks))
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_named(running):
+    _, launcher, ranks = running
+    os.kill(ranks[1], signal.SIGSTOP)
+    _, said = launcher.communicate(timeout=30)
+    assert launcher.returncode == 1
+    assert "rank 1 did not answer within distributed.timeout; the checkpoints saved so far are intact" in said
+    assert not any(map(is_running, ranks))
+
+
+def test_without_their_launcher_they_stop(running):
+    folder, launcher, ranks = running
+    launcher.kill()
+    launcher.wait()
+    for _ in range(200):
+        if not any(map(is_running, ranks)):
+            break
+        time.sleep(0.1)
+    (run,) = list_runs(folder / "runs")
+    assert run.read_info()["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_goes_on_by_itself_after_a_process_died(tmp_path):
+    text = CNN.replace("epochs: 2", "epochs: 12") + "checkpoint: {every: 5st}\n"
+    whole = trained(tmp_path / "whole", text)
+    folder = tmp_path / "restarted"
+    folder.mkdir()
+    (folder / "c.yaml").write_text(text)
+    launcher = subprocess.Popen(command(folder, "train", "c.yaml", "--nproc", "2", "--max-restarts", "1"), cwd=folder)
+    wait_for_checkpoints(folder, more_than=1)
+    os.kill(ranks_of(launcher.pid)[1], signal.SIGKILL)
+    assert launcher.wait(timeout=120) == 0
+    (run,) = list_runs(folder / "runs")
+    assert differences(whole, run) == []
+
+
+def wait_for_checkpoints(folder: Path, *, more_than: int) -> None:
+    for _ in range(600):
+        found = {path.name for path in folder.glob("runs/*/checkpoints/*.pth")}
+        journals = [json.loads(path.read_text()) for path in folder.glob("runs/*/checkpoints/checkpoints.json")]
+        if found and journals and journals[-1]["entries"][-1]["step"] > 5 * more_than:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint")
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """The processes that train, by rank."""
+    by_rank = {}
+    for pid in children(launcher):
+        variables = dict(
+            item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in item
+        )
+        by_rank[int(variables["RANK"])] = pid
+    return [by_rank[rank] for rank in sorted(by_rank)]
+
+
+def kill_tree(pid: int) -> None:
+    for child in children(pid):
+        os.kill(child, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
