@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 
 from trainkit.builders import build_setup
 from trainkit.config import config_from_dict
+from trainkit.data.loading import Batch
 from trainkit.engine import Swa
 from trainkit.engine.averages import recompute_statistics
 
@@ -27,6 +28,10 @@ def drift(model, seed):
         tensor.data.add_(torch.randn_like(tensor))
 
 
+def batch_of(inputs: torch.Tensor) -> Batch:
+    return Batch(inputs, torch.zeros(len(inputs), dtype=torch.int64), torch.arange(len(inputs)))
+
+
 def test_the_mean_and_its_statistics_are_those_of_torch():
     model = network()
     ours, theirs, at = Swa(model, start=4, every=3), AveragedModel(model), []
@@ -42,7 +47,7 @@ def test_the_mean_and_its_statistics_are_those_of_torch():
         torch.testing.assert_close(one, other)
     assert not ours.ready
     inputs = list(torch.randn(4, 10, 6))
-    recompute_statistics(ours.model, inputs, lambda model, some: model(some))
+    recompute_statistics(ours.model, map(batch_of, inputs), lambda model, some: model(some))
     update_bn(inputs, theirs)
     torch.testing.assert_close(ours.model[1].running_mean, theirs.module[1].running_mean)
     torch.testing.assert_close(ours.model[1].running_var, theirs.module[1].running_var)
@@ -53,7 +58,7 @@ def test_the_mean_and_its_statistics_are_those_of_torch():
 def test_a_ragged_batch_counts_by_its_samples_and_dropout_is_off():
     model = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm1d(2))
     inputs = torch.randn(13, 2)
-    recompute_statistics(model, inputs.split(5), lambda model, some: model(some))
+    recompute_statistics(model, map(batch_of, inputs.split(5)), lambda model, some: model(some))
     torch.testing.assert_close(model[1].running_mean, inputs.mean(0))
 
 
@@ -96,7 +101,7 @@ def test_a_checkpoint_has_the_weights_that_were_validated():
     model = copy.deepcopy(setup.model)
     model.load_state_dict(saved["ema"]["model"])
     batches = list(setup.batches("train", training=True).epoch(2))
-    recompute_statistics(model, [batch.inputs for batch in batches], lambda model, some: model(some))
+    recompute_statistics(model, batches, lambda model, some: model(some))
     assert_same(dict(model.state_dict()), dict(saved["ema"]["model"]))
     middle = run(SWA, stop=10)  # a step after the first weights, whose statistics are not known yet
     assert middle["swa"]["num_averaged"] == 1

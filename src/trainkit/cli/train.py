@@ -88,7 +88,7 @@ def train(
         return
     if nproc is not None:
         run_in_ranks(size, max_restarts)
-    if launched.was_restarted() and resume is None:
+    if launched.restarts() and resume is None:
         resume = "auto"
 
     from trainkit.workflows.train import joined

@@ -141,9 +141,13 @@ def join(backend: str, *, timeout: float) -> Ranks:
     Raises:
         LostRank: they did not come.
     """
+    rank, size, wait = launched.rank(), launched.num_ranks(), timedelta(seconds=timeout)
     with _with_others("addresses"):
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-    return Ranks(launched.rank(), launched.num_ranks())
+        store, _, _ = next(dist.rendezvous("env://", timeout=wait))
+        # After a restart the agent's store still has the addresses of the processes before.
+        start = dist.PrefixStore(f"trainkit/{launched.restarts()}/{size}", store)
+        dist.init_process_group(backend, store=start, rank=rank, world_size=size, timeout=wait)
+    return Ranks(rank, size)
 
 
 def leave() -> None:

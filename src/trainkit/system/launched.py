@@ -88,9 +88,9 @@ def is_orphan() -> bool:
     return by_trainkit() and os.getppid() != _PARENT
 
 
-def was_restarted() -> bool:
-    """Whether the launcher has started the processes again after one died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def restarts() -> int:
+    """How often the launcher has started the processes again after one died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def say_pid() -> None:
