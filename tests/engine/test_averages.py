@@ -67,7 +67,7 @@ def test_frozen_layers_keep_their_statistics():
     trained = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)).train()
     trained[0].eval()
     model = copy.deepcopy(trained)
-    recompute_statistics(model, [torch.randn(9, 2)], lambda model, some: model(some), trained=trained)
+    recompute_statistics(model, [batch_of(torch.randn(9, 2))], lambda model, some: model(some), trained=trained)
     assert model[0].running_mean.tolist() == [0, 0]
     assert model[1].running_mean.tolist() != [0, 0]
 

@@ -150,9 +150,7 @@ def refresh_average(state: TrainState, plan: Plan, train: Batches, *, should_sto
 
     started = time.perf_counter()
     work, (averaged, trained) = partial(forward, precision=plan.precision), map(plan.part_of, (swa.model, state.model))
-    recompute_statistics(
-        averaged, batches(), work, trained=trained, pieces=plan.accumulation_steps, ranks=plan.ranks
-    )
+    recompute_statistics(averaged, batches(), work, trained=trained, pieces=plan.accumulation_steps, ranks=plan.ranks)
     state.progress.validation_seconds += time.perf_counter() - started
     swa.is_fresh = not stopped
     return swa.is_fresh

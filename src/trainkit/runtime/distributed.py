@@ -143,9 +143,10 @@ def join(backend: str, *, timeout: float) -> Ranks:
     """
     rank, size, wait = launched.rank(), launched.num_ranks(), timedelta(seconds=timeout)
     with _with_others("addresses"):
-        store, _, _ = next(dist.rendezvous("env://", timeout=wait))
+        store, _, _ = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
         # After a restart the agent's store still has the addresses of the processes before.
-        start = dist.PrefixStore(f"trainkit/{launched.restarts()}/{size}", store)
+        name = f"trainkit/{launched.restarts()}/{size}"
+        start = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=start, rank=rank, world_size=size, timeout=wait)
     return Ranks(rank, size)
 

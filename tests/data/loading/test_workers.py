@@ -125,10 +125,10 @@ def test_an_epoch_that_was_left_early_leaves_nothing_behind(files: Part) -> None
 
 def test_without_shared_memory_the_batches_come_through_a_pipe(files: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = list(worker_batches(files, num_workers=1).epoch(0))
-    assert next(worker_batches(files, num_workers=1)._load([torch.arange(5)], 0)).rows.is_shared()
+    assert next(worker_batches(files, num_workers=1)._load([(torch.arange(5), torch.arange(5))], 0)).rows.is_shared()
     monkeypatch.setattr(module, "_SHARED_MEMORY", Path("/proc"))  # a file system that has no room
     workers = worker_batches(files, num_workers=1)
-    assert not next(workers._load([torch.arange(5)], 0)).rows.is_shared()
+    assert not next(workers._load([(torch.arange(5), torch.arange(5))], 0)).rows.is_shared()
     assert same(list(workers.epoch(0)), expected)
 
 

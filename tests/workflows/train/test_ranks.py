@@ -226,12 +226,9 @@ def wait_for_checkpoints(folder: Path, *, more_than: int) -> None:
 def children(pid: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found.append(int(path.parent.name))
+        with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
     return sorted(found)
 
 
