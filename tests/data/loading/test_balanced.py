@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trainkit.data.dataset import Part
 from trainkit.data.loading import make_batches
 from trainkit.data.loading.balanced import Balance
+from trainkit.data.transforms.geometry import RandomCrop
 
 splits = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any)
 
@@ -75,3 +76,28 @@ def test_batches_follow_it_from_any_batch_on(residency):
     assert torch.cat([batch.inputs for batch in batches.epoch(2, start=3)]).flatten().tolist() == expected[18:].tolist()
     in_order = make_batches(part, chosen, shuffle=False, **make)
     assert torch.cat([batch.indices for batch in in_order.epoch(2)]).tolist() == chosen.tolist()
+
+
+@pytest.mark.parametrize("residency", ["host", "device"])
+def test_a_sample_that_comes_again_is_augmented_anew(residency):
+    targets = np.array([0] * 60 + [1] * 2)
+    images = np.random.default_rng(0).integers(0, 256, (62, 1, 9, 9), dtype=np.uint8)
+    make = dict(batch_transforms=[RandomCrop((5, 5))], batch_size=7, seed=5, random=True, residency=residency)
+    batches = make_batches(Part(images, targets), np.arange(62), shuffle=True, balance=1.0, **make)
+    indices = torch.cat([batch.indices for batch in batches.epoch(0)])
+    crops = torch.cat([batch.inputs for batch in batches.epoch(0)])
+    rare = {crop.numpy().tobytes() for crop in crops[indices == 60]}
+    assert len(crops[indices == 60]) > 10
+    assert len(rare) > 5
+    rest = torch.cat([batch.inputs for batch in batches.epoch(0, start=4)])
+    assert torch.equal(rest, crops[28:])
+    plain = make_batches(Part(images, targets), np.arange(62), shuffle=True, **make)
+    first = {
+        index: crop
+        for batch in plain.epoch(0)
+        for index, crop in zip(batch.indices.tolist(), batch.inputs, strict=True)
+    }
+    seen = set()
+    for index, crop in zip(indices.tolist(), crops, strict=True):  # the first time it is what it is without the sampler
+        assert index in seen or torch.equal(first[index], crop)
+        seen.add(index)

@@ -77,13 +77,33 @@ class Sampler:
         return slice(0, size if number % self.ranks.size == self.ranks.rank else 0)
 
     def positions(self, epoch: int, *, start: int) -> torch.Tensor:
-        """Positions in the split, in the order of an epoch, from batch ``start`` on: int64."""
+        """Places in the split, in the order of an epoch, from batch ``start`` on: int64.
+
+        A sample that comes again in the epoch has a place of its own each time: the number of samples is added.
+        """
         num_samples = len(self.indices)
         if self.shuffle and self.balance is not None:
             order = self.balance.order(self.seed, epoch)
+            order = order + num_samples * times_before(order)
         else:
             order = permutation(self.seed, epoch, num_samples) if self.shuffle else torch.arange(num_samples)
         return order[start * self.batch_size : self.batches_per_epoch * self.batch_size]
+
+    def indices_at(self, positions: torch.Tensor) -> torch.Tensor:
+        """The samples at these places, by their index in the part: int64."""
+        return self.indices[positions % len(self.indices)]
+
+    def draw_keys(self, positions: torch.Tensor) -> NDArray[np.int64]:
+        """What random transforms draw by: the samples' indices, and others where one comes again in an epoch."""
+        keys: NDArray[np.int64] = (self.indices_at(positions) + (positions // len(self.indices) << 40)).numpy()
+        return keys
+
+
+def times_before(order: torch.Tensor) -> torch.Tensor:
+    """How often the value of each element stands before it: int64 (n,)."""
+    ascending, places = order.sort(stable=True)
+    starts = torch.searchsorted(ascending, ascending)
+    return torch.empty_like(order).scatter_(0, places, torch.arange(len(order)) - starts)
 
 
 class ResidentBatches:
@@ -161,12 +181,14 @@ class ResidentBatches:
         Args:
             own: the positions whose inputs are needed.
         """
-        all_indices, indices = self._sampler.indices[positions], self._sampler.indices[own]
-        parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
+        all_indices, indices = self._sampler.indices_at(positions), self._sampler.indices_at(own)
+        keys = self._sampler.draw_keys(own)
+        parameters = self._pipeline.parameters(keys, epoch=epoch)
         if self._ragged is not None:
-            rows = self._cropped(self._ragged, indices.numpy(), epoch)
+            rows = self._cropped(self._ragged, indices.numpy(), keys, epoch)
             return Chunk(rows, self._targets[all_indices], parameters, all_indices)
         if self.residency == "device":
+            own, positions = own % self.num_samples, positions % self.num_samples
             return Chunk(own, positions, parameters, all_indices)
         stored = memory_view(self._inputs)
         pin = self._device.type == "cuda"
@@ -179,14 +201,14 @@ class ResidentBatches:
             torch.index_select(stored, 0, indices, out=rows)
         return Chunk(view_like(rows, self._inputs), self._targets[all_indices], parameters, all_indices)
 
-    def _cropped(self, images: Ragged, indices: NDArray[np.int64], epoch: int) -> torch.Tensor:
+    def _cropped(self, images: Ragged, indices: NDArray[np.int64], keys: NDArray[np.int64], epoch: int) -> torch.Tensor:
         """Images of one size out of those of their own sizes: uint8 or float32 (n, C, H, W)."""
         crop = self._pipeline.crop
         if crop is None:
             return torch.from_numpy(images.stacked(indices)).permute(0, 3, 1, 2)
         return crop.transform.cut(
             lambda position: images.image(indices[position]),
-            crop.boxes(crop.draws(indices, epoch=epoch), images.sizes[indices]),
+            crop.boxes(crop.draws(keys, epoch=epoch), images.sizes[indices]),
             channels_last=True,
             channels=images.channels,
         )

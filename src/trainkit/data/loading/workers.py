@@ -133,30 +133,32 @@ class WorkerBatches:
             TrainkitError: A worker process died.
         """
         positions = self._sampler.positions(epoch, start=start)
-        whole = [self._sampler.indices[at] for at in positions.split(self._sampler.batch_size) if len(at)]
-        rows = [self._sampler.own_rows(start + at, len(batch)) for at, batch in enumerate(whole)]
-        batches = [(batch, batch[own]) for batch, own in zip(whole, rows, strict=True)]
+        whole = [batch for batch in positions.split(self._sampler.batch_size) if len(batch)]
+        batches = [(batch, batch[self._sampler.own_rows(start + at, len(batch))]) for at, batch in enumerate(whole)]
         for chunk in on_device(self._load(batches, epoch), self._device):
             inputs = self._pipeline(chunk.rows, chunk.parameters, chunk.drawn)
             yield Batch(aligned(inputs), aligned(chunk.targets), chunk.indices)
 
     def _load(self, batches: list[tuple[torch.Tensor, torch.Tensor]], epoch: int) -> Iterator[Chunk]:
-        """The images of each batch in host memory, of those samples that this rank needs."""
+        """The images of each batch in host memory: its places in the split, and those that this rank needs."""
+        sampler = self._sampler
         self._order[:] = [self._keys(own, epoch) for _, own in batches]
         try:
-            for (all_indices, indices), images in zip(batches, self._loader, strict=True):
+            for (positions, own), images in zip(batches, self._loader, strict=True):
                 if isinstance(images, str):
                     raise DataError(images)
                 rows = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
-                parameters = self._pipeline.parameters(indices.numpy(), epoch=epoch)
-                yield Chunk(rows, self._targets[all_indices], parameters, all_indices)
+                parameters = self._pipeline.parameters(sampler.draw_keys(own), epoch=epoch)
+                indices = sampler.indices_at(positions)
+                yield Chunk(rows, self._targets[indices], parameters, indices)
         except (RuntimeError, ConnectionError, EOFError) as error:
             raise worker_failure(_with_signal(error)) or error from None
 
-    def _keys(self, indices: torch.Tensor, epoch: int) -> list[Key]:
+    def _keys(self, positions: torch.Tensor, epoch: int) -> list[Key]:
+        indices = self._sampler.indices_at(positions).tolist()
         if self._crop is None:
-            return [(index, None) for index in indices.tolist()]
-        return list(zip(indices.tolist(), self._crop.draws(indices.numpy(), epoch=epoch), strict=True))
+            return [(index, None) for index in indices]
+        return list(zip(indices, self._crop.draws(self._sampler.draw_keys(positions), epoch=epoch), strict=True))
 
 
 def stack(images: list[NDArray[np.uint8] | str]) -> torch.Tensor | NDArray[np.uint8] | str:
