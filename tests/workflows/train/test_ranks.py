@@ -45,6 +45,16 @@ distributed: {timeout: 4}
 checkpoint: {every: 20st}
 logging: {every: 5, plots: false}
 """
+FROZEN = """
+dataset: {type: digits, val_fraction: 0.1, test_fraction: 0.2}
+transforms: [{type: normalize, mean: [0.3], std: [0.4]}]
+model: {type: cnn, blocks: [{channels: 4, pool: 2}, {channels: 4}], norm: batch, dropout: 0.2, head_dropout: 0.2}
+optimizer: {type: adamw, lr: 0.01}
+fine_tuning: {freeze: backbone, unfreeze: [{at: 10st, modules: [blocks.1]}, {at: 2ep, modules: all}]}
+training: {epochs: 3, batch_size: 200, accumulation_steps: 4, num_threads: 1}
+logging: {every: 1, plots: false}
+"""
+"""The first epoch on features, then with the last block, then with all."""
 
 
 def command(folder: Path, *arguments: str) -> list[str]:
@@ -68,7 +78,7 @@ def test_two_processes_have_the_bits_of_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", [CNN, MIXED, MLP], ids=["cnn", "mixed", "mlp"])
+@pytest.mark.parametrize("text", [CNN, MIXED, MLP, FROZEN], ids=["cnn", "mixed", "mlp", "frozen"])
 def test_one_two_and_four_processes(tmp_path, text):
     runs = [trained(tmp_path / f"{size}", text, "--nproc", f"{size}") for size in (1, 2, 4)]
     assert differences(runs[0], runs[1]) == []
