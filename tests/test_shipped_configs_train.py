@@ -15,6 +15,7 @@ from trainkit.system.frontend import Frontend, StopRequest
 from trainkit.workflows.train.run import train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SLOW = ("cifar10_resnet18", "finetune_resnet18", "finetune_efficientnet_lite0")
 NUM_SAMPLES = 400
 
 
@@ -98,7 +99,7 @@ def test_there_are_shipped_configs():
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=pytest.mark.slow) if "resnet18" in path.stem else path for path in CONFIGS],
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem in SLOW else path for path in CONFIGS],
     ids=[path.stem for path in CONFIGS],
 )
 def test_two_steps(path, tmp_path, capsys):

@@ -141,7 +141,7 @@ def lines(pairs: Sequence[tuple[str, str]]) -> None:
 
 @contextmanager
 def frontend(
-    task: str = "preparing images", *, quiet: bool, on_signal: str | None = None, stopped: str | None = None
+    task: str = "preparing", *, quiet: bool, on_signal: str | None = None, stopped: str | None = None
 ) -> Iterator[Frontend]:
     """Lines and a bar on stderr, and signals that ask for a stop.
 
@@ -185,6 +185,7 @@ def task_bar(description: str, *, quiet: bool = False) -> Iterator[Callable[[int
         bar.update(task, completed=done)
         if done >= total:
             bar.stop()
+            bars.clear()  # what comes next has a bar of its own: images after a download
 
     def update_unless_gone(done: int, total: int) -> None:
         with suppress(OSError):  # the terminal is gone, and the work goes on
