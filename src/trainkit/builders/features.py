@@ -189,6 +189,7 @@ def _description(setup: Setup, name: str, used: NDArray[np.int64]) -> dict[str, 
         "kind": "features",
         "weights": digest.hexdigest(),
         "model": setup.config.model.model_dump(mode="json"),
+        "plugins": [plugin.describe() for plugin in setup.config.plugins],  # with a hash of their code
         "data": setup.data.fingerprint,
         "part": name,
         "used": hashlib.sha256(used.tobytes()).hexdigest(),
