@@ -12,6 +12,7 @@ import pytest
 
 import trainkit
 from trainkit.config import load_config
+from trainkit.config.help import json_schema
 from trainkit.config.schema import Config
 from trainkit.config.schema.extended import config_class
 from trainkit.plugins import active, files_of, installed_for, load_plugin, using
@@ -164,6 +165,41 @@ def test_mistakes_in_keys_of_plug_ins(folder, change, message):
         trainkit.load_config("c.yaml", overrides=[change], plugins=["parts"])
     assert message in str(error.value)
     assert error.value.problems[0].place.column is not None
+
+
+def test_sections_inside_of_a_part_may_be_called_as_trainkits_own(folder):
+    """The JSON Schema keeps them apart: ``Block`` is a section of ``cnn`` too."""
+    block = """
+        class Leaf(trainkit.Section):
+            \"\"\"A section that holds itself.\"\"\"
+
+            leaves: list["Leaf"] = Field(default_factory=list, description="Leaves.")
+
+
+        class Block(trainkit.Section):
+            \"\"\"A block.\"\"\"
+
+            width: int = Field(8, ge=1, description="Its width.")
+            inner: list[Leaf] = Field(default_factory=list, description="Leaves.")
+    """
+    text = (folder / "parts.py").read_text().replace("class Keep(", textwrap.dedent(block) + "\n\nclass Keep(")
+    field = '    bias: bool = Field(True, description="Whether there is a bias.")\n'
+    blocks = '    blocks: list[Block] = Field(default_factory=list, description="Blocks.")\n'
+    (folder / "parts.py").write_text(text.replace(field, field + blocks))
+    with using(["parts"]):
+        schema = json_schema()
+        assert "channels" in schema["$defs"]["Block"]["properties"]
+        assert schema["$defs"]["parts_Block"]["properties"]["width"]["description"] == "Its width."
+        model = {"type": "parts.Net", "blocks": [{"width": 3, "inner": [{"leaves": [{}]}]}]}
+        assert load_config({"dataset": "iris", "model": model}).resolved()["model"]["blocks"][0]["width"] == 3
+        with pytest.raises(trainkit.ConfigError, match=r"model\.blocks\[0\]\.widht: .*did you mean width"):
+            load_config({"dataset": "iris", "model": {"type": "parts.Net", "blocks": [{"widht": 3}]}})
+
+
+def test_two_parts_of_one_name():
+    part = type("Part", (trainkit.Section,), {"__doc__": "A part."})
+    with pytest.raises(trainkit.UserError, match=r"two parts are called Part"):
+        trainkit.Plugin("own", layers=[part], models=[part])
 
 
 def test_schema_completion_and_config_show(folder):
@@ -376,3 +412,12 @@ def test_hostile_configs_and_checkpoints_import_nothing(tiny_run, tmp_path):
     assert lines == ["exit 2 imported []"] * len(commands), done.stderr
     assert not (tmp_path / "pwned").exists()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_child_processes_get_the_plug_in(folder):
+    """Those of selftest, and those that measure for bench."""
+    write(folder / "c.yaml", CONFIG.replace("epochs: 1", "epochs: 2, batch_size: 128"))
+    done = run("--plugin", "parts", "selftest", "resume", "c.yaml", "--kills", "1", "--seed", "0", "--json", cwd=folder)
+    assert json.loads(done.stdout)["passed"]
+    assert json.loads(run("--plugin", "parts", "bench", "c.yaml", "--seconds", "0.2", "--json", cwd=folder).stdout)

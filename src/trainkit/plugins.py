@@ -61,6 +61,10 @@ class Plugin:
         self.name = name
         kinds = zip(self.KINDS, (layers, models, losses, metrics, transforms, datasets), strict=True)
         self.parts: dict[str, tuple[type, ...]] = {kind: tuple(given) for kind, given in kinds}
+        names = [getattr(part, "__name__", repr(part)) for given in self.parts.values() for part in given]
+        for part in names:
+            if names.count(part) > 1:
+                raise UserError(f"Plugin({name!r}): two parts are called {part}; each needs a name of its own")
         self.module: str = sys._getframe(1).f_globals.get("__name__", "__main__")
         _FOLDERS.update(map(str, _home(sys.modules.get(self.module))))
 

@@ -7,10 +7,11 @@ from PIL import Image
 from published_networks import SIX, color_pictures, published_network, weights_file
 from torchvision import models
 
-from trainkit.builders import build_setup
+from trainkit.builders import build_setup, check_kept_classes
 from trainkit.config import load_config
 from trainkit.config.schema.presets import TORCHVISION
 from trainkit.data.dataset import Dataset, Part, Split
+from trainkit.errors import ProblemsError
 
 COUNT = 64
 
@@ -66,3 +67,14 @@ def test_logits_equal_torchvision(name, tmp_path, monkeypatch):
     assert expected.std() > 0.01
     torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
     assert torch.equal(own.argmax(1), expected.argmax(1))
+
+
+def test_classes_in_another_order_than_those_of_a_kept_head():
+    """By name, where the weights know most names; names that they do not know, such as numbers, say nothing."""
+    model = {"type": "torchvision", "name": "resnet18", "head": "keep"}
+    config = load_config({"dataset": {"type": "image_folder", "root": "unused"}, "model": model}).config
+    categories = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    check_kept_classes(config, [name.replace(" ", "_") for name in categories])
+    check_kept_classes(config, [f"n{number:08}" for number in range(1000)])
+    with pytest.raises(ProblemsError, match="output 0 stands for 'tench' in the weights and for 'goldfish'"):
+        check_kept_classes(config, [*categories[1:], categories[0]])

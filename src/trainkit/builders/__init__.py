@@ -25,7 +25,7 @@ from trainkit.builders.model import (
     place,
 )
 from trainkit.builders.own_parts import build_module, build_part
-from trainkit.builders.pretrained import Loaded, load_pretrained
+from trainkit.builders.pretrained import Loaded, check_kept_classes, load_pretrained
 from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
 from trainkit.builders.static_transforms import (
     build_static_transforms,
@@ -60,6 +60,7 @@ __all__ = [
     "build_setup",
     "build_static_transforms",
     "build_training_transforms",
+    "check_kept_classes",
     "check_rules",
     "choose_compile",
     "choose_features",

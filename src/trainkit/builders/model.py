@@ -76,7 +76,7 @@ def build_model(
         case schema.Sequential():
             model = build_sequential(input_shape, output_size, layers=_layer_specs(spec.layers), layout=layout)
         case published.Torchvision():
-            preset = TORCHVISION[spec.name].get(_published_weights(spec) or "")
+            preset = TORCHVISION[spec.name].get(published.published_weights(spec) or "")
             model = build_torchvision(
                 spec.name,
                 output_size,
@@ -86,7 +86,7 @@ def build_model(
                 scaled_inputs=spec.weights != "none",
             )
         case published.Timm():
-            of_weights = _published_weights(spec) is not None
+            of_weights = published.published_weights(spec) is not None
             model = build_timm(
                 spec.name, output_size, input_shape=input_shape, head=_head_spec(spec), side_of_weights=of_weights
             )
@@ -109,14 +109,6 @@ def _layer_specs(layers: Sequence[schema.Layer]) -> list[LayerSpec]:
         make = partial(build_module, layer) if is_own(layer) else None
         specs.append(LayerSpec(layer.type, knobs, make))
     return specs
-
-
-def _published_weights(spec: published.Pretrained) -> str | None:
-    """Their name; None where the network starts from scratch or from a file, whose size is not known before."""
-    if spec.weights == "none" or published.weights_file(spec) is not None:
-        return None
-    first = next(iter(TORCHVISION[spec.name])) if isinstance(spec, published.Torchvision) else "default"
-    return first if spec.weights == "default" else spec.weights
 
 
 def _head_spec(spec: published.Pretrained) -> HeadSpec | None:

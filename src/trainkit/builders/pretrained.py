@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainkit.checkpoints import WeightsFile, find_weights, is_finite, match_weights, open_weights
 from trainkit.config.schema import Config
-from trainkit.config.schema.pretrained import Pretrained, Timm, weights_file
+from trainkit.config.schema.pretrained import Pretrained, Timm, Torchvision, published_weights, weights_file
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import current_names, head_names
 from trainkit.runtime import Choice
@@ -109,3 +109,32 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, h
         raise ProblemsError([Problem(message, "model.weights")])
     model.load_state_dict(own | {name: weights[name].to(own[name].dtype) for name in report.matched})
     return [*report.unexpected, *(name for name, _, _ in report.wrong_shape)]
+
+
+def check_kept_classes(config: Config, class_names: Sequence[str]) -> None:
+    """See that the outputs of a head that is kept stand for the classes of the data, as far as names show it.
+
+    Raises:
+        ProblemsError: most classes of the data have a name that the weights know, and some have another place there.
+    """
+    spec = config.model
+    if not isinstance(spec, Torchvision) or spec.head != "keep" or published_weights(spec) is None:
+        return
+    from torchvision.models import get_model_weights
+
+    categories = [_folded(name) for name in get_model_weights(spec.name)[published_weights(spec)].meta["categories"]]
+    own = [_folded(name) for name in class_names]
+    if len(own) != len(categories) or sum(name in categories for name in own) < len(own) / 2:
+        return
+    moved = [at for at, name in enumerate(own) if name in categories and categories[at] != name]
+    if moved:
+        message = (
+            "the layer that is kept has its classes in the order of the weights, and the data have another: output "
+            f"{moved[0]} stands for {categories[moved[0]]!r} in the weights and for {class_names[moved[0]]!r} in the "
+            f"data, as do {len(moved)} in all; number the folders by the weights, or remove head: keep"
+        )
+        raise ProblemsError([Problem(message, "model.head")])
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())

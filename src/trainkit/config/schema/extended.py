@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import lru_cache, reduce
 from operator import or_
 from types import GenericAlias, UnionType
@@ -70,6 +71,9 @@ class _Growth:
     """Copies of the schema's sections in which the choices have more variants."""
 
     more: dict[type[Section], tuple[type[Section], ...]]
+    prefix: str = ""
+    """Of the names of a plug-in's own sections, which may be those of trainkit's, in the JSON Schema."""
+    seen: set[type[Section]] = dataclass_field(default_factory=set)
 
     def annotation(self, annotation: Any) -> Any:
         """The same object where nothing in it grows."""
@@ -89,15 +93,22 @@ class _Growth:
         return GenericAlias(list, grown[0]) if origin is list else reduce(or_, grown)
 
     def section(self, section: type[Section]) -> type[Section]:
-        fields: dict[str, Any] = {}
-        for name, field in section.model_fields.items():
-            annotation = self.annotation(field.annotation)
-            if annotation is not field.annotation:
-                fields[name] = _field(field, annotation)
-        if not fields:
+        if section in self.seen:  # it holds itself
             return section
-        grown: type[Section] = create_model(section.__name__, __base__=section, __doc__=section.__doc__, **fields)
+        self.seen.add(section)
+        fields = self.fields(section)
+        self.seen.remove(section)
+        foreign = bool(self.prefix) and not section.__module__.startswith("trainkit.")
+        if not fields and not foreign:
+            return section
+        name = f"{self.prefix}_{section.__name__}" if foreign else section.__name__
+        grown: type[Section] = create_model(name, __base__=section, __doc__=section.__doc__, **fields)
         return grown
+
+    def fields(self, section: type[Section]) -> dict[str, Any]:
+        """The fields of a section in which something grows."""
+        pairs = [(name, field, self.annotation(field.annotation)) for name, field in section.model_fields.items()]
+        return {name: _field(field, new) for name, field, new in pairs if new is not field.annotation}
 
 
 def _field(field: FieldInfo, annotation: Any) -> tuple[Any, Any]:
@@ -122,6 +133,7 @@ def _variant(plugin: Plugin, part: type, kind: str) -> type[Section]:
     mistake = _mistake_of(part, kind)
     if mistake is None:
         about: dict[str, Any] = {**_bases(part, kind), "__module__": part.__module__, "__doc__": part.__doc__}
+        about |= _Growth({}, prefix=plugin.name).fields(part)
         about["type"] = (Literal[name], ...)
         variant: Any = cast(Any, create_model)(name.replace(".", "_"), **about)
         try:

@@ -83,3 +83,11 @@ def weights_file(model: Any) -> str | None:
         return None
     is_path = model.weights.endswith(WEIGHT_FILES) or "/" in model.weights or "\\" in model.weights
     return model.weights if is_path else None
+
+
+def published_weights(model: Torchvision | Timm) -> str | None:
+    """The name of the weights; None where the network starts from scratch or from a file."""
+    if model.weights == "none" or weights_file(model) is not None:
+        return None
+    first = next(iter(TORCHVISION[model.name])) if isinstance(model, Torchvision) else "default"
+    return first if model.weights == "default" else model.weights

@@ -17,6 +17,7 @@ from trainkit.builders import (
     Setup,
     build_loss_for,
     build_model,
+    check_kept_classes,
     check_rules,
     choose_compile,
     choose_features,
@@ -192,6 +193,7 @@ def run_checks(
     model = build_model(
         config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data), loss=loss.name
     )
+    problems.catch("model.head", lambda: check_kept_classes(config, data.class_names))
     load_weights = partial(load_pretrained, config, model, stored=stored, fetch=not everything, frontend=frontend)
     weights = problems.catch("model.weights", load_weights) or Loaded()
     setup = Setup(
