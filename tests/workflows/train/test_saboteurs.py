@@ -79,8 +79,8 @@ SABOTEURS = [
     Saboteur(
         "dropout seeded once",
         "engine/step.py",
-        "        seed_layer_noise(plan.seed",
-        "        state.progress.batches_completed or seed_layer_noise(plan.seed",
+        " == 1:\n        seed_layer_noise(plan.seed",
+        " == 1:\n        state.progress.batches_completed or seed_layer_noise(plan.seed",
         EXACT,
     ),
     Saboteur(
