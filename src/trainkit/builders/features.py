@@ -67,7 +67,10 @@ def frozen_epochs(setup: Setup, freezing: Freezing, *, steps_per_epoch: int) -> 
 
 
 def _why_not(setup: Setup, freezing: Freezing) -> str | None:
-    """Why the head alone, on the output of the backbone, would not train as the whole model does."""
+    """Why the head alone, on the output of the backbone, would not train as the whole model does.
+
+    Tried in fp32: in lower precision the dropout of the head rounds once more or less, which is no other network.
+    """
     model, head = setup.model, head_of(setup.model)
     if head is None:
         return "several modules form the head"
@@ -83,7 +86,7 @@ def _why_not(setup: Setup, freezing: Freezing) -> str | None:
         freezing.apply(model, 0)
         whole = _outputs(setup, model, batch.inputs)
         with torch.no_grad():
-            features = features_of(model.eval(), batch.inputs, precision=setup.precision)
+            features = features_of(model.eval(), batch.inputs, precision="fp32")
         freezing.apply(model, 0)
         alone = _outputs(setup, head, features)
     except (RuntimeError, ValueError) as error:
@@ -100,7 +103,7 @@ def _outputs(setup: Setup, part: nn.Module, inputs: Tensor) -> Tensor:
     """In training, with the same noise each time; statistics of batch norm in the head are put back."""
     before = [buffer.clone() for buffer in part.buffers()]
     seed_default_generators(setup.config.seed, "dropout", 0, device=setup.device)
-    outputs = forward(part, inputs, precision=setup.precision).detach()
+    outputs = forward(part, inputs, precision="fp32").detach()
     with torch.no_grad():
         for buffer, value in zip(part.buffers(), before, strict=True):
             buffer.copy_(value)

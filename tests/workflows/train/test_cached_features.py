@@ -160,6 +160,14 @@ def test_what_stands_around_the_head_is_seen(tmp_path, model, cached):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_dropout_in_a_new_head_is_no_hindrance_in_lower_precision(tmp_path):
+    """In bf16 the head alone rounds its dropout otherwise than the whole network does."""
+    model = "model={type: torchvision, name: resnet18, weights: none, head: {dropout: 0.2}}"
+    changes = [model, "transforms=[normalize]", "training.precision=bf16"]
+    setup = build_setup(load(tmp_path, CNN, *changes).config)
+    assert choose_features(setup, steps_per_epoch=7).value == "true"
+
+
 def test_the_head_begins_with_the_dropout_before_it():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)).train()
     inputs = torch.randn(3, 4)
