@@ -16,6 +16,7 @@ from trainkit.data.transforms.static import (
     Shrink,
     StaticTransform,
     apply_static_transforms,
+    static_transforms_from_json,
     static_transforms_to_json,
 )
 
@@ -52,6 +53,17 @@ def test_the_numpy_of_a_bundle(static_transforms, bundled):
         image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator).numpy()
         found = bundled.apply_front(image.transpose(1, 2, 0), static_transforms_to_json(static_transforms))
         np.testing.assert_array_equal(found.transpose(2, 0, 1), apply_static_transforms(image, static_transforms))
+
+
+def test_one_number_for_a_crop_is_a_square_and_for_a_resize_the_shorter_side(bundled):
+    """As a config may have it, in the words that its bundle keeps."""
+    transforms = [{"type": "resize", "size": 20, "interpolation": "bilinear"}, {"type": "center_crop", "size": 18}]
+    image = np.random.default_rng(0).integers(0, 256, (3, 40, 48), dtype=np.uint8)
+    found = bundled.apply_front(image.transpose(1, 2, 0), transforms)
+    np.testing.assert_array_equal(
+        found.transpose(2, 0, 1), apply_static_transforms(image, static_transforms_from_json(transforms))
+    )
+    assert bundled.size_after((40, 48), transforms) == [18, 18]
 
 
 def test_a_transform_that_numpy_does_not_know_is_refused(bundled):

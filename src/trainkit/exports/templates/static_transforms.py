@@ -10,7 +10,7 @@ def apply_front(image, transforms):
         if transform["type"] == "resize":
             image = resize(image, transform["size"], transform.get("interpolation", "bilinear"))
         elif transform["type"] == "center_crop":
-            image = center_crop(image, *transform["size"])
+            image = center_crop(image, *square(transform["size"]))
         elif transform["type"] == "grayscale":
             image = grayscale(image, transform.get("num_output_channels", 1))
         else:
@@ -24,9 +24,16 @@ def size_after(size, transforms):
     """[H, W] of an image of this size after the static transforms."""
     size = list(size)
     for transform in transforms:
-        if transform["type"] in ("resize", "center_crop"):
+        if transform["type"] == "resize":
             size = side_lengths(*size, transform["size"])
+        elif transform["type"] == "center_crop":
+            size = square(transform["size"])
     return size
+
+
+def square(size):
+    """[H, W] of a crop: itself, or one number for both."""
+    return size if isinstance(size, list) else [size, size]
 
 
 def side_lengths(height, width, size):
