@@ -95,6 +95,7 @@ def run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProces
     return done
 
 
+@pytest.mark.slow
 def test_the_example_trains_scores_exports_and_resumes(tmp_path):
     """As its first line says; the exported programs run in a process without trainkit and without the plug-in."""
     for file in EXAMPLE.iterdir():
@@ -202,6 +203,7 @@ def test_two_parts_of_one_name():
         trainkit.Plugin("own", layers=[part], models=[part])
 
 
+@pytest.mark.slow
 def test_schema_completion_and_config_show(folder):
     schema = json.loads(run("--plugin", "parts", "config", "schema", cwd=folder).stdout)
     assert schema["$defs"]["parts_Keep"]["properties"]["how_often"]["description"] == "How often."
@@ -269,6 +271,7 @@ def test_a_mistake_in_a_plug_in_names_its_line(folder, old, new, message):
     assert message in str(error.value)
 
 
+@pytest.mark.slow
 def test_an_error_while_training_names_its_line(folder):
     text = (folder / "parts.py").read_text()
     late = "if self.training and len(x) == 64 and x.device.type == 'cpu' and x.sum() != 0: raise KeyError('late')"
@@ -293,6 +296,7 @@ def test_two_of_one_name(folder):
         assert len(active()) == 1
 
 
+@pytest.mark.slow
 def test_a_file_in_the_current_folder_hides_no_library(folder):
     """``string.py`` beside the plug-in stays a file of the user's."""
     (folder / "string.py").write_text("raise SystemExit('imported')")

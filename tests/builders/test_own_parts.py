@@ -302,6 +302,7 @@ def test_data_sets_are_split_as_those_of_trainkit(count, features, fraction, off
     assert data.feature_names == tuple(f"f{i}" for i in range(features))
 
 
+@pytest.mark.slow
 def test_data_sets_of_values_and_images_train_predict_and_resume_only_on_the_same_data(tmp_path):
     x = ARRAYS.normal(size=(60, 3))
     GivenValues.made = {"train": (x, 100 + 5 * x[:, 0]), "target_names": ["price"]}

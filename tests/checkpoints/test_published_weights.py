@@ -249,6 +249,7 @@ class TestTimm:
         pytest.importorskip("timm")
         pytest.importorskip("huggingface_hub")
 
+    @pytest.mark.slow
     def test_downloaded_once_with_its_commit_recorded(self, tmp_path):
         data = to_safetensors(STATE)
         digest = hashlib.sha256(data).hexdigest()

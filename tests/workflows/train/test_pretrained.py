@@ -74,6 +74,7 @@ def test_resumes_bit_for_bit_without_the_file(folder, tmp_path):
     assert differences(whole, stopped) == []
 
 
+@pytest.mark.slow
 def test_says_what_was_left_out_and_answers_everywhere(folder, tmp_path):
     said = Said()
     result = train(load(folder, SMALL), runs_dir=tmp_path, frontend=frontend(say=said.append))
@@ -101,6 +102,7 @@ def test_what_does_not_fit_writes_nothing(folder, tmp_path, model, words):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_gray_pictures_become_three_equal_channels(folder, tmp_path):
     """The answers of a network on gray pictures are those on color pictures with the same value in each channel."""
     for source in sorted((folder / "pictures").rglob("*.png")):
@@ -140,6 +142,7 @@ def test_the_six_resume_bit_for_bit(folder, tmp_path, name):
     assert differences(*runs) == []
 
 
+@pytest.mark.slow
 def test_timm_trains_and_resumes(folder, tmp_path):
     pytest.importorskip("timm")
     model = "{type: timm, name: resnet10t, weights: none, head: {dropout: 0.2}}"

@@ -196,6 +196,7 @@ def test_a_process_that_hangs_is_named(running):
     assert not any(map(is_running, ranks))
 
 
+@pytest.mark.slow
 def test_without_their_launcher_they_stop(running):
     folder, launcher, ranks = running
     launcher.kill()
