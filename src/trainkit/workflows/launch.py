@@ -107,8 +107,9 @@ def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0) -> in
                     ranks.pass_on(signum)
                 ranks.end_silent()
         ends, error = ranks.ends(), agent.exception()
-        if error is None and ends and ends[0] is not None and not ends[0].lost:
-            return ends[0].exit_code
+        first = ends[0] if ends else None
+        if first is not None and ((error is None and not first.lost) or _is_said(first, ends)):
+            return first.exit_code
         raise TrainkitError(_what_failed(ranks, error, nproc=nproc))
 
 
@@ -151,6 +152,12 @@ def _caught_signals() -> Iterator[list[int]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _is_said(first: launched.End, ends: Sequence[launched.End | None]) -> bool:
+    """Whether all failed alike, as they do at a NaN: the first of them has printed it."""
+    others = [end for end in ends if end is not None and not end.lost]
+    return first.exit_code == 1 and not first.lost and all(end.message == first.message for end in others)
 
 
 def _what_failed(ranks: Ranks, error: BaseException | None, *, nproc: int) -> str:

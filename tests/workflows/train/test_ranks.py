@@ -142,6 +142,17 @@ def test_data_that_are_not_there_are_said_once(tmp_path):
     assert done.stderr.count("does not exist") == 1
 
 
+def test_a_nan_that_all_of_them_have_is_said_once(tmp_path):
+    (tmp_path / "c.yaml").write_text(MLP)
+    options = ["--nproc", "2", "--set", "optimizer={type: sgd, lr: 1.0e+30}"]
+    done = subprocess.run(
+        command(tmp_path, "train", "c.yaml", *options), cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("the loss is nan") == 1
+    assert "rank 1" not in done.stderr
+
+
 @pytest.fixture
 def running(tmp_path):
     """A long run in two processes: the launcher, and the processes by rank."""

@@ -173,8 +173,7 @@ class Training(Section):
 
 
 class Distributed(Section):
-    """How the processes of a run work together, where there are several. Nothing here changes what is trained, but for
-    ``reduce: fast``."""
+    """How the processes of a run work together, where there are several. Nothing here changes what is trained."""
 
     backend: Literal["auto", "gloo", "nccl"] = Field(
         "auto", description="What carries tensors between processes; auto is nccl on CUDA, else gloo."
