@@ -33,11 +33,15 @@ def show(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="A page for people instead: every key, its default, an example.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of configs, for editors."""
-    from trainkit.config.help import json_schema
+    from trainkit.config.help import json_schema, reference
 
-    print(json.dumps(json_schema(), indent=1))
+    print(reference() if markdown else json.dumps(json_schema(), indent=1), end="" if markdown else "\n")
 
 
 @app.command()
