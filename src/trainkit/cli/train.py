@@ -91,7 +91,7 @@ def train(
     if launched.restarts() and resume is None:
         resume = "auto"
 
-    from trainkit.workflows.train import joined
+    from trainkit.workflows.ranks import joined
     from trainkit.workflows.train import train as run_training
 
     with make_frontend(quiet=quiet) as frontend, joined(loaded.config) as ranks:
@@ -126,7 +126,8 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped, or train a finished one for longer, in its own folder."""
     from trainkit.workflows.find import find_run
-    from trainkit.workflows.train import find_unfinished, joined
+    from trainkit.workflows.ranks import joined
+    from trainkit.workflows.train import find_unfinished
     from trainkit.workflows.train import resume as resume_training
 
     size = start_of_ranks(nproc, launcher)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trainkit.checkpoints import load_checkpoint
-from trainkit.config import Config, LoadedConfig, load_config
-from trainkit.runtime import Ranks, join, leave, resolve_device
-from trainkit.system import Frontend, launched
+from trainkit.config import LoadedConfig, load_config
+from trainkit.runtime import Ranks
 from trainkit.workflows.train.resume_point import ResumePoint
 
 
@@ -52,22 +49,6 @@ def hear(ranks: Ranks) -> tuple[LoadedConfig, ResumePoint | None, Start]:
     return load_config(start.config), point, start
 
 
-@contextmanager
-def joined(config: Config) -> Iterator[Ranks]:
-    """The processes that share the run, where torchrun started several; they part at the end of the block."""
-    if launched.num_ranks() == 1:
-        yield Ranks()
-        return
-    backend = config.distributed.backend
-    if backend == "auto":
-        backend = "nccl" if resolve_device(config.device).value.startswith("cuda") else "gloo"
-    ranks = join(backend, timeout=config.distributed.timeout)
-    try:
-        yield ranks
-    finally:
-        leave()
-
-
 class Nothing:
     """A recorder and a checkpointer that write nothing."""
 
@@ -75,17 +56,3 @@ class Nothing:
     def sync(self) -> None: ...
     def close(self) -> None: ...
     def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None: ...
-
-
-def stop_together(ranks: Ranks, frontend: Frontend) -> Callable[[], bool]:
-    """Whether the run is to stop, the same answer in all processes: asked for by a signal to any of them."""
-    ranks.signal = lambda: frontend.stop.signum or (signal.SIGTERM if launched.is_orphan() else 0)
-    if ranks.size == 1:
-        return frontend.stop
-
-    def should_stop() -> bool:
-        if ranks.stopping and frontend.stop.signum is None:
-            frontend.stop.signum = ranks.stopping
-        return ranks.stopping > 0
-
-    return should_stop

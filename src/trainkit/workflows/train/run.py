@@ -35,13 +35,14 @@ from trainkit.system import CpuTime, Frontend, RunDir, create_run, launched, new
 from trainkit.workflows.check.problems import located, problems_of
 from trainkit.workflows.check.run import piece_notes, run_checks
 from trainkit.workflows.find import find_checkpoint, last_of
+from trainkit.workflows.ranks import stop_together
 from trainkit.workflows.report import measure_facts
 from trainkit.workflows.samples import samples_to_keep
 from trainkit.workflows.train import changes
 from trainkit.workflows.train import resume_point as resuming
 from trainkit.workflows.train.failures import explained, preparing, recorded
 from trainkit.workflows.train.finish import TrainResult, finish
-from trainkit.workflows.train.ranks import Nothing, hear, stop_together, tell
+from trainkit.workflows.train.ranks import Nothing, hear, tell
 from trainkit.workflows.train.recording import (
     RunCheckpointer,
     describe_machine,
