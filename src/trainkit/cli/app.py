@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +60,9 @@ for group in (runs, config, data, ckpt, plugin, selftest):
 
 def version(show: bool) -> None:
     if show:
-        typer.echo(f"trainkit {__version__}")
+        from importlib.metadata import version as installed  # importing torch takes seconds
+
+        typer.echo(f"trainkit {__version__}, torch {installed('torch')}, Python {platform.python_version()}")
         raise typer.Exit
 
 

@@ -1,0 +1,76 @@
+"""README and docs/: whole configs in them load, commands in them have these options, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from trainkit.cli.app import app
+from trainkit.config import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def configs() -> list[tuple[str, str]]:
+    """The YAML blocks that are whole configs, with their pages."""
+    blocks = [(page.name, body) for page in PAGES for kind, body in BLOCK.findall(page.read_text()) if kind == "yaml"]
+    return [
+        (name, body)
+        for name, body in blocks
+        if re.search(r"^dataset:", body, re.M) and re.search("^model:", body, re.M)
+    ]
+
+
+@pytest.mark.parametrize(("page", "text"), configs())
+def test_whole_configs_load(tmp_path, page, text):
+    given = yaml.safe_load(text)
+    assert load_config(given).config.model.type == (
+        given["model"] if isinstance(given["model"], str) else given["model"]["type"]
+    )
+
+
+def commands() -> list[str]:
+    """What stands in code as a command line: in blocks, indented, and between backticks."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        lines = [line for _, body in BLOCK.findall(text) for line in body.splitlines()]
+        lines += re.findall(r"^ {4}(.*)", text, re.M) + re.findall(r"`([^`\n]+)`", text)
+        found += [part.strip() for line in lines for part in re.split(r"&&|;|\|(?!\|)", line.partition(" #")[0])]
+    return sorted({line for line in found if re.match(r"(trainkit|python -m trainkit) [a-z-]+", line)})
+
+
+def test_commands_and_their_options_exist():
+    root = typer.main.get_command(app)
+    wrong = []
+    lines = commands()
+    assert len(lines) > 40
+    for line in lines:
+        words = shlex.split(line.replace("'", "").replace("...", " "))
+        words = words[words.index("trainkit") + 1 :]
+        while words and words[0] == "--plugin":
+            words = words[2:]
+        command = root
+        while hasattr(command, "commands") and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        if command is root and words and re.fullmatch(r"[a-z][a-z-]*", words[0]):
+            wrong.append(f"{line}: no such command")
+        options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        named = {word.strip("[]").partition("=")[0] for word in words if word.strip("[]").startswith("--")}
+        wrong += [f"{line}: no option {name}" for name in named - options - {"--help"}]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_links_to_files_lead_to_files():
+    missing = [
+        f"{page.name}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert not missing, missing
