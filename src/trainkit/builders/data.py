@@ -29,6 +29,7 @@ from trainkit.config.schema.transforms import Transform
 from trainkit.config.text import parse_path
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset
+from trainkit.data.folds import Fold
 from trainkit.data.images import image_shape, materialize_images
 from trainkit.data.pixel_rules import make_rules, rules_of
 from trainkit.data.tables import TableLayout, flagged, model_layout, stored_layout
@@ -77,7 +78,25 @@ def load_source(
         ProblemsError: ``dataset.scale_target`` is not what the checkpoint was trained with.
     """
     data = _open_source(config, cache_dir=cache_dir, read_only=read_only, should_stop=should_stop)
+    if (note := describe_fold(config, data)) is not None:
+        data = replace(data, notes=(*data.notes, note))
     return with_target_scale(data, config, stored=stored)
+
+
+def describe_fold(config: Config, data: Dataset) -> str | None:
+    """One line about the splits of a fold's run; None where the config has no folds."""
+    folds = getattr(config.dataset, "folds", None)
+    if folds is None:
+        return None
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    val = "no validation split"
+    if "val" in sizes:
+        own = data.splits["val"].part != data.splits["train"].part
+        val = f"{sizes['val']:,} " + ("of its own" if own else "of the others") + " are the validation split"
+    return (
+        f"fold {folds.fold} (of {folds.count}, from 0) is the test split: {sizes['test']:,} of "
+        f"{len(data.parts[data.splits['train'].part]):,} samples; {val}"
+    )
 
 
 def _open_source(
@@ -86,6 +105,8 @@ def _open_source(
     spec = config.dataset
     knobs = knobs_of(spec) | {"seed": config.seed}
     knobs.pop("scale_target", None)
+    if (folds := knobs.pop("folds", None)) is not None:
+        knobs["fold"] = Fold(folds.count, folds.fold)
     match spec:
         case dataset.ImageFolder():
             from trainkit.data.sources import load_image_folder
@@ -96,7 +117,8 @@ def _open_source(
         case dataset.Table():
             from trainkit.data.tables import SplitColumn, TableOptions, load_table
 
-            about = {name: knobs.pop(name) for name in ("path", "test_path", "val_fraction", "test_fraction", "seed")}
+            names = ("path", "test_path", "val_fraction", "test_fraction", "seed", "fold")
+            about = {name: knobs.pop(name) for name in names if name in knobs}
             split = None if spec.split.type == "random" else SplitColumn(**spec.split.model_dump())
             options = TableOptions(**{**knobs, "target": spec.targets, "split": split})
             return load_table(**about, options=options, cache_dir=cache_dir, save=not read_only)
@@ -116,9 +138,9 @@ def _open_source(
         case dataset.OwnData():
             from trainkit.data.sources import load_own
 
-            fractions = {name: knobs[name] for name in ("val_fraction", "test_fraction", "seed")}
+            held = {name: knobs[name] for name in ("val_fraction", "test_fraction", "seed", "fold") if name in knobs}
             made = build_part(spec, key="dataset")
-            return load_own(made, name=name_of(spec), kind=spec.kind, task=spec.task, **fractions)
+            return load_own(made, name=name_of(spec), kind=spec.kind, task=spec.task, **held)
         case _:
             from trainkit.data.sources import load_bundled
 

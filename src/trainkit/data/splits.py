@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part, Split, Task
+from trainkit.data.folds import Fold, assign_folds
 from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime import uniforms
 from trainkit.wording import counted
@@ -37,11 +38,14 @@ def split_part(
     seed: int,
     class_names: Sequence[str] = (),
     take: Callable[..., Indices] | None = None,
+    fold: Fold | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Split]:
     """Split a part into ``"train"`` and the named fractions: ``{"test": 0.2, "val": 0.1}`` takes test first.
 
     A fraction of 0 makes no split. For regression the samples are taken at random, without strata. ``take`` is called
-    in the place of ``take_fraction``.
+    in the place of ``take_fraction``. With ``fold``, its samples are the test split, in the place of a fraction, and
+    ``groups`` are kept together in the folds.
 
     Raises:
         ProblemsError: A fraction of less than one sample, or one that leaves a class without a training sample.
@@ -49,13 +53,19 @@ def split_part(
     labels = strata(part, task)
     rest: Indices = np.arange(len(part), dtype=np.int64)
     splits: dict[str, Split] = {}
+    if fold is not None:
+        folds = assign_folds(labels, fold.count, seed=seed, groups=groups, class_names=class_names)
+        rest, splits["test"] = (
+            np.flatnonzero(folds != fold.index),
+            Split(part_name, np.flatnonzero(folds == fold.index)),
+        )
     for name, fraction in fractions.items():
-        if fraction == 0:
+        if fraction == 0 or name in splits:
             continue
         taken = (take or take_fraction)(labels, rest, fraction=fraction, purpose=name, seed=seed)
         rest = np.setdiff1d(rest, taken, assume_unique=True)
         splits[name] = Split(part_name, taken)
-    fractional = [name for name in fractions if name in splits]
+    fractional = [name for name in fractions if name in splits and not (fold and name == "test")]
     lower = " and ".join(f"{name}_fraction" for name in fractional)
     check_training_classes(
         labels,

@@ -15,6 +15,8 @@ def check(review: Review) -> None:
         _table(review, review.config.dataset)
         _split(review, review.config.dataset)
         _weight(review, review.config.dataset)
+    if isinstance(review.config.dataset, data.ValTestSplit) and review.config.dataset.folds is not None:
+        _folds(review, review.config.dataset, review.config.dataset.folds)
     if isinstance(review.config.dataset, data.ScaledTarget):
         _scale_target(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ImageFolder):
@@ -101,6 +103,24 @@ def _split(review: Review, spec: data.Table) -> None:
             if str(value) in known:
                 review.add(key, f"the value is there twice, got {shown(value)} with {{0}}; keep one", known[str(value)])
             known.setdefault(str(value), key)
+
+
+def _folds(review: Review, spec: data.ValTestSplit, folds: data.Folds) -> None:
+    if folds.fold >= folds.count:
+        message = f"folds are counted from 0: expected 0 to {folds.count - 1}, got {folds.fold} with {{0}}"
+        review.add("dataset.folds.fold", message, "dataset.folds.count")
+    if spec.split_type == "column":
+        message = (
+            "folds are made here, and {0} says which rows are held out; split: {type: group, column: ...} keeps the "
+            "rows with one value of it in one fold"
+        )
+        review.add("dataset.folds", message, "dataset.split.type")
+    if spec.split_type == "time":
+        message = (
+            "a fold would be predicted by a model that has seen later rows, with {0}; leave the folds out, and the "
+            "latest rows are the test split, or take split: random where time does not matter"
+        )
+        review.add("dataset.folds", message, "dataset.split.type")
 
 
 def _scale_target(review: Review, spec: data.ScaledTarget) -> None:

@@ -74,17 +74,31 @@ class ValSplit(Section):
         return replace(info, num_train=info.num_train - num_val, num_val=num_val)
 
 
+class Folds(Section):
+    """One fold of a cross-validation as the test split; `trainkit cv` trains on each of them in turn."""
+
+    count: int = Field(ge=2, description="How many folds the samples are in: seeded, stratified by class.")
+    fold: int = Field(ge=0, description="The fold that is the test split, from 0.")
+
+
 class ValTestSplit(ValSplit):
     """Sources without an official test set: both splits are taken from the samples."""
 
     test_fraction: Fraction = Field(
         0.2, description="Share of all samples held out for testing, seeded and stratified by class; 0 for none."
     )
+    folds: Folds | None = Field(
+        None,
+        description="One fold of a cross-validation takes the place of test_fraction; the validation split comes out "
+        "of the other folds, and a test set of the data's own is left out.",
+    )
 
     def after_split(self, info: DatasetInfo) -> DatasetInfo:
         """As for ``ValSplit``; the test split is taken first."""
         if info.num_train is not None:
             num_test = _share(self.test_fraction, info.num_train)
+            if self.folds is not None:
+                num_test = (info.num_train - 1 - self.folds.fold) // self.folds.count + 1
             info = replace(info, num_train=info.num_train - num_test, num_test=num_test)
         return super().after_split(info)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.cache import cached_arrays
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
+from trainkit.data.folds import Fold
 from trainkit.data.splits import split_part
 from trainkit.runtime import derive_seed
 
@@ -29,6 +30,7 @@ def load_bundled(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    fold: Fold | None = None,
     cache_dir: Path | None = None,
     save: bool = True,
 ) -> Dataset:
@@ -48,6 +50,7 @@ def load_bundled(
         Part(arrays["inputs"], arrays["targets"]),
         fractions={"test": test_fraction, "val": val_fraction},
         seed=seed,
+        fold=fold,
         source=name,
         name=name,
         kind=info["kind"],
@@ -59,10 +62,14 @@ def load_bundled(
     )
 
 
-def _split(part: Part, *, fractions: dict[str, float], seed: int, source: str, **about: Any) -> Dataset:
+def _split(
+    part: Part, *, fractions: dict[str, float], seed: int, fold: Fold | None, source: str, **about: Any
+) -> Dataset:
     """A data set of one part, ``"all"``, split by fraction; ``about`` is what else ``Dataset`` takes."""
     class_names = about["class_names"]
-    splits = split_part(part, "all", task=about["task"], fractions=fractions, seed=seed, class_names=class_names)
+    splits = split_part(
+        part, "all", task=about["task"], fractions=fractions, seed=seed, class_names=class_names, fold=fold
+    )
     fingerprint = fingerprint_dataset(source, {"all": part}, splits, class_names=class_names)
     return Dataset(parts={"all": part}, splits=splits, fingerprint=fingerprint, **about)
 
@@ -99,6 +106,7 @@ def make_synthetic(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    fold: Fold | None = None,
     **knobs: Any,
 ) -> Dataset:
     """A table of ``num_samples`` rows in one part, ``"all"``; ``knobs`` are arguments of the problem's function below.
@@ -126,6 +134,7 @@ def make_synthetic(
         Part(inputs, targets),
         fractions={"test": test_fraction, "val": val_fraction},
         seed=seed,
+        fold=fold,
         source=f"synthetic {problem}",
         name=problem,
         kind="table",

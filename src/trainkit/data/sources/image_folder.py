@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset, name_key
+from trainkit.data.folds import Fold
 from trainkit.data.images.colors import BadImageError
 from trainkit.data.images.decode import printable, probe_file
 from trainkit.data.images.formats import missing_plugins
@@ -33,12 +34,14 @@ def load_image_folder(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    fold: Fold | None = None,
 ) -> Dataset:
     """The image files under ``root``, not decoded yet: a part for each split folder, or one part, ``"all"``.
 
     ``folder_layout`` finds the splits. Classes are the folders of ``train`` (or of the root) in alphabetical order;
     other splits are matched by name. Where there is no ``test`` or no ``val`` folder, that split is taken from
-    ``train`` by fraction. Folders inside a class folder are searched too. System files (hidden ones, ``Thumbs.db``,
+    ``train`` by fraction. With ``fold``, that fold of ``train`` is the test split, and a ``test`` folder is left out.
+    Folders inside a class folder are searched too. System files (hidden ones, ``Thumbs.db``,
     ...) and files that are no images are left out and noted.
 
     Raises:
@@ -50,12 +53,14 @@ def load_image_folder(
     first = next(iter(found))
     class_names = tuple(found[first])
     notes = [*layout.notes, *_check_classes(layout.roots, found), *_splits_beside(root), *notes]
+    if fold is not None and found.pop("test", None) is not None:
+        notes.append(f"{printable(layout.roots['test'])} is a test set of its own, which stays out of the folds")
     parts = {split: _make_part(classes, class_names) for split, classes in found.items()}
     _check_plugins(parts, max_bad_files)
     fractions = {"test": test_fraction, "val": val_fraction}
     fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
     splits = split_part(
-        parts[first], first, task="classification", fractions=fractions, seed=seed, class_names=class_names
+        parts[first], first, task="classification", fractions=fractions, seed=seed, class_names=class_names, fold=fold
     )
     splits |= {name: whole_part(part, name) for name, part in parts.items() if name != first}
     splits = {name: splits[name] for name in SPLITS if name in splits}

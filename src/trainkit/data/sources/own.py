@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Dataset, Part, Split, Task, fingerprint_dataset
+from trainkit.data.folds import Fold
 from trainkit.data.splits import split_part
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
@@ -26,11 +27,13 @@ def load_own(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    fold: Fold | None = None,
 ) -> Dataset:
     """The data set of what a plug-in's ``build`` returned.
 
     ``made`` has inputs and targets for ``train``, and for ``val`` and ``test`` where they are official; else a fraction
-    of the training part is held out. Images are uint8 (N, C, H, W), tables float32 (N, F); targets are int64 (N,), or
+    of the training part is held out. With ``fold``, that fold of ``train`` is the test split, and an official one is
+    left out. Images are uint8 (N, C, H, W), tables float32 (N, F); targets are int64 (N,), or
     float32 (N, T) for regression. ``class_names`` are needed for classes, ``feature_names`` and ``target_names`` not.
 
     Raises:
@@ -47,7 +50,7 @@ def load_own(
     parts = {
         part: _checked(made[part], f"{name}: {part}", kind=kind, num_classes=len(classes))
         for part in _PARTS
-        if part in made
+        if part in made and not (fold and part == "test")
     }
     shapes = {part: (one.inputs.shape[1:], one.targets.shape[1:]) for part, one in parts.items()}  # type: ignore[union-attr]
     if len(set(shapes.values())) > 1:
@@ -55,7 +58,9 @@ def load_own(
     fractions = {
         split: fraction for split, fraction in (("test", test_fraction), ("val", val_fraction)) if split not in parts
     }
-    splits = split_part(parts["train"], "train", task=task, fractions=fractions, seed=seed, class_names=classes)
+    splits = split_part(
+        parts["train"], "train", task=task, fractions=fractions, seed=seed, class_names=classes, fold=fold
+    )
     official = [part for part in parts if part != "train"]
     splits |= {part: Split(part, np.arange(len(parts[part]), dtype=np.int64)) for part in official}
     inputs, targets = shapes["train"]
@@ -70,6 +75,7 @@ def load_own(
         feature_names=_names(made, "feature_names", inputs[0], name=name) if kind == "table" else (),
         target_names=_names(made, "target_names", targets[0], name=name) if task == "regression" else (),
         channels=int(inputs[0]) if kind == "image" else None,
+        notes=("its own test set stays out of the folds",) if fold and "test" in made else (),
     )
 
 

@@ -174,7 +174,7 @@ def split_table(
 
     Args:
         whole: whether all rows of the file were read; where not, they may all be of one split.
-        rules: ``task``, ``fractions``, ``seed`` and ``class_names``, as for ``split_part``.
+        rules: ``task``, ``fractions``, ``seed``, ``class_names`` and ``fold``, as for ``split_part``.
 
     Raises:
         ProblemsError: A split would be empty, or leave a class without a training sample.
@@ -192,10 +192,12 @@ def split_table(
 
 def _split_by_column(part: Part, part_name: str, by: SplitColumn, keys: NDArray[Any], **rules: Any) -> dict[str, Split]:
     if by.type == "column":
+        del rules["fold"]  # a rule refuses both
         return _split_by_value(part, part_name, by, keys, **rules)
-    asked = [name for name, fraction in rules["fractions"].items() if fraction]
+    folds = rules["fold"] is not None
+    asked = [name for name, fraction in rules["fractions"].items() if fraction and not (folds and name == "test")]
     if by.type == "group":
-        return split_part(part, part_name, **rules, take=partial(take_groups, groups=keys, splits=asked))
+        return split_part(part, part_name, **rules, take=partial(take_groups, groups=keys, splits=asked), groups=keys)
     return split_part(part, part_name, **rules, take=partial(take_latest, times=keys, splits=asked))
 
 
