@@ -182,7 +182,7 @@ def _validate(data: Any) -> tuple[Config | None, list[tuple[KeyPath, bool, str]]
 def _broken_rules(config: Config | None, data: Any, places: Places, mistaken: list[KeyPath]) -> list[Problem]:
     """The violated rules between fields. Where some fields are mistaken, rules on the other fields still apply."""
     if config is None:
-        config, _ = _validate(_without(data, mistaken))
+        config, _ = _validate(without(data, mistaken))
         if config is None:
             return []
     problems = []
@@ -194,7 +194,7 @@ def _broken_rules(config: Config | None, data: Any, places: Places, mistaken: li
     return problems
 
 
-def _without(data: Any, mistaken: list[KeyPath]) -> Any:
+def without(data: Any, mistaken: list[KeyPath]) -> Any:
     """The plain config without the keys that hold a mistake, so that their defaults take their place."""
     data = deepcopy(data)
     for path in mistaken:

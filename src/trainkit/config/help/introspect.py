@@ -13,11 +13,22 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
-from trainkit.config.schema.base import DATE_PATTERN, NAME_PATTERN, Section, check_duration, check_interval, check_start
+from trainkit.config.schema.base import (
+    DATE_PATTERN,
+    NAME_PATTERN,
+    Section,
+    check_duration,
+    check_epochs,
+    check_interval,
+    check_start,
+)
 from trainkit.config.schema.extended import config_class
 from trainkit.config.schema.model_defaults import model_defaults
 from trainkit.config.text.nodes import KeyPath
 from trainkit.wording import listed
+
+Root = type[Section] | None
+"""What a whole file is; None for a config."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +129,9 @@ def value_at(path: KeyPath, data: Any) -> Any:
     return data
 
 
-def annotation_at(path: KeyPath, data: Any) -> Any:
+def annotation_at(path: KeyPath, data: Any, root: Root = None) -> Any:
     """The annotation at a path of a config, given the plain config (its ``type`` values choose the variants)."""
-    annotation: Any = config_class()
+    annotation: Any = root or config_class()
     for piece in path:
         annotation = child_annotation(annotation, data, piece)
         if annotation is None:
@@ -129,27 +140,27 @@ def annotation_at(path: KeyPath, data: Any) -> Any:
     return annotation
 
 
-def section_at(path: KeyPath, data: Any) -> type[Section] | None:
+def section_at(path: KeyPath, data: Any, root: Root = None) -> type[Section] | None:
     """The section at a path of a config, given the plain config."""
-    return chosen(annotation_at(path, data), value_at(path, data))
+    return chosen(annotation_at(path, data, root), value_at(path, data))
 
 
-def field_at(path: KeyPath, data: Any) -> FieldInfo | None:
+def field_at(path: KeyPath, data: Any, root: Root = None) -> FieldInfo | None:
     """The field that the last key of a path names."""
     if not path or isinstance(path[-1], int):
         return None
-    section = section_at(path[:-1], data)
+    section = section_at(path[:-1], data, root)
     return section.model_fields.get(path[-1]) if section is not None else None
 
 
-def default_at(path: KeyPath, data: Any) -> Any:
+def default_at(path: KeyPath, data: Any, root: Root = None) -> Any:
     """The plain default of the field at a path (None where there is none)."""
     of_model: Any = model_defaults(data)[1]
     for piece in path:
         of_model = of_model.get(piece) if isinstance(of_model, dict) else None
     if of_model is not None and path:
         return of_model
-    field = field_at(path, data)
+    field = field_at(path, data, root)
     if field is None or field.is_required():
         return None
     default = field.get_default(call_default_factory=True)
@@ -158,9 +169,9 @@ def default_at(path: KeyPath, data: Any) -> Any:
     return default
 
 
-def homes() -> dict[str, list[tuple[str, str | None]]]:
+def homes(root: Root = None) -> dict[str, list[tuple[str, str | None]]]:
     """By key, where it belongs: ``("training", None)``, or ``("optimizer", "sgd")`` for the knob of a variant."""
-    return _homes_in(config_class())
+    return _homes_in(root or config_class())
 
 
 @cache
@@ -223,6 +234,7 @@ def _children(annotation: Any, key: str) -> list[Any]:
 
 _DURATIONS = {
     check_duration: "a number of epochs or steps (5, 5ep, 500st)",
+    check_epochs: "a number of epochs (2, 2ep)",
     check_interval: "a number of epochs, steps or minutes (1, 1ep, 200st, 10min)",
     check_start: "a share of the run, or a number of epochs or steps (75%, 60ep, 500st)",
 }

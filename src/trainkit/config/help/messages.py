@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import MinLen
 
 from trainkit.config.help.introspect import (
+    Root,
     annotation_at,
     child_annotation,
     child_value,
@@ -46,38 +47,38 @@ MAX_SHOWN = 10
 """Problems printed; a last line counts the rest."""
 
 
-def explain(errors: Iterable[Mapping[str, Any]], data: Any) -> list[tuple[KeyPath, bool, str]]:
+def explain(errors: Iterable[Mapping[str, Any]], data: Any, root: Root = None) -> list[tuple[KeyPath, bool, str]]:
     """``(path, whether the key is the mistake, message)`` for pydantic's errors on ``data``, one a mistake."""
     groups: dict[KeyPath, list[Mapping[str, Any]]] = {}
     for error in errors:
-        path = _path_of(error["loc"], data)
+        path = _path_of(error["loc"], data, root)
         value = value_at(path, data)
         if error["type"].startswith("union_tag") and isinstance(value, dict):
-            misspelled = _misspelled_type(annotation_at(path, data), value)
+            misspelled = _misspelled_type(annotation_at(path, data, root), value)
             path = (*path, misspelled or "type")
             error = {**error, "type": "misspelled_type"} if misspelled else error
         groups.setdefault(path, []).append(error)
     renamed = {
         (*path[:-1], near)
         for path, group in groups.items()
-        if group[0]["type"] == "extra_forbidden" and (near := _near_key(path, data)) is not None
+        if group[0]["type"] == "extra_forbidden" and (near := _near_key(path, data, root)) is not None
     }
     found = []
     for path, group in groups.items():
         if path in renamed and group[0]["type"] == "missing":
             continue  # the message about the misspelled key suggests this one
         inner = any(len(other) > len(path) and other[: len(path)] == path for other in groups)
-        if inner and len(members(annotation_at(path, data))) > 1:
+        if inner and len(members(annotation_at(path, data, root))) > 1:
             continue  # the value chose another alternative of a union, which has a message of its own
         is_key = group[0]["type"] in ("extra_forbidden", "missing", "misspelled_type")
-        found.append((path, is_key, _message(path, group, data)))
+        found.append((path, is_key, _message(path, group, data, root)))
     return found
 
 
-def _path_of(loc: Sequence[str | int], data: Any) -> KeyPath:
+def _path_of(loc: Sequence[str | int], data: Any, root: Root) -> KeyPath:
     """The key path of pydantic's location, which also names the alternatives of unions that it went through."""
     path: list[str | int] = []
-    annotation: Any = config_class()
+    annotation: Any = root or config_class()
     value = data
     after_choice = False
     for piece in loc:
@@ -101,27 +102,27 @@ def _path_of(loc: Sequence[str | int], data: Any) -> KeyPath:
     return tuple(path)
 
 
-def _message(path: KeyPath, group: list[Mapping[str, Any]], data: Any) -> str:
+def _message(path: KeyPath, group: list[Mapping[str, Any]], data: Any, root: Root) -> str:
     kind = group[0]["type"]
     if kind == "extra_forbidden":
-        return _unknown_key(path, data)
+        return _unknown_key(path, data, root)
     if kind == "misspelled_type":
         return f"unknown key in {format_path(path[:-1])}; did you mean type?"
     if kind == "missing":
-        return _missing(path, data)
+        return _missing(path, data, root)
     if kind.startswith("union_tag"):
         if path[-1] == "type" and isinstance(value_at(path[:-1], data), dict):
             path = path[:-1]
-        return _bad_choice(annotation_at(path, data), value_at(path, data))
-    return _bad_value(annotation_at(path, data), value_at(path, data), _default_text(path, data))
+        return _bad_choice(annotation_at(path, data, root), value_at(path, data))
+    return _bad_value(annotation_at(path, data, root), value_at(path, data), _default_text(path, data, root))
 
 
-def _default_text(path: KeyPath, data: Any) -> str | None:
+def _default_text(path: KeyPath, data: Any, root: Root) -> str | None:
     """The default of the field at a path as YAML; "" where it may be left out; None where it has none worth naming."""
-    field = field_at(path, data)
+    field = field_at(path, data, root)
     if field is None or field.is_required():
         return None
-    default = default_at(path, data)
+    default = default_at(path, data, root)
     if isinstance(default, dict):
         return str(default.get("type", ""))
     return "" if default is None or default == [] else flow(default)
@@ -130,10 +131,10 @@ def _default_text(path: KeyPath, data: Any) -> str | None:
 # --- keys --------------------------------------------------------------------------------------------------------
 
 
-def _unknown_key(path: KeyPath, data: Any) -> str:
+def _unknown_key(path: KeyPath, data: Any, root: Root) -> str:
     key = str(path[-1])
-    choices = variants(annotation_at(path[:-1], data))
-    section = section_at(path[:-1], data)
+    choices = variants(annotation_at(path[:-1], data, root))
+    section = section_at(path[:-1], data, root)
     assert section is not None
     name = type_name(section)
     here = f"{format_path(path[:-1])} of type {name}" if name else format_path(path[:-1])
@@ -142,8 +143,8 @@ def _unknown_key(path: KeyPath, data: Any) -> str:
         return f"{name} has no such knob; {enumerated(owners)} {'has' if len(owners) == 1 else 'have'} it"
     if key in _IMPORTS:
         return f"unknown key: {_NO_IMPORTS}"
-    near = _near_key(path, data)
-    exact = _home(key, format_path(path[:-1])) if len(key) > 1 else None
+    near = _near_key(path, data, root)
+    exact = _home(key, format_path(path[:-1]), root) if len(key) > 1 else None
     where = f"unknown key in {here}" if here else "unknown section"
     if near:
         return f"{where}; did you mean {near}?" + (f" ({key} itself belongs {exact})" if exact else "")
@@ -158,9 +159,9 @@ def _unknown_key(path: KeyPath, data: Any) -> str:
     return f"{where}; it takes {', '.join(known) if known else 'no keys but `type`'}"
 
 
-def _near_key(path: KeyPath, data: Any) -> str | None:
+def _near_key(path: KeyPath, data: Any, root: Root) -> str | None:
     """The key that an unknown one was probably meant to be; one that is not written yet comes first."""
-    parent, section = value_at(path[:-1], data), section_at(path[:-1], data)
+    parent, section = value_at(path[:-1], data), section_at(path[:-1], data, root)
     if section is None or not isinstance(parent, dict):
         return None
     key = str(path[-1])
@@ -169,10 +170,10 @@ def _near_key(path: KeyPath, data: Any) -> str | None:
     )
 
 
-def _home(key: str, here: str) -> str | None:
+def _home(key: str, here: str, root: Root) -> str | None:
     """Where a key belongs: the place nearest to the top; a plain section comes before a variant of a choice."""
     places = sorted(
-        (home for home in homes().get(key, []) if home[0] != here),
+        (home for home in homes(root).get(key, []) if home[0] != here),
         key=lambda home: (home[0].count(".") + home[0].count("["), home[1] is not None),
     )
     if not places:
@@ -184,9 +185,9 @@ def _home(key: str, here: str) -> str | None:
     return f"in {where}" + (f" (of {enumerated(names)})" if 0 < len(names) < 5 else "")
 
 
-def _missing(path: KeyPath, data: Any) -> str:
-    field = field_at(path, data)
-    annotation = annotation_at(path, data)
+def _missing(path: KeyPath, data: Any, root: Root) -> str:
+    field = field_at(path, data, root)
+    annotation = annotation_at(path, data, root)
     what = expected(annotation) if annotation is not None else "a value"
     meaning = re.sub(r" \(.*?\)", "", (field and field.description) or "").rstrip(".")
     return f"missing: expected {what}; write `{path[-1]}: ...`" + (f" ({meaning})" if meaning else "")

@@ -97,6 +97,14 @@ def find_config(given: Path) -> tuple[Path, str | None]:
     return named.path, f"{given} is the shipped config {_shown(named.path)}: there is no file of this name here"
 
 
+def find_sweep(given: Path) -> tuple[Path, str | None]:
+    """As ``find_config``, for the file of a sweep."""
+    shipped = folder() / "sweeps" / f"{given.name.removesuffix('.yaml')}.yaml"
+    if given.name != str(given) or given.is_file() or not shipped.is_file():
+        return given, None
+    return shipped, f"{given} is the shipped sweep {_shown(shipped)}: there is no file of this name here"
+
+
 def _description(path: Path) -> str:
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

@@ -84,6 +84,11 @@ def check_duration(value: int | str) -> int | str:
     return _check(value, ("epochs", "steps"))
 
 
+def check_epochs(value: int | str) -> int | str:
+    """Accepts a number of epochs. Raises ValueError."""
+    return _check(value, ("epochs",))
+
+
 def check_interval(value: int | str) -> int | str:
     """Accepts any duration. Raises ValueError."""
     return _check(value, ("epochs", "steps", "minutes"))
@@ -117,6 +122,8 @@ def _duration_schema(units: str, *examples: str) -> WithJsonSchema:
 
 Steps = Annotated[int | str, AfterValidator(check_duration), _duration_schema("ep|st", "10ep", "500st")]
 """A duration that can be counted in optimizer steps."""
+Epochs = Annotated[int | str, AfterValidator(check_epochs), _duration_schema("ep", "2ep")]
+"""A number of epochs."""
 Interval = Annotated[int | str, AfterValidator(check_interval), _duration_schema("ep|st|min", "1ep", "10min")]
 """A duration that may also be given in minutes."""
 

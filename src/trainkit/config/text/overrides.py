@@ -39,7 +39,7 @@ def apply_overrides(
     removed: dict[KeyPath, Node] = {}
     for option, texts in (("--unset", unset), ("--set", overrides)):
         for text in texts:
-            edit = _Edit(_source(option, text), len(option) + 1, tree.plain())
+            edit = _Edit(override_source(option, text), len(option) + 1, tree.plain())
             try:
                 if option == "--unset":
                     path = edit.read_path(text)
@@ -55,7 +55,8 @@ def apply_overrides(
     return tree, problems, removed
 
 
-def _source(option: str, text: str) -> Source:
+def override_source(option: str, text: str) -> Source:
+    """The text of an override as the place of its values."""
     line = f"{option} {text}"
     shown = line if line.isprintable() else line.encode("unicode_escape").decode()
     return Source(shown if len(shown) <= 120 else shown[:117] + "...", (line,), is_override=True)

@@ -1,0 +1,341 @@
+"""Loading a sweep: its file becomes a checked ``Sweep``, with the config of each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainkit.config.help.messages import explain
+from trainkit.config.help.shipped import find_config, find_sweep, hint_for_missing
+from trainkit.config.loading import LoadedConfig, load_config, without
+from trainkit.config.places import Places
+from trainkit.config.rules import sweeps as rules
+from trainkit.config.schema.base import safe_name
+from trainkit.config.schema.sweep import Sweep
+from trainkit.config.spaces import Choice, Range, Space, assign, is_below, spaces_of
+from trainkit.config.text.nodes import KeyPath, Node, PathError, format_path, parse_path
+from trainkit.config.text.overrides import override_source
+from trainkit.config.text.reader import is_missing, read_file
+from trainkit.config.text.writer import flow
+from trainkit.errors import ConfigError, Place, Problem
+from trainkit.wording import better, closest
+
+__all__ = ["Candidate", "Choice", "LoadedSweep", "Range", "Space", "load_sweep"]
+
+_NEEDED: dict[str, Any] = {"config": "-", "objective": "-", "search": {}}
+"""What a sweep needs, and what stands for it where it is missing, so that the rest can still be checked."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value of the sweep's file as an override of the config."""
+
+    text: str
+    """``optimizer.lr=0.1``"""
+    key: KeyPath
+    """Of the config."""
+    at: KeyPath
+    """Where it stands in the sweep's file."""
+
+    @property
+    def name(self) -> str:
+        """As places name it: ``--set optimizer.lr=0.1``."""
+        return override_source("--set", self.text).name
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One searched value, tried with the config as it is otherwise: a bound of a range, or a choice."""
+
+    at: KeyPath
+    """Where the value stands in the sweep's file."""
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class LoadedSweep:
+    """A valid sweep of a valid config, whose searched values are valid one by one."""
+
+    sweep: Sweep
+    path: Path
+    text: str
+    """The file as the user wrote it."""
+    base: LoadedConfig
+    """The config with what every trial has in common."""
+    objective: str
+    """The metric that trials are compared by; each trial's best checkpoint is the best in it."""
+    maximize: bool
+    space: Mapping[str, Space]
+    """By config path, sections before what is below them."""
+    notes: tuple[str, ...]
+    """What was guessed, and what may surprise."""
+    _file: _File = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the sweep: its own, or the file's made safe."""
+        return self.sweep.name if self.sweep.name is not None else safe_name(self.path.stem)
+
+    def trial(self, values: Mapping[str, object]) -> LoadedConfig:
+        """The config of a trial with these values by config path; where one is left out, the config's own.
+
+        Raises:
+            ConfigError: they don't go together, or are not searched.
+        """
+        if unknown := sorted(values.keys() - self.space.keys()):
+            raise ConfigError([Problem("the sweep does not search it", key, Place(str(self.path))) for key in unknown])
+        texts = [one.text for key in self.space if key in values for one in assign(key, values[key])]
+        return self._file.load(self.base.path, [*self._file.texts, *texts])
+
+    def candidates(self) -> list[Candidate]:
+        """Each bound and each choice once."""
+        return list(self._file.candidates(self.space))
+
+    def load(self, candidate: Candidate) -> LoadedConfig:
+        """The config with this value. Raises ConfigError."""
+        return self._file.load(self.base.path, [*self._file.texts, *(one.text for one in candidate.settings)])
+
+    def locate(self, problems: Iterable[Problem], candidate: Candidate | None = None) -> list[Problem]:
+        """Mistakes of the config of a candidate (None: of the base), with their places in the sweep's file."""
+        return self._file.locate(problems, candidate)
+
+
+def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """Read a sweep, check it, its config, and each of the values that it searches.
+
+    Args:
+        path: a file, or the name of a shipped sweep where there is no such file.
+        overrides: of the config of every trial (``training.epochs=5``), after what the file sets.
+
+    Raises:
+        ConfigError: with all mistakes of the file; those of the config have their places there.
+    """
+    path, note = find_sweep(Path(path))
+    if is_missing(path):
+        raise ConfigError([Problem("there is no such file", place=Place(str(path)))])
+    tree, text, problems = read_file(path)
+    _refuse_config(tree)
+    file = _File(tree, path, Places(tree, {}))
+    sweep, found, doubtful = _validate(file)
+    problems += found
+    space = spaces_of(sweep)
+    problems += file.placed(rules.check(sweep, doubtful=doubtful, overrides=overrides))
+    base, more = _load_base(file, sweep, overrides)
+    problems += more
+    if base is not None:
+        for candidate in file.candidates(space):
+            try:
+                file.load(base.path, [*file.texts, *(one.text for one in candidate.settings)])
+            except ConfigError as error:
+                problems += file.locate(error.problems, candidate)
+        if "pruner" not in doubtful:
+            problems += file.placed(rules.check_pruner(sweep, space, epochs=base.config.training.epochs))
+    if problems or base is None:
+        raise ConfigError(_in_order(problems, str(path)))
+    notes = (*([] if note is None else [note]), *base.notes, *rules.notes(sweep))
+    objective = sweep.objective
+    return LoadedSweep(sweep, path, text, base, objective, better(objective) == "max", space, notes, file)
+
+
+def _refuse_config(tree: Node) -> None:
+    """Raises ConfigError for a config, which has no ``search``."""
+    assert isinstance(tree.value, dict)
+    sections = [key for key in ("model", "dataset", "training") if key in tree.value]
+    if sections and "search" not in tree.value and "config" not in tree.value:
+        message = (
+            "this is a config, not a sweep, which names the config to improve (`config: FILE`) and the paths to search "
+            "(`search:`); `trainkit train` trains a config"
+        )
+        raise ConfigError([Problem(message, sections[0], tree.value[sections[0]].key_place)])
+
+
+def _validate(file: _File) -> tuple[Sweep, list[Problem], set[str]]:
+    """The sweep without what is mistaken in it, the mistakes, and the sections that are not there or not whole."""
+    data = file.tree.plain()
+    bad = rules.check_search(data.get("search"))
+    problems, mistaken = file.placed(bad), [one.path[:2] for one in bad]
+    data = without(data, mistaken)
+    try:
+        sweep = Sweep.model_validate(data)
+    except ValidationError as error:
+        found = explain(error.errors(include_url=False, include_input=False), data, Sweep)
+        problems += [file.problem(path, message, _shown(path), is_key=is_key) for path, is_key, message in found]
+        whole = {"search": 2, "sampler": 1, "pruner": 1}
+        mistaken += [path[: whole.get(str(path[0]), len(path))] for path, _, _ in found if path]
+        sweep = Sweep.model_validate(_NEEDED | without(data, mistaken))
+    keys = {str(path[0]) for path in mistaken}
+    return sweep, problems, keys | {near for key in keys if (near := closest(key, Sweep.model_fields))}
+
+
+def _shown(path: KeyPath) -> str | None:
+    """A path of the sweep's file; one of the config stands for its entry under ``search`` and ``set``."""
+    if len(path) > 1 and path[0] in ("search", "set"):
+        return str(path[1]) + (f": {format_path(path[2:])}" if path[2:] else "")
+    return format_path(path) or None
+
+
+def _load_base(file: _File, sweep: Sweep, overrides: Sequence[str]) -> tuple[LoadedConfig | None, list[Problem]]:
+    """The config with what all trials have in common, and the mistakes in it.
+
+    Where only what the sweep sets is mistaken, the config without it: to see what the searched values are like.
+    """
+    entry = file.tree.find(("config",))
+    if entry is None or sweep.config == _NEEDED["config"]:
+        return None, []
+    path = file.path.parent / sweep.config
+    if is_missing(path):
+        path, _ = find_config(Path(sweep.config))
+        if is_missing(path):
+            where = file.path.parent / sweep.config
+            message = f"there is no such file, got {sweep.config!r}; {hint_for_missing(where)}"
+            return None, [Problem(message, "config", entry.place)]
+    try:
+        base = file.load(path, [])
+    except ConfigError as error:
+        base, alone = None, error.problems
+    else:
+        alone = ()
+    problems: list[Problem] = []
+    for settings, more in ((list(file.set_values(sweep)), overrides), (_objective(file, sweep, base), ())):
+        before = file.settings, file.overrides
+        file.settings, file.overrides = [*file.settings, *settings], [*file.overrides, *more]
+        try:
+            base = file.load(path, file.texts)
+            alone = ()
+        except ConfigError as error:
+            problems += [one for one in file.locate(error.problems) if one not in alone]
+            file.settings, file.overrides = before
+    return base, [*alone, *problems]
+
+
+def _objective(file: _File, sweep: Sweep, base: LoadedConfig | None) -> list[Setting]:
+    """The best checkpoint of a trial is the best in the objective."""
+    checkpoint = None if base is None else base.config.checkpoint
+    if file.tree.find(("objective",)) is None or checkpoint is None or checkpoint.monitor == sweep.objective:
+        return []
+    at: KeyPath = ("objective",)
+    monitor = Setting(f"checkpoint.monitor={flow(sweep.objective)}", ("checkpoint", "monitor"), at)
+    automatic = Setting("checkpoint.mode=auto", ("checkpoint", "mode"), at)
+    return [monitor] if checkpoint.mode == "auto" else [monitor, automatic]
+
+
+@dataclass
+class _File:
+    """The file of a sweep, and what it sets in the config of every trial."""
+
+    tree: Node
+    path: Path
+    places: Places
+    settings: list[Setting] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def texts(self) -> list[str]:
+        """The overrides that all trials have in common."""
+        return [*(one.text for one in self.settings), *self.overrides]
+
+    def load(self, path: Path, texts: Sequence[str]) -> LoadedConfig:
+        return load_config(path, overrides=texts)
+
+    def placed(self, mistakes: Iterable[rules.Mistake]) -> list[Problem]:
+        return [self.problem(one.path, one.message, one.key, is_key=one.is_key) for one in mistakes]
+
+    def problem(self, path: KeyPath, message: str, key: str | None, *, is_key: bool) -> Problem:
+        problem = self.places.locate_at(path, Problem(message, key), is_key=is_key)
+        return problem if problem.place is not None else problem.at(Place(str(self.path)))
+
+    def set_values(self, sweep: Sweep) -> Iterator[Setting]:
+        """What the file sets in every trial, a path that cannot be read included: loading says what is wrong."""
+        for key, value in sweep.set.items():
+            yield from self.settings_of(key, value, ("set", key))
+
+    def settings_of(self, key: str, value: Any, at: KeyPath) -> Iterator[Setting]:
+        for one in assign(key, value):
+            try:
+                path = parse_path(key)
+            except PathError:
+                path = (key,)
+            yield Setting(one.text, (*path, *one.below), (*at, *one.below))
+
+    def candidates(self, space: Mapping[str, Space]) -> Iterator[Candidate]:
+        """Each bound and each choice, with each choice of a section around it and a value of each path below it."""
+        for key in space:
+            above = [other for other in space if is_below(key, other)]
+            below = [other for other in space if is_below(other, key)]
+            first = [setting for other in below for setting in self.values_of(other, space[other])[0]]
+            around: list[tuple[Setting, ...]] = [()]
+            for other in above:
+                around = [(*before, *of) for before in around for of in self.values_of(other, space[other])]
+            for own in self.values_of(key, space[key]):
+                for before in around:
+                    yield Candidate(own[0].at if len(own) == 1 else own[0].at[:-1], (*before, *own, *first))
+
+    def values_of(self, key: str, space: Space) -> list[list[Setting]]:
+        """The settings of each bound or choice."""
+        entry = self.tree.find(("search", key))
+        assert entry is not None
+        assert isinstance(entry.value, dict)
+        kind = next(name for name in ("choice", "int", "uniform", "log_uniform") if name in entry.value)
+        values = space.values if isinstance(space, Choice) else (space.low, space.high)
+        return [list(self.settings_of(key, value, ("search", key, kind, index))) for index, value in enumerate(values)]
+
+    def locate(self, problems: Iterable[Problem], candidate: Candidate | None = None) -> list[Problem]:
+        """Mistakes of a config that the sweep changed, with the places of what it wrote."""
+        settings = [*self.settings, *(() if candidate is None else candidate.settings)]
+        by_name = {setting.name: setting for setting in settings}
+        return [self.located(problem, by_name, candidate) for problem in problems]
+
+    def located(self, problem: Problem, by_name: Mapping[str, Setting], candidate: Candidate | None) -> Problem:
+        places = [problem.place, *problem.also]
+        blamed = next((by_name[place.file] for place in places if place is not None and place.file in by_name), None)
+        message = problem.message
+        for name, setting in by_name.items():
+            if name in message and (written := self.places.place(setting.at)) is not None:
+                message = message.replace(name, f"line {written.line}")
+        also = [self.place_of(place, by_name) for place in problem.also]
+        if blamed is None and candidate is not None:  # of the config with the value, though not of the value alone
+            return replace(
+                problem,
+                message=message,
+                place=self.places.place(candidate.at),
+                also=tuple(place for place in (problem.place, *also) if place is not None),
+            )
+        if problem.place is None or problem.place.file not in by_name:
+            return replace(problem, message=message, also=tuple(also))
+        setting = by_name[problem.place.file]
+        if setting.at[2:3] in (("uniform",), ("log_uniform",)) and "expected a whole number" in message:
+            log = ", log: true" if setting.at[2] == "log_uniform" else ""
+            message = f"{message.partition(', got ')[0]}; take {{int: [low, high]{log}}}"
+        place = self.place_in(setting, problem)
+        key = "objective" if setting.at == ("objective",) else problem.key
+        return replace(problem, message=message, place=place, key=key, also=tuple(dict.fromkeys(also)))
+
+    def place_of(self, place: Place, by_name: Mapping[str, Setting]) -> Place:
+        return (self.places.place(by_name[place.file].at) or place) if place.file in by_name else place
+
+    def place_in(self, setting: Setting, problem: Problem) -> Place | None:
+        """The place of a mistake in what an override was made from: its path, its value, or something in this."""
+        assert problem.place is not None
+        path = parse_path(problem.key) if problem.key is not None else ()
+        if problem.place.column == len("--set ") + 1 and setting.at[0] != "objective":
+            value = 4 if setting.at[0] == "search" else 2
+            at = setting.at[: len(setting.at) - max(0, len(setting.key) - len(path))]
+            return self.places.place(at if len(at) > value else setting.at[:2], is_key=True)
+        inside = path[len(setting.key) :] if path[: len(setting.key)] == setting.key else ()
+        is_key = "unknown key" in problem.message or "no such knob" in problem.message
+        return self.places.place((*setting.at, *inside), is_key=is_key and bool(inside))
+
+
+def _in_order(problems: list[Problem], own: str) -> list[Problem]:
+    """The sweep's own file from top to bottom, then the others; each mistake once."""
+    unique = {(str(problem), problem.place): problem for problem in problems}
+
+    def rank(problem: Problem) -> tuple[bool, str, int, int]:
+        place = problem.place or Place("")
+        return (place.file != own, place.file, place.line or 0, place.column or 0)
+
+    return sorted(unique.values(), key=rank)
