@@ -42,8 +42,10 @@ NO_DOOR = {"", "cli", "workflows", "config.schema", "data"}
 SIDE_DOORS = {
     *("findings.facts", "findings.layer_stats", "findings.probes", "findings.relation"),
     "workflows.bench.speed",
+    "config.sweeps",
 }
-"""They need torch, which the doors of their folders do not: ``runs list`` and ``bench`` come through those."""
+"""They need torch, which the doors of their folders do not (``runs list`` and ``bench`` come through those), or time to
+import that other commands have no use for."""
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,6 +104,14 @@ class LoadedSweep:
         """Mistakes of the config of a candidate (None: of the base), with their places in the sweep's file."""
         return self._file.locate(problems, candidate)
 
+    def problem(self, at: KeyPath, message: str) -> Problem:
+        """A mistake at a path of the sweep's file."""
+        return self._file.problem(at, message, format_path(at), is_key=False)
+
+    def error(self, problems: Iterable[Problem]) -> ConfigError:
+        """Mistakes in the order of the files, each once."""
+        return ConfigError(_in_order(problems, str(self.path)))
+
 
 def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     """Read a sweep, check it, its config, and each of the values that it searches.
@@ -193,6 +202,7 @@ def _load_base(file: _File, sweep: Sweep, overrides: Sequence[str]) -> tuple[Loa
             where = file.path.parent / sweep.config
             message = f"there is no such file, got {sweep.config!r}; {hint_for_missing(where)}"
             return None, [Problem(message, "config", entry.place)]
+    file.base = str(path)
     try:
         base = file.load(path, [])
     except ConfigError as error:
@@ -232,6 +242,8 @@ class _File:
     places: Places
     settings: list[Setting] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
+    base: str = ""
+    """The file of the config."""
 
     @property
     def texts(self) -> list[str]:
@@ -293,6 +305,8 @@ class _File:
         places = [problem.place, *problem.also]
         blamed = next((by_name[place.file] for place in places if place is not None and place.file in by_name), None)
         message = problem.message
+        if blamed is not None or candidate is not None:  # lines of the config
+            message = re.sub(r"\(line (\d+)\)", rf"({self.base}:\1)", message)
         for name, setting in by_name.items():
             if name in message and (written := self.places.place(setting.at)) is not None:
                 message = message.replace(name, f"line {written.line}")
@@ -330,7 +344,7 @@ class _File:
         return self.places.place((*setting.at, *inside), is_key=is_key and bool(inside))
 
 
-def _in_order(problems: list[Problem], own: str) -> list[Problem]:
+def _in_order(problems: Iterable[Problem], own: str) -> list[Problem]:
     """The sweep's own file from top to bottom, then the others; each mistake once."""
     unique = {(str(problem), problem.place): problem for problem in problems}
 

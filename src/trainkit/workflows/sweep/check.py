@@ -1,0 +1,114 @@
+"""The checks with which a sweep begins: every bound and every choice is tried as ``trainkit check`` would try it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from trainkit.config import LoadedConfig
+from trainkit.config.schema import Config
+from trainkit.config.schema.sweep import Grid
+from trainkit.config.sweeps import Choice, LoadedSweep, Space
+from trainkit.config.text import flow
+from trainkit.data.dataset import Dataset
+from trainkit.errors import ConfigError, Problem, ProblemsError
+from trainkit.runtime import resolve_device
+from trainkit.system import Frontend
+from trainkit.wording import counted
+from trainkit.workflows.check.probe_data import load_read_only
+from trainkit.workflows.check.run import CheckReport, run_checks
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """A sweep that can be run."""
+
+    loaded: LoadedSweep
+    base: CheckReport
+    """Of the config with what all trials have in common."""
+    checked: int
+    """Configs that were tried."""
+
+
+def check_sweep(loaded: LoadedSweep, *, sweeps_dir: Path = Path("sweeps"), frontend: Frontend) -> SweepReport:
+    """Check the config, and each bound and choice in it, one at a time. Nothing is written.
+
+    Raises:
+        ConfigError: every mistake that was found, at its place in the sweep's file or in the config.
+    """
+    problems = _missing_devices(loaded)
+    tried = _Tries(sweeps_dir / loaded.name / "runs", frontend)
+    report = None
+    try:
+        report = tried.check(loaded.base)
+    except ConfigError as error:
+        problems += loaded.locate(error.problems)
+    candidates = [] if report is None else loaded.candidates()
+    for number, candidate in enumerate(candidates, 1):
+        try:
+            tried.check(loaded.load(candidate))
+        except ConfigError as error:
+            problems += loaded.locate(error.problems, candidate)
+        if frontend.progress is not None:
+            frontend.progress(number, len(candidates))
+    if problems or report is None:
+        raise loaded.error(problems)
+    return SweepReport(loaded, report, 1 + len(candidates))
+
+
+def _missing_devices(loaded: LoadedSweep) -> list[Problem]:
+    problems = []
+    for index, device in enumerate(loaded.sweep.parallel.devices or ()):
+        try:
+            resolve_device(device)
+        except ProblemsError as error:
+            problems.append(loaded.problem(("parallel", "devices", index), error.problems[0].message))
+    return problems
+
+
+@dataclass
+class _Tries:
+    """Checks of configs that have most in common: the data are opened once as long as they are the same."""
+
+    runs_dir: Path
+    frontend: Frontend
+    opened: tuple[tuple[object, ...], Dataset] | None = None
+
+    def check(self, loaded: LoadedConfig) -> CheckReport:
+        load = partial(self.load, loaded.config)
+        silent = Frontend(stop=self.frontend.stop)
+        return run_checks(loaded, load=load, runs_dir=self.runs_dir, everything=True, frontend=silent)
+
+    def load(self, config: Config) -> Dataset:
+        key = (config.dataset, config.seed, config.loss, config.transforms, config.model)
+        if self.opened is None or self.opened[0] != key:
+            self.opened = key, load_read_only(config)
+        return self.opened[1]
+
+
+def describe(loaded: LoadedSweep) -> list[tuple[str, str]]:
+    """What is searched, and how long: lines of a name and a text."""
+    sweep, lines = loaded.sweep, [(key, describe_space(space)) for key, space in loaded.space.items()]
+    size = math.prod(space.size for space in loaded.space.values())
+    end = [] if sweep.budget.trials is None else [counted(sweep.budget.trials, "trial")]
+    end += [] if sweep.budget.minutes is None else [f"{sweep.budget.minutes:g} minutes"]
+    end = [counted(int(size), "trial"), *end[1:]] if isinstance(sweep.sampler, Grid) else end
+    lines.append(("objective", f"{loaded.objective}, {'highest' if loaded.maximize else 'lowest'} is best"))
+    pruner = "" if sweep.pruner.type == "none" else f", pruned by {sweep.pruner.type}"
+    combinations = "" if math.isinf(size) else f" of {counted(int(size), 'combination')}"
+    lines.append(("trials", f"{' or '.join(end)}{combinations}, chosen by {sweep.sampler.type}{pruner}"))
+    if sweep.confirm is not None:
+        lines.append(("confirm", f"the best {sweep.confirm.top}, with {counted(sweep.confirm.seeds, 'seed')} each"))
+    return lines
+
+
+def describe_space(space: Space) -> str:
+    """``0.001 to 0.3, logarithmic``; ``64, 128 or 256``."""
+    if isinstance(space, Choice):
+        *first, last = (flow(value) for value in space.values)
+        return f"{', '.join(first)} or {last}"
+    step = f", in steps of {space.step:g}" if space.step is not None and (not space.integer or space.step > 1) else ""
+    kind = " (whole numbers)" if space.integer and not step else ""
+    return f"{space.low:g} to {space.high:g}{kind}{step}{', logarithmic' if space.log else ''}"

@@ -1,0 +1,86 @@
+"""Before a sweep starts, each bound and each choice is tried as ``trainkit check`` tries a config."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trainkit.config.sweeps import load_sweep
+from trainkit.errors import ConfigError
+from trainkit.system import Frontend
+from trainkit.workflows.sweep.check import check_sweep, describe
+
+BASE = """\
+dataset: digits
+model:
+  type: cnn
+  blocks: [{channels: 4}, {channels: 8, pool: 2}]
+training: {epochs: 2}
+"""
+SWEEP = """\
+config: base.yaml
+objective: val_accuracy
+budget: {trials: 4}
+"""
+
+
+def mistakes(tmp_path: Path, search: str, base: str = BASE) -> list[str]:
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "sweep.yaml").write_text(SWEEP + search)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        check_sweep(load_sweep("sweep.yaml"), frontend=Frontend())
+    assert sorted(os.listdir(tmp_path)) == before
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_each_value_is_tried(tmp_path: Path) -> None:
+    """Shapes, devices and the opened data, all in one go, at the values that are to blame."""
+    found = mistakes(
+        tmp_path,
+        """\
+search:
+  model.blocks[1].pool: {choice: [2, 5, 9]}
+  training.batch_size: {int: [16, 256]}
+  optimizer: {choice: [{type: sgd}, {type: muon}]}
+parallel: {trials: 2, devices: [cpu, cuda:77]}
+""",
+    )
+    places = [text.partition(": ")[0] for text in found]
+    assert places == ["sweep.yaml:5:41", "sweep.yaml:7:44", "sweep.yaml:8:38"], found
+    assert "there is no device 'cuda:77'" in found[2]
+
+
+def test_a_config_that_cannot_be_trained_is_to_blame_itself(tmp_path: Path) -> None:
+    base = BASE.replace("pool: 2", "pool: 9")
+    found = mistakes(tmp_path, "search: {training.batch_size: {int: [16, 32]}}\n", base)
+    assert len(found) == 1
+    assert found[0].startswith("base.yaml:4:")
+
+
+def test_what_would_be_searched(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "sweep.yaml").write_text(
+        SWEEP
+        + """\
+search:
+  optimizer: {choice: [sgd, {type: adamw}]}
+  optimizer.lr: {log_uniform: [0.001, 0.1]}
+  training.batch_size: {int: [16, 64], step: 16}
+"""
+    )
+    report = check_sweep(load_sweep("sweep.yaml"), frontend=Frontend())
+    assert report.checked == 1 + 2 + 2 * 2 + 2
+    assert dict(describe(report.loaded)) == {
+        "optimizer": "sgd or {type: adamw}",
+        "optimizer.lr": "0.001 to 0.1, logarithmic",
+        "training.batch_size": "16 to 64, in steps of 16",
+        "objective": "val_accuracy, highest is best",
+        "trials": "4 trials, chosen by tpe",
+    }
+    assert sorted(os.listdir(tmp_path)) == ["base.yaml", "sweep.yaml"]
