@@ -26,6 +26,7 @@ from trainkit.errors import (
 
 if TYPE_CHECKING:
     from trainkit.api import (
+        CvResult,
         EvalResult,
         ExportResult,
         LoadedConfig,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Progress,
         TrainedModel,
         TrainResult,
+        cross_validate,
         evaluate,
         export,
         load_config,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "CvResult",
     "DataError",
     "EvalResult",
     "ExportError",
@@ -67,6 +70,7 @@ __all__ = [
     "TrainkitError",
     "UserError",
     "__version__",
+    "cross_validate",
     "evaluate",
     "export",
     "load_config",

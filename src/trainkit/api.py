@@ -19,10 +19,12 @@ from trainkit.exports import Format, InputDtype, Method, Quantization
 from trainkit.plugins import Plugin, using
 from trainkit.runtime import use_tf32
 from trainkit.wording import closest, first_lines
+from trainkit.workflows import cross_validation
 from trainkit.workflows import evaluate as evaluating
 from trainkit.workflows import export as exporting
 from trainkit.workflows import predict as predicting
 from trainkit.workflows import train as training
+from trainkit.workflows.cross_validation import CvResult
 from trainkit.workflows.evaluate import EvalResult
 from trainkit.workflows.export import ExportResult
 from trainkit.workflows.find import find_checkpoint
@@ -30,6 +32,7 @@ from trainkit.workflows.predict import Prediction, Predictor
 from trainkit.workflows.train import TrainResult
 
 __all__ = [
+    "CvResult",
     "EvalResult",
     "ExportResult",
     "LoadedConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "Progress",
     "TrainResult",
     "TrainedModel",
+    "cross_validate",
     "evaluate",
     "export",
     "load_config",
@@ -158,6 +162,47 @@ def resume(
             data_root=data_root,
             runs_dir=runs_dir,
             allow_change=allow_change,
+            frontend=frontend,
+        )
+
+
+def cross_validate(
+    config: str | Path | Mapping[str, Any],
+    *,
+    folds: int = 5,
+    group: str | None = None,
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+    data_root: str | Path | None = None,
+    cv_dir: str | Path = "cv",
+    plugins: Plugins = (),
+    log: Log | None = None,
+    progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> CvResult:
+    """Train on all folds but one, for each of them; the same call goes on after a stop.
+
+    Args:
+        config: a file, the name of a shipped config, or a dict with the same keys.
+        group: the column of a table; rows with one value of it stay in one fold.
+        cv_dir: the folder of this cross-validation is made in it, under the config's name.
+
+    The other arguments, and ``Raises``, as for ``train``.
+    """
+    with (
+        using(plugins),
+        one_training(log),
+        calling(log, progress, should_stop) as frontend,
+        stopped_by_ctrl_c(frontend),
+    ):
+        return cross_validation.cross_validate(
+            config,
+            folds=folds,
+            group=group,
+            overrides=_listed("overrides", overrides),
+            config_dir=config_dir,
+            data_root=data_root,
+            cv_dir=cv_dir,
             frontend=frontend,
         )
 

@@ -12,6 +12,7 @@ from trainkit._version import __version__
 from trainkit.cli import ckpt, config, data, plugin, runs, selftest
 from trainkit.cli.bench import bench
 from trainkit.cli.check import check
+from trainkit.cli.cv import cv
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
 from trainkit.cli.inspect import inspect
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(resume)
 app.command()(check)
+app.command()(cv)
 app.command()(inspect)
 app.command(name="eval")(evaluate)
 app.command()(predict)

@@ -1,6 +1,6 @@
 """The report on a model's outputs: metrics with intervals, classes, confusion, calibration, mistakes."""
 
-from trainkit.evaluation.intervals import CONFIDENCE, Interval, wilson_interval
+from trainkit.evaluation.intervals import CONFIDENCE, Interval, t_interval, wilson_interval
 from trainkit.evaluation.report import (
     ClassificationReport,
     Mistake,
@@ -19,5 +19,6 @@ __all__ = [
     "Reliability",
     "Report",
     "build_report",
+    "t_interval",
     "wilson_interval",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -26,7 +26,7 @@ class Interval:
 
     low: float
     high: float
-    method: Literal["wilson", "bootstrap", "normal"]
+    method: Literal["wilson", "bootstrap", "normal", "t"]
     resamples: int | None = None
 
 
@@ -127,6 +127,37 @@ def normal_reach(moved: Floats) -> float:
     if len(moved) < 2:
         return math.nan
     return _Z * float(moved.std(ddof=1)) / math.sqrt(len(moved))
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's interval of the mean of a few values, such as the scores of the folds; NaN for one value."""
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count < 2:
+        return math.nan, math.nan
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    reach = _t_reach(count - 1) * math.sqrt(variance / count)
+    return mean - reach, mean + reach
+
+
+def _t_reach(freedom: int) -> float:
+    """As ``_Z``, for Student's t with so many degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+
+    def share(angle: float) -> float:
+        """How much of the distribution lies within sqrt(freedom) * tan(angle) of 0."""
+        odd, cosine = freedom % 2, math.cos(angle)
+        total, term = 0.0, cosine if odd else 1.0
+        for power in range(odd, freedom - 1, 2):
+            total += term
+            term *= (power + 1) / (power + 2) * cosine**2
+        total *= math.sin(angle)
+        return (angle + total) * 2 / math.pi if odd else total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(middle) < CONFIDENCE else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
 
 
 def macro_intervals(

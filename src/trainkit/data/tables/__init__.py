@@ -1,6 +1,6 @@
 """Tables: how their files are written, what their columns hold, and how these become numbers."""
 
-from trainkit.data.tables.encoded import EncodedRows, encode_columns, encode_table
+from trainkit.data.tables.encoded import EncodedRows, encode_columns, encode_table, labeled_places
 from trainkit.data.tables.encoding import Encoding, Filled, encode_rows, raw_rows, table_encoding
 from trainkit.data.tables.first_pass import TableOptions
 from trainkit.data.tables.formats import TableFormat
@@ -18,6 +18,7 @@ from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_n
 from trainkit.data.tables.paths import TableFile, is_table_name
 from trainkit.data.tables.reading import Block, Table, open_table
 from trainkit.data.tables.split_column import SplitColumn
+from trainkit.data.tables.target import target_from
 
 __all__ = [
     "Block",
@@ -37,6 +38,7 @@ __all__ = [
     "find_number_style",
     "flagged",
     "is_table_name",
+    "labeled_places",
     "load_table",
     "load_table_to_score",
     "model_layout",
@@ -47,5 +49,6 @@ __all__ = [
     "raw_rows",
     "stored_layout",
     "table_encoding",
+    "target_from",
     "with_gaps",
 ]

@@ -146,6 +146,20 @@ def concatenated(parts: Iterable[Labeled]) -> Labeled:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
+def labeled_places(path: Paths, encoding: Encoding, target: Target) -> list[str]:
+    """``flights.csv:17`` for each row that has a target: the rows that training read, in their order.
+
+    Raises:
+        UserError: The files are gone, or no tables.
+    """
+    table = open_table(path, base=TableFormat.from_json(encoding["format"]), key="dataset.path")
+    places: list[str] = []
+    for block in Cells(table, target.names, encoding["missing_values"]):
+        _, kept, _ = encode_target(block.frame, target)
+        places += [place for place, keep in zip(block.places(), kept.tolist(), strict=True) if keep]
+    return places
+
+
 @dataclass(frozen=True)
 class EncodedRows:
     """A block of a table whose target is not known."""

@@ -76,12 +76,17 @@ def write_config_files(run: RunDir, loaded: LoadedConfig, setup: Setup) -> None:
         text, when = run.config.read_text(encoding="utf-8"), "when the run went on"
     else:
         text, when = loaded.text, "on the command line"
-    if loaded.overrides:
-        text += "" if text.endswith("\n") else "\n"
-        text += f"\n# overrides {when}:\n" + "".join(f"# {item}\n" for item in loaded.overrides)
-    durable.write_text(run.config, text)
+    durable.write_text(run.config, with_overrides(text, loaded.overrides, when=when))
     resolved = to_yaml({**pinned(loaded, setup), "name": loaded.name})
     durable.write_text(run.resolved_config, f"# trainkit train {run.resolved_config}\n{resolved}")
+
+
+def with_overrides(text: str, overrides: Sequence[str], *, when: str = "on the command line") -> str:
+    """A config as the user wrote it, with the overrides as comments."""
+    if not overrides:
+        return text
+    end = "" if text.endswith("\n") else "\n"
+    return f"{text}{end}\n# overrides {when}:\n" + "".join(f"# {item}\n" for item in overrides)
 
 
 def origins_of(loaded: LoadedConfig, *, known: Mapping[str, str]) -> dict[str, str]:

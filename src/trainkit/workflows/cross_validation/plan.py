@@ -1,0 +1,111 @@
+"""The configs of a cross-validation: one for each fold, all checked before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trainkit.builders import check_rules, load_source
+from trainkit.config import LoadedConfig, at_data_root, load_config
+from trainkit.config.schema.data import ValTestSplit
+from trainkit.data.cache import cache_root
+from trainkit.errors import ConfigError, Place, Problem
+from trainkit.system import Frontend
+from trainkit.workflows.check.problems import located
+from trainkit.workflows.check.run import run_checks
+from trainkit.workflows.train.failures import preparing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a cross-validation."""
+
+    base: LoadedConfig
+    """Without a fold."""
+    folds: tuple[LoadedConfig, ...]
+    group: str | None
+    """The column that ``--group`` names."""
+
+    options: Mapping[str, str]
+    """The overrides that the options of the command stand for, and the options as typed."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The base config as plain data, to tell one cross-validation from another."""
+        return self.base.resolved()
+
+
+def make_plan(
+    config: str | Path | Mapping[str, Any],
+    *,
+    folds: int,
+    group: str | None,
+    overrides: Sequence[str],
+    unset: Sequence[str],
+    config_dir: str | Path | None,
+    data_root: str | Path | None,
+) -> Plan:
+    """Load the config for each fold.
+
+    Raises:
+        ConfigError: the config is wrong, or its data cannot be in folds.
+    """
+    split = [] if group is None else [f"dataset.split={{type: group, column: {json.dumps(group)}}}"]
+    options = {f"--set dataset.folds={{count: {folds}, fold: ": f"--folds {folds}"}
+    options |= {f"--set {item}": f"--group {group}" for item in split}
+
+    def load(*more: str) -> LoadedConfig:
+        given = (*overrides, *split, *more)
+        loaded = load_config(config, config_dir=config_dir, overrides=given, unset=unset)
+        return replace(loaded, config=at_data_root(loaded.config, data_root))
+
+    with as_typed(options):
+        base = load()
+        spec = base.config.dataset
+        if not isinstance(spec, ValTestSplit):
+            message = (
+                f"{spec.type} has a test set of its own, which its scores are compared on, so it is not put in folds; "
+                "trainkit train scores on that set, and seeds (--set seed=1) show how much the score moves"
+            )
+            raise ConfigError([base.locate(Problem(message, "dataset.type"))])
+        base = replace(base, config=base.config.model_copy(update={"dataset": spec.model_copy(update={"folds": None})}))
+        named = [f"name={base.name}_fold{index}" for index in range(max(1, folds))]
+        loaded = [load(f"dataset.folds={{count: {folds}, fold: {index}}}", name) for index, name in enumerate(named)]
+    return Plan(base, tuple(loaded), group, options)
+
+
+def check_plan(plan: Plan, *, runs_dir: Path, frontend: Frontend) -> None:
+    """All checks of ``trainkit train`` for the first fold; for the others those that depend on the samples.
+
+    Raises:
+        ConfigError: every mistake that was found, each with its place.
+    """
+    for index, loaded in enumerate(plan.folds):
+        load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
+        with as_typed(plan.options), located(loaded), preparing(frontend.stop):
+            if index == 0:
+                run_checks(loaded, load=load, runs_dir=runs_dir, frontend=frontend)
+            else:
+                check_rules(loaded.config, load(), where=loaded.where)
+
+
+@contextmanager
+def as_typed(options: Mapping[str, str]) -> Iterator[None]:
+    """Let mistakes point to the options that the user typed, not to the overrides that they stand for."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([_retold(problem, options) for problem in error.problems]) from error
+
+
+def _retold(problem: Problem, options: Mapping[str, str]) -> Problem:
+    place = problem.place
+    for override, option in options.items():
+        if place is not None and place.file.startswith(override):
+            return problem.at(Place(option))
+    return problem
