@@ -21,6 +21,7 @@ from trainkit.runtime.memory import free_device_bytes, free_host_bytes, host_byt
 from trainkit.runtime.precision import PRECISIONS, forward, resolve_precision, use_tf32
 from trainkit.runtime.seeding import derive_seed, generator, permutation, seed_default_generators, uniforms
 from trainkit.runtime.settings import own_settings
+from trainkit.runtime.threads import in_threads
 
 __all__ = [
     "PRECISIONS",
@@ -36,6 +37,7 @@ __all__ = [
     "generator",
     "halt_updates",
     "host_bytes",
+    "in_threads",
     "join",
     "leave",
     "leaves_out_updates",

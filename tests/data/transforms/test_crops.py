@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,25 @@ def test_a_sample_depends_on_no_batch_and_no_thread(rows: list[int], threads: in
     finally:
         torch.set_num_threads(before)
     assert torch.equal(apart, together[rows])
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_no_more_threads_crop_than_an_operation_has(num_threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    crop, threads = RandomResizedCrop((16, 16)), set()
+    pixels = images_of(1, 3, 40, 30)[0].permute(1, 2, 0).numpy()
+
+    def pixels_of(index: int) -> Any:
+        if index:
+            threads.add(threading.get_ident())
+        return pixels
+
+    try:
+        crop.cut(pixels_of, crop.parameters(draws_for(200), (3, 40, 30)), channels_last=True, channels=3)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == {threading.get_ident()} if num_threads == 1 else 1 <= len(threads) <= 2
 
 
 def test_evaluation_resizes_and_cuts_out_the_center() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ from trainkit.data.transforms.operations import (
     RandomPosterize,
     RandomSolarize,
 )
+from trainkit.data.transforms.own import OwnTransform
 from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline
 from trainkit.data.transforms.pixels import ColorJitter, RandomErasing
 from trainkit.data.transforms.policies import RandAugment, TrivialAugment
@@ -108,14 +110,36 @@ def test_a_large_image_alone_is_split_over_threads_without_a_trace(transform: Ba
 
 @pytest.mark.parametrize("transforms", [EVERY_TRANSFORM, ON_LEVELS])
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
-def test_the_number_of_threads_changes_nothing(num_threads: int, transforms: tuple[BatchTransform, ...]) -> None:
+def test_the_number_of_threads_changes_nothing(
+    num_threads: int, transforms: tuple[BatchTransform, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipeline = build_pipeline(transforms, input_shape=(3, 14, 18), seed=3, random=True)
     expected, before = inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), torch.get_num_threads()
     try:
         torch.set_num_threads(num_threads)
         assert torch.equal(inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), expected)
+        monkeypatch.setattr(module, "_GROUP_BYTES", 3 * 4 * 3 * 14 * 18)  # threads take three images at a time
+        assert torch.equal(inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0), expected)
     finally:
         torch.set_num_threads(before)
+
+
+def test_code_of_a_plugin_sees_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def function(images: Tensor, draws: Tensor) -> Tensor:
+        threads.append(threading.get_ident())
+        return images
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(module, "_GROUP_BYTES", 3 * 4 * 3 * 14 * 18)
+    try:
+        pipeline = build_pipeline((OwnTransform("own", 1, function),), input_shape=(3, 14, 18), seed=3, random=True)
+        inputs_of(pipeline, IMAGES.clone(), INDICES, epoch=0)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [threading.get_ident()] * 14
 
 
 def test_each_epoch_each_sample_and_each_seed_draws_anew() -> None:

@@ -10,7 +10,6 @@ differ from it by one level.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any, ClassVar, Literal
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from trainkit.data.images.layout import is_nhwc, memory_view
 from trainkit.data.transforms.random_transform import RandomTransform, between
 from trainkit.data.transforms.static import CenterCrop, Resize, has_uint8_kernel
-from trainkit.system import count_cores
+from trainkit.runtime import in_threads
 
 Mode = Literal["nearest", "bilinear", "bicubic"]
 
@@ -118,7 +117,7 @@ class RandomResizedCrop(RandomTransform):
         channels_last: bool,
         channels: int,
     ) -> torch.Tensor:
-        """Cut boxes (N, 4) out of images on the CPU, and resize them, in a thread a core.
+        """Cut boxes (N, 4) out of images on the CPU, and resize them, in threads.
 
         Args:
             pixels_of: gives the pixels of each of N images by its position: (H, W, C), uint8 or float32.
@@ -128,17 +127,11 @@ class RandomResizedCrop(RandomTransform):
         dtype = pixels_of(0).dtype if count else np.dtype(np.uint8)
         resized = np.empty((count, *self.size, channels), dtype)
 
-        def work(start: int) -> None:
-            for row in range(start, min(start + _PER_TASK, count)):
+        def work(number: int) -> None:
+            for row in range(number * _PER_TASK, min((number + 1) * _PER_TASK, count)):
                 resized[row] = resize_box(pixels_of(row), places[row], self.size, self.interpolation)
 
-        starts, num_threads = range(0, count, _PER_TASK), count_cores()
-        if num_threads == 1 or len(starts) < 2:
-            for start in starts:
-                work(start)
-        else:
-            with ThreadPoolExecutor(num_threads, thread_name_prefix="crop") as pool:
-                list(pool.map(work, starts))
+        in_threads(work, -(-count // _PER_TASK))
         rows = torch.from_numpy(resized).permute(0, 3, 1, 2)
         return rows if channels_last else rows.contiguous()
 

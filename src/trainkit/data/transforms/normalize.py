@@ -69,20 +69,27 @@ def scaling(
     return Scaling(means.view(-1, 1, 1), stds.view(-1, 1, 1), line)
 
 
-def normalize(rows: torch.Tensor, by: Scaling) -> torch.Tensor:
+def normalize(rows: torch.Tensor, by: Scaling, *, out: torch.Tensor | None = None) -> torch.Tensor:
     """``(x - mean) / std`` of uint8 pixels divided by 255, or of floats: float32, in the layout of ``rows``.
 
     The operations and their order are part of the result: ``x.to(float32).div_(255).sub_(mean).div_(std)``.
     ``rows`` has the shape that ``by`` was made for, and is not changed.
+
+    Args:
+        out: takes the result, in a layout of its own.
     """
     if by.line is None or not is_nhwc(rows):
-        floats = unit_floats(rows)
-        return (floats.sub(by.mean) if floats is rows else floats.sub_(by.mean)).div_(by.std)
+        floats = rows.to(torch.float32, copy=True) if out is None else out.copy_(rows)
+        if rows.dtype == torch.uint8:
+            floats.div_(255)
+        return floats.sub_(by.mean).div_(by.std)
+    if out is not None and not is_nhwc(out):
+        return out.copy_(normalize(rows, by))
     # A whole line of pixels at a time: with the three channels innermost, torch would start a loop of three for every
     # pixel. -mean + x / 255 is rounded after each operation, like x / 255 - mean, and is one pass over memory, not two.
     minus_means, stds, white = by.line
     lines = memory_view(rows).flatten(2)
-    result = torch.empty_like(lines, dtype=torch.float32)
+    result = torch.empty_like(lines, dtype=torch.float32) if out is None else memory_view(out).flatten(2)
     size = max(1, _BLOCK_BYTES // (4 * lines[0].numel()))
     for block, floats in zip(lines.split(size), result.split(size), strict=True):
         floats.copy_(block)
@@ -91,7 +98,7 @@ def normalize(rows: torch.Tensor, by: Scaling) -> torch.Tensor:
         else:
             floats.add_(minus_means)
         floats.div_(stds)
-    return view_like(result.unflatten(2, (rows.shape[3], -1)), rows)
+    return view_like(result.unflatten(2, (rows.shape[3], -1)), rows) if out is None else out
 
 
 def channel_statistics(

@@ -9,26 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainkit.data.images.layout import compact, empty_rows, is_nhwc, to_memory_format
+from trainkit.data.images.layout import compact, empty_rows, to_memory_format
 from trainkit.data.transforms.columns import FillMissing, Quantile, RobustScale, TableTransform, column_module
 from trainkit.data.transforms.crops import RandomResizedCrop
 from trainkit.data.transforms.geometry import RandomCrop
 from trainkit.data.transforms.normalize import Normalize, Scaling, Standardize, normalize, scaling, unit_floats
 from trainkit.data.transforms.operations import LevelsTransform
+from trainkit.data.transforms.own import OwnTransform
 from trainkit.data.transforms.random_transform import RandomTransform
 from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, StaticTransform, output_shape
-from trainkit.runtime import uniforms
+from trainkit.runtime import in_threads, uniforms
 
 _GROUP_BYTES = 4 << 20
-"""On the CPU, transforms that work on floats get this many bytes of them at a time: their temporary tensors take
-several times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB, and of 1.8 GB in one
-go)."""
+"""On the CPU images go through all transforms this many bytes of floats at a time, and several threads take turns.
+Temporary tensors take several times as much (color_jitter on a batch of 256 x 3 x 224 x 224: a peak of 0.5 to 0.7 GB,
+and of 1.8 GB in one go)."""
 
 BatchTransform = RandomTransform | Normalize | Grayscale | TableTransform
 
@@ -97,12 +99,55 @@ class Pipeline:
             parameters: those of the random transforms, (N, P) on the same device; not needed without any.
             drawn: the same on the CPU, so that nothing has to wait for the device.
         """
-        if len(self.output_shape) == 3:
-            rows = compact(rows) if rows.device.type == "cpu" else rows.contiguous()
+        if len(self.output_shape) != 3:
+            return unit_floats(self._run(rows, parameters, drawn))
+        if rows.device.type != "cpu":
+            return to_memory_format(
+                unit_floats(self._run(rows.contiguous(), parameters, drawn)), channels_last=self.channels_last
+            )
+        size = max(1, _GROUP_BYTES // (4 * self._most_numbers(rows)))
+        inputs = empty_rows(len(rows), self._image_shape, channels_last=self.channels_last)
+
+        def work(number: int) -> None:
+            some = slice(number * size, (number + 1) * size)
+            of_some = None if parameters is None else parameters[some]
+            self._run(compact(rows[some]), of_some, None, into=inputs[some])
+
+        if any(isinstance(stage, _RandomStage) and isinstance(stage.transform, OwnTransform) for stage in self.stages):
+            for number in range(-(-len(rows) // size)):
+                work(number)  # code of a plug-in sees one thread
+        else:
+            in_threads(work, -(-len(rows) // size))
+        return to_memory_format(inputs, channels_last=self.channels_last)
+
+    @cached_property
+    def _image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.output_shape
+        return channels, height, width
+
+    def _most_numbers(self, rows: torch.Tensor) -> int:
+        """Numbers of an image where it is largest on its way."""
+        shapes = [stage.input_shape for stage in self.stages if isinstance(stage, _RandomStage)]
+        return max(rows[0].numel() if len(rows) else 1, *map(math.prod, [self.output_shape, *shapes]))
+
+    def _run(
+        self,
+        rows: torch.Tensor,
+        parameters: torch.Tensor | None,
+        drawn: torch.Tensor | None,
+        *,
+        into: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The stages, one after the other.
+
+        Args:
+            into: takes the result as floats, in the layout of the model.
+        """
         used = 0
         for stage in self.stages:
             if isinstance(stage, Scaling):
-                rows = normalize(rows, stage)
+                last = stage is self.stages[-1] and into is not None
+                rows = normalize(rows, stage, out=into if last else None)
             elif isinstance(stage, Resize | CenterCrop | Grayscale):
                 rows = _apply_static(stage, rows)
             elif isinstance(stage, nn.Module):
@@ -113,8 +158,9 @@ class Pipeline:
                 on_cpu = (parameters if drawn is None else drawn)[:, columns]
                 rows = _apply(stage.transform, rows, parameters[:, columns], on_cpu)
                 used = columns.stop
-        inputs = unit_floats(rows)
-        return to_memory_format(inputs, channels_last=self.channels_last) if len(self.output_shape) == 3 else inputs
+        if into is not None and rows is not into:
+            into.copy_(unit_floats(rows))
+        return rows
 
 
 def in_evaluation(transform: BatchTransform) -> tuple[StaticTransform, ...]:
@@ -136,20 +182,10 @@ def _apply_static(transform: StaticTransform, rows: torch.Tensor) -> torch.Tenso
 def _apply(
     transform: RandomTransform, rows: torch.Tensor, parameters: torch.Tensor, drawn: torch.Tensor
 ) -> torch.Tensor:
-    """Transform images, as floats where bytes would give another result; on the CPU, a group of floats at a time."""
+    """Transform images, as floats where bytes would give another result."""
     if isinstance(transform, LevelsTransform):
         return transform.apply_drawn(rows, parameters, drawn)
-    if transform.works_on_bytes():
-        return transform.apply(rows, parameters)
-    _, channels, height, width = rows.shape
-    shape = transform.output_shape((channels, height, width))
-    size = max(1, _GROUP_BYTES // (4 * math.prod(shape)))
-    if len(rows) <= size or rows.device.type != "cpu":
-        return transform.apply(unit_floats(rows), parameters)
-    images = empty_rows(len(rows), shape, channels_last=is_nhwc(rows))
-    for group, some, of_some in zip(images.split(size), rows.split(size), parameters.split(size), strict=True):
-        group.copy_(transform.apply(unit_floats(some), of_some))
-    return images
+    return transform.apply(rows if transform.works_on_bytes() else unit_floats(rows), parameters)
 
 
 def build_pipeline(
