@@ -65,9 +65,10 @@ def _choose(config: Config, rows: Sequence[LayerRow], device: torch.device, stor
 def most_threads() -> int:
     """One thread for each physical core that this process may use, or ``OMP_NUM_THREADS``.
 
-    The processes of a run on this machine share the cores.
+    The processes of a run on this machine share the cores, and so do the trials of a sweep.
     """
-    return _asked_of_openmp() or max(1, (physical_cores() or _threads_of_torch()) // launched.ranks_here())
+    sharing = launched.ranks_here() * launched.trials_here()
+    return _asked_of_openmp() or max(1, (physical_cores() or _threads_of_torch()) // sharing)
 
 
 def _source_of(most: int) -> str:
@@ -75,6 +76,8 @@ def _source_of(most: int) -> str:
         return "OMP_NUM_THREADS"
     if launched.ranks_here() > 1:
         return f"the cores are shared by {launched.ranks_here()} processes"
+    if launched.trials_here() > 1:
+        return f"the cores are shared by {launched.trials_here()} trials"
     return f"{counted(most, 'physical core')} may be used" if physical_cores() else "PyTorch's choice"
 
 

@@ -18,6 +18,7 @@ from trainkit.cli.export import export
 from trainkit.cli.inspect import inspect
 from trainkit.cli.predict import predict
 from trainkit.cli.report import report
+from trainkit.cli.sweep import sweep
 from trainkit.cli.train import resume, train
 
 
@@ -50,6 +51,7 @@ app.command()(train)
 app.command()(resume)
 app.command()(check)
 app.command()(cv)
+app.command()(sweep)
 app.command()(inspect)
 app.command(name="eval")(evaluate)
 app.command()(predict)

@@ -3,14 +3,20 @@
 from trainkit.config.data_paths import at_data_root
 from trainkit.config.loading import LoadedConfig, Origin, check_pieces, config_from_dict, load_config, to_plain
 from trainkit.config.schema import Config
+from trainkit.config.sweeps import Choice, LoadedSweep, Range, Space, load_sweep
 
 __all__ = [
+    "Choice",
     "Config",
     "LoadedConfig",
+    "LoadedSweep",
     "Origin",
+    "Range",
+    "Space",
     "at_data_root",
     "check_pieces",
     "config_from_dict",
     "load_config",
+    "load_sweep",
     "to_plain",
 ]

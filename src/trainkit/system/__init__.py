@@ -10,7 +10,7 @@ from trainkit.system.frontend import (
     catch_stop_signals,
     leave_signals_to_parent,
 )
-from trainkit.system.processes import own_process, owns_process, run_child
+from trainkit.system.processes import Process, is_alive, own_process, owns_process, run_child, this_process
 from trainkit.system.run_folder import RunDir, create_run, list_runs, locked, newest_run
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "CpuTime",
     "DownloadFailed",
     "Frontend",
+    "Process",
     "RunDir",
     "StopRequest",
     "catch_stop_signals",
@@ -26,6 +27,7 @@ __all__ = [
     "count_cores",
     "create_run",
     "download",
+    "is_alive",
     "launched",
     "leave_signals_to_parent",
     "list_runs",
@@ -35,4 +37,5 @@ __all__ = [
     "owns_process",
     "physical_cores",
     "run_child",
+    "this_process",
 ]

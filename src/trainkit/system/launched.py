@@ -17,6 +17,8 @@ from trainkit.errors import UserError
 
 LAUNCHED = "TRAINKIT_LAUNCHED"
 """Set in the processes that ``trainkit ... --nproc`` starts."""
+TRIALS = "TRAINKIT_TRIALS"
+"""Set in the processes of a sweep's trials, and in those that they start."""
 _PID, _END, _RUN = "pid", "end.json", "run"
 _PARENT = os.getppid()
 
@@ -76,6 +78,16 @@ def local_rank() -> int:
 def ranks_here() -> int:
     """How many of the processes run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if num_ranks() > 1 else 1
+
+
+def trials_here() -> int:
+    """How many trials of a sweep share this machine."""
+    return int(os.environ.get(TRIALS, "1"))
+
+
+def share_cores(trials: int) -> None:
+    """Say that this process is one of several trials."""
+    os.environ[TRIALS] = str(trials)
 
 
 def by_trainkit() -> bool:

@@ -1,1 +1,5 @@
-"""``trainkit sweep``."""
+"""``trainkit sweep``. It needs Optuna, of the extra ``sweep``."""
+
+from trainkit.workflows.sweep.run import SweepResult, sweep
+
+__all__ = ["SweepResult", "sweep"]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trainkit.config import LoadedConfig
+from trainkit.config import Choice, LoadedConfig, LoadedSweep, Space
 from trainkit.config.schema import Config
 from trainkit.config.schema.sweep import Grid
-from trainkit.config.sweeps import Choice, LoadedSweep, Space
 from trainkit.config.text import flow
 from trainkit.data.dataset import Dataset
 from trainkit.errors import ConfigError, Problem, ProblemsError

@@ -2,10 +2,11 @@
 
 from trainkit.workflows.train.finish import TrainResult
 from trainkit.workflows.train.resume_point import find_unfinished
-from trainkit.workflows.train.run import resume, train
+from trainkit.workflows.train.run import continue_run, resume, train
 
 __all__ = [
     "TrainResult",
+    "continue_run",
     "find_unfinished",
     "resume",
     "train",

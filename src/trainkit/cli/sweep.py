@@ -1,0 +1,100 @@
+"""``trainkit sweep SWEEP.yaml``."""
+
+from __future__ import annotations
+
+import json as json_format
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainkit.cli import console
+from trainkit.cli.options import Json, Quiet
+from trainkit.errors import UserError
+from trainkit.wording import counted, duration
+
+if TYPE_CHECKING:
+    from trainkit.workflows.sweep import SweepResult
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep: a config, and what is tried in it.")]
+SweepsDir = Annotated[Path, typer.Option("--sweep-dir", help="The folder that holds the folders of sweeps.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="A database for the study (postgresql://...): several machines run the command on it."
+    ),
+]
+
+
+def sweep(
+    file: SweepFile,
+    storage: Storage = None,
+    sweeps_dir: SweepsDir = Path("sweeps"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for good settings of a config, or go on with a search that was stopped."""
+    if find_spec("optuna") is None:
+        raise UserError("a sweep needs Optuna: pip install 'trainkit[sweep]'")
+    from trainkit.config import load_sweep
+    from trainkit.workflows.sweep import sweep as run_sweep
+
+    loaded = load_sweep(file)
+    for note in () if quiet else loaded.notes:
+        console.say(f"note: {note}")
+    with console.frontend(quiet=quiet, on_signal="each trial saves its state") as frontend:
+        result = run_sweep(loaded, sweeps_dir=sweeps_dir, storage=storage, frontend=frontend)
+    if json:
+        console.print_json(as_json(result))
+    else:
+        show(result)
+
+
+def as_json(result: SweepResult) -> dict[str, Any]:
+    return {
+        "sweep": str(result.folder),
+        "objective": result.objective,
+        "best": result.best.number,
+        "score": result.best.score,
+        "best_config": str(result.best_config),
+        "seconds": round(result.seconds, 2),
+        "trials": [
+            {
+                "number": one.number,
+                "state": one.state,
+                "values": result.values(one),
+                "score": one.score,
+                "epochs": one.epochs,
+                "seconds": one.seconds,
+                "run": one.run,
+                "reason": one.reason,
+            }
+            for one in result.trials
+        ],
+    }
+
+
+def show(result: SweepResult) -> None:
+    """The trials, the best first, and how to train the best again."""
+    keys = list(dict.fromkeys(key for one in result.trials for key in one.values))
+    rows = []
+    for one in result.ranking():
+        values = result.values(one)
+        shown = [_text(values.get(key)) for key in keys]
+        rows.append([str(one.number), *shown, "-" if one.score is None else console.number(one.score), one.state])
+    title = f"{counted(len(result.trials), 'trial')} in {duration(result.seconds)}"
+    console.table(title, ["trial", *keys, result.objective, "state"], rows)
+    console.lines(
+        [
+            ("best", f"trial {result.best.number}, {result.objective} {console.number(result.best.score or 0.0)}"),
+            ("sweep", str(result.folder)),
+            ("next", f"trainkit train {result.best_config}"),
+        ]
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return json_format.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

@@ -1,0 +1,274 @@
+"""``trainkit sweep``: search for good settings of a config, on Optuna."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trainkit.config import LoadedSweep, load_config
+from trainkit.config.text import to_yaml
+from trainkit.errors import Interrupted, TrainkitError, UserError
+from trainkit.plugins import command
+from trainkit.system import Frontend, RunDir, durable, locked
+from trainkit.wording import by_key, counted
+from trainkit.workflows.sweep import pruners, samplers
+from trainkit.workflows.sweep.check import check_sweep
+from trainkit.workflows.sweep.runner import Plan, Runner
+from trainkit.workflows.sweep.study import Study, Trial, Watch, open_storage, storage_errors, without_password
+from trainkit.workflows.sweep.trials import Slots
+
+MAY_CHANGE = ("budget", "parallel", "confirm")
+"""Sections that a sweep may go on with other values of."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """The end of a sweep."""
+
+    folder: Path
+    objective: str
+    maximize: bool
+    trials: list[Trial]
+    space: samplers.Space
+    best: Trial
+    best_config: Path
+    seconds: float
+    """Of all parts of the sweep on this machine."""
+    start_seconds: list[float]
+    """How long each trial's process took to start."""
+
+    def values(self, trial: Trial) -> dict[str, Any]:
+        """The values of a trial as the config has them."""
+        return samplers.to_config(self.space, trial.values)
+
+    def ranking(self) -> list[Trial]:
+        """All trials: by score, then those that have none."""
+        scored = top_of(self.trials, len(self.trials), maximize=self.maximize)
+        return [*scored, *(one for one in self.trials if one.score is None)]
+
+
+def sweep(
+    loaded: LoadedSweep,
+    *,
+    sweeps_dir: str | Path = "sweeps",
+    storage: str | None = None,
+    frontend: Frontend | None = None,
+    on_change: Callable[[Runner], None] = lambda runner: None,
+) -> SweepResult:
+    """Run the trials of a sweep, or go on with it, in ``sweeps_dir/NAME``.
+
+    Args:
+        storage: the URL of a study that several machines share; None for a journal in the sweep's folder.
+        on_change: called when something happened, and now and then.
+
+    Raises:
+        ConfigError: of a new sweep: a bound or a choice cannot be trained with; nothing was written.
+        UserError: the folder or the study hold another sweep, or another process works on it.
+        Interrupted: a stop was requested; every trial has saved its state.
+        TrainkitError: no trial has a score.
+    """
+    frontend = frontend or Frontend()
+    folder = Path(sweeps_dir) / loaded.name
+    spec = loaded.sweep
+    if not (folder / "sweep.yaml").exists():
+        check_sweep(loaded, sweeps_dir=Path(sweeps_dir), frontend=frontend)
+    with held(folder, shared=storage is not None), storage_errors(storage):
+        slots = Slots(spec.parallel.trials, spec.parallel.devices)
+        slots.warm_up()
+        maximize, space = loaded.maximize, loaded.space
+        distributions = samplers.distributions_of(space)
+        study = Study(open_storage(storage, folder), loaded.name, maximize=maximize, distributions=distributions)
+        check_same(study, loaded, folder)
+        durable.write_text(folder / "sweep.yaml", loaded.text)
+        frontend.say(f"sweep: {folder}")
+        clock = Clock(folder / "sweep.json")
+        runner = Runner(
+            study,
+            search_of(loaded, clock),
+            slots,
+            Watch(study, shared=storage is not None),
+            folder,
+            frontend,
+            on_change=on_change,
+            on_complete=partial(note_best, loaded, study, clock, folder),
+        )
+        try:
+            with slots:
+                runner.run()
+        except Interrupted as error:
+            again = f"{command()} sweep {loaded.path}" + (
+                "" if storage is None else f" --storage {without_password(storage)}"
+            )
+            raise frontend.stop.error(f"every trial has saved its state; to go on: {again}") from error
+        finally:
+            clock.write()
+        return result_of(loaded, runner, clock)
+
+
+@contextmanager
+def held(folder: Path, *, shared: bool) -> Iterator[None]:
+    """The folder of a sweep, for this process alone unless several machines share the study.
+
+    Raises:
+        RunLocked: another process works on it.
+    """
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise durable.WriteError(folder, error) from error
+    if shared:  # each trial belongs to one process, and so does its run
+        yield
+        return
+    with locked(folder / ".lock", of=folder, what="on this sweep"):
+        yield
+
+
+def check_same(study: Study, loaded: LoadedSweep, folder: Path) -> None:
+    """See that the study is of this sweep.
+
+    Raises:
+        UserError: it is of another one.
+    """
+    mine = {
+        "sweep": loaded.sweep.model_dump(mode="json", exclude={*MAY_CHANGE, "config", "name"}),
+        "config": {key: value for key, value in loaded.base.resolved().items() if key not in ("dataset", "name")},
+    }
+    theirs = json.loads(study.note("sweep", json.dumps(mine)))
+    before, now = by_key(theirs), by_key(mine)
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"{folder}: this sweep began with other settings: {key.partition('.')[2]} was {before.get(key)!r}, and is "
+            f"{now.get(key)!r} now; give the new one a name of its own (`name:` in its file), or delete the folder"
+        )
+
+
+class Clock:
+    """How long a sweep has run on this machine, over all of its parts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            before = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            before = 0.0
+        self.begun = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+    def write(self) -> None:
+        durable.write_json(self.path, {"seconds": round(self.seconds, 2)})
+
+
+def search_of(loaded: LoadedSweep, clock: Clock) -> Plan:
+    """The trials of the search."""
+    spec, space = loaded.sweep, loaded.space
+    epochs = loaded.base.config.training.epochs
+    kind = spec.sampler.type
+    count = spec.budget.trials
+    if kind == "grid":
+        size = len(samplers.grid(space))
+        count = size if count is None else min(size, count)
+
+    def propose(number: int, before: Sequence[Trial]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return samplers.propose(
+            kind,
+            space,
+            before,
+            number,
+            seed=spec.seed,
+            maximize=loaded.maximize,
+            parallel=any(one.state in ("running", "stopped") for one in before),
+            startup=getattr(spec.sampler, "startup", 10),
+        )
+
+    return Plan(
+        count=count,
+        objective=loaded.objective,
+        maximize=loaded.maximize,
+        propose=propose,
+        config=lambda trial: loaded.trial(samplers.to_config(space, trial.values)),
+        name=lambda trial: f"{loaded.name}-{trial.number:03d}",
+        rungs=pruners.rungs_in(spec, epochs=epochs),
+        reduction=getattr(spec.pruner, "reduction", 1),
+        pruner=pruners.build_pruner(spec, epochs=epochs),
+        deadline=math.inf if spec.budget.minutes is None else clock.begun + 60 * spec.budget.minutes,
+    )
+
+
+def best_of(trials: Sequence[Trial], *, maximize: bool) -> Trial | None:
+    """The complete trial with the best score; of equal ones the earlier."""
+    return top_of(trials, 1, maximize=maximize)[0] if any(one.score is not None for one in trials) else None
+
+
+def top_of(trials: Sequence[Trial], count: int, *, maximize: bool) -> list[Trial]:
+    """The complete trials with the best scores, the best first."""
+    scored = [(one.score, one) for one in trials if one.score is not None]
+    return [one for _, one in sorted(scored, key=lambda pair: (-pair[0] if maximize else pair[0], pair[1].number))][
+        :count
+    ]
+
+
+def note_best(loaded: LoadedSweep, study: Study, clock: Clock, folder: Path) -> None:
+    """Keep best.yaml and the time up to date while the sweep runs."""
+    clock.write()
+    best = best_of(study.trials(), maximize=loaded.maximize)
+    if best is not None:
+        write_best(loaded, best, folder)
+
+
+def write_best(loaded: LoadedSweep, best: Trial, folder: Path) -> Path:
+    """The config of the best trial: training on it repeats its score, also where the cores are not shared any more."""
+    path, run = folder / "best.yaml", RunDir(folder / "runs" / str(best.run))
+    header = (
+        f"# Trial {best.number} of the sweep {loaded.name}: {loaded.objective} {best.score:.6g}. To train it again:\n"
+        f"#   trainkit train {path}\n"
+    )
+    if path.exists() and path.read_text(encoding="utf-8").startswith(header):
+        return path
+    if run.resolved_config.is_file():
+        resolved = load_config(run.resolved_config).resolved()
+    else:
+        resolved = loaded.trial(samplers.to_config(loaded.space, best.values)).resolved()
+    resolved["name"] = f"{loaded.name}-best"
+    if best.threads is not None:
+        resolved["training"]["num_threads"] = best.threads
+    durable.write_text(path, header + to_yaml(resolved))
+    return path
+
+
+def result_of(loaded: LoadedSweep, runner: Runner, clock: Clock) -> SweepResult:
+    """What a sweep has found.
+
+    Raises:
+        TrainkitError: no trial has a score.
+    """
+    trials = runner.study.trials()
+    best = best_of(trials, maximize=loaded.maximize)
+    if best is None:
+        failed = [one for one in trials if one.state == "failed"]
+        why = f"; {counted(len(failed), 'trial')} failed, the first one: {failed[0].reason}" if failed else ""
+        if any(one.state in ("paused", "stopped") for one in trials):
+            why += "; raise budget.minutes, and the same command goes on"
+        raise TrainkitError(f"{runner.folder}: no trial was trained to its end{why}")
+    return SweepResult(
+        folder=runner.folder,
+        objective=loaded.objective,
+        maximize=loaded.maximize,
+        trials=trials,
+        space=loaded.space,
+        best=best,
+        best_config=write_best(loaded, best, runner.folder),
+        seconds=clock.seconds,
+        start_seconds=runner.start_seconds,
+    )
