@@ -262,6 +262,7 @@ def export(
     input_dtype: InputDtype = "uint8",
     half: bool = False,
     quantize: Quantization | None = None,
+    triton: bool = False,
     max_drop: float = 0.01,
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",

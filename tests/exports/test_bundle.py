@@ -94,6 +94,7 @@ def rewrite_sums(folder):
 def test_what_is_inside(written):
     target, report = written
     assert sorted(path.name for path in target.iterdir()) == [
+        "Dockerfile",
         "README.md",
         "SHA256SUMS",
         "front.py",
@@ -103,6 +104,13 @@ def test_what_is_inside(written):
         "model.safetensors",
         "parity.json",
         "predict.py",
+        "requirements.txt",
+        "serve.html",
+        "serve.py",
+        "serve_batches.py",
+        "serve_http.py",
+        "serve_openapi.py",
+        "serve_process.py",
         "signature.json",
     ]
     assert json.loads((target / "parity.json").read_text()) == report

@@ -108,5 +108,5 @@ def test_the_bundle_of_an_earlier_version_drops_transparency(tmp_path: Path) -> 
 def test_8_bits_for_a_model_of_more_are_refused(tmp_path: Path) -> None:
     script = bundled(tmp_path, 1, PixelRules(value_range=(1030.0, 1270.0)).to_json())
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(SystemExit, match=r"a\.png: 8 bits, and the model takes values from"):
+    with pytest.raises(SystemExit, match=r"a\.png: 8 bits, and the images of the training have more, with values"):
         script.read_image(tmp_path / "a.png", ENTRY)

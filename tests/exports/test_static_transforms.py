@@ -67,7 +67,7 @@ def test_one_number_for_a_crop_is_a_square_and_for_a_resize_the_shorter_side(bun
 
 
 def test_a_transform_that_numpy_does_not_know_is_refused(bundled):
-    with pytest.raises(SystemExit, match="solarize is not written in numpy here; use a TorchScript program"):
+    with pytest.raises(ValueError, match="solarize is not written in numpy here; use a TorchScript program"):
         bundled.apply_front(np.zeros((4, 4, 3), dtype=np.uint8), [{"type": "solarize", "threshold": 0.5}])
 
 

@@ -18,6 +18,7 @@ from trainkit.cli.export import export
 from trainkit.cli.inspect import inspect
 from trainkit.cli.predict import predict
 from trainkit.cli.report import report
+from trainkit.cli.serve import serve
 from trainkit.cli.sweep import sweep
 from trainkit.cli.train import resume, train
 
@@ -56,6 +57,7 @@ app.command()(inspect)
 app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(export)
+app.command()(serve)
 app.command()(bench)
 app.command()(report)
 for group in (runs, config, data, ckpt, plugin, selftest):

@@ -34,6 +34,9 @@ def export(
     quantize: Annotated[
         Literal["dynamic", "static"] | None, typer.Option(help="An int8 ONNX program; static calibrates on train.")
     ] = None,
+    triton: Annotated[
+        bool, typer.Option("--triton", help="A model repository of Triton in the bundle (ONNX).")
+    ] = False,
     max_drop: Annotated[
         float, typer.Option(min=0, help="With --half or --quantize: test accuracy that may be lost (0.01: a point).")
     ] = 0.01,
@@ -70,6 +73,7 @@ def export(
             input_dtype=input_dtype,
             half=half,
             quantize=quantize,
+            triton=triton,
             max_drop=max_drop,
             data_root=data_root,
             runs_dir=runs_dir,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ from trainkit.exports.program import (
     describe_program,
     has_static_transforms,
 )
+from trainkit.exports.serving import server_files, triton_files
 from trainkit.exports.standalone_runner import load, run_in_batches, run_of_module
 from trainkit.wording import listed
 
@@ -91,6 +93,8 @@ class ExportRequest:
     input_dtype: InputDtype = "uint8"
     half: bool = False
     quantize: Quantization | None = None
+    triton: bool = False
+    """A model repository of Triton too."""
 
     @property
     def precision(self) -> str:
@@ -156,6 +160,10 @@ def make_files(
         files["predict.py"] = _template(f"predict_{kind}.py")
         if kind == "image":
             files["front.py"] = _template("static_transforms.py")
+        python = ".".join(source.details.get("versions", {}).get("python", platform.python_version()).split(".")[:2])
+        files |= server_files(kind, {program["format"] for program in programs.values()}, python)
+    if request.triton:
+        files |= triton_files(source.name, list(source.class_names), programs, files)
     return files
 
 

@@ -76,6 +76,7 @@ def write_bundle(
         folder.mkdir()
     try:
         for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             durable.write_bytes(folder / name, data)
         report = check_programs(folder, should_stop=should_stop)
         if not report["passed"]:
@@ -83,7 +84,7 @@ def write_bundle(
         if measure is not None:
             report |= measure(folder)
         durable.write_json(folder / "parity.json", report)
-        durable.write_text(folder / "README.md", _readme(json.loads(files["signature.json"]), report))
+        durable.write_text(folder / "README.md", _readme(json.loads(files["signature.json"]), report, files))
         durable.write_text(folder / SUMS, _sums(folder))
         _publish(folder, target)
     finally:
@@ -100,7 +101,13 @@ def _publish(folder: Path, target: Path) -> None:
 
 def _sums(folder: Path) -> str:
     """As ``sha256sum`` writes them."""
-    return "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != SUMS)
+    return "".join(f"{_sha256(folder / name)}  {name}\n" for name in sorted(_files(folder)))
+
+
+def _files(folder: Path) -> set[str]:
+    """The files that have a sum, by their path in the bundle."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {name.as_posix() for name in names if "__pycache__" not in name.parts} - {SUMS}
 
 
 def _sha256(path: Path) -> str:
@@ -125,10 +132,10 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
     if not (folder / SUMS).is_file() or durable.is_temporary(folder):
         raise UserError(f"{folder}: not a whole bundle (the export was stopped, or {SUMS} is missing); export it again")
     lines = [line.split("  ", 1) for line in (folder / SUMS).read_text(encoding="utf-8").splitlines() if line.strip()]
-    if any(len(line) != 2 or Path(line[1]).name != line[1] for line in lines):
+    if any(len(line) != 2 or line[1].startswith("/") or ".." in Path(line[1]).parts for line in lines):
         raise ExportError(f"{folder / SUMS} is damaged; export the bundle again")
     expected = {name: digest for digest, name in lines}
-    present = {path.name for path in folder.iterdir() if path.name not in (SUMS, "__pycache__")}
+    present = _files(folder)
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - present)]
     wrong += [f"{name} is not listed in {SUMS}" for name in sorted(present - expected.keys())]
     wrong += [
@@ -145,7 +152,7 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
     return report
 
 
-def _readme(signature: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+def _readme(signature: Mapping[str, Any], report: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
     name = signature["name"]
     sample = "rows.csv" if signature["kind"] == "table" else "image.png"
     lines = [
@@ -153,7 +160,8 @@ def _readme(signature: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         "",
         "Made by trainkit; runs without it.",
         "",
-        f"    python predict.py {sample}",
+        *([f"    python predict.py {sample}"] if "predict.py" in files else []),
+        *(["    pip install -r requirements.txt && python serve.py"] if "serve.py" in files else []),
         "",
         "| program | format | precision | largest error | allowed |",
         "|---|---|---|---|---|",

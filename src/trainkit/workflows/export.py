@@ -63,6 +63,7 @@ def export(
     input_dtype: InputDtype = "uint8",
     half: bool = False,
     quantize: Quantization | None = None,
+    triton: bool = False,
     max_drop: float = 0.01,
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
@@ -74,6 +75,7 @@ def export(
         checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
         data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
         output: the folder to make; in the run's ``exports/`` when left out.
+        triton: write a model repository of Triton too, with the ONNX program.
         max_drop: for ``half`` and ``quantize``: the largest loss of accuracy on the test split, as a fraction; for a
             regression the largest relative growth of the error.
 
@@ -83,7 +85,7 @@ def export(
         Interrupted: the frontend asked for a stop; nothing was written.
     """
     frontend = frontend or Frontend()
-    request = check_request(ExportRequest(formats, method, raw, logits, input_dtype, half, quantize))
+    request = check_request(ExportRequest(formats, method, raw, logits, input_dtype, half, quantize, triton))
     output = None if output is None else Path(output)
     if output is not None:
         check_target(output)
@@ -115,7 +117,9 @@ def check_request(request: ExportRequest) -> ExportRequest:
     """
     if request.quantize and set(request.formats) - {"onnx"}:
         raise UserError("--quantize writes ONNX programs only; leave the other formats out, or export them apart")
-    formats = request.formats or (("onnx",) if request.quantize else ())
+    formats = request.formats or (("onnx",) if request.quantize or request.triton else ())
+    if request.triton and "onnx" not in formats:
+        raise UserError("--triton takes the ONNX program; add --onnx")
     if not formats:
         raise UserError("nothing to write; add --torchscript, --pt2, --onnx, --safetensors or --all")
     for first, second, why in (

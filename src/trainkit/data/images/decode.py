@@ -107,11 +107,21 @@ def decode_image(path: str | Path, *, channels: int, rules: PixelRules = DEFAULT
 
 
 def decode_bytes(
-    data: bytes, *, channels: int, rules: PixelRules = DEFAULT_RULES, traits: set[str] | None = None
+    data: bytes,
+    *,
+    channels: int,
+    rules: PixelRules = DEFAULT_RULES,
+    traits: set[str] | None = None,
+    max_pixels: int | None = None,
 ) -> NDArray[Any]:
-    """As ``decode_image``, from the bytes of a file. What is special about it is added to ``traits``."""
+    """As ``decode_image``, from the bytes of a file. What is special about it is added to ``traits``.
+
+    An image of more than ``max_pixels`` is refused by its header.
+    """
     traits = set() if traits is None else traits
     image = _open(data)
+    if max_pixels is not None and (pixels := image.size[0] * image.size[1]) > max_pixels:
+        raise BadImageError(f"too large ({pixels:,} pixels, and at most {max_pixels:,} are read here)")
     try:
         if image.format != "MPO" and getattr(image, "is_animated", False):  # of MPO the first is the picture itself
             traits.add("frames")

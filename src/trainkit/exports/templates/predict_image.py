@@ -6,18 +6,21 @@ Needs numpy, Pillow, and torch or (for .onnx) onnxruntime; not trainkit.
 """
 
 import argparse
+import functools
+import io
 import json
 import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 FOLDER = Path(__file__).parent
 SIGNATURE = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
 LABELS = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and odd EXIF data
+REFUSED = ("EPS", "PDF", "MPEG", "WMF", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
 PROGRAMS = {name: entry for name, entry in SIGNATURE["programs"].items() if entry["format"] != "safetensors"}
 
 
@@ -43,32 +46,80 @@ def load(name):
 
 
 def read_image(path, entry, resize=False):
-    """A file as (1, C, H, W) in the program's dtype, upright, gray or RGB; resized and cropped if needed."""
-    sys.path.append(str(FOLDER))
+    """A file as (1, C, H, W) in the program's dtype."""
+    try:
+        return decode(Path(path).read_bytes(), entry, resize)[None]
+    except OSError as error:
+        raise SystemExit(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}") from None
+
+
+def decode(data, entry, resize=False, max_pixels=None):
+    """The bytes of a file as (C, H, W) in the program's dtype, upright, gray or RGB; resized and cropped if needed.
+
+    Raises ValueError, which says why it cannot be used; one of more than ``max_pixels`` is not decoded.
+    """
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
     from front import apply_front, size_after
 
     preprocessing = SIGNATURE["preprocessing"]
-    pixels = read_pixels(upright(Image.open(path)), preprocessing["channels"])
+    pixels = decode_pixels(data, preprocessing["channels"], max_pixels)
     found, size = size_after(pixels.shape[:2], preprocessing["front"]), preprocessing["input_shape"][1:]
     if found != size and resize:
         pixels = apply_front(pixels, [{"type": "resize", "size": size}])
         found = size_after(size, preprocessing["front"])
     if found != size:
         after = " after the stored transforms" if preprocessing["front"] else ""
-        raise SystemExit(
-            f"{path}: {found[0]} x {found[1]} pixels{after}, and the model takes {size[0]} x {size[1]} "
+        raise ValueError(
+            f"{found[0]} x {found[1]} pixels{after}, and the model takes {size[0]} x {size[1]} "
             "(height x width); resize it, or add --resize"
         )
     pixels = apply_front(pixels, entry["front_outside"])
-    batch = np.array(pixels.transpose(2, 0, 1)[None], order="C")
-    if batch.dtype == np.uint8 and "uint8" not in entry["input"]["dtypes"]:
-        batch = batch.astype(np.float32) / np.float32(255)
-    return batch
+    image = np.array(pixels.transpose(2, 0, 1), order="C")
+    if image.dtype == np.uint8 and "uint8" not in entry["input"]["dtypes"]:
+        image = image.astype(np.float32) / np.float32(255)
+    return image
+
+
+def decode_pixels(data, channels, max_pixels):
+    """(H, W, C) as ``read_pixels`` gives them."""
+    if not data:
+        raise ValueError("empty file (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(data), formats=readable())
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"too large ({error})") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"not an image (it begins with {data[:12]!r})") from None
+    except Exception as error:  # noqa: BLE001  (see below)
+        raise ValueError(f"not an image that can be read ({reason(error)})") from None
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        raise ValueError(f"too large ({image.width * image.height:,} pixels, and at most {max_pixels:,} are read here)")
+    format = image.format
+    try:
+        image.load()
+    except Exception as error:  # noqa: BLE001  (Pillow's decoders raise anything)
+        raise ValueError(f"damaged {format} ({reason(error)})") from None
+    return read_pixels(upright(image), channels)
+
+
+@functools.cache
+def readable():
+    """Pillow's formats but those that need other programs, such as EPS, which Ghostscript would run."""
+    Image.init()
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 << 20)
+    return tuple(name for name in Image.ID if name not in REFUSED)
+
+
+def reason(error):
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
 
 
 def upright(image):
     """Turned as the EXIF orientation says; a block that cannot be read is as none."""
-    image.load()
     try:
         orientation = image.getexif().get(0x0112, 1)
     except Exception:  # noqa: BLE001  (Pillow raises anything)
@@ -96,7 +147,10 @@ def read_pixels(image, channels):
     if image.mode.startswith("I") or image.mode == "F":
         return np.repeat(deep_pixels(image, background, value_range)[:, :, None], channels, axis=2)
     if value_range and not rules["allow_8_bit"]:
-        raise SystemExit(f"{image.filename}: 8 bits, and the model takes values from {value_range}")
+        raise ValueError(
+            "8 bits, and the images of the training have more, with values {:.10g} to {:.10g}: "
+            "there is no rule between the two; give it in the same form".format(*value_range)
+        )
     if background and (image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info):
         blended = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         alpha = blended.getchannel("A")
@@ -112,6 +166,11 @@ def read_pixels(image, channels):
 def deep_pixels(image, background, value_range):
     """(H, W) of gray values of more than 8 bits: from the range to [0, 1], or 8 bits."""
     values = np.asarray(image)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{bad:,} of {values.size:,} values are NaN or infinite; give them a number")
+    if not value_range:
+        check_8_bits(values)
     if value_range:
         low, high = value_range
         pixels = ((values.astype(np.float64) - low) / (high - low)).clip(0, 1).astype(np.float32)
@@ -126,6 +185,20 @@ def deep_pixels(image, background, value_range):
     return pixels
 
 
+def check_8_bits(values):
+    """Raise ValueError where 8 bits do not hold these values as the training has read others."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        if low < 0 or high > 1:
+            raise ValueError(f"32-bit floats from {low:g} to {high:g}, and the data set has 8 bits; save it so")
+    elif low < 0 or high > 65535:
+        raise ValueError(f"gray values {low} to {high}, and the data set has 8 bits; save it with 8 bits")
+    elif 0 < high < 4096:
+        raise ValueError(
+            f"16 bits with values {low} to {high}, and the data set has 8 bits: it would be black; save it with 8 bits"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", nargs="+")
@@ -137,8 +210,6 @@ def main():
     for path in options.images:
         try:
             inputs = read_image(path, PROGRAMS[options.program], options.resize)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
-            inputs, failed = None, f"{path}: cannot be read as an image ({error})"
         except SystemExit as error:
             inputs, failed = None, str(error)
         if inputs is None:

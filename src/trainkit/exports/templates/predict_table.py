@@ -74,7 +74,7 @@ def decoded(data, encoding):
             return data.decode(name).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             failed = error
-    raise SystemExit(f"error: {failed}; give another --encoding")
+    raise ValueError(f"{failed}; give another --encoding")
 
 
 def unpacked(data):
@@ -92,7 +92,7 @@ def unpacked(data):
 
 
 def split_rows(text, delimiter):
-    """The cells of all rows that are not empty, trimmed."""
+    """The line and the trimmed cells of each row that is not empty."""
     form = TABLE.get("format", {})
     if delimiter == " ":  # any number of blanks and tabs
         text = re.sub(r"[ \t]+$", "", text.replace("\t", " "), flags=re.MULTILINE)
@@ -104,7 +104,12 @@ def split_rows(text, delimiter):
         escapechar=form.get("escape") or None,
         skipinitialspace=True,
     )
-    return [[cell.strip() for cell in row] for row in rows if row]
+    found, line = [], 1
+    for row in rows:
+        if row:
+            found.append((line, [cell.strip() for cell in row]))
+        line = rows.line_num + 1
+    return found
 
 
 def name_columns(cells, rows):
@@ -124,22 +129,41 @@ def read_cells(path, delimiter, encoding):
         import polars
 
         return (polars.read_parquet if data.startswith(b"PAR1") else polars.read_ipc)(path).to_dicts()
-    text, form = decoded(unpacked(data), encoding), TABLE.get("format", {})
-    needed = {column["name"] for column in TABLE["columns"]}
+    try:
+        return [row for _, row in cells_of(unpacked(data), delimiter, encoding)]
+    except ValueError as error:
+        raise SystemExit(f"error: {path}: {error}") from None
+
+
+def cells_of(data, delimiter=None, encoding=None):
+    """The line of each row of a text, and a dictionary of its cells, or what is wrong with their number.
+
+    Raises ValueError where a column is missing.
+    """
+    text, form = decoded(data, encoding), TABLE.get("format", {})
+    needed = {column["name"]: None for column in TABLE["columns"]}.keys()
     likely = [form.get("delimiter", ","), ",", ";", "\t", "|"]
-    missing = needed
+    missing, has = None, []
     for sign in [delimiter] if delimiter else dict.fromkeys(likely):
-        rows = split_rows(text, sign)
+        lines = split_rows(text, sign)
+        rows = [row for _, row in lines]
         if not form.get("header", True):
             skipped = form.get("skip_lines", 0)
             headers = [(skipped, [f"column_{place + 1}" for place in range(max(map(len, rows[skipped:]), default=0))])]
         else:  # below titles or Excel's "sep=;", if there are any
             headers = [(start, name_columns(rows[start - 1], rows[start:])) for start in range(1, 1 + len(rows[:31]))]
         for start, names in headers:
-            if needed <= set(names):
-                return [named(names, row) for row in rows[start:]]
-            missing = min(missing, needed - set(names), key=len)
-    raise SystemExit(f"error: {path} has no column {', '.join(map(repr, sorted(missing)))}, which the model takes")
+            lacks = [name for name in needed if name not in names]
+            if not lacks:
+                return [(line, named(names, row)) for line, row in lines[start:]]
+            if missing is None or len(lacks) < len(missing):
+                missing, has = lacks, names
+    raise ValueError(f"no column {listed(missing or needed)}, which the model takes; the file has {listed(has)}")
+
+
+def listed(names):
+    shown = ", ".join(map(repr, list(names)[:10]))
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
 
 
 def named(names, row):
@@ -275,6 +299,29 @@ def reader_of(column):
             return label_reader(column["categories"])
 
 
+def known(column):
+    """What the training had in a column, for messages."""
+    match column["kind"]:
+        case "numeric":
+            return f"numbers ({describe_style(column['style'] or {})})" if column["style"] else "numbers"
+        case "datetime":
+            return f"dates as {column['format']}" if column["format"] else "dates"
+        case _:
+            return listed(column["categories"])
+
+
+def describe_style(style):
+    marks = style.get("thousands")
+    parts = {
+        "decimal comma": style.get("decimal") == ",",
+        f"thousands marked by {'a space' if marks == ' ' else repr(marks)}": marks,
+        f"in {style.get('currency')}": style.get("currency"),
+        "in percent": style.get("percent"),
+        "negatives as (1), 1- or \u2212 1": style.get("signs"),
+    }
+    return ", ".join(text for text, holds in parts.items() if holds) or "decimal point"
+
+
 def read_rows(rows):
     """Raw numbers (N, C), one column for each input, and why a row cannot be used, by its position.
 
@@ -293,15 +340,18 @@ def read_rows(rows):
             if cell is None or cell != cell or (isinstance(cell, str) and cell in spelled):
                 MISSING[name] += 1
                 if TABLE["missing"] == "refuse":
-                    bad.setdefault(row, f"column {name!r}: the cell is missing")
+                    bad.setdefault(
+                        row, f"column {name!r}: the cell is missing; fill it in, or set dataset.missing to impute"
+                    )
                 continue
             found = read(cell)
             if math.isnan(next(iter(found.values()))):
                 written = column["kind"] in ("numeric", "datetime") and isinstance(cell, str)
                 if TABLE["unseen"] == "refuse":
-                    bad.setdefault(row, f"column {name!r}: {str(cell)!r} is new to the model")
+                    bad.setdefault(row, f"column {name!r}: {str(cell)!r} is new; the training had {known(column)}")
                 elif written and re.search("[0-9]", cell):  # a number in another form, not a word for a missing one
-                    bad.setdefault(row, f"column {name!r}: {cell!r} is not written as in the training")
+                    why = f"is not written as in the training, which had {known(column)}; write it so"
+                    bad.setdefault(row, f"column {name!r}: {cell!r} {why}")
                 else:
                     UNSEEN[name] += 1
             for part, value in found.items():

@@ -1,0 +1,392 @@
+"""An HTTP server for one model: requests are gathered into batches while the batch before is computed.
+
+It knows nothing of trainkit. ``serve.py`` of a bundle and ``trainkit serve`` give it a model (``Model``) and options.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import math
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from serve_batches import Batches, Histogram, Refused, Row
+from serve_openapi import PATHS, describe_interface, page_headers
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+MAX_PIXELS = 50_000_000
+"""Of one picture; it is looked up before the picture is decoded."""
+HELD_BYTES = 256 << 20
+"""Bodies and decoded pictures of all requests together."""
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1", b"ARROW1")
+OPEN_PATHS = ("/health", "/ready", "/")
+"""They need no token: what watches a server has none, and the page asks for it."""
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Model(Protocol):
+    """What is served. What it refuses it says with a ValueError."""
+
+    kind: str
+    """``image`` or ``table``."""
+    labels: list[str]
+    """The classes; empty for a regression."""
+    targets: list[str]
+    about: Mapping[str, Any]
+    """For ``/info``: plain values."""
+
+    def read_image(self, data: bytes, *, resize: bool, max_pixels: int) -> Row: ...
+    def read_csv(self, data: bytes, name: str) -> list[tuple[str, Row | str]]: ...
+    def read_rows(self, rows: list[dict[str, Any]]) -> list[tuple[str, Row | str]]: ...
+    def run(self, batch: Row) -> Row: ...
+    def example(self) -> Row: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """As on the command line."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_batch: int = 32
+    max_wait_ms: float = 0
+    queue: int = 256
+    max_body: int = 10_000_000
+    timeout: float = 30
+    workers: int = 1
+    token: str | None = None
+
+
+class Service:
+    """The application: what is asked for, and what is answered."""
+
+    def __init__(self, model: Model, options: Options, page: str) -> None:
+        self.model, self.options, self.page = model, options, page
+        self.batches = Batches(model.run, max_batch=options.max_batch, max_wait=options.max_wait_ms / 1e3)
+        self.readers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "read")
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.latency = Histogram(LATENCY_BOUNDS)
+        self.in_flight = self.admitted = self.held = 0
+        self.last_request = 0.0
+        self.draining = False
+        answers = {
+            "/predict": self.predict,
+            "/health": self.health,
+            "/ready": self.ready,
+            "/metrics": self.metrics,
+            "/info": self.info,
+            "/openapi.json": self.openapi,
+            "/": self.index,
+        }
+        routes = [
+            Route(path, self.guarded(path, answers[path]), methods=["POST" if path == "/predict" else "GET"])
+            for path in PATHS
+        ]
+        self.app = Starlette(routes=routes, lifespan=self.lifespan, exception_handlers={HTTPException: self.not_found})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        computing = asyncio.create_task(self.batches.compute())
+        yield
+        computing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await computing
+        self.readers.shutdown(cancel_futures=True)
+
+    def guarded(self, path: str, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        """An endpoint with its token checked, its failures as JSON, and its requests counted."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            self.in_flight += 1
+            try:
+                if path not in OPEN_PATHS:
+                    self.check_token(request)
+                response: Response = await answer(request)
+                status = response.status_code
+            except Refused as refused:
+                status = refused.status
+                response = failure(status, refused.reason, refused.headers)
+            except ClientDisconnect:
+                status = 499
+                response = failure(status, "the client has gone")
+            finally:
+                self.in_flight -= 1
+                self.last_request = time.monotonic()
+            if self.draining:
+                response.headers["connection"] = "close"
+            self.requests[path, status] += 1
+            if path == "/predict":
+                self.latency.add(time.perf_counter() - started)
+            return response
+
+        return endpoint
+
+    def check_token(self, request: Request) -> None:
+        token = self.options.token
+        if token is None:
+            return
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+        if kind.lower() != "bearer" or not same:
+            raise Refused(401, "a token is needed: Authorization: Bearer TOKEN", www_authenticate="Bearer")
+
+    async def not_found(self, request: Request, error: Exception) -> Response:
+        status = getattr(error, "status_code", 404)
+        self.requests["other", status] += 1
+        reason = (
+            f"{request.method} {request.url.path} is not served; there are POST /predict, GET {', '.join(PATHS[1:])}"
+        )
+        return failure(status, reason, getattr(error, "headers", None))
+
+    async def health(self, request: Request) -> Response:
+        return as_json({"alive": True})
+
+    async def ready(self, request: Request) -> Response:
+        return as_json({"ready": not self.draining}, 503 if self.draining else 200)
+
+    async def info(self, request: Request) -> Response:
+        limits = {name: getattr(self.options, name) for name in ("max_batch", "queue", "max_body", "timeout")}
+        limits["max_pixels"] = MAX_PIXELS
+        versions = {"python": platform.python_version(), "numpy": np.__version__, **self.model.about["versions"]}
+        return as_json({**self.model.about, "versions": versions, "limits": limits})
+
+    async def openapi(self, request: Request) -> Response:
+        return as_json(describe_interface(self.model, self.options))
+
+    async def index(self, request: Request) -> Response:
+        return Response(self.page, media_type="text/html", headers=page_headers(self.page))
+
+    async def metrics(self, request: Request) -> Response:
+        lines = ["# TYPE trainkit_requests_total counter"]
+        for (path, code), count in sorted(self.requests.items()):
+            lines.append(f'trainkit_requests_total{{path="{path}",code="{code}"}} {count}')
+        lines += self.latency.lines("trainkit_request_seconds")
+        lines += self.batches.sizes.lines("trainkit_batch_size")
+        for name, value in (("queue_length", self.admitted), ("held_bytes", self.held)):
+            lines += [f"# TYPE trainkit_{name} gauge", f"trainkit_{name} {value}"]
+        return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+
+    async def predict(self, request: Request) -> Response:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.options.timeout
+        if self.draining:
+            raise Refused(503, "the server is stopping", retry_after="1")
+        top, resize = read_parameters(request)
+        if self.admitted >= self.options.queue:
+            raise self.full()
+        with contextlib.ExitStack() as held:
+            body = await self.read_body(request, deadline, held)
+            if self.admitted >= self.options.queue:
+                raise self.full()
+            self.admitted += 1
+            held.callback(self.leave)
+            gone = asyncio.ensure_future(wait_until_gone(request))
+            held.callback(gone.cancel)
+            parts = await split_parts(request.headers, body, self.options.max_body)
+            del body
+            reading = loop.run_in_executor(self.readers, self.read_samples, parts, resize, deadline, loop)
+            samples = await self.in_time(reading, gone, deadline)
+            rows = [row for _, row in samples if not isinstance(row, str)]
+            self.hold(sum(row.nbytes for row in rows), held)
+            outputs: list[Row] = []
+            if rows:
+                outputs = await self.in_time(held.enter_context(self.batches.added(rows, deadline)), gone, deadline)
+        return as_answer(self.model, samples, outputs, top)
+
+    async def in_time(self, result: asyncio.Future[Any], gone: asyncio.Future[None], deadline: float) -> Any:
+        """The result, unless the client goes first or the time is over; then nobody waits for it any more."""
+        await asyncio.wait({result, gone}, timeout=deadline - result.get_loop().time(), return_when="FIRST_COMPLETED")
+        if result.done():
+            return result.result()
+        result.cancel()
+        if gone.done():
+            raise ClientDisconnect
+        raise Refused(504, f"no answer within {self.options.timeout:g} s")
+
+    def full(self) -> Refused:
+        return Refused(429, f"the queue is full ({self.options.queue} requests); try again", retry_after="1")
+
+    def leave(self) -> None:
+        self.admitted -= 1
+
+    def hold(self, num_bytes: int, held: contextlib.ExitStack) -> None:
+        """Account for memory of a request until it is answered."""
+
+        def release() -> None:
+            self.held -= num_bytes
+
+        if self.held + num_bytes > max(HELD_BYTES, 2 * self.options.max_body):
+            raise Refused(429, "too much is being read at the same time; try again", retry_after="1")
+        self.held += num_bytes
+        held.callback(release)
+
+    async def read_body(self, request: Request, deadline: float, held: contextlib.ExitStack) -> bytes:
+        """The body, which is counted while it comes."""
+        limit = self.options.max_body
+        too_large = Refused(413, f"the body is larger than {limit:,} bytes")
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refused(415, "a packed body (Content-Encoding); send it as it is")
+        if int(request.headers.get("content-length", "0")) > limit:
+            raise too_large
+        chunks, size = [], 0
+        try:
+            async with asyncio.timeout_at(deadline):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > limit:
+                        raise too_large
+                    self.hold(len(chunk), held)
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise Refused(
+                408, f"the body was not complete within {self.options.timeout:g} s", connection="close"
+            ) from None
+        if not size:
+            raise Refused(422, "empty body (0 bytes)")
+        return b"".join(chunks)
+
+    def read_samples(
+        self,
+        parts: Sequence[tuple[str, bytes]],
+        resize: bool,
+        deadline: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> list[tuple[str, Row | str]]:
+        """(source, row or the reason why there is none) of all samples. It runs in a thread."""
+        samples: list[tuple[str, Row | str]] = []
+        size = 0
+        for name, data in parts:
+            if loop.time() > deadline:
+                raise Refused(504, "too late; it was not computed")
+            found: list[tuple[str, Row | str]]
+            try:
+                if self.model.kind == "image":
+                    found = [(name, self.model.read_image(data, resize=resize, max_pixels=MAX_PIXELS))]
+                else:
+                    found = read_table(self.model, name, data)
+            except ValueError as error:
+                found = [(name, str(error).replace("add --resize", "add ?resize=1 to the address"))]
+            samples += found
+            size += sum(row.nbytes for _, row in found if not isinstance(row, str))
+            if size > HELD_BYTES // 2:
+                raise Refused(413, f"more than {HELD_BYTES // 2:,} bytes when decoded; send fewer at once")
+        return samples
+
+
+async def wait_until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def read_parameters(request: Request) -> tuple[int, bool]:
+    """``top`` and ``resize`` of the address."""
+    given = dict(request.query_params)
+    top, resize = given.pop("top", "3"), given.pop("resize", "0")
+    if given:
+        raise Refused(422, f"unknown parameter {next(iter(given))!r}; there are top and resize")
+    if not (top.isascii() and top.isdigit() and int(top[:9]) > 0):
+        raise Refused(422, f"top: a whole number from 1 is expected, got {top!r}")
+    if resize not in ("0", "1", "true", "false"):
+        raise Refused(422, f"resize: 0 or 1 is expected, got {resize!r}")
+    return int(top[:9]), resize in ("1", "true")
+
+
+async def split_parts(headers: Mapping[str, str], body: bytes, max_body: int) -> list[tuple[str, bytes]]:
+    """(name, bytes) of each file; a body that is no form is one file."""
+    if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        return [("body", body)]
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    parser = MultiPartParser(headers, stream())  # type: ignore[arg-type]
+    parser.spool_max_size = max_body + 1  # nothing is written to the disk
+    try:
+        form = await parser.parse()
+    except (MultiPartException, UnicodeDecodeError) as error:
+        raise Refused(400, f"not a form that can be read ({getattr(error, 'message', error)})") from None
+    parts = []
+    for name, part in form.multi_items():
+        if isinstance(part, str):
+            raise Refused(422, f"the field {name!r} is no file; with curl: -F {name}=@FILE")
+        parts.append((plain_name(part.filename or name), await part.read()))
+    if not parts:
+        raise Refused(422, "a form without files; with curl: -F file=@FILE")
+    return parts
+
+
+def plain_name(name: str) -> str:
+    """The name of a file without folders and without what is no text."""
+    name = name.replace("\\", "/").rpartition("/")[2][:200]
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in name) or "file"
+
+
+def read_table(model: Model, name: str, data: bytes) -> list[tuple[str, Row | str]]:
+    """The rows of a CSV file or of JSON."""
+    if data.startswith(PACKED):
+        raise ValueError("packed or binary; send the text of the CSV file, or rows as JSON")
+    start = data.lstrip()[:1]
+    if start not in (b"[", b"{"):
+        return model.read_csv(data, "rows.csv" if name == "body" else name)
+    try:
+        rows = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON that can be read ({error})") from None
+    rows = [rows] if isinstance(rows, dict) else rows
+    if not rows or not all(isinstance(row, dict) and row for row in rows):
+        raise ValueError('a list of rows is expected, each {"column": value, ...}')
+    for row in rows:
+        for column, cell in row.items():
+            if isinstance(cell, list | dict):
+                raise ValueError(f"column {column!r}: a number or a text is expected, got {json.dumps(cell)[:40]}")
+    return model.read_rows(rows)
+
+
+def as_answer(model: Model, samples: Sequence[tuple[str, Row | str]], outputs: Sequence[Row], top: int) -> Response:
+    """The document of ``trainkit predict --json``; where an input cannot be used, with an error and status 422."""
+    rest = iter(outputs)
+    predictions = [
+        {"source": source, "error": row}
+        if isinstance(row, str)
+        else {"source": source, **named(model, next(rest), top)}
+        for source, row in samples
+    ]
+    failed = len(samples) - len(outputs)
+    if not failed:
+        return as_json({"predictions": predictions})
+    message = f"{failed:,} of {len(samples):,} inputs could not be used"
+    return as_json({"predictions": predictions, "error": {"message": message}}, 422)
+
+
+def named(model: Model, output: Row, top: int) -> dict[str, Any]:
+    values = [value if math.isfinite(value) else None for value in output.tolist()]
+    if not model.labels:
+        return {"values": dict(zip(model.targets, values, strict=True))}
+    best = np.argsort(-output, kind="stable")[:top].tolist()
+    pairs = [{"label": model.labels[place], "probability": values[place]} for place in best]
+    return {**pairs[0], "top": pairs}
+
+
+def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return Response(text.encode("utf-8", "replace"), status, headers, media_type="application/json")
+
+
+def failure(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    return as_json({"error": {"message": reason}}, status, headers)

@@ -1,0 +1,1 @@
+"""HTTP: models that answer requests."""
