@@ -28,6 +28,9 @@ from trainkit.workflows.cross_validation import CvResult
 from trainkit.workflows.evaluate import EvalResult
 from trainkit.workflows.export import ExportResult
 from trainkit.workflows.find import find_checkpoint
+from trainkit.workflows.lr_find import SEEDS, STEPS, LrFindResult
+from trainkit.workflows.lr_find import find as find_rate
+from trainkit.workflows.lr_find.search import search
 from trainkit.workflows.predict import Prediction, Predictor
 from trainkit.workflows.train import TrainResult
 
@@ -36,6 +39,7 @@ __all__ = [
     "EvalResult",
     "ExportResult",
     "LoadedConfig",
+    "LrFindResult",
     "Prediction",
     "Progress",
     "TrainResult",
@@ -45,6 +49,7 @@ __all__ = [
     "export",
     "load_config",
     "load_model",
+    "lr_find",
     "predict",
     "resume",
     "train",
@@ -112,6 +117,47 @@ def train(
         )
     assert result is not None, "one process"
     return result
+
+
+def lr_find(
+    config: Config,
+    *,
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+    data_root: str | Path | None = None,
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+    plugins: Plugins = (),
+    log: Log | None = None,
+    progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> LrFindResult:
+    """Find a learning rate: train while it rises from 1e-7 to 10, and see where the loss falls. Nothing is written.
+
+    Args:
+        steps: training steps of each seed, 100 at least.
+        seeds: how often the rate rises, each time from new first weights; the median of what they find is ``lr``.
+
+    The other arguments as for ``train``.
+
+    Raises:
+        UserError: the config or the data are wrong, or the optimizer has no learning rate to search for.
+        TrainkitError: the loss does not fall, or diverges before it does.
+        Interrupted, KeyboardInterrupt: as for ``train``.
+    """
+    for name, value, least in (("steps", steps, 100), ("seeds", seeds, 1)):
+        if value < least:
+            raise UserError(f"{name}: expected {least} or more, got {value}")
+    given = [*plugins, *(config.config.plugins if isinstance(config, LoadedConfig) else ())]
+    with (
+        using(given),
+        one_training(log),
+        calling(log, progress, should_stop, stage="learning rates") as frontend,
+        stopped_by_ctrl_c(frontend),
+    ):
+        loaded = _load(config, overrides, config_dir)
+        loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
+        return find_rate(search(loaded, steps=steps, seeds=seeds, frontend=frontend))
 
 
 def _load(config: Config, overrides: Sequence[str], config_dir: str | Path | None) -> LoadedConfig:

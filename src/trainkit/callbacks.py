@@ -27,8 +27,8 @@ class Progress:
     """How far a call is."""
 
     stage: str
-    """``training``, ``images`` (they are decoded) or ``predictions``; after the last epoch ``scores``, ``export`` and
-    what else is done then, each once when it begins."""
+    """``training``, ``images`` (they are decoded), ``predictions`` or ``learning rates`` (they rise); after the last
+    epoch ``scores``, ``export`` and what else is done then, each once when it begins."""
     done: int
     """Steps, images or samples; 0 of 1 after the last epoch."""
     total: int

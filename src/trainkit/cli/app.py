@@ -16,6 +16,7 @@ from trainkit.cli.cv import cv
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
 from trainkit.cli.inspect import inspect
+from trainkit.cli.lr_find import lr_find
 from trainkit.cli.predict import predict
 from trainkit.cli.report import report
 from trainkit.cli.serve import serve
@@ -53,6 +54,7 @@ app.command()(resume)
 app.command()(check)
 app.command()(cv)
 app.command()(sweep)
+app.command(name="lr-find")(lr_find)
 app.command()(inspect)
 app.command(name="eval")(evaluate)
 app.command()(predict)

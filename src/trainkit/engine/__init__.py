@@ -22,7 +22,7 @@ from trainkit.engine.metrics import EXTRA_METRICS, ClassificationMetrics, Regres
 from trainkit.engine.mixing import MixedBatches, Mixing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.muon import hidden_matrices
-from trainkit.engine.nonfinite import Guard
+from trainkit.engine.nonfinite import Guard, NonFiniteError
 from trainkit.engine.optimizers import Ema, build_optimizer
 from trainkit.engine.own_metrics import OwnMetric, WithOwnMetrics
 from trainkit.engine.parameter_groups import GroupSpec, ParameterGroup, covering_names, group_parameters
@@ -52,6 +52,7 @@ __all__ = [
     "Metrics",
     "MixedBatches",
     "Mixing",
+    "NonFiniteError",
     "Outcome",
     "OwnMetric",
     "ParameterGroup",

@@ -12,6 +12,7 @@ from trainkit.reports.plots import (
     plot_residuals,
     plot_wrong_samples,
 )
+from trainkit.reports.rising_rate import plot_rising_rate, rising_rate_lines
 from trainkit.reports.run_page import build_run_page, section_type
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "plot_preview",
     "plot_reliability",
     "plot_residuals",
+    "plot_rising_rate",
     "plot_wrong_samples",
+    "rising_rate_lines",
     "save_figure",
     "section_type",
     "sparkline",
