@@ -11,7 +11,7 @@ import pytest
 
 import trainkit
 from trainkit.config import load_config
-from trainkit.config.help.shipped import folder, list_shipped
+from trainkit.config.help.shipped import folder, list_shipped, list_sweeps
 from trainkit.config.text.reader import read_file
 
 PACKAGE = Path(trainkit.__file__).parent
@@ -100,6 +100,8 @@ def test_show_as_json(tmp_path: Path) -> None:
 def test_schema_prints_the_shipped_file(tmp_path: Path) -> None:
     done = run("config", "schema", cwd=tmp_path)
     assert done.stdout == (folder() / "trainkit.schema.json").read_text(encoding="utf-8")
+    done = run("config", "schema", "--sweep", cwd=tmp_path)
+    assert done.stdout == (folder() / "sweep.schema.json").read_text(encoding="utf-8")
 
 
 def test_init_writes_a_config_that_loads_and_never_overwrites(tmp_path: Path) -> None:
@@ -134,9 +136,12 @@ def test_list_works_from_an_installed_package(tmp_path: Path) -> None:
     shutil.copytree(folder(), site / "trainkit" / "configs", dirs_exist_ok=True)
     done = run("config", "list", cwd=tmp_path, source=site)
     lines = done.stdout.splitlines()
-    assert len(lines) == len(list_shipped())
-    for line, config in zip(lines, list_shipped(), strict=True):
-        assert line.split(None, 1) == [config.name, config.description]
+    assert len(lines) == len(list_shipped()) + len(list_sweeps())
+    for line, config in zip(lines, [*list_shipped(), *list_sweeps()], strict=True):
+        assert line.split(None, 1)[0] == config.name
+        assert config.description in line
     listed = json.loads(run("config", "list", "--json", cwd=tmp_path, source=site).stdout)
-    assert {Path(item["path"]).parent for item in listed} == {site / "trainkit" / "configs"}
+    places = {"config": site / "trainkit" / "configs", "sweep": site / "trainkit" / "configs" / "sweeps"}
+    assert all(Path(item["path"]).parent == places[item["kind"]] for item in listed)
+    assert {item["kind"] for item in listed} == {"config", "sweep"}
     read_file(Path(listed[0]["path"]))

@@ -37,11 +37,15 @@ def schema(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="A page for people instead: every key, its default, an example.")
     ] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="The schema of the files of sweeps instead.")] = False,
 ) -> None:
     """Print the JSON Schema of configs, for editors."""
-    from trainkit.config.help import json_schema, reference
+    from trainkit.config.help import json_schema, reference, sweep_json_schema
 
-    print(reference() if markdown else json.dumps(json_schema(), indent=1), end="" if markdown else "\n")
+    if markdown:
+        print(reference(), end="")
+    else:
+        print(json.dumps(sweep_json_schema() if sweep else json_schema(), indent=1))
 
 
 @app.command()
@@ -64,13 +68,20 @@ def init(
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List the shipped configs, one line each."""
-    from trainkit.config.help import list_shipped
+    """List the shipped configs and sweeps, one line each."""
+    from trainkit.config.help import list_shipped, list_sweeps
 
-    configs = list_shipped()
+    configs, sweeps = list_shipped(), list_sweeps()
     if as_json:
-        rows = [{"name": item.name, "path": str(item.path), "description": item.description} for item in configs]
-        console.print_json(rows)
+        kinds = [*(("config", item) for item in configs), *(("sweep", item) for item in sweeps)]
+        console.print_json(
+            [
+                {"name": item.name, "kind": kind, "path": str(item.path), "description": item.description}
+                for kind, item in kinds
+            ]
+        )
         return
-    for line in console.aligned([(item.name, item.description) for item in configs]):
+    rows = [(item.name, item.description) for item in configs]
+    rows += [(item.name, f"{item.description} (trainkit sweep {item.name})") for item in sweeps]
+    for line in console.aligned(rows):
         print(line)

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from trainkit.config import load_config
-from trainkit.config.help.shipped import SCHEMA_LINE, SCHEMA_NAME, find, folder, hint_for_missing, list_shipped
+from trainkit.config.help.shipped import (
+    SCHEMA_LINE,
+    SCHEMA_NAME,
+    find,
+    folder,
+    hint_for_missing,
+    list_shipped,
+    list_sweeps,
+)
+from trainkit.config.sweeps import load_sweep
 from trainkit.config.text.nodes import Node
 from trainkit.config.text.reader import read_file
 from trainkit.errors import ConfigError
@@ -27,6 +36,18 @@ def test_each_loads_and_says_what_it_is(config) -> None:
     assert 10 <= len(config.description) <= 110
     assert config.description.endswith(".")
     assert f"trainkit train configs/{config.path.name}" in loaded.text
+
+
+@pytest.mark.parametrize("sweep", list_sweeps(), ids=lambda sweep: sweep.name)
+def test_each_sweep_loads_and_says_what_it_is(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = load_sweep(sweep.name)
+    assert (loaded.path, loaded.name) == (sweep.path, sweep.name)
+    assert loaded.notes[0].startswith(f"{sweep.name} is the shipped sweep ")
+    assert loaded.text.startswith(f"{SCHEMA_LINE}../sweep.schema.json\n")
+    assert (sweep.path.parent / "../sweep.schema.json").is_file()
+    assert 10 <= len(sweep.description) <= 110
+    assert f"trainkit sweep configs/sweeps/{sweep.path.name}" in loaded.text
 
 
 def test_they_are_found_by_name() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainkit.config.help.introspect import annotation_of, expected, item_annotation, sections, type_name, variants
-from trainkit.config.help.json_schema import json_schema
+from trainkit.config.help.json_schema import json_schema, sweep_json_schema
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section, parse_duration
 from trainkit.config.schema.optimization import Optimizer
@@ -82,6 +82,20 @@ def test_the_shipped_json_schema_is_current() -> None:
     assert SCHEMA.read_text(encoding="utf-8") == current, "trainkit config schema > configs/trainkit.schema.json"
 
 
+def test_the_shipped_json_schema_of_sweeps_is_current() -> None:
+    current = json.dumps(sweep_json_schema(), indent=1) + "\n"
+    renew = "trainkit config schema --sweep > configs/sweep.schema.json"
+    assert SCHEMA.with_name("sweep.schema.json").read_text(encoding="utf-8") == current, renew
+
+
+def test_the_json_schema_of_sweeps_takes_spaces_as_they_are_written() -> None:
+    schema = sweep_json_schema()
+    uniform = schema["$defs"]["Uniform"]
+    assert (list(uniform["properties"]), uniform["required"]) == (["uniform", "step"], ["uniform"])
+    assert schema["properties"]["sampler"]["anyOf"][0]["enum"] == ["cmaes", "gp", "grid", "random", "tpe"]
+    assert schema["properties"]["search"]["additionalProperties"]["anyOf"][0] == {"$ref": "#/$defs/LogUniform"}
+
+
 def test_the_json_schema_says_what_editors_need() -> None:
     schema = json_schema()
     definitions = schema["$defs"]
@@ -109,8 +123,8 @@ def test_the_json_schema_says_what_editors_need() -> None:
             assert name == "type" or field["description"]
 
 
-def test_references_in_the_json_schema_resolve_and_stand_alone() -> None:
-    schema = json_schema()
+@pytest.mark.parametrize("schema", [json_schema(), sweep_json_schema()], ids=["config", "sweep"])
+def test_references_in_the_json_schema_resolve_and_stand_alone(schema: dict) -> None:
 
     def visit(node: object) -> None:
         if isinstance(node, dict):

@@ -97,12 +97,17 @@ def find_config(given: Path) -> tuple[Path, str | None]:
     return named.path, f"{given} is the shipped config {_shown(named.path)}: there is no file of this name here"
 
 
+def list_sweeps() -> list[ShippedConfig]:
+    """All shipped sweeps by name."""
+    return [ShippedConfig(path.stem, path, _description(path)) for path in sorted((folder() / "sweeps").glob("*.yaml"))]
+
+
 def find_sweep(given: Path) -> tuple[Path, str | None]:
     """As ``find_config``, for the file of a sweep."""
-    shipped = folder() / "sweeps" / f"{given.name.removesuffix('.yaml')}.yaml"
-    if given.name != str(given) or given.is_file() or not shipped.is_file():
+    named = next((one for one in list_sweeps() if one.name == given.name.removesuffix(".yaml")), None)
+    if given.name != str(given) or given.is_file() or named is None:
         return given, None
-    return shipped, f"{given} is the shipped sweep {_shown(shipped)}: there is no file of this name here"
+    return named.path, f"{given} is the shipped sweep {_shown(named.path)}: there is no file of this name here"
 
 
 def _description(path: Path) -> str:
