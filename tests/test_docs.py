@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from trainkit.cli.app import app
-from trainkit.config import load_config
+from trainkit.config import load_config, load_sweep
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -32,6 +32,18 @@ def test_whole_configs_load(tmp_path, page, text):
     assert load_config(given).config.model.type == (
         given["model"] if isinstance(given["model"], str) else given["model"]["type"]
     )
+
+
+def sweeps() -> list[str]:
+    """The YAML blocks that are sweeps."""
+    blocks = [body for page in PAGES for kind, body in BLOCK.findall(page.read_text()) if kind == "yaml"]
+    return [body for body in blocks if re.search(r"^search:", body, re.M)]
+
+
+@pytest.mark.parametrize("text", sweeps())
+def test_sweeps_load(tmp_path, text):
+    (tmp_path / "sweep.yaml").write_text(text)
+    assert load_sweep(tmp_path / "sweep.yaml").space
 
 
 def commands() -> list[str]:

@@ -41,10 +41,9 @@ NO_DOOR = {"", "cli", "web", "workflows", "config.schema", "data"}
 """Folders whose files are named one by one: there is one file for each command, section or kind of thing."""
 SIDE_DOORS = {
     *("findings.facts", "findings.layer_stats", "findings.probes", "findings.relation"),
-    *("workflows.bench.speed", "workflows.lr_find.search", "config.sweeps"),
+    *("workflows.bench.speed", "workflows.lr_find.search"),
 }
-"""They need torch, which the doors of their folders do not (``runs list`` and ``bench`` come through those), or time to
-import that other commands have no use for."""
+"""They need torch, which the doors of their folders do not: ``runs list`` and ``bench`` come through those."""
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, Quiet
+from trainkit.cli.options import Json, Quiet, Set
 from trainkit.errors import UserError
 from trainkit.wording import counted, duration
 
 if TYPE_CHECKING:
+    from trainkit.config import LoadedSweep
     from trainkit.workflows.sweep import SweepResult
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep: a config, and what is tried in it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check each value that would be searched, and stop.")]
 SweepsDir = Annotated[Path, typer.Option("--sweep-dir", help="The folder that holds the folders of sweeps.")]
 Storage = Annotated[
     str | None,
@@ -29,6 +31,8 @@ Storage = Annotated[
 
 def sweep(
     file: SweepFile,
+    set_: Set = None,
+    dry_run: DryRun = False,
     storage: Storage = None,
     sweeps_dir: SweepsDir = Path("sweeps"),
     json: Json = False,
@@ -40,15 +44,32 @@ def sweep(
     from trainkit.config import load_sweep
     from trainkit.workflows.sweep import sweep as run_sweep
 
-    loaded = load_sweep(file)
+    loaded = load_sweep(file, set_ or ())
     for note in () if quiet else loaded.notes:
         console.say(f"note: {note}")
+    if dry_run:
+        show_check(loaded, sweeps_dir=sweeps_dir, json=json, quiet=quiet)
+        return
     with console.frontend(quiet=quiet, on_signal="each trial saves its state") as frontend:
         result = run_sweep(loaded, sweeps_dir=sweeps_dir, storage=storage, frontend=frontend)
     if json:
         console.print_json(as_json(result))
     else:
         show(result)
+
+
+def show_check(loaded: LoadedSweep, *, sweeps_dir: Path, json: bool, quiet: bool) -> None:
+    """Check, and print what would be searched on stdout."""
+    from trainkit.workflows.sweep import check_sweep, describe
+
+    with console.frontend("checking values", quiet=quiet, stopped="nothing was written") as frontend:
+        report = check_sweep(loaded, sweeps_dir=sweeps_dir, frontend=frontend)
+    described = describe(loaded)
+    if json:
+        console.print_json({"sweep": str(loaded.path), "configs_checked": report.checked, "plan": dict(described)})
+        return
+    print(f"ok: {loaded.path} can be run; {counted(report.checked, 'config')} checked")
+    console.lines(described)
 
 
 def as_json(result: SweepResult) -> dict[str, Any]:

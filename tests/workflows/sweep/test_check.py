@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.config.sweeps import load_sweep
+from trainkit.config import load_sweep
 from trainkit.errors import ConfigError
 from trainkit.system import Frontend
-from trainkit.workflows.sweep.check import check_sweep, describe
+from trainkit.workflows.sweep import check_sweep, describe
 
 BASE = """\
 dataset: digits
