@@ -39,6 +39,7 @@ def test_no_sample_comes_again_before_the_others_of_its_class(counts, power, see
     assert sum(seen.values()) == epochs * len(classes)
 
 
+@settings(deadline=None)
 @given(counts=splits, power=st.floats(0, 1))
 def test_shares_are_powers_of_the_counts(counts, power):
     shares = np.array([count ** (1 - power) if count else 0.0 for count in counts])

@@ -49,7 +49,11 @@ def sharpness(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     middle = pixels[:, :, 1:-1, 1:-1]
     # Sums of whole numbers, divided once: no sum divided by 13 lies halfway between two levels.
     blurred = (columns[..., :-2] + columns[..., 1:-1]).add_(columns[..., 2:]).add_(middle * 4).div_(13).round_()
-    middle.copy_(_add_product(middle, blurred.sub_(middle), _per_image(numbers)))
+    # Rounded once, as a fused sum: a pixel plus a difference (8 bits each) times the first 8 bits of a factor from 2^-8
+    # on is exact in float32, and so is the product with the factor's other 16 bits.
+    difference, factor = blurred.sub_(middle), _per_image(numbers)
+    most = (factor.view(torch.int32) & ~((1 << 16) - 1)).view(torch.float32)
+    middle.add_(difference * most).add_(difference.mul_(factor - most))
     return _cut(pixels)
 
 
@@ -84,18 +88,26 @@ def autocontrast(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
 
 def equalize(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     """Give each level of a channel about as many pixels, as PIL does."""
-    planes = torch.arange(0, 256 * images[:, :, 0, 0].numel(), 256, device=images.device).view(images.shape[:2])
-    cells = (
-        _lines(images).to(torch.int64).add_(_for_lines(planes, images))
-    )  # the level of each pixel in the histogram of its channel
-    counts = torch.zeros(planes.numel() * 256, dtype=torch.int32, device=images.device)
-    counts = counts.scatter_add_(0, cells.flatten(), counts.new_ones(1).expand(cells.numel())).view(-1, 256)
+    index = torch.int32 if images.device.type == "cpu" else torch.int64
+    planes = torch.arange(0, 256 * images[:, :, 0, 0].numel(), 256, dtype=index, device=images.device)
+    planes = planes.view(images.shape[:2])
+    # The level of each pixel in the histogram of its channel.
+    cells = _lines(images).to(index).add_(_for_lines(planes, images)).flatten()
+    counts = _count(cells, planes.numel() * 256).view(-1, 256)
     sums = counts.cumsum(1)
     last = counts.gather(1, sums.argmax(1, keepdim=True))  # how many pixels have the highest level that occurs
     step = (images.shape[2] * images.shape[3] - last).div_(255, rounding_mode="floor")
     table = (sums + step // 2).div_(step.clamp(min=1), rounding_mode="floor").clamp_(0, 255)
     table = torch.where(step == 0, torch.arange(256, device=images.device), F.pad(table[:, :-1], (1, 0)))
-    return _like(table.to(torch.uint8).flatten().index_select(0, cells.flatten()), images)
+    return _like(table.to(torch.uint8).flatten().index_select(0, cells), images)
+
+
+def _count(cells: torch.Tensor, num_cells: int) -> torch.Tensor:
+    """How often each number below ``num_cells`` comes."""
+    if cells.device.type == "cpu":
+        return cells.bincount(minlength=num_cells)
+    counts = torch.zeros(num_cells, dtype=torch.int64, device=cells.device)  # bincount would wait for the device
+    return counts.scatter_add_(0, cells, counts.new_ones(1).expand(len(cells)))
 
 
 def invert(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -167,7 +179,13 @@ def _add_product(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor
     """``first + second * factor``, rounded once to float32 wherever a pixel lies: PyTorch's own fused sum has another
     kernel for the pixels at the end of a block."""
     wide = widest_float(first)
-    return first.to(wide).add_(second.to(wide) * factor.to(wide)).to(torch.float32)
+    total, product = first.to(wide), second.to(wide) * factor.to(wide)
+    if is_nhwc(first) and product.shape[1:] == (1, *first.shape[2:]):
+        for channel in total.unbind(1):  # broadcasting over the innermost three takes longer
+            channel.add_(product[:, 0])
+    else:
+        total.add_(product)
+    return total.to(torch.float32)
 
 
 def widest_float(images: torch.Tensor) -> torch.dtype:
@@ -178,6 +196,11 @@ def _luma(images: torch.Tensor) -> torch.Tensor:
     """Whole numbers, float32 (n, 1, H, W), with torchvision's weights of ITU-R 601-2."""
     if images.shape[1] == 1:
         return images.to(torch.float32)
-    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     # Sums of whole numbers are exact in float32, so no rounding decides whether a level is reached.
+    if images.device.type == "cpu" and is_nhwc(images):
+        weights = torch.tensor([2989.0, 5870.0, 1140.0])
+        count, _, height, width = images.shape
+        sums = memory_view(images).reshape(-1, 3).to(torch.float32).mv(weights)  # half the time of single channels
+        return sums.view(count, 1, height, width).div_(10000).floor_()
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     return (red * 2989.0).add_(green * 5870.0).add_(blue * 1140.0).div_(10000).floor_()

@@ -6,6 +6,7 @@ with ``nearest`` the same pixels, with ``bilinear`` within one level.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -93,5 +94,9 @@ def _nearest(images: torch.Tensor, grid: torch.Tensor, fill: int) -> torch.Tenso
     )
     rows = images.permute(0, 2, 3, 1).reshape(-1, channels)
     outside = torch.full_like(rows[:1], fill)  # number 0
-    rows = torch.cat((outside, rows)).index_select(0, found.flatten().to(torch.int64))
+    rows, numbers = torch.cat((outside, rows)), found.flatten().to(torch.int64)
+    if images.device.type == "cpu":  # NumPy takes two thirds of the time for rows of a few bytes
+        rows = torch.from_numpy(np.take(rows.numpy(), numbers.numpy(), axis=0))
+    else:
+        rows = rows.index_select(0, numbers)
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
