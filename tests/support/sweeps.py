@@ -86,3 +86,8 @@ def trial_runs(folder: Path, name: str = "search") -> dict[str, RunDir]:
     runs = list_runs(folder / "sweeps" / name / "runs")
     assert len({one.name for one in runs}) == len(runs), "a trial was trained twice"
     return {one.name: one for one in runs}
+
+
+def parts_of(run: RunDir) -> int:
+    """How often a run was started or gone on with."""
+    return sum("run: " in line for line in run.log.read_text().splitlines())

@@ -78,6 +78,18 @@ def as_json(result: SweepResult) -> dict[str, Any]:
         "objective": result.objective,
         "best": result.best.number,
         "score": result.best.score,
+        "verdict": result.verdict,
+        "confirmed": [
+            {
+                "number": one.number,
+                "scores": dict(one.scores),
+                "mean": one.mean,
+                "interval": [one.low, one.high],
+                "difference": one.difference,
+                "worse": one.is_worse,
+            }
+            for one in result.confirmed
+        ],
         "best_config": str(result.best_config),
         "seconds": round(result.seconds, 2),
         "trials": [
@@ -106,6 +118,8 @@ def show(result: SweepResult) -> None:
         rows.append([str(one.number), *shown, "-" if one.score is None else console.number(one.score), one.state])
     title = f"{counted(len(result.trials), 'trial')} in {duration(result.seconds)}"
     console.table(title, ["trial", *keys, result.objective, "state"], rows)
+    if result.confirmed:
+        show_confirmed(result)
     console.lines(
         [
             ("best", f"trial {result.best.number}, {result.objective} {console.number(result.best.score or 0.0)}"),
@@ -113,6 +127,16 @@ def show(result: SweepResult) -> None:
             ("next", f"trainkit train {result.best_config}"),
         ]
     )
+
+
+def show_confirmed(result: SweepResult) -> None:
+    """The trials that were trained again with fresh seeds, and which of them are told apart."""
+    rows = [
+        [str(one.number), one.mean, f"{one.low:.4g} to {one.high:.4g}", str(len(one.scores))]
+        for one in result.confirmed
+    ]
+    console.table("with fresh seeds", ["trial", f"mean {result.objective}", "95 % interval", "seeds"], rows)
+    print(f"  {result.verdict}\n")
 
 
 def _text(value: Any) -> str:

@@ -48,6 +48,15 @@ def test_the_highest_rung_comes_first_and_the_last_one_is_trained_to_the_end():
     assert promote([*low, *high, *top]) == (9, None)  # of equal ones the earlier
 
 
+def test_too_few_for_a_place_go_on_only_when_nobody_else_can():
+    high = [trial(0, 0.5, 0.5, 0.6, target=3), trial(1, 0.5, 0.5, 0.7, target=3)]
+    low = [trial(number, 0.1) for number in range(2, 9)]
+    assert promote([*high, *low]) == (2, 3)
+    assert promote([*high, *low], settled=True) == (2, 3)
+    assert promote([*high, *low[:-1]]) is None
+    assert promote([*high, *low[:-1]], settled=True) == (1, 9)
+
+
 def test_the_best_of_the_first_epochs_counts_and_nan_is_the_worst():
     assert promote([trial(0, 0.1, 0.9), trial(1, 0.2), trial(2, 0.15)]) == (1, 3)
     assert promote([trial(0, float("nan")), trial(1, 0.2), trial(2, 0.1)], maximize=False) == (2, 3)

@@ -10,12 +10,17 @@ import pytest
 import sweeps
 from engine_runs import differences
 
+from trainkit.config import load_sweep
+from trainkit.errors import UserError
+from trainkit.system import RunDir
+from trainkit.workflows.sweep import sweep
 from trainkit.workflows.sweep.runner import score_of
 
 pytestmark = pytest.mark.slow
 
-COUNT = int(os.environ.get("TRAINKIT_SWEEP_TRIALS", "5"))
-KILLS = int(os.environ.get("TRAINKIT_SWEEP_KILLS", "3"))
+COUNT = int(os.environ.get("TRAINKIT_SWEEP_TRIALS", "4"))
+KILLS = int(os.environ.get("TRAINKIT_SWEEP_KILLS", "2"))
+SECONDS = tuple(map(float, os.environ.get("TRAINKIT_SWEEP_SECONDS", "5,12").split(",")))
 """The figures of benchmarks/README.md are with 12 trials and 20 kills."""
 RANDOM = f"sampler: random\nbudget: {{trials: {COUNT}}}\nparallel: {{trials: 2}}\n"
 
@@ -28,8 +33,30 @@ def whole(tmp_path_factory):
     return folder
 
 
+ASHA = """sampler: {type: tpe, startup: 2}
+pruner: {type: asha, min: 1, reduction: 2}
+budget: {trials: 5}
+confirm: {top: 2, seeds: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory):
+    """Successive halving, one trial at a time, of which nobody disturbed anything."""
+    folder = sweeps.write_sweep(tmp_path_factory.mktemp("halved"), ASHA)
+    folder.joinpath("result.json").write_text(json.dumps(sweeps.run(folder)))
+    return folder
+
+
 def result_of(folder):
     return json.loads((folder / "result.json").read_text())
+
+
+def train_best(folder):
+    """Train best.yaml; returns what is printed."""
+    command = [sys.executable, "-m", "trainkit", "train", "sweeps/search/best.yaml", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_the_folder_and_the_best_config(whole):
@@ -41,25 +68,24 @@ def test_the_folder_and_the_best_config(whole):
     scores = [score_of(runs[f"search-{one['number']:03d}"], "val_accuracy") for one in result["trials"]]
     assert [one["score"] for one in result["trials"]] == scores
     assert (result["score"], result["best"]) == (max(scores), scores.index(max(scores)))
-    command = [sys.executable, "-m", "trainkit", "train", "sweeps/search/best.yaml", "--json"]
-    again = subprocess.run(command, cwd=whole, capture_output=True, text=True, check=True)
-    assert json.loads(again.stdout)["metrics"]["val"]["accuracy"] == result["score"]
+    assert train_best(whole)["metrics"]["val"]["accuracy"] == result["score"]
 
 
-def test_the_same_command_has_nothing_left_to_do_and_another_sweep_is_refused(whole):
-    assert sweeps.run(whole)["trials"] == result_of(whole)["trials"]
+def test_the_same_command_has_nothing_left_to_do_and_another_sweep_is_refused(whole, monkeypatch):
+    monkeypatch.chdir(whole)
+    again = sweep(load_sweep("search.yaml"))
+    assert [one.score for one in again.trials] == [one["score"] for one in result_of(whole)["trials"]]
     assert len(sweeps.trial_runs(whole)) == COUNT
     text = (whole / "search.yaml").read_text()
     (whole / "search.yaml").write_text(text.replace("[0.003, 0.3]", "[0.003, 0.4]"))
-    with pytest.raises(AssertionError, match=r"search.optimizer.lr.* was \[0.003, 0.3\], and is \[0.003, 0.4\] now"):
-        sweeps.run(whole)
+    with pytest.raises(UserError, match=r"search.optimizer.lr.* was \[0.003, 0.3\], and is \[0.003, 0.4\] now"):
+        sweep(load_sweep("search.yaml"))
     (whole / "search.yaml").write_text(text)
 
 
 def test_kills_of_everything_lose_nothing(whole, tmp_path):
     folder, rng = sweeps.write_sweep(tmp_path, RANDOM), random.Random(0)
-    seconds = tuple(map(float, os.environ.get("TRAINKIT_SWEEP_SECONDS", "5,12").split(",")))
-    hits = sweeps.kill_at_random(folder, rng, kills=KILLS, seconds=seconds)
+    hits = sweeps.kill_at_random(folder, rng, kills=KILLS, seconds=SECONDS)
     assert hits >= KILLS // 2, "the sweep is over too soon to be killed"
     result = sweeps.run(folder)
     undisturbed = {one["number"]: one for one in result_of(whole)["trials"]}
@@ -74,3 +100,40 @@ def test_kills_of_everything_lose_nothing(whole, tmp_path):
             undisturbed[one["number"]]["values"],
             undisturbed[one["number"]]["score"],
         )
+
+
+def test_a_promoted_trial_goes_on_bit_for_bit(halved):
+    result = result_of(halved)
+    states = [one["state"] for one in result["trials"]]
+    assert states.count("complete") >= 1
+    assert states.count("paused") >= 2
+    epochs = [one["epochs"] for one in result["trials"]]
+    assert set(epochs) <= {1, 2, 3}
+    assert sum(epochs) < 12
+    again = train_best(halved)
+    assert again["metrics"]["val"]["accuracy"] == result["score"]
+    winner = sweeps.trial_runs(halved)[f"search-{result['best']:03d}"]
+    assert sweeps.parts_of(winner) > 1, "it was never paused"
+    assert not differences(winner, RunDir(halved / again["run"]))
+
+
+def test_fresh_seeds_are_trained_once(halved):
+    confirmed = result_of(halved)["confirmed"]
+    complete = [one for one in result_of(halved)["trials"] if one["state"] == "complete"]
+    assert len(confirmed) == min(2, len(complete))
+    assert all(list(one["scores"]) == ["1", "2"] for one in confirmed)
+    assert result_of(halved)["best"] == confirmed[0]["number"]
+    runs = sweeps.trial_runs(halved)
+    assert sum("seed" in name for name in runs) == 2 * len(confirmed)
+
+
+def test_a_killed_search_by_tpe_ends_as_it_would_have(halved, tmp_path):
+    folder, rng = sweeps.write_sweep(tmp_path, ASHA), random.Random(1)
+    assert sweeps.kill_at_random(folder, rng, kills=1, seconds=SECONDS) == 1
+    result = sweeps.run(folder)
+    for key in ("values", "state", "score", "epochs"):
+        assert [one[key] for one in result["trials"]] == [one[key] for one in result_of(halved)["trials"]], key
+    assert result["verdict"] == result_of(halved)["verdict"]
+    expected = sweeps.trial_runs(halved)
+    for name, run in sweeps.trial_runs(folder).items():
+        assert not differences(run, expected[name]), name

@@ -39,12 +39,13 @@ def next_promotion(
         settled: no other trial runs or is to come, so that the best of the highest rung goes on, however few there are.
     """
     goals = [*rungs[1:], None]
-    for rung, goal in reversed(list(zip(rungs, goals, strict=False))):
-        there = [one for one in trials if one.state == "complete" or one.epochs >= rung]
-        places = max(len(there) // reduction, int(settled))
-        for one in ranked(there, rung, maximize=maximize)[:places]:
-            if one.state == "paused" and one.target == rung:
-                return one, goal
+    for fewest in (0, 1) if settled else (0,):
+        for rung, goal in reversed(list(zip(rungs, goals, strict=False))):
+            there = [one for one in trials if one.state == "complete" or one.epochs >= rung]
+            places = max(len(there) // reduction, fewest)
+            for one in ranked(there, rung, maximize=maximize)[:places]:
+                if one.state == "paused" and one.target == rung:
+                    return one, goal
     return None
 
 

@@ -12,12 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import BaseStorage
+
 from trainkit.config import LoadedSweep, load_config
 from trainkit.config.text import to_yaml
 from trainkit.errors import Interrupted, TrainkitError, UserError
 from trainkit.plugins import command
 from trainkit.system import Frontend, RunDir, durable, locked
 from trainkit.wording import by_key, counted
+from trainkit.workflows.sweep import confirm as confirming
 from trainkit.workflows.sweep import pruners, samplers
 from trainkit.workflows.sweep.check import check_sweep
 from trainkit.workflows.sweep.runner import Plan, Runner
@@ -43,10 +46,17 @@ class SweepResult:
     """Of all parts of the sweep on this machine."""
     start_seconds: list[float]
     """How long each trial's process took to start."""
+    confirmed: list[confirming.Confirmed]
+    """The best mean first; empty without ``confirm``."""
 
     def values(self, trial: Trial) -> dict[str, Any]:
         """The values of a trial as the config has them."""
         return samplers.to_config(self.space, trial.values)
+
+    @property
+    def verdict(self) -> str | None:
+        """Which of the best trials are told apart by fresh seeds, in a sentence."""
+        return confirming.sentence(self.confirmed, self.objective) if self.confirmed else None
 
     def ranking(self) -> list[Trial]:
         """All trials: by score, then those that have none."""
@@ -77,39 +87,44 @@ def sweep(
     frontend = frontend or Frontend()
     folder = Path(sweeps_dir) / loaded.name
     spec = loaded.sweep
+    slots = Slots(spec.parallel.trials, spec.parallel.devices)
     if not (folder / "sweep.yaml").exists():
+        slots.warm_up()
         check_sweep(loaded, sweeps_dir=Path(sweeps_dir), frontend=frontend)
     with held(folder, shared=storage is not None), storage_errors(storage):
-        slots = Slots(spec.parallel.trials, spec.parallel.devices)
-        slots.warm_up()
-        maximize, space = loaded.maximize, loaded.space
-        distributions = samplers.distributions_of(space)
-        study = Study(open_storage(storage, folder), loaded.name, maximize=maximize, distributions=distributions)
+        opened = open_storage(storage, folder)
+        distributions = samplers.distributions_of(loaded.space)
+        study = Study(opened, loaded.name, maximize=loaded.maximize, distributions=distributions)
         check_same(study, loaded, folder)
         durable.write_text(folder / "sweep.yaml", loaded.text)
         frontend.say(f"sweep: {folder}")
         clock = Clock(folder / "sweep.json")
-        runner = Runner(
-            study,
-            search_of(loaded, clock),
-            slots,
-            Watch(study, shared=storage is not None),
-            folder,
-            frontend,
-            on_change=on_change,
-            on_complete=partial(note_best, loaded, study, clock, folder),
-        )
+        watch = Watch(study, shared=storage is not None)
+        complete = partial(note_best, loaded, study, clock, folder)
+        runner = Runner(study, search_of(loaded, clock), slots, watch, folder, frontend, on_change, complete)
         try:
             with slots:
                 runner.run()
+                confirmed = [] if spec.confirm is None else confirm(loaded, opened, runner)
         except Interrupted as error:
-            again = f"{command()} sweep {loaded.path}" + (
-                "" if storage is None else f" --storage {without_password(storage)}"
-            )
+            options = "" if storage is None else f" --storage {without_password(storage)}"
+            again = f"{command()} sweep {loaded.path}{options}"
             raise frontend.stop.error(f"every trial has saved its state; to go on: {again}") from error
         finally:
             clock.write()
-        return result_of(loaded, runner, clock)
+        return result_of(loaded, runner, clock, confirmed)
+
+
+def confirm(loaded: LoadedSweep, storage: BaseStorage, search: Runner) -> list[confirming.Confirmed]:
+    """Train the best trials of a search again, with fresh seeds."""
+    spec = loaded.sweep.confirm
+    assert spec is not None
+    top = top_of(search.study.trials(), spec.top, maximize=loaded.maximize)
+    study = Study(storage, f"{loaded.name} confirmed", maximize=loaded.maximize, distributions=confirming.DISTRIBUTIONS)
+    plan = confirming.plan_of(loaded, top, study.trials())
+    watch = Watch(study, shared=search.watch.shared)
+    Runner(study, plan, search.slots, watch, search.folder, search.frontend, search.on_change).run()
+    return confirming.compare(study.trials(), maximize=loaded.maximize)
 
 
 @contextmanager
@@ -247,8 +262,10 @@ def write_best(loaded: LoadedSweep, best: Trial, folder: Path) -> Path:
     return path
 
 
-def result_of(loaded: LoadedSweep, runner: Runner, clock: Clock) -> SweepResult:
-    """What a sweep has found.
+def result_of(
+    loaded: LoadedSweep, runner: Runner, clock: Clock, confirmed: Sequence[confirming.Confirmed]
+) -> SweepResult:
+    """What a sweep has found. The best trial is the one with the best mean over fresh seeds, where there are such.
 
     Raises:
         TrainkitError: no trial has a score.
@@ -261,6 +278,8 @@ def result_of(loaded: LoadedSweep, runner: Runner, clock: Clock) -> SweepResult:
         if any(one.state in ("paused", "stopped") for one in trials):
             why += "; raise budget.minutes, and the same command goes on"
         raise TrainkitError(f"{runner.folder}: no trial was trained to its end{why}")
+    if confirmed:
+        best = trials[confirmed[0].number]
     return SweepResult(
         folder=runner.folder,
         objective=loaded.objective,
@@ -271,4 +290,5 @@ def result_of(loaded: LoadedSweep, runner: Runner, clock: Clock) -> SweepResult:
         best_config=write_best(loaded, best, runner.folder),
         seconds=clock.seconds,
         start_seconds=runner.start_seconds,
+        confirmed=list(confirmed),
     )
