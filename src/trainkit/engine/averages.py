@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from trainkit.data.loading import Batch
-from trainkit.engine.pieces import BatchNorms, gathered, own_pieces
+from trainkit.engine.exchange import gathered
+from trainkit.engine.pieces import BatchNorms, own_pieces
 from trainkit.runtime import Ranks, lerp_, piece_bounds
 
 

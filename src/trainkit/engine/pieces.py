@@ -90,6 +90,17 @@ class TreeSum:
         return self.blocks[0].gradients
 
 
+def blocks_of(share: range) -> list[tuple[int, int]]:
+    """Start and size of the blocks that ``TreeSum`` makes of these pieces alone."""
+    tree: list[tuple[int, int]] = []
+    for number in share:
+        tree.append((number, 1))
+        while len(tree) > 1 and tree[-2][1] == tree[-1][1] and tree[-2][0] % (2 * tree[-1][1]) == 0:
+            start, size = tree[-2]
+            tree[-2:] = [(start, 2 * size)]
+    return tree
+
+
 class BatchNorms:
     """The batch norms of a model that follow the statistics of its batches."""
 
@@ -144,127 +155,3 @@ def _running(layer: _NormBase) -> tuple[Tensor, Tensor]:
     assert layer.running_mean is not None
     assert layer.running_var is not None
     return layer.running_mean, layer.running_var
-
-
-def gathered(own: Sequence[list[Tensor]], norms: BatchNorms, ranks: Ranks, bounds: Sequence[int]) -> list[list[Tensor]]:
-    """The statistics of all pieces of a batch, in their order."""
-    if ranks.size == 1:
-        return list(own)
-    zero = norms.buffers[0].new_zeros(1)
-    exchange = Exchange(ranks, [], norms, predicts=False)
-    _, pieces = exchange.tell(zero, [Piece(zero, None, found) for found in own], bounds)
-    return [piece.statistics for piece in pieces]
-
-
-def blocks_of(share: range) -> list[tuple[int, int]]:
-    """Start and size of the blocks that ``TreeSum`` makes of these pieces alone."""
-    tree: list[tuple[int, int]] = []
-    for number in share:
-        tree.append((number, 1))
-        while len(tree) > 1 and tree[-2][1] == tree[-1][1] and tree[-2][0] % (2 * tree[-1][1]) == 0:
-            start, size = tree[-2]
-            tree[-2:] = [(start, 2 * size)]
-    return tree
-
-
-class Exchange:
-    """What the ranks tell each other after each backward pass, in two transfers of as many bytes as an all-reduce.
-
-    Each gets its part of the elements of all blocks, adds them by the tree, and sends the sum to all, with what is
-    known of its pieces. So the order of a sum depends on the number of pieces alone, and all ranks have the same bits.
-
-    Args:
-        predicts: whether pieces have predicted classes.
-    """
-
-    def __init__(self, ranks: Ranks, parameters: Sequence[nn.Parameter], norms: BatchNorms, *, predicts: bool) -> None:
-        self.ranks, self.norms, self.predicts = ranks, norms, predicts
-        self.parameters = parameters
-        self.used = sum(parameter.numel() + 1 for parameter in parameters)
-        self.length = -(-self.used // ranks.size) * ranks.size
-
-    def __call__(
-        self, tree: TreeSum, mine: Sequence[Piece], *, bounds: Sequence[int]
-    ) -> tuple[list[Tensor | None], list[Piece]]:
-        """The sum of the gradients over all pieces, and all pieces, in order.
-
-        Args:
-            tree: the gradients of this rank's pieces.
-            mine: this rank's pieces.
-            bounds: of all pieces in the batch.
-        """
-        ranks, count = self.ranks, len(bounds) - 1
-        shares = [Ranks(rank, ranks.size).share(count) for rank in range(ranks.size)]
-        layout = [blocks_of(share) for share in shares]
-        rows = [self.flat(block.gradients) for block in tree.blocks]
-        blocks = torch.stack(rows) if rows else self.parameters[0].new_empty(0, self.length)
-        received = ranks.scatter(blocks, [len(part) for part in layout])
-        whole = TreeSum()
-        for (start, size), row in zip((block for part in layout for block in part), received, strict=True):
-            whole.add(Block(start, size, [row]))
-        (part,) = whole.total()
-        assert part is not None
-        parts, pieces = self.tell(part, mine, bounds)
-        return self.gradients(parts.reshape(-1)), pieces
-
-    def tell(self, values: Tensor, mine: Sequence[Piece], bounds: Sequence[int]) -> tuple[Tensor, list[Piece]]:
-        """What each rank has, (F,) to (N, F), and all pieces, in their order.
-
-        Args:
-            mine: this rank's pieces.
-            bounds: of all pieces in the batch.
-        """
-        shares = [Ranks(rank, self.ranks.size).share(len(bounds) - 1) for rank in range(self.ranks.size)]
-        longest = bounds[1]  # the first piece is one of the largest
-        room = max(map(len, shares)) * self.width(longest)
-        told = torch.cat([values, *(self.record(piece, longest) for piece in mine)])
-        table = self.ranks.gather(_padded(told, len(values) + room))
-        records = table[:, len(values) :].unflatten(1, (-1, self.width(longest)))
-        pieces = [
-            self.piece(records[rank, place], bounds[number + 1] - bounds[number])
-            for rank, share in enumerate(shares)
-            for place, number in enumerate(share)
-        ]
-        return table[:, : len(values)], pieces
-
-    def flat(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """All gradients in one vector, zeros where there is none, then whether there is one: (F,), N equal parts."""
-        values = [
-            parameter.new_zeros(parameter.numel()) if gradient is None else gradient.reshape(-1)
-            for parameter, gradient in zip(self.parameters, gradients, strict=True)
-        ]
-        present = values[0].new_tensor([float(gradient is not None) for gradient in gradients])
-        return _padded(torch.cat([*values, present]), self.length)
-
-    def gradients(self, flat: Tensor) -> list[Tensor | None]:
-        """The opposite of ``flat``, in the memory layout of each parameter."""
-        *values, present = flat[: self.used].split([*(p.numel() for p in self.parameters), len(self.parameters)])
-        return [
-            torch.empty_like(parameter).copy_(value.view(parameter.shape)) if there else None
-            for parameter, value, there in zip(self.parameters, values, present.tolist(), strict=True)
-        ]
-
-    def width(self, longest: int) -> int:
-        """Numbers of a piece of at most so many samples."""
-        return 1 + longest * self.predicts + sum(2 * layer.num_features for layer in self.norms.layers)
-
-    def record(self, piece: Piece, longest: int) -> Tensor:
-        """A piece in one vector; classes are exact in float32 up to 16 million."""
-        predicted = [] if piece.predicted is None else [_padded(piece.predicted.float(), longest)]
-        return torch.cat([piece.loss.reshape(1), *predicted, *(values.reshape(-1) for values in piece.statistics)])
-
-    def piece(self, record: Tensor, size: int) -> Piece:
-        """The opposite of ``record``, for a piece of so many samples."""
-        predicted, statistics = None, []
-        rest = record[1:]
-        if self.predicts:
-            longest = len(record) - self.width(0)
-            predicted, rest = rest[:size].long(), rest[longest:]
-        for layer in self.norms.layers:
-            statistics.append(rest[: 2 * layer.num_features].view(2, -1))
-            rest = rest[2 * layer.num_features :]
-        return Piece(record[0], predicted, statistics)
-
-
-def _padded(values: Tensor, length: int) -> Tensor:
-    return torch.cat([values, values.new_zeros(length - len(values))]) if length > len(values) else values

@@ -13,12 +13,14 @@ from torch import nn
 
 from trainkit.engine.averages import Swa
 from trainkit.engine.decay import ScheduledDecay
+from trainkit.engine.exchange import Exchange
 from trainkit.engine.freezing import Freezing
 from trainkit.engine.monitors import Best, EarlyStopping, Plateau
 from trainkit.engine.optimizers import Ema, match_parameters
 from trainkit.engine.parameter_groups import load_by_name
 from trainkit.engine.schedules import Schedule
 from trainkit.models import ScheduledDropout, scheduled_dropouts
+from trainkit.runtime import Ranks
 
 Record = TypeVar("Record")
 
@@ -96,6 +98,8 @@ class TrainState:
     """Its dropout layers whose share may change."""
     decay: ScheduledDecay | None = field(init=False)
     """The weight decay, where the schedule moves it."""
+    exchange: Exchange | None = field(init=False, default=None)
+    """With the other processes of the run, where there are several."""
 
     def __post_init__(self) -> None:
         self.parameters = list(self.model.parameters())
@@ -117,6 +121,13 @@ class TrainState:
     def stage(self) -> int:
         """The number of times that something was unfrozen; in between, the same parameters train."""
         return 0 if self.freezing is None else self.freezing.stage(self.progress.steps_completed)
+
+    def exchange_of(self, parameters: Sequence[nn.Parameter], ranks: Ranks) -> Exchange:
+        """The exchange of these parameters' gradients, which are others after something was unfrozen."""
+        known = self.exchange
+        if known is None or known.ranks is not ranks or list(map(id, known.parameters)) != list(map(id, parameters)):
+            self.exchange = known = Exchange(ranks, parameters)
+        return known
 
     def train(self) -> None:
         """Put the model into training mode, but for what is frozen at this position."""

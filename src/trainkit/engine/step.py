@@ -14,7 +14,7 @@ from trainkit.data.loading import Batch
 from trainkit.engine.compile import CompiledModel
 from trainkit.engine.mixing import loss_normalizer, loss_sum
 from trainkit.engine.nonfinite import Guard
-from trainkit.engine.pieces import BatchNorms, Block, Exchange, Piece, TreeSum, own_pieces
+from trainkit.engine.pieces import BatchNorms, Block, Piece, TreeSum, own_pieces
 from trainkit.engine.plan import Plan
 from trainkit.engine.state import TrainState
 from trainkit.runtime import any_non_finite, copy_, piece_bounds, seed_default_generators, take_step
@@ -117,8 +117,8 @@ def sum_over_pieces(state: TrainState, plan: Plan, batch: Batch) -> Gradients:
             done.append(Piece(loss, predicted, norms.statistics()))
             tree.add(Block(number, 1, taken_gradients(trained, keep=plan.keep_gradients)))
     if plan.ranks.size > 1:
-        exchange = Exchange(plan.ranks, trained, norms, predicts=plan.loss.is_classification)
-        gradients, done = exchange(tree, done, bounds=bounds)
+        exchange = state.exchange_of(trained, plan.ranks)
+        gradients, done = exchange(tree, done, norms, bounds=bounds, predicts=plan.loss.is_classification)
     else:
         gradients = tree.total()
     set_gradients(trained, gradients, keep=plan.keep_gradients)

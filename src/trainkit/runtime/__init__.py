@@ -22,11 +22,14 @@ from trainkit.runtime.precision import PRECISIONS, forward, resolve_precision, u
 from trainkit.runtime.seeding import derive_seed, generator, permutation, seed_default_generators, uniforms
 from trainkit.runtime.settings import own_settings
 from trainkit.runtime.threads import in_threads
+from trainkit.runtime.transfers import Transfer, added_up
 
 __all__ = [
     "PRECISIONS",
     "Choice",
     "Ranks",
+    "Transfer",
+    "added_up",
     "any_non_finite",
     "claim",
     "copy_",

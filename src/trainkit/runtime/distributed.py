@@ -7,8 +7,8 @@ The unit of computation is the piece of a batch, never the process: of A pieces,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import accumulate
@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainkit.errors import LostRank
+from trainkit.runtime.transfers import Collectives, MemoryFile, SharedMemory, Transfer, all_gather, mapped, with_others
 from trainkit.system import launched
 
 
@@ -34,6 +34,10 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    on_one_machine: bool = False
+    """Whether all compute on the processors of one machine."""
+    exact: bool = True
+    """Whether gradients are added in an order that depends on the pieces alone."""
     signal: Callable[[], int] = lambda: 0
     """The signal that asked this process to stop; 0 for none."""
     stopping: int = field(default=0, init=False)
@@ -48,25 +52,42 @@ class Ranks:
         """The numbers that are this rank's, of ``count`` in order."""
         return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
+    def shares(self, count: int) -> list[range]:
+        """The numbers of each rank, of ``count`` in order."""
+        return [Ranks(rank, self.size).share(count) for rank in range(self.size)]
+
     def rows(self, num_samples: int, *, pieces: int) -> slice:
         """The samples of a batch that this rank computes, where the batch is cut into pieces."""
         bounds = piece_bounds(num_samples, count := min(pieces, num_samples))
         mine = self.share(count)
         return slice(bounds[mine.start], bounds[mine.stop])
 
-    def scatter(self, blocks: Tensor, counts: Sequence[int]) -> Tensor:
-        """Send each rank its part of the columns of all blocks: (K, F) to (sum of counts, F / N), in the ranks' order.
+    def transfer(self, counts: Sequence[int], width: int, *, like: Tensor) -> Transfer:
+        """A way to add rows of numbers together with the other ranks, for many times: all of them call this.
 
         Args:
-            counts: K of each rank.
+            counts: rows of each rank.
+            width: of a row, a multiple of the number of ranks.
+            like: a tensor of the same device and type.
         """
-        width = blocks.shape[1] // self.size
-        sent = blocks.view(len(blocks), self.size, width).transpose(0, 1).reshape(-1)
-        received = sent.new_empty(sum(counts) * width)
-        splits = [len(blocks) * width] * self.size
-        with _with_others("gradients"):
-            dist.all_to_all_single(received, sent, [count * width for count in counts], splits)
-        return received.view(-1, width)
+        shape = sum(counts) + 1, width
+        memory = self._shared_memory(shape[0] * width * like.element_size()) if self.on_one_machine else None
+        if memory is None or like.device.type != "cpu":
+            return Collectives(self.rank, counts, width, like=like)
+        return SharedMemory(self.rank, counts, memory.view(like.dtype).view(shape))
+
+    def _shared_memory(self, num_bytes: int) -> Tensor | None:
+        """Memory that all ranks see, (num_bytes,) uint8; None in all of them where one does not see it."""
+        file = None
+        if self.is_first:
+            with suppress(OSError):
+                file = MemoryFile(num_bytes)
+        address = self.tell({"at": None if file is None else file.address} if self.is_first else None)["at"]
+        memory = mapped(address, num_bytes)
+        seen = self.gather(torch.tensor([float(memory is not None)]))
+        if file is not None:
+            file.close()
+        return memory if seen.all() else None
 
     def gather(self, values: Tensor) -> Tensor:
         """What each rank has: (F,) to (N, F). With it goes the signal that asked one of them to stop."""
@@ -74,8 +95,8 @@ class Ranks:
             return values[None]
         mine = torch.cat([values, values.new_tensor([self.signal()])])
         all_of_them = mine.new_empty(self.size * len(mine))
-        with _with_others("results"):
-            _all_gather(all_of_them, mine)
+        with with_others("results"):
+            all_gather(all_of_them, mine)
         table = all_of_them.view(self.size, -1)
         self.stopping = max(self.stopping, int(table[:, -1].max()))
         return table[:, :-1]
@@ -108,28 +129,13 @@ class Ranks:
             return message
         text = b"" if message is None else json.dumps(message).encode()
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        with _with_others("the start of the run"):
+        with with_others("the start of the run"):
             length = torch.tensor([len(text)], device=device)
             dist.broadcast(length, src=0)
             data = torch.tensor(list(text) or [0] * int(length), dtype=torch.uint8, device=device)
             dist.broadcast(data, src=0)
         told: dict[str, Any] = json.loads(bytes(data.tolist()))
         return told
-
-
-# PyTorch 2.14 has the new name, and warns at the old one.
-_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-
-
-@contextmanager
-def _with_others(what: str) -> Iterator[None]:
-    """Turn what PyTorch raises when another process is gone into an error that says so."""
-    try:
-        yield
-    except RuntimeError as error:
-        late = "timed out" in str(error).lower() or "timeout" in str(error).lower()
-        how = "did not answer in time (distributed.timeout)" if late else "is gone"
-        raise LostRank(f"another process of the run {how}, while {what} were exchanged") from error
 
 
 def join(backend: str, *, timeout: float) -> Ranks:
@@ -142,13 +148,13 @@ def join(backend: str, *, timeout: float) -> Ranks:
         LostRank: they did not come.
     """
     rank, size, wait = launched.rank(), launched.num_ranks(), timedelta(seconds=timeout)
-    with _with_others("addresses"):
+    with with_others("addresses"):
         store, _, _ = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
         # After a restart the agent's store still has the addresses of the processes before.
         name = f"trainkit/{launched.restarts()}/{size}"
         start = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=start, rank=rank, world_size=size, timeout=wait)
-    return Ranks(rank, size)
+    return Ranks(rank, size, on_one_machine=backend == "gloo" and launched.ranks_here() == size)
 
 
 def leave() -> None:
