@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from trainkit.config import Config
 from trainkit.runtime import Ranks, join, leave, resolve_device
@@ -20,7 +21,7 @@ def joined(config: Config) -> Iterator[Ranks]:
     backend = config.distributed.backend
     if backend == "auto":
         backend = "nccl" if resolve_device(config.device).value.startswith("cuda") else "gloo"
-    ranks = join(backend, timeout=config.distributed.timeout)
+    ranks = replace(join(backend, timeout=config.distributed.timeout), exact=config.distributed.reduce == "exact")
     try:
         yield ranks
     finally:

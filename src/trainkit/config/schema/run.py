@@ -179,6 +179,11 @@ class Distributed(Section):
         "auto", description="What carries tensors between processes; auto is nccl on CUDA, else gloo."
     )
     timeout: Positive = Field(60.0, description="Seconds that a process waits for the others before the run ends.")
+    reduce: Literal["exact", "fast"] = Field(
+        "exact",
+        description="How gradients are added: exact has the bits of one process, for any number of them; fast is one "
+        "all_reduce, close to them.",
+    )
 
 
 class Checkpoint(Section):

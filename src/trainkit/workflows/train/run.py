@@ -255,6 +255,8 @@ def prepare(
             frontend.say(line)
     if busy := describe_others(since, setup.choices):
         frontend.say(f"note: {busy}")
+    if not ranks.exact:
+        frontend.say("distributed.reduce: fast: close to the result of one process, and not the same bits")
     frontend.say(f"data: {setup.residency.value} ({setup.residency.reason})")
     return Prepared(setup, batches, state, samples_to_keep(setup, checked.source))
 
