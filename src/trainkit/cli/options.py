@@ -41,21 +41,37 @@ def _complete_config(incomplete: str) -> list[str]:
 
 
 def load(
-    config: Path, set_: list[str] | None, unset: list[str] | None, *, quiet: bool = False, ranks: int = 1
+    config: Path,
+    set_: list[str] | None,
+    unset: list[str] | None,
+    *,
+    quiet: bool = False,
+    ranks: int = 1,
+    run: Path | None = None,
+    unfinished_in: Path | None = None,
 ) -> LoadedConfig:
     """The config that the arguments of a command name; what was guessed is said on stderr.
 
     Args:
         ranks: the processes that share a run: a batch has as many pieces where the config does not say how many.
+        run: the run that goes on, if the config is its own.
+        unfinished_in: the folder of runs where one of this config may be unfinished: it keeps the pieces that it has.
     """
     from trainkit.config import check_pieces, load_config
 
     loaded = load_config(config, overrides=set_ or (), unset=unset or ())
-    if ranks > 1 and loaded.origins[PIECES].kind == "default":
-        loaded = load_config(config, overrides=[*(set_ or ()), f"{PIECES}={ranks}"], unset=unset or ())
-        if not quiet:
-            console.say(f"{PIECES}: {ranks}, one piece of each batch for each process")
-    check_pieces(loaded, ranks=ranks)
+    if run is None and loaded.origins[PIECES].kind == "default":
+        pieces, why = ranks, "one piece of each batch for each process"
+        if unfinished_in is not None:
+            from trainkit.workflows.train import unfinished_in_pieces
+
+            if found := unfinished_in_pieces(loaded, runs_dir=unfinished_in):
+                (run, pieces), why = found, f"as {found[0]} has it"
+        if pieces > 1:
+            loaded = load_config(config, overrides=[*(set_ or ()), f"{PIECES}={pieces}"], unset=unset or ())
+            if not quiet:
+                console.say(f"{PIECES}: {pieces}, {why}")
+    check_pieces(loaded, ranks=ranks, run=run)
     for note in () if quiet else loaded.notes:
         console.say(f"note: {note}")
     return loaded

@@ -81,15 +81,16 @@ def train(
 
     size = start_of_ranks(nproc, launcher)
     quiet = quiet or launched.rank() > 0
-    loaded = load(config, set_, unset, quiet=quiet, ranks=size)
+    if launched.restarts() and resume is None:
+        resume = "auto"
+    runs = runs_dir if resume == "auto" else None
+    loaded = load(config, set_, unset, quiet=quiet, ranks=size, unfinished_in=runs)
     loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
     if dry_run:
         show_check(loaded, runs_dir=runs_dir, json=json)
         return
     if nproc is not None:
         run_in_ranks(size, max_restarts)
-    if launched.restarts() and resume is None:
-        resume = "auto"
 
     from trainkit.workflows.ranks import joined
     from trainkit.workflows.train import train as run_training
@@ -132,8 +133,8 @@ def resume(
 
     size = start_of_ranks(nproc, launcher)
     quiet = quiet or launched.rank() > 0
-    resolved = find_unfinished(run, runs_dir=runs_dir).resolved_config
-    loaded = load(resolved, set_, unset, quiet=True, ranks=size)
+    found = find_unfinished(run, runs_dir=runs_dir)
+    loaded = load(found.resolved_config, set_, unset, quiet=True, ranks=size, run=found.path)
     if nproc is not None:
         run_in_ranks(size, max_restarts)
     with make_frontend(quiet=quiet) as frontend, joined(loaded.config) as ranks:

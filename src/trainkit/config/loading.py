@@ -147,20 +147,28 @@ def _load_config(
     return LoadedConfig(config, file, text, texts, _origins(config, tree, added), files, tuple(notes), places)
 
 
-def check_pieces(loaded: LoadedConfig, *, ranks: int) -> None:
+def check_pieces(loaded: LoadedConfig, *, ranks: int, run: Path | None = None) -> None:
     """See that the processes of a run can share the pieces of a batch evenly.
 
+    Args:
+        run: which goes on, and has its number of pieces from its start.
+
     Raises:
-        ConfigError: they cannot.
+        UserError: they cannot.
     """
     pieces, key = loaded.config.training.accumulation_steps, "training.accumulation_steps"
-    if pieces % ranks:
-        fitting = listed([number for number in range(1, pieces + 1) if pieces % number == 0])
-        message = (
-            f"{ranks} processes cannot share {counted(pieces, 'piece')} of a batch evenly; take a multiple of {ranks} "
-            f"here, which changes the result, or this number of processes: {fitting}"
+    if pieces % ranks == 0:
+        return
+    fitting = listed([number for number in range(1, pieces + 1) if pieces % number == 0])
+    message = f"{ranks} processes cannot share {counted(pieces, 'piece')} of a batch evenly; take"
+    if run is not None:
+        more = -(-pieces // ranks) * ranks
+        raise UserError(
+            f"{run}: {message} this number of processes: {fitting}; or other pieces, which changes the result: "
+            f"trainkit resume {run} --nproc {ranks} --set {key}={more} --allow-change {key}"
         )
-        raise ConfigError([loaded.locate(Problem(message, key))])
+    message += f" a multiple of {ranks} here, which changes the result, or this number of processes: {fitting}"
+    raise ConfigError([loaded.locate(Problem(message, key))])
 
 
 def config_from_dict(data: dict[str, Any], *, where: str) -> Config:

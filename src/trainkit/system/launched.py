@@ -95,6 +95,11 @@ def by_trainkit() -> bool:
     return LAUNCHED in os.environ
 
 
+def as_option() -> str:
+    """How a command line asks for as many processes again; nothing where trainkit did not start them."""
+    return f" --nproc {num_ranks()}" if by_trainkit() and num_ranks() > 1 else ""
+
+
 def is_orphan() -> bool:
     """Whether the process that started this one for ``--nproc`` is gone."""
     return by_trainkit() and os.getppid() != _PARENT

@@ -176,7 +176,8 @@ def test_a_signal_stops_all_after_the_same_step(running, who, signum):
     os.kill(launcher.pid if who is None else ranks[who], signum)
     _, said = launcher.communicate(timeout=20)
     assert launcher.returncode == 128 + signum
-    assert f"stopped by {signal.Signals(signum).name}: the state is saved; to go on: trainkit resume" in said
+    assert f"stopped by {signal.Signals(signum).name}: the state is saved; to go on: trainkit resume " in said
+    assert " --nproc 2; for a report so far: " in said
     assert not any(map(is_running, ranks))
     (run,) = list_runs(folder / "runs")
     assert run.read_info()["status"] == "interrupted"
@@ -235,11 +236,15 @@ def test_goes_on_by_itself_after_a_process_died(tmp_path):
     assert differences(whole, run) == []
 
 
+def newest_step(folder: Path) -> int:
+    journals = [json.loads(path.read_text()) for path in folder.glob("runs/*/checkpoints/checkpoints.json")]
+    entries = journals[-1]["entries"] if journals else []
+    return entries[-1]["step"] if entries else 0
+
+
 def wait_for_checkpoints(folder: Path, *, more_than: int) -> None:
     for _ in range(600):
-        found = {path.name for path in folder.glob("runs/*/checkpoints/*.pth")}
-        journals = [json.loads(path.read_text()) for path in folder.glob("runs/*/checkpoints/checkpoints.json")]
-        if found and journals and journals[-1]["entries"][-1]["step"] > 5 * more_than:
+        if newest_step(folder) > 5 * more_than:
             return
         time.sleep(0.1)
     raise AssertionError("no checkpoint")

@@ -577,3 +577,30 @@ def test_each_step_once_after_a_chain_of_stops(tmp_path):
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert [line["step"] for line in lines if line["type"] == "step"] == list(range(1, STEPS + 1))
     assert [line["epoch"] for line in lines if line["type"] == "epoch"] == [1, 2, 3]
+
+
+def test_a_run_keeps_its_pieces_where_the_config_does_not_name_them(tmp_path, capsys):
+    """Another number of processes goes on with it, if they can share the pieces."""
+    from trainkit.cli.options import load as load_for
+
+    runs, loaded = tmp_path / "runs", load(tmp_path, MLP, "training.accumulation_steps=4")
+    with pytest.raises(Interrupted):
+        train(loaded, runs_dir=runs, frontend=frontend(stop_at=1))
+    run, path = newest_run(runs).path, loaded.path
+
+    def pieces(ranks: int, *changes: str) -> int:
+        config = load_for(path, list(changes), None, ranks=ranks, unfinished_in=runs).config
+        return config.training.accumulation_steps
+
+    assert [pieces(1), pieces(2)] == [4, 4]
+    assert f"training.accumulation_steps: 4, as {run} has it" in capsys.readouterr().err
+    assert pieces(2, "training.accumulation_steps=2") == 2  # it is named
+    assert pieces(2, "seed=5") == 2  # the run of another config
+    with pytest.raises(UserError, match="3 processes cannot share 4 pieces of a batch evenly") as error:
+        pieces(3)
+    assert "this number of processes: 1, 2, 4; or" in str(error.value)
+    with pytest.raises(UserError) as own:
+        load_for(newest_run(runs).resolved_config, [], None, ranks=3, run=run)
+    assert str(own.value) == str(error.value)
+    command = str(error.value).rpartition(f"trainkit resume {run} --nproc 3 ")[2].split()
+    assert command == ["--set", "training.accumulation_steps=6", "--allow-change", "training.accumulation_steps"]

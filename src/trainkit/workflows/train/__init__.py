@@ -1,7 +1,7 @@
 """``trainkit train`` and ``trainkit resume``."""
 
 from trainkit.workflows.train.finish import TrainResult
-from trainkit.workflows.train.resume_point import find_unfinished
+from trainkit.workflows.train.resume_point import find_unfinished, unfinished_in_pieces
 from trainkit.workflows.train.run import continue_run, resume, train
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "find_unfinished",
     "resume",
     "train",
+    "unfinished_in_pieces",
 ]

@@ -21,7 +21,7 @@ from trainkit.checkpoints import (
 from trainkit.config import LoadedConfig
 from trainkit.engine import TrainState
 from trainkit.errors import CheckpointError, TrainkitError, UserError
-from trainkit.system import Frontend, RunDir, durable, locked, newest_run
+from trainkit.system import Frontend, RunDir, durable, list_runs, locked, newest_run
 from trainkit.wording import counted, listed
 from trainkit.workflows.find import find_run
 from trainkit.workflows.runs import config_differences
@@ -57,6 +57,20 @@ def find_unfinished(given: str | Path | None, *, runs_dir: Path) -> RunDir:
 def unfinished_run(loaded: LoadedConfig, *, runs_dir: Path) -> RunDir | None:
     """The newest unfinished run of this config, for ``--resume auto``."""
     return newest_run(runs_dir, unfinished=True, config_hash=config_hash(loaded.resolved()))
+
+
+def unfinished_in_pieces(loaded: LoadedConfig, *, runs_dir: Path) -> tuple[Path, int] | None:
+    """The newest unfinished run of this config whose batches may have another number of pieces, and that number."""
+    resolved = loaded.resolved()
+    for run in reversed(list_runs(runs_dir)):
+        info = run.read_info()
+        pieces = info.get("config", {}).get("training", {}).get("accumulation_steps")
+        if pieces is None or info.get("status") == "finished":
+            continue
+        training = {**resolved["training"], "accumulation_steps": pieces}
+        if info.get("config_hash") == config_hash({**resolved, "training": training}):
+            return run.path, pieces
+    return None
 
 
 @contextmanager

@@ -320,7 +320,7 @@ def run_training(
         recorder.close()
     if outcome == "interrupted":
         raise frontend.stop.error(
-            f"the state is saved; to go on: {command()} resume {run.path}; "
+            f"the state is saved; to go on: {command()} resume {run.path}{launched.as_option()}; "
             f"for a report so far: {command()} report {run.path}"
         )
     setup = replace(setup, ranks=Ranks())  # the others have done their part
