@@ -35,7 +35,7 @@ class ForkServer:
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         code = json.loads(self.process.stdout.readline())["code"]
-        return Ended(code, (cwd / "output.txt").read_text())
+        return Ended(code, (cwd / order.get("output", "output.txt")).read_text())
 
     def close(self) -> None:
         self.process.stdin.close()

@@ -1,9 +1,10 @@
 """Run by a test as a process of its own, which forks one child per order: the real command line, torch imported once.
 
-Reads lines of JSON: {"arguments": [...], "cwd", "said", "environment", "crash", "seconds", "signal", "phase", "at",
-"times", "naive"}. A child runs ``trainkit ARGUMENTS``. It kills itself at the point ``crash`` of ``file_layers``,
-or its parent kills it after ``seconds``, or it sends itself ``signal`` at a ``phase``. It adds the step of each
-checkpoint to the file ``said`` once it is saved. Answers with the exit status of each child.
+Reads lines of JSON: {"arguments": [...], "cwd", "said", "output", "environment", "crash", "full", "seconds", "signal",
+"phase", "at", "times", "naive"}. A child runs ``trainkit ARGUMENTS``. It kills itself at the point ``crash`` of
+``file_layers``, finds the disk full from write number ``full`` on, its parent kills it after ``seconds``, or it sends
+itself ``signal`` at a ``phase``. It adds the step of each checkpoint to the file ``said`` once it is saved. Answers
+with the exit status of each child.
 """
 
 import json
@@ -33,13 +34,15 @@ def child(order: dict) -> None:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.chdir(order["cwd"])
     os.environ.update(order.get("environment", {}))
-    output = os.open("output.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    output = os.open(order.get("output", "output.txt"), os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ["TRAINKIT_TEST_CRASH"] = order.get("crash", "")
     durable.ops = file_layers.SYNC_FREE
     file_layers.REAL = file_layers.SYNC_FREE  # kill -9 loses nothing that was written; losses of power are simulated
     file_layers.install_crashes()
+    if "full" in order:
+        durable.ops = file_layers.Failing("write", order["full"], forever=True, real=durable.ops).ops()
     finish.report_training = lambda run, setup, *, frontend: None
     workflow.measure_facts = lambda setup: {}
     announce_saves(order["said"])
