@@ -47,7 +47,7 @@ def run(*arguments: str, cwd: Path, source: Path = PACKAGE.parent) -> subprocess
             "error: bad.yaml:3:7: name: tags are not allowed, got !!python/object/apply:os.system; "
             "a config holds plain values only, remove the tag",
         ),
-        ("", (), "error: bad.yaml: the file is empty; `trainkit config init` writes a config to start from"),
+        ("", (), "error: bad.yaml: the file is empty; `trainkit init` writes a config to start from"),
     ],
 )
 def test_a_wrong_config_exits_2_with_messages_on_stderr(
@@ -105,28 +105,28 @@ def test_schema_prints_the_shipped_file(tmp_path: Path) -> None:
 
 
 def test_init_writes_a_config_that_loads_and_never_overwrites(tmp_path: Path) -> None:
-    first = run("config", "init", "mine.yaml", cwd=tmp_path)
+    first = run("init", "-o", "mine.yaml", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     text = (tmp_path / "mine.yaml").read_text()
     assert load_config(tmp_path / "mine.yaml").name == "mine"
     assert text.count("#") > 20, "the starter is commented"
     assert "trainkit train mine.yaml" in text
-    second = run("config", "init", "mine.yaml", cwd=tmp_path)
+    second = run("init", "-o", "mine.yaml", cwd=tmp_path)
     assert second.returncode == 2
     assert second.stderr.startswith("error: mine.yaml: there is a file of this name, which is left as it is")
     assert (tmp_path / "mine.yaml").read_text() == text
 
 
 def test_init_from_a_shipped_config(tmp_path: Path) -> None:
-    assert run("config", "init", "--from", "iris_mlp", cwd=tmp_path).returncode == 0
+    assert run("init", "--from", "iris_mlp", cwd=tmp_path).returncode == 0
     copy = tmp_path / "iris_mlp.yaml"
     assert load_config(copy).config == load_config(folder() / "iris_mlp.yaml").config
     schema = copy.read_text().splitlines()[0].split("=", 1)[1]
     assert Path(schema).is_file(), "the editor finds the schema from anywhere"
-    wrong = run("config", "init", "--from", "iris", "other.yaml", cwd=tmp_path)
+    wrong = run("init", "--from", "iris", "-o", "other.yaml", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "did you mean iris_mlp?" in wrong.stderr
-    assert run("config", "init", "no/folder.yaml", cwd=tmp_path).returncode == 2
+    assert run("init", "-o", "no/folder.yaml", cwd=tmp_path).returncode == 2
 
 
 def test_list_works_from_an_installed_package(tmp_path: Path) -> None:

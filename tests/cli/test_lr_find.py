@@ -103,4 +103,4 @@ def test_what_cannot_be_done_is_said_before_the_search(text, options, message, t
 def test_a_shipped_config_is_not_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["lr-find", "digits_mlp", "--write"])
-    assert "trainkit config init --from digits_mlp makes a copy" in str(done.exception)
+    assert "trainkit init --from digits_mlp makes a copy" in str(done.exception)

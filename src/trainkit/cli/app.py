@@ -15,6 +15,7 @@ from trainkit.cli.check import check
 from trainkit.cli.cv import cv
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
+from trainkit.cli.init import init
 from trainkit.cli.inspect import inspect
 from trainkit.cli.lr_find import lr_find
 from trainkit.cli.predict import predict
@@ -49,6 +50,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command()(init)
 app.command()(train)
 app.command()(resume)
 app.command()(check)

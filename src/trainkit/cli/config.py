@@ -1,4 +1,4 @@
-"""``trainkit config``: show a config with the origin of each value, its schema, a starter, the shipped ones."""
+"""``trainkit config``: show a config with the origin of each value, its schema, the shipped ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.options import Json, Set, Unset, load
 
-app = typer.Typer(no_args_is_help=True, help="Show, write and list configs.")
+app = typer.Typer(no_args_is_help=True, help="Show and list configs.")
 
 
 @app.command()
@@ -46,24 +46,6 @@ def schema(
         print(reference(), end="")
     else:
         print(json.dumps(sweep_json_schema() if sweep else json_schema(), indent=1))
-
-
-@app.command()
-def init(
-    path: Annotated[
-        Path | None, typer.Argument(help="The file to write.", metavar="[PATH]", show_default=False)
-    ] = None,
-    source: Annotated[str | None, typer.Option("--from", help="A shipped config (see `config list`).")] = None,
-    as_json: Json = False,
-) -> None:
-    """Write a commented config to start from; an existing file is never overwritten."""
-    from trainkit.config.help import write_starter
-
-    written = write_starter(path, source=source)
-    if as_json:
-        console.print_json({"path": str(written)})
-    else:
-        print(f"wrote {written}; next: trainkit check {written}")
 
 
 @app.command("list")

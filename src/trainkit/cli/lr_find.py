@@ -83,7 +83,7 @@ def check_files(loaded: LoadedConfig, config: Path, *, plot: Path | None, write:
         return
     if loaded.path != config:
         raise UserError(
-            f"--write: {config} is a shipped config, which stays as it is; trainkit config init --from {config} makes "
+            f"--write: {config} is a shipped config, which stays as it is; trainkit init --from {config} makes "
             "a copy of your own"
         )
     if changed:

@@ -107,7 +107,7 @@ CIRCLE = "extends: the files extend each other in a circle"
         ("sub", "sub: expected a config file, got a folder"),
         ("x" * 300, "x" * 300 + ": cannot be read: File name too long"),
         ("run.yaml/x", f"run.yaml:1:10: extends: there is no such file, got 'run.yaml/x'; {LOOKED}"),
-        ("empty.yaml", "empty.yaml: the file is empty; `trainkit config init` writes a config to start from"),
+        ("empty.yaml", "empty.yaml: the file is empty; `trainkit init` writes a config to start from"),
     ],
 )
 def test_what_cannot_be_extended(tmp_path: Path, text: str, message: str) -> None:

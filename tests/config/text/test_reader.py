@@ -12,7 +12,7 @@ from trainkit.config.text.nodes import Source, read_scalar
 from trainkit.config.text.reader import MAX_BYTES, read_file, read_text
 from trainkit.errors import ConfigError
 
-INIT = "`trainkit config init` writes a config to start from"
+INIT = "`trainkit init` writes a config to start from"
 
 
 @pytest.fixture(params=[True, False], ids=["libyaml", "Python"])

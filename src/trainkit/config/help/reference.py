@@ -21,7 +21,7 @@ from trainkit.config.help.introspect import (
 )
 from trainkit.config.schema.base import Section
 from trainkit.config.schema.extended import config_class
-from trainkit.config.text import to_yaml
+from trainkit.config.text import flow
 
 _INTRODUCTION = """\
 # The config, key by key
@@ -199,19 +199,10 @@ def _row(key: str, field: FieldInfo) -> Row:
         if isinstance(value, Section):
             default = f"`{name}`" if (name := type_name(type(value))) else "its keys' defaults"
         else:
-            default = "none" if value is None else f"`{_flow(value)}`"
+            default = "none" if value is None else f"`{flow(value)}`"
     if default in ("needed", "none") and (example := example_of(key, annotation_of(field))) is not None:
-        default += f"; e.g. `{_flow(example)}`"
+        default += f"; e.g. `{flow(example)}`"
     return Row(key, _sentence(field.description), expected(annotation_of(field)), default)
-
-
-def _flow(value: Any) -> str:
-    """A plain value in YAML on one line."""
-    if isinstance(value, list):
-        return f"[{', '.join(_flow(item) for item in value)}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
-    return to_yaml({"": value}).split(":", 1)[1].strip()
 
 
 def example_of(key: str, annotation: Any) -> Any:

@@ -130,12 +130,18 @@ def hint_for_missing(path: Path) -> str:
     similar = closest(path.stem, (config.name for config in list_shipped()))
     if similar is not None:
         return f"did you mean the shipped {similar}?"
-    return "`trainkit config list` shows the shipped ones, `trainkit config init` writes one to start from"
+    return "`trainkit config list` shows the shipped ones, `trainkit init` writes one to start from"
 
 
 def _shown(path: Path) -> str:
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def schema_line(path: Path) -> str:
+    """The comment by which an editor finds the schema that came with this trainkit, for a config at this path."""
+    here = path.parent.resolve() == folder()
+    return SCHEMA_LINE + (SCHEMA_NAME if here else (folder() / SCHEMA_NAME).as_posix())
 
 
 def write_starter(path: Path | None, *, source: str | None = None) -> Path:
@@ -165,8 +171,6 @@ def write_starter(path: Path | None, *, source: str | None = None) -> Path:
         )
     else:
         text = original.path.read_text(encoding="utf-8").replace(f"configs/{original.path.name}", str(path))
-    here = path.parent.resolve() == folder()
-    schema = SCHEMA_NAME if here else (folder() / SCHEMA_NAME).as_posix()
-    text = text.replace(f"{SCHEMA_LINE}{SCHEMA_NAME}", f"{SCHEMA_LINE}{schema}")
+    text = text.replace(f"{SCHEMA_LINE}{SCHEMA_NAME}", schema_line(path))
     durable.write_text(path, text, overwrite=False)
     return path

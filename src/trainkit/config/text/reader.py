@@ -48,11 +48,11 @@ def read_file(path: Path) -> tuple[Node, str, list[Problem]]:
     node, problems = read_text(text, source)
     if node is None:
         what = "only comments" if text.strip() else "empty"
-        _stop(f"the file is {what}; `trainkit config init` writes a config to start from", Place(name))
+        _stop(f"the file is {what}; `trainkit init` writes a config to start from", Place(name))
     if not isinstance(node.value, dict):
         _stop(
             f"expected sections such as `model:` and `dataset:` at the top level, got {node.kind}; "
-            "`trainkit config init` writes a config to start from",
+            "`trainkit init` writes a config to start from",
             node.place,
         )
     return node, text, problems

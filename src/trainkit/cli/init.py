@@ -1,0 +1,75 @@
+"""``trainkit init [DATA]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainkit.cli import console
+from trainkit.cli.check import as_json, column_lines, summary
+from trainkit.cli.options import Json
+from trainkit.errors import UserError
+
+_SEEN = ("data", "classes", "note")
+"""What of the check's summary is about the data."""
+
+
+def init(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A folder of pictures, or a table (CSV, Parquet).", metavar="[DATA]", show_default=False),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The column of a table to predict.", metavar="COLUMN")] = None,
+    minutes: Annotated[float, typer.Option(help="How long a training may take, about.", min=0.1)] = 10.0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write.", metavar="FILE")] = None,
+    pretrained: Annotated[
+        bool | None,
+        typer.Option(
+            "--pretrained/--from-scratch",
+            help="Whether a network for large pictures begins with published weights (they are downloaded where they "
+            "are not here); without it: where they are here.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Copy a shipped config (see `config list`) instead.", metavar="NAME")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Look at pictures or a table, and write a config with a reason on each line.
+
+    Without DATA: a commented config to start from. An existing file is never overwritten.
+    """
+    if data is None or source is not None:
+        if data is not None or target is not None or pretrained is not None:
+            raise UserError("--from copies a config as it is: it goes with -o alone" if source else "DATA is missing")
+        _copy(output, source, json=json)
+        return
+    from trainkit.workflows.init import init as write
+
+    with console.frontend("looking at the data", quiet=False, stopped="nothing was written") as frontend:
+        written = write(data, target=target, minutes=minutes, output=output, pretrained=pretrained, frontend=frontend)
+    if json:
+        console.print_json({"path": str(written.path), "warnings": list(written.warnings), **as_json(written.seen)})
+        return
+    console.lines([line for line in summary(written.seen) if line[0] in _SEEN])
+    if written.seen.source.columns:
+        print("\n".join(column_lines(written.seen.source.columns)))
+    for warning in written.warnings:
+        print(f"warning: {warning}")
+    _next(written.path)
+
+
+def _copy(output: Path | None, source: str | None, *, json: bool) -> None:
+    from trainkit.config.help import write_starter
+
+    written = write_starter(output, source=source)
+    if json:
+        console.print_json({"path": str(written)})
+    else:
+        _next(written)
+
+
+def _next(path: Path) -> None:
+    print(f"wrote {path}; next: trainkit check {path}; trainkit train {path}")

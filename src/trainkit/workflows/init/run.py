@@ -1,0 +1,265 @@
+"""``trainkit init``: look at the data, choose a recipe, and write a config that passes ``trainkit check``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from trainkit.config import load_config
+from trainkit.config.help import schema_line
+from trainkit.config.schema.base import safe_name
+from trainkit.data.dataset import Dataset
+from trainkit.data.images import is_image_file
+from trainkit.errors import UserError
+from trainkit.system import Frontend, durable
+from trainkit.wording import counted
+from trainkit.workflows.check import CheckReport, check
+from trainkit.workflows.init import pictures, tables
+from trainkit.workflows.init.draft import CPU, GPU, Line, choose_epochs, quoted, render
+
+_SKEW = 5
+"""The largest class has so many times the samples of the smallest one: rare classes need help."""
+_BAD_FILES = 1_000_000
+"""While looking, any number of unreadable pictures is left out and counted."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was seen and written."""
+
+    path: Path
+    text: str
+    seen: CheckReport
+    """Of the config that was written."""
+    warnings: tuple[str, ...]
+
+
+def init(
+    data: str | Path,
+    *,
+    target: str | None = None,
+    minutes: float = 10.0,
+    output: str | Path | None = None,
+    pretrained: bool | None = None,
+    frontend: Frontend | None = None,
+) -> Written:
+    """Look at a folder of pictures or a table, and write a config whose every line has its reason.
+
+    Args:
+        data: a folder with a folder for each class; a table's file, a pattern, or a folder of Parquet files.
+        target: the column of a table to predict; None: the one with a usual name.
+        minutes: how long a training may take, about.
+        output: the file to write; it must not be there. None: the name of the data, here.
+        pretrained: whether a network for large pictures begins with published weights, which may be downloaded; None:
+            where they are on this machine.
+
+    Raises:
+        UserError: the data are neither; no target; the file is there already.
+        ConfigError: the data cannot be used, with all reasons.
+    """
+    frontend = frontend or Frontend()
+    name = safe_name(Path(data).resolve().stem)
+    path = Path(output) if output is not None else Path(f"{name}.yaml")
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path}: there is a file of this name, which is left as it is; give another with -o")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    make = _for_pictures if _has_pictures(data) else _for_table
+    return make(data, path, target=target, minutes=minutes, pretrained=pretrained, frontend=frontend)
+
+
+def _has_pictures(data: str | Path) -> bool:
+    """Whether it is a folder with pictures; what is neither is an error of tables, which says what can be read."""
+    root = Path(data)
+    if not root.is_dir():
+        return False
+    for folder, _, files in os.walk(root, followlinks=True):
+        if any(is_image_file(os.path.join(folder, file)) for file in files):
+            return True
+    return False
+
+
+def _for_pictures(
+    data: str | Path,
+    path: Path,
+    *,
+    target: str | None,
+    minutes: float,
+    pretrained: bool | None,
+    frontend: Frontend,
+) -> Written:
+    if target is not None:
+        raise UserError(f"--target is for tables; {data} is a folder of pictures, whose classes are its folders")
+    root = Path(data).resolve()
+    seen = check(load_config(pictures.provisional(root, max_bad_files=_BAD_FILES)), frontend=frontend)
+    sizes, bad = pictures.measure(seen.source), _num_bad(seen.source)
+    lines = [
+        Line("  type: image_folder", "one folder a class"),
+        Line(f"  root: {quoted(_relative(root, path))}", "relative to this file"),
+        *_splits(seen.source),
+        *([Line(f"  max_bad_files: {bad}", "so many files cannot be read; more are an error")] if bad else []),
+    ]
+    has_gpu = torch.cuda.is_available()
+    recipe, training = pictures.recipe(seen.source, sizes, has_gpu=has_gpu, pretrained=pretrained)
+    header = [f"Pictures of {counted(seen.source.num_classes, 'class')}: {sizes.describe()}."]
+    rest = [*_batch(seen.source, most=32 if "fine_tuning:" in [line.text for line in recipe] else 256)]
+    draft = _Draft(path, header, lines, recipe, training, rest, minutes=minutes, steps=3000, most=100)
+    return _write(draft, seen, has_gpu=has_gpu, warnings=(), frontend=frontend)
+
+
+def _for_table(
+    data: str | Path,
+    path: Path,
+    *,
+    target: str | None,
+    minutes: float,
+    pretrained: bool | None,
+    frontend: Frontend,
+) -> Written:
+    if pretrained is not None:
+        raise UserError(f"--pretrained is for pictures; {data} is no folder with any")
+    given = str(Path(data).resolve())
+    chosen, why = tables.find_target(given, target)
+    seen = check(load_config(tables.provisional(given, chosen)), frontend=frontend)
+    telling = tables.telling_columns(seen.source)
+    lines = tables.dataset_lines(
+        seen.source, path=quoted(_relative(Path(given), path)), target=quoted(chosen), why=why, telling=telling
+    )
+    num_rows = len(seen.source.parts[seen.source.splits["train"].part])
+    what = f"{counted(len(seen.source.columns), 'column')}, {counted(num_rows, 'row')}"
+    warnings = tuple(
+        f"{name} alone tells {chosen} all but without a mistake: is it known when you predict? If not: "
+        f"columns: {{{name}: ignore}}"
+        for name in telling
+    )
+    draft = _Draft(
+        path,
+        [f"A table: {what}."],
+        [*lines, *_splits(seen.source)],
+        tables.recipe(),
+        [],
+        [Line("  batch_size: 256", "as in its paper")],
+        minutes=minutes,
+        steps=10**9,
+        most=256,
+    )
+    return _write(draft, seen, has_gpu=torch.cuda.is_available(), warnings=warnings, frontend=frontend)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What a config says, before it is known how long it trains."""
+
+    path: Path
+    header: list[str]
+    dataset: list[Line]
+    recipe: list[Line]
+    training: list[Line]
+    loop: list[Line]
+    """Keys of ``training:`` but the epochs."""
+    minutes: float
+    steps: int
+    most: int
+
+    def text(self, data: Dataset, epochs: tuple[int, str]) -> str:
+        skewed = _skew(data)
+        loop = [Line("training:", "the loop"), Line(f"  epochs: {epochs[0]}", epochs[1]), *self.loop]
+        ends = []
+        if skewed:
+            loop.append(Line("  sampler: balanced", f"{skewed}: each class is drawn equally often"))
+            ends += [
+                Line("logging: {metrics: [val_balanced_accuracy]}", "the mean over classes of the share that is right"),
+                Line(
+                    "checkpoint: {monitor: val_balanced_accuracy}",
+                    "accuracy alone would be high without the rare classes",
+                ),
+            ]
+        lines = [
+            Line("seed: 0", "weights, order, augmentation, dropout and splits follow from it"),
+            Line("device: auto", "a GPU where there is one"),
+            Line("dataset:", "where the samples come from"),
+            *self.dataset,
+            *self.recipe,
+            *self.training,
+            *loop,
+            *ends,
+            Line("export: {torchscript: true}", "a program with its preprocessing, beside the best checkpoint"),
+        ]
+        header = [
+            *self.header,
+            "",
+            f"  trainkit check {self.path}     everything that can be known before training",
+            f"  trainkit train {self.path}",
+        ]
+        return f"{schema_line(self.path)}\n{render(header, lines)}"
+
+
+def _write(draft: _Draft, seen: CheckReport, *, has_gpu: bool, warnings: Sequence[str], frontend: Frontend) -> Written:
+    """Choose the epochs by the cost of the network, check the config as it will be, and write it."""
+    text = draft.text(seen.source, (1, ""))
+    tried = check(load_config(yaml.safe_load(text), config_dir=draft.path.parent), frontend=frontend)
+    epochs = choose_epochs(
+        len(seen.source.splits["train"]),
+        batch_size=tried.sizes.batch_size,
+        multiply_adds=sum(row.multiply_adds for row in tried.rows),
+        minutes=draft.minutes,
+        speed=GPU if has_gpu else CPU,
+        steps=draft.steps,
+        most=draft.most,
+    )
+    text = draft.text(seen.source, epochs)
+    durable.write_text(draft.path, text, overwrite=False)
+    return Written(draft.path, text, replace(tried, loaded=load_config(draft.path)), tuple(warnings))
+
+
+def _relative(data: Path, config: Path) -> str:
+    """The data's path from the folder of the config, or the whole one where that would lead far up."""
+    relative = Path(os.path.relpath(data, config.parent.resolve())).as_posix()
+    return relative if relative.count("../") <= 2 else data.as_posix()
+
+
+def _splits(data: Dataset) -> list[Line]:
+    """Shares that are held out, where the data have no such splits of their own."""
+    train = data.splits["train"]
+    total = len(data.parts[train.part])
+    share = 0.2 if total < 500 else 0.15 if total < 5000 else 0.1
+    lines = []
+    for split, key, what in (
+        ("val", "val_fraction", "chooses the best checkpoint"),
+        ("test", "test_fraction", "scores it"),
+    ):
+        own = split in data.splits and data.splits[split].part != train.part
+        if own:
+            lines.append(
+                Line(f"  # {key}:", f"{split} is a split of the data: {counted(len(data.splits[split]), 'sample')}")
+            )
+        else:
+            lines.append(Line(f"  {key}: {share}", f"held out of {counted(total, 'sample')}: {what}"))
+    return lines
+
+
+def _batch(data: Dataset, *, most: int) -> list[Line]:
+    num_train = len(data.splits["train"])
+    size = min(64 if num_train < 5000 else 128 if num_train < 50_000 else 256, most)
+    return [Line(f"  batch_size: {size}", f"some {max(num_train // size, 1):,} steps an epoch")]
+
+
+def _skew(data: Dataset) -> str | None:
+    if data.task != "classification":
+        return None
+    counts = data.class_counts("train")
+    least, largest = min(counts), max(counts)
+    if least == 0 or largest <= _SKEW * least:
+        return None
+    names = (data.class_names[counts.index(count)] for count in (largest, least))
+    return f"{next(names)} has {largest:,} samples, {next(names)} {least:,}"
+
+
+def _num_bad(data: Dataset) -> int:
+    split_sizes = sum(len(split) for split in data.splits.values())
+    return sum(len(part) for part in data.parts.values()) - split_sizes
