@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from trainkit.cli import console
 from trainkit.cli.options import Json, Quiet, Set
+from trainkit.cli.sweep_display import SweepDisplay
 from trainkit.errors import UserError
 from trainkit.wording import counted, duration
 
@@ -50,8 +50,11 @@ def sweep(
     if dry_run:
         show_check(loaded, sweeps_dir=sweeps_dir, json=json, quiet=quiet)
         return
-    with console.frontend(quiet=quiet, on_signal="each trial saves its state") as frontend:
-        result = run_sweep(loaded, sweeps_dir=sweeps_dir, storage=storage, frontend=frontend)
+    with (
+        console.frontend(quiet=quiet, on_signal="each trial saves its state") as frontend,
+        SweepDisplay(loaded, quiet=quiet) as display,
+    ):
+        result = run_sweep(loaded, sweeps_dir=sweeps_dir, storage=storage, frontend=frontend, on_change=display)
     if json:
         console.print_json(as_json(result))
     else:
@@ -91,6 +94,7 @@ def as_json(result: SweepResult) -> dict[str, Any]:
             for one in result.confirmed
         ],
         "best_config": str(result.best_config),
+        "report": str(result.report),
         "seconds": round(result.seconds, 2),
         "trials": [
             {
@@ -110,12 +114,14 @@ def as_json(result: SweepResult) -> dict[str, Any]:
 
 def show(result: SweepResult) -> None:
     """The trials, the best first, and how to train the best again."""
-    keys = list(dict.fromkeys(key for one in result.trials for key in one.values))
+    from trainkit.workflows.sweep import texts_of
+
+    keys = list(result.space)
     rows = []
     for one in result.ranking():
-        values = result.values(one)
-        shown = [_text(values.get(key)) for key in keys]
-        rows.append([str(one.number), *shown, "-" if one.score is None else console.number(one.score), one.state])
+        texts = texts_of(result.space, one.values)
+        score = "-" if one.score is None else console.number(one.score)
+        rows.append([str(one.number), *(texts.get(key, "-") for key in keys), score, one.state])
     title = f"{counted(len(result.trials), 'trial')} in {duration(result.seconds)}"
     console.table(title, ["trial", *keys, result.objective, "state"], rows)
     if result.confirmed:
@@ -124,6 +130,7 @@ def show(result: SweepResult) -> None:
         [
             ("best", f"trial {result.best.number}, {result.objective} {console.number(result.best.score or 0.0)}"),
             ("sweep", str(result.folder)),
+            ("report", str(result.report)),
             ("next", f"trainkit train {result.best_config}"),
         ]
     )
@@ -137,9 +144,3 @@ def show_confirmed(result: SweepResult) -> None:
     ]
     console.table("with fresh seeds", ["trial", f"mean {result.objective}", "95 % interval", "seeds"], rows)
     print(f"  {result.verdict}\n")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return json_format.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

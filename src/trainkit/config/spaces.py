@@ -41,8 +41,29 @@ class Choice:
     def size(self) -> float:
         return len(self.values)
 
+    @property
+    def names(self) -> list[str]:
+        """Short names: of whole sections their types, with what tells apart those of one type."""
+        types = [_type_of(value) for value in self.values]
+        names = []
+        for value, name in zip(self.values, types, strict=True):
+            alike = [one for one, other in zip(self.values, types, strict=True) if other == name and one != value]
+            own = {key: item for key, item in value.items() if key != "type"} if isinstance(value, Mapping) else {}
+            told_apart = {key for key, item in own.items() if any(_differs(one, key, item) for one in alike)}
+            parts = [f"{key} {flow(own[key])}" for key in own if key in told_apart and alike]
+            names.append(" ".join([name, *parts]))
+        return [flow(value) if names.count(name) > 1 else name for value, name in zip(self.values, names, strict=True)]
+
 
 Space = Range | Choice
+
+
+def _type_of(value: Any) -> str:
+    return str(value["type"]) if isinstance(value, Mapping) and "type" in value else flow(value)
+
+
+def _differs(value: Any, key: str, item: Any) -> bool:
+    return not isinstance(value, Mapping) or value.get(key) != item
 
 
 def spaces_of(sweep: schema.Sweep) -> dict[str, Space]:

@@ -14,6 +14,8 @@ from trainkit.reports.plots import (
 )
 from trainkit.reports.rising_rate import plot_rising_rate, rising_rate_lines
 from trainkit.reports.run_page import build_run_page, section_type
+from trainkit.reports.sweep_charts import Confirmed, Searched, SweepData, SweptTrial
+from trainkit.reports.sweep_page import build_sweep_page
 
 __all__ = [
     "BLOCKS",
@@ -21,12 +23,17 @@ __all__ = [
     "Chart",
     "Compared",
     "Comparison",
+    "Confirmed",
     "Drawing",
     "Evaluated",
     "PageData",
     "SavedFile",
+    "Searched",
+    "SweepData",
+    "SweptTrial",
     "build_comparison_page",
     "build_run_page",
+    "build_sweep_page",
     "draw_learning_curves",
     "draw_overlay",
     "draw_predictions",

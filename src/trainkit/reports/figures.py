@@ -127,17 +127,25 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def chart_of(figure: Figure, axes: Axes, *, title: str, description: str) -> Chart:
+def chart_of(
+    figure: Figure,
+    axes: Axes,
+    *,
+    title: str,
+    description: str,
+    around: tuple[float, float, float, float] = _AROUND,
+) -> Chart:
     """One panel of a figure as a chart for a page, which writes the title itself.
 
     Args:
         title: differs from those of the other charts of the page.
         description: what a reader who cannot see the chart should know.
+        around: inches left, right, below and above the axes that belong to the chart.
     """
     from matplotlib import rc_context
     from matplotlib.transforms import Bbox
 
-    left, right, below, above = _AROUND
+    left, right, below, above = around
     box = axes.get_position().transformed(figure.transFigure - figure.dpi_scale_trans)
     panel = Bbox.from_extents(box.x0 - left, box.y0 - below, box.x1 + right, box.y1 + min(above, 0.12))
     others = [one for one in (*figure.axes, *figure.texts) if one is not axes]

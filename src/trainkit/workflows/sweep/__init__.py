@@ -1,6 +1,9 @@
 """``trainkit sweep``. It needs Optuna, of the extra ``sweep``."""
 
 from trainkit.workflows.sweep.check import check_sweep, describe
+from trainkit.workflows.sweep.report import texts_of
 from trainkit.workflows.sweep.run import SweepResult, sweep
+from trainkit.workflows.sweep.runner import Runner
+from trainkit.workflows.sweep.study import Trial
 
-__all__ = ["SweepResult", "check_sweep", "describe", "sweep"]
+__all__ = ["Runner", "SweepResult", "Trial", "check_sweep", "describe", "sweep", "texts_of"]

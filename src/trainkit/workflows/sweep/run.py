@@ -23,6 +23,7 @@ from trainkit.wording import by_key, counted
 from trainkit.workflows.sweep import confirm as confirming
 from trainkit.workflows.sweep import pruners, samplers
 from trainkit.workflows.sweep.check import check_sweep
+from trainkit.workflows.sweep.report import write_report
 from trainkit.workflows.sweep.runner import Plan, Runner
 from trainkit.workflows.sweep.study import Study, Trial, Watch, open_storage, storage_errors, without_password
 from trainkit.workflows.sweep.trials import Slots
@@ -48,6 +49,8 @@ class SweepResult:
     """How long each trial's process took to start."""
     confirmed: list[confirming.Confirmed]
     """The best mean first; empty without ``confirm``."""
+    report: Path
+    """The page, ``report.html``."""
 
     def values(self, trial: Trial) -> dict[str, Any]:
         """The values of a trial as the config has them."""
@@ -291,4 +294,15 @@ def result_of(
         seconds=clock.seconds,
         start_seconds=runner.start_seconds,
         confirmed=list(confirmed),
+        report=write_report(
+            runner.folder,
+            objective=loaded.objective,
+            maximize=loaded.maximize,
+            space=loaded.space,
+            trials=trials,
+            confirmed=confirmed,
+            best=best,
+            epochs=loaded.base.config.training.epochs,
+            seconds=clock.seconds,
+        ),
     )
