@@ -62,7 +62,7 @@ def main() -> None:
             end_at_closed_pipe()
         if not error.code:
             launched.say_end(launched.End(0, ""))
-        else:
+        elif not getattr(error.__context__, "is_said", False):
             reason = getattr(error.__context__, "format_message", lambda: "the reason is on stderr")()
             fail(error, reason, error.code)
         raise
@@ -82,7 +82,7 @@ def own_message(error: Exception) -> str | None:
     return None if plugins is None else plugins.explain(error)
 
 
-def is_said_elsewhere(error: TrainkitError) -> bool:
+def is_said_elsewhere(error: BaseException) -> bool:
     """Whether the first of several processes, or the one that started them, has the same to say."""
     from trainkit.system import launched
 
@@ -103,7 +103,8 @@ def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:
     if launched.say_end(end) and (end.lost or end.exit_code != 1):
         exit_code = 0
     try:
-        print_json_error(error, message, exit_code)
+        if not is_said_elsewhere(error):
+            print_json_error(error, message, exit_code)
         sys.stdout.flush()
     except BrokenPipeError:
         end_at_closed_pipe()
@@ -111,8 +112,10 @@ def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:
 
 
 def print_json_error(error: BaseException, message: str, exit_code: int | str) -> None:
-    """The failure on stdout where the command prints JSON, and has not printed a document yet."""
-    if "--json" not in sys.argv or getattr(sys.stdout, "has_text", True):
+    """The failure on stdout where the command prints JSON, and has not printed a document yet: one of all processes."""
+    from trainkit.system import launched
+
+    if "--json" not in sys.argv or getattr(sys.stdout, "has_text", True) or launched.rank() > 0:
         return
     from trainkit.cli.console import error_as_json, print_json
 
@@ -144,8 +147,10 @@ def end_at_closed_pipe() -> NoReturn:
     Unix tools die of SIGPIPE then, which a shell reports as 141 = 128 + 13. Scripts that set pipefail know that code,
     and 0 would claim that all was written.
     """
+    from trainkit.system import launched
+
     streams.drop_the_rest()
-    sys.exit(141)
+    sys.exit(0 if launched.say_end(launched.End(141, "nobody reads the output")) else 141)
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ def evaluate(
         UserError: the data have no such split, or are of another kind or with other classes.
     """
     with using(plugins), calling(log, progress) as frontend:
-        return evaluating.evaluate(
+        result = evaluating.evaluate(
             _path(checkpoint),
             split=split,
             data=data,
@@ -295,6 +295,8 @@ def evaluate(
             runs_dir=runs_dir,
             frontend=frontend,
         )
+    assert result is not None, "one process"
+    return result
 
 
 def export(

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trainkit.cli.bench import bench as command
+from trainkit.errors import UserError
+
 SOURCE = Path(__file__).parents[2] / "src"
 # A larger batch would not fit into the data: two settings, fp32 and bf16.
 CONFIG = """
@@ -132,3 +135,31 @@ def test_a_whole_table_ends_in_advice(tmp_path):
         assert all(f"--set training.{key}=" in pasted for key in training)
     else:
         assert "the config is already the fastest" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nproc": "1,two"}, "--nproc takes a number of processes, or gpu for one on each GPU, got 'two'"),
+        ({"nproc": "1,2", "try_compile": True}, "--compile tries other settings, --nproc other numbers of processes"),
+        ({"nproc": "1,3", "set_": ["training.accumulation_steps=2"]}, "3 processes cannot share 2 pieces of a batch"),
+        ({"nproc": "3", "set_": ["training.accumulation_steps=2"], "single": True}, "3 processes cannot share"),
+    ],
+)
+def test_numbers_of_processes_are_looked_at_before_anything_is_measured(tmp_path, capsys, options, message):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    with pytest.raises(UserError, match=message):
+        command(tmp_path / "config.yaml", seconds=0.1, **options)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_what_numbers_of_processes_bring(tmp_path):
+    code, out, err = bench(tmp_path, "--nproc", "1,2", "--json", "--set", "training.num_threads=1")
+    assert code == 0, err
+    one, two = json.loads(out)["processes"]
+    assert (one["processes"], one["pieces"], one["times"]) == (1, 1, 1.0)
+    assert (two["processes"], two["pieces"]) == (2, 2)
+    assert two["times"] == two["samples_per_second"] / one["samples_per_second"] > 0
+    assert one["setting"] == two["setting"]
+    assert err.splitlines()[:2] == ["measuring 1 process ...", "measuring 2 processes ..."]

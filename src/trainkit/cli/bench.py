@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import ConfigFile, Json, Quiet, Set, Unset, load
-from trainkit.errors import TrainkitError
+from trainkit.cli.options import PIECES, ConfigFile, Json, Quiet, Set, Unset, load, run_in_ranks, start_of_ranks
+from trainkit.errors import TrainkitError, UserError
+from trainkit.system import launched
 from trainkit.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -30,29 +34,42 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    nproc: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Measure the config in 1, 2, ... processes, and nothing else."),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="How long each setting trains for, after a warm-up.")] = 2.0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure how fast a config trains, where the time goes, and what would be faster. Changes no run."""
-    loaded = load(config, set_, unset, quiet=quiet)
     if single:
-        from trainkit.workflows.bench.speed import measure
-
-        with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
-            measured = measure(loaded, seconds=seconds, frontend=frontend)
-        if json:
-            console.print_json({"config": str(config), **asdict(measured)})
-        else:
-            show(loaded, measured)
+        size = start_of_ranks(nproc, None)
+        quiet = quiet or launched.rank() > 0
+        starting = size > launched.num_ranks()
+        loaded = load(config, set_, unset, quiet=quiet or starting, ranks=size)
+        if starting:
+            run_in_ranks(size, unsaved="nothing was measured")
+        measure_single(loaded, config, seconds=seconds, json=json, quiet=quiet)
         return
+    if launched.num_ranks() > 1:
+        raise UserError("bench starts the processes itself: give it --nproc 1,2 without torchrun, or --single")
 
     from trainkit.workflows.bench import measure_apart
 
+    how: Any = {"overrides": set_ or (), "unset": unset or (), "seconds": seconds, "quiet": quiet}
+    if nproc is not None:
+        if try_compile is not None:
+            raise UserError("--compile tries other settings, --nproc other numbers of processes: give one of them")
+        counts = [start_of_ranks(word.strip(), None) for word in nproc.split(",")]
+        plans = {count: load(config, set_, unset, quiet=True, ranks=count) for count in counts}
+        with console.frontend(quiet=quiet, stopped="the measurement was given up") as frontend:
+            measures = {count: measure_apart(config, **how, nproc=count, frontend=frontend) for count in plans}
+            show_processes(plans, compare_processes(measures, path=config, quiet=quiet), config=config, json=json)
+        return
+    loaded = load(config, set_, unset, quiet=quiet)
     with console.frontend(quiet=quiet, stopped="nothing was measured") as frontend:
-        measure_one = measure_apart(
-            config, overrides=set_ or (), unset=unset or (), seconds=seconds, quiet=quiet, frontend=frontend
-        )
+        measure_one = measure_apart(config, **how, frontend=frontend)
         found = compare_settings(loaded, measure_one, try_compile=try_compile, quiet=quiet)
     if json:
         console.print_json(as_json(loaded, found))
@@ -62,9 +79,87 @@ def bench(
         raise frontend.stop.error(f"measured {len(found.trials)} of {found.planned} settings")
 
 
+def measure_single(loaded: LoadedConfig, config: Path, *, seconds: float, json: bool, quiet: bool) -> None:
+    """The config as it is, in this process or in all that share it."""
+    from trainkit.workflows.bench.speed import measure
+    from trainkit.workflows.ranks import joined
+
+    with (
+        console.frontend(quiet=quiet, stopped="nothing was measured") as frontend,
+        joined(loaded.config) as ranks,
+    ):
+        measured = measure(loaded, seconds=seconds, ranks=ranks, frontend=frontend)
+    if ranks.is_first and json:
+        console.print_json({"config": str(config), **asdict(measured)})
+    elif ranks.is_first:
+        show(loaded, measured)
+
+
+def compare_processes(measures: Mapping[int, Measure], *, path: Path, quiet: bool) -> dict[int, Measurement]:
+    """The config as it is in each number of processes, with a line on stderr for each."""
+    found = {}
+    for count, measure in measures.items():
+        if not quiet:
+            console.say(f"measuring {counted(count, 'process')} ...")
+        with said_by_child(path):
+            found[count] = measure(())
+    return found
+
+
+@contextmanager
+def said_by_child(path: Path) -> Iterator[None]:
+    """End with the exit code of a measurement that failed and has printed why.
+
+    Raises:
+        TrainkitError: a signal ended it.
+    """
+    from trainkit.workflows.bench import ChildFailed
+
+    try:
+        yield
+    except ChildFailed as error:
+        if error.exit_code > 0:
+            raise typer.Exit(error.exit_code) from None
+        raise TrainkitError(f"{path}: the measurement was {error}") from None
+
+
+def show_processes(
+    plans: Mapping[int, LoadedConfig], found: Mapping[int, Measurement], *, config: Path, json: bool
+) -> None:
+    """What each number of processes brings."""
+    pieces = {count: plan.config.training.accumulation_steps for count, plan in plans.items()}
+    speeds = {count: measured.samples_per_second for count, measured in found.items()}
+    first = next(iter(speeds))
+    if json:
+        rows = [
+            {"processes": count, "pieces": pieces[count], "times": speeds[count] / speeds[first], **asdict(measured)}
+            for count, measured in found.items()
+        ]
+        console.print_json({"config": str(config), "processes": rows})
+        return
+    base = found[first]
+    print(f"{config}: {words(base.setting)}, on {base.machine['device']} ({base.machine['hardware']})")
+    header = ["processes", "pieces", "threads each", "samples/s", f"times {first}", "epoch", "MB of the first"]
+    table = [
+        [
+            str(count),
+            str(pieces[count]),
+            str(one.setting.num_threads),
+            f"{speeds[count]:,.0f}",
+            f"{speeds[count] / speeds[first]:.2f}",
+            duration(one.epoch_samples / speeds[count]),
+            f"{one.memory.host if one.memory.device is None else one.memory.device:,.0f}",
+        ]
+        for count, one in found.items()
+    ]
+    console.table("the same batches, shared by processes", header, table)
+    if len(set(pieces.values())) > 1:
+        print(f"{PIECES} is not in the config, so each number of processes has its own: other last digits")
+
+
 def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: bool | None, quiet: bool) -> Comparison:
     """All settings, with a line on stderr for each: what is measured, and what came of it."""
-    from trainkit.workflows.bench import ChildFailed, compare
+    from trainkit.workflows.bench import compare
 
     def write(text: str) -> None:
         if not quiet:
@@ -74,12 +169,8 @@ def compare_settings(loaded: LoadedConfig, measure: Measure, *, try_compile: boo
         head = "measuring the config as it is\n" if setting is None else f"[{number}/{planned}] {words(setting)} ... "
         write(head)
 
-    try:
+    with said_by_child(loaded.path):
         found = compare(measure, try_compile=try_compile, begin=begin, end=lambda trial: write(f"{outcome(trial)}\n"))
-    except ChildFailed as error:
-        if error.exit_code > 0:  # the child printed why on stderr
-            raise typer.Exit(error.exit_code) from None
-        raise TrainkitError(f"{loaded.path}: the measurement was {error}") from None
     if found.interrupted:
         write("stopped\n")
     return found

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Checkpoint, DataRoot, Json, Precision, Quiet, RunsDir, Tta
+from trainkit.cli.options import (
+    Checkpoint,
+    DataRoot,
+    Json,
+    Launcher,
+    Nproc,
+    Precision,
+    Quiet,
+    RunsDir,
+    Tta,
+    run_in_ranks,
+    start_of_ranks,
+)
+from trainkit.system import launched
 from trainkit.wording import counted
 
 if TYPE_CHECKING:
@@ -43,25 +56,31 @@ def evaluate(
     tta: Tta = "none",
     data_root: DataRoot = None,
     runs_dir: RunsDir = Path("runs"),
+    nproc: Nproc = None,
+    launcher: Launcher = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
+    from trainkit.workflows.evaluate import check_evaluation, evaluation_folder, open_checkpoint, write_evaluation
     from trainkit.workflows.evaluate import evaluate as run_evaluation
-    from trainkit.workflows.evaluate import evaluation_folder, write_evaluation
+    from trainkit.workflows.ranks import joined
 
+    size = start_of_ranks(nproc, launcher)
+    quiet = quiet or launched.rank() > 0
+    how: Any = {"device": device, "precision": precision, "data_root": data_root, "runs_dir": runs_dir}
+    what: Any = {"split": split, "data": data, "tta": tta}
+    if size > launched.num_ranks():
+        with console.frontend(quiet=quiet) as frontend:
+            check_evaluation(checkpoint, **how, **what, size=size, frontend=frontend)
+            frontend.check("nothing was written")
+        run_in_ranks(size, unsaved="nothing was written")
     with console.frontend(quiet=quiet) as frontend:
-        result = run_evaluation(
-            checkpoint,
-            split=split,
-            data=data,
-            device=device,
-            precision=precision,
-            tta=tta,
-            data_root=data_root,
-            runs_dir=runs_dir,
-            frontend=frontend,
-        )
+        trained = open_checkpoint(checkpoint, **how, frontend=frontend)
+        with joined(trained.config) as ranks:
+            result = run_evaluation(trained, **what, data_root=data_root, ranks=ranks, frontend=frontend)
+    if result is None:
+        return
     folder = output or evaluation_folder(result)
     if json:
         console.print_json({**result.as_json(), "folder": folder})

@@ -112,8 +112,12 @@ def start_of_ranks(nproc: str | None, launcher: str | None) -> int:
     return int(nproc)
 
 
-def run_in_ranks(size: int, max_restarts: int) -> NoReturn:
-    """Run this command in processes that share the work, and end with their exit code."""
+def run_in_ranks(size: int, max_restarts: int = 0, *, unsaved: str = "no run folder was made") -> NoReturn:
+    """Run this command in processes that share the work, and end with their exit code.
+
+    Args:
+        unsaved: what is said of the work where one of them dies and there is no run folder.
+    """
     from trainkit.workflows.launch import launch
 
     arguments, rest = [], iter(sys.argv[1:])
@@ -122,7 +126,13 @@ def run_in_ranks(size: int, max_restarts: int) -> NoReturn:
             next(rest, None)
         elif not argument.startswith(tuple(f"{option}=" for option in _OF_LAUNCHER)):
             arguments.append(argument)
-    raise typer.Exit(launch(arguments, nproc=size, max_restarts=max_restarts))
+    raise EndOfRanks(launch(arguments, nproc=size, max_restarts=max_restarts, unsaved=unsaved))
+
+
+class EndOfRanks(typer.Exit):
+    """The exit code of processes that have printed all there is to say."""
+
+    is_said = True
 
 
 PIECES = "training.accumulation_steps"

@@ -7,17 +7,29 @@ import io
 import json as json_module
 import mimetypes
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, Precision, Quiet, RunsDir, Tta
+from trainkit.cli.options import (
+    Json,
+    Launcher,
+    Nproc,
+    Precision,
+    Quiet,
+    RunsDir,
+    Tta,
+    run_in_ranks,
+    start_of_ranks,
+)
 from trainkit.errors import TrainkitError, UserError
+from trainkit.system import launched
 from trainkit.wording import percent
 
 if TYPE_CHECKING:
@@ -52,6 +64,8 @@ def predict(
         typer.Option("--resize", help="Resize images of another size than the model takes; they may be stretched."),
     ] = False,
     runs_dir: RunsDir = Path("runs"),
+    nproc: Nproc = None,
+    launcher: Launcher = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -61,14 +75,28 @@ def predict(
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
 
-    from trainkit.workflows.predict import open_model
+    from trainkit.workflows.predict import PATIENCE, check_prediction, open_model
     from trainkit.workflows.predict import predict as run_prediction
+    from trainkit.workflows.ranks import joined_by
 
+    size = start_of_ranks(nproc, launcher)
+    quiet = quiet or launched.rank() > 0
     model, inputs = split_arguments(given)
+    how: Any = {"device": device, "precision": precision, "runs_dir": runs_dir}
+    if size > launched.num_ranks():
+        with console.frontend(quiet=quiet) as frontend:
+            check_prediction(model, inputs, **how, tta=tta, resize=resize, size=size)
+            frontend.check("nothing was done")
+        run_in_ranks(size, unsaved="the predictions are not complete" if output is None else "nothing was written")
     done = failed = 0
-    with console.frontend("predicting", quiet=quiet) as frontend:
-        opened = open_model(model, device=device, precision=precision, runs_dir=runs_dir, frontend=frontend)
-        predictions = run_prediction(opened, inputs, top_k=top_k, tta=tta, resize=resize, frontend=frontend)
+    with console.frontend("predicting", quiet=quiet) as frontend, joined_by("gloo", timeout=PATIENCE) as ranks:
+        opened = open_model(model, **how, ranks=ranks, frontend=frontend)
+        predictions = run_prediction(
+            opened, inputs, top_k=top_k, tta=tta, resize=resize, ranks=ranks, frontend=frontend
+        )
+        if not ranks.is_first:
+            deque(predictions, maxlen=0)
+            return
         with write_predictions(output, columns=_columns(opened, top_k), json=json, tta=tta) as show:
             for prediction in predictions:
                 done += 1

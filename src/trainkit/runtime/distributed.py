@@ -111,6 +111,15 @@ class Ranks:
         table = self.gather(padded).view(self.size, max(lengths), *rows.shape[1:])
         return [table[rank, :length].contiguous() for rank, length in enumerate(lengths)]
 
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """What each rank has, of any length."""
+        lengths = [int(length) for length in self.gather(torch.tensor([len(data)]))]
+        if not any(lengths):
+            return [b""] * self.size
+        padded = torch.zeros(max(lengths), dtype=torch.uint8)
+        padded[: len(data)] = torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)[: len(data)]
+        return [row[:length].numpy().tobytes() for row, length in zip(self.gather(padded), lengths, strict=True)]
+
     def differing(self, tensors: Sequence[Tensor]) -> int | None:
         """The first rank whose tensors have other bits than those of rank 0; None where all are equal."""
         if self.size == 1:

@@ -89,10 +89,13 @@ class Ranks:
         return next((run for folder in reversed(self.folders()) if (run := launched.read_run(folder))), None)
 
 
-def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0) -> int:
+def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsaved: str) -> int:
     """Run ``trainkit ARGUMENTS`` in processes that share the work. Returns the exit code of the first of them.
 
     What the first one prints is printed; what the others print is kept, and its last lines are shown if one dies.
+
+    Args:
+        unsaved: what is said of the work where one of them dies and there is no run folder.
 
     Raises:
         TrainkitError: a process died, and was not to be started again.
@@ -110,7 +113,7 @@ def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0) -> in
         first = ends[0] if ends else None
         if first is not None and ((error is None and not first.lost) or _is_said(first, ends)):
             return first.exit_code
-        raise TrainkitError(_what_failed(ranks, error, nproc=nproc))
+        raise TrainkitError(_what_failed(ranks, error, nproc=nproc, unsaved=unsaved))
 
 
 def _run_agent(arguments: list[str], nproc: int, max_restarts: int, folder: Path) -> None:
@@ -155,15 +158,18 @@ def _caught_signals() -> Iterator[list[int]]:
 
 
 def _is_said(first: launched.End, ends: Sequence[launched.End | None]) -> bool:
-    """Whether all failed alike, as they do at a NaN: the first of them has printed it."""
-    others = [end for end in ends if end is not None and not end.lost]
+    """Whether the first of them has printed what failed: all failed alike, as they do at a NaN, or none of the others.
+
+    An exit code other than 1 is no failure of the work.
+    """
+    others = [end for end in ends[1:] if end is not None and not end.lost and end.exit_code]
     return first.exit_code == 1 and not first.lost and all(end.message == first.message for end in others)
 
 
-def _what_failed(ranks: Ranks, error: BaseException | None, *, nproc: int) -> str:
+def _what_failed(ranks: Ranks, error: BaseException | None, *, nproc: int, unsaved: str) -> str:
     """One message: which process ended the run and why, its last lines, and the command that goes on."""
     run = ranks.run
-    saved = "no run folder was made"
+    saved = unsaved
     if run is not None:
         saved = f"the checkpoints saved so far are intact; to go on: trainkit resume {run} --nproc {nproc}"
     failures = sorted(getattr(error, "failures", {}).items(), key=lambda item: item[1].timestamp)

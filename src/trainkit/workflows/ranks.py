@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import torch
+
 from trainkit.config import Config
+from trainkit.errors import UserError
 from trainkit.runtime import Ranks, join, leave, resolve_device
 from trainkit.system import Frontend, launched
 
@@ -21,11 +24,38 @@ def joined(config: Config) -> Iterator[Ranks]:
     backend = config.distributed.backend
     if backend == "auto":
         backend = "nccl" if resolve_device(config.device).value.startswith("cuda") else "gloo"
-    ranks = replace(join(backend, timeout=config.distributed.timeout), exact=config.distributed.reduce == "exact")
+    with joined_by(backend, timeout=config.distributed.timeout) as ranks:
+        yield replace(ranks, exact=config.distributed.reduce == "exact")
+
+
+@contextmanager
+def joined_by(backend: str, *, timeout: float) -> Iterator[Ranks]:
+    """``joined``, with what the config says in another place.
+
+    Args:
+        timeout: seconds that one waits for the others.
+    """
+    if launched.num_ranks() == 1:
+        yield Ranks()
+        return
+    ranks = join(backend, timeout=timeout)
     try:
         yield ranks
     finally:
         leave()
+
+
+def check_devices(device: str, *, size: int) -> None:
+    """See that each of ``size`` processes on this machine can have a GPU of its own, where they compute on one.
+
+    Raises:
+        UserError: they cannot.
+    """
+    if not device.startswith("cuda") or size == 1:
+        return
+    found = torch.cuda.device_count()
+    if size > found:
+        raise UserError(f"--nproc {size}: each process takes a GPU of its own, and there are {found}; take --nproc gpu")
 
 
 def stop_together(ranks: Ranks, frontend: Frontend) -> Callable[[], bool]:

@@ -18,6 +18,7 @@ from trainkit.data.transforms import apply_static_transforms, static_transforms_
 from trainkit.engine import evaluate
 from trainkit.evaluation import RegressionReport, Report, build_report
 from trainkit.system import Frontend
+from trainkit.workflows.ranks import stop_together
 
 
 def preferred_split(data: Dataset, order: Sequence[str] = ("test", "val", "train")) -> str:
@@ -37,7 +38,8 @@ def score(
     Raises:
         Interrupted: the frontend asked for a stop.
     """
-    metrics = evaluate(setup.model, setup.plan(), setup.batches(split), should_stop=frontend.stop, keep=keep)
+    should_stop = stop_together(setup.ranks, frontend)
+    metrics = evaluate(setup.model, setup.plan(), setup.batches(split), should_stop=should_stop, keep=keep)
     frontend.check(stopped)
     assert metrics is not None, "there was no stop"
     return metrics

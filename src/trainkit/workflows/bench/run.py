@@ -288,14 +288,20 @@ def measure_apart(
     overrides: Sequence[str],
     unset: Sequence[str],
     seconds: float,
+    nproc: int | None = None,
     quiet: bool = False,
     frontend: Frontend | None = None,
 ) -> Measure:
-    """A ``Measure`` that starts ``trainkit bench --single --json``."""
+    """A ``Measure`` that starts ``trainkit bench --single --json``.
+
+    Args:
+        nproc: how many processes share the batches.
+    """
     command = [sys.executable, "-m", "trainkit", *plugin_options(), "bench", str(config), "--single", "--json"]
     command += ["--seconds", str(seconds)]
     command += [word for key in unset for word in ("--unset", key)]
     command += ["--quiet"] if quiet else []
+    command += [] if nproc is None else ["--nproc", str(nproc)]
     stop = (frontend or Frontend()).stop
 
     def measure(changes: Sequence[str]) -> Measurement:

@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,19 @@ import torch
 from trainkit.builders import Setup, build_setup, describe_others, is_convolutional, most_threads
 from trainkit.config import LoadedConfig
 from trainkit.engine import Guard, Saver, Schedule, train_epoch
-from trainkit.runtime import processor_name
+from trainkit.runtime import Ranks, processor_name
 from trainkit.system import CpuTime, Frontend
 from trainkit.workflows.bench.profile import MIN_STEPS, Loop, measure_phases, synchronize
 from trainkit.workflows.bench.run import Measurement, Memory, Setting
 from trainkit.workflows.check.problems import located
+from trainkit.workflows.ranks import stop_together
 from trainkit.workflows.train.failures import explained
 
 WINDOWS = 5
 """The measured time is cut into this many windows; the median speed counts, so that other load disturbs less."""
 TINY_LR = 1e-8
+_OVER = 128
+"""What rank 0 sends when the time is over, in the place of the number of a signal."""
 
 
 class NullRecorder:
@@ -37,35 +41,61 @@ class NullRecorder:
     def save(self, state: dict[str, Any], *, metrics: Mapping[str, float], best: bool) -> None: ...
 
 
-def measure(loaded: LoadedConfig, *, seconds: float = 2.0, frontend: Frontend | None = None) -> Measurement:
+class Clock:
+    """When a part of the measurement is over: after the same step in all processes, as rank 0 says."""
+
+    def __init__(self, ranks: Ranks, frontend: Frontend) -> None:
+        self.ranks, self.ends = ranks, math.inf
+        self.stop = stop_together(ranks, frontend)
+        asked = ranks.signal
+        ranks.signal = lambda: asked() or (_OVER if ranks.is_first and time.perf_counter() >= self.ends else 0)
+
+    def start(self, seconds: float) -> None:
+        self.ends, self.ranks.stopping = time.perf_counter() + seconds, 0
+
+    def is_over(self) -> bool:
+        return time.perf_counter() >= self.ends if self.ranks.size == 1 else self.ranks.stopping == _OVER
+
+    def is_stopped(self) -> bool:
+        """Whether a signal asked for a stop."""
+        return self.ranks.stopping != _OVER and self.stop()
+
+
+def measure(
+    loaded: LoadedConfig, *, seconds: float = 2.0, ranks: Ranks | None = None, frontend: Frontend | None = None
+) -> Measurement:
     """Train for a moment and time it.
 
     Args:
         seconds: how long to train for, after a warm-up; the phases together take about as long again.
+        ranks: the processes that share the batches. Phases are not told apart where there are several.
 
     Raises:
         UserError: the config or the data are wrong.
         Interrupted: the frontend asked for a stop.
     """
-    frontend = frontend or Frontend()
+    frontend, ranks = frontend or Frontend(), ranks or Ranks()
+    clock = Clock(ranks, frontend)
     at_start = host_megabytes("VmRSS")
     spec = loaded.config.training
     notes: list[str] = []
     since = CpuTime.now()
     with located(loaded):
-        setup = build_setup(loaded.config, frontend=frontend)
+        setup = replace(build_setup(loaded.config, frontend=frontend), ranks=ranks)
         loop = prepare(setup, say=notes.append)
     if busy := describe_others(since, setup.choices):
         notes.append(busy)
     with explained(batch_size=spec.batch_size):
         compiles = setup.choices["compile"].value != "false"
-        compile_seconds = warm_up(loop, seconds=seconds, twice=compiles)
-        stamps = train_for(loop, seconds=seconds, should_stop=frontend.stop)
+        compile_seconds = warm_up(loop, clock, seconds=seconds, twice=compiles)
+        stamps = train_for(loop, clock, seconds=seconds)
         speeds = window_speeds(stamps)
         speed = statistics.median(speeds)
         memory = Memory(at_start, host_megabytes("VmHWM"), device_megabytes(setup.device))
         step_seconds = spec.batch_size / speed
-        phases = measure_phases(loaded, loop, step_seconds=step_seconds, budget=seconds, should_stop=frontend.stop)
+        phases = {"step": step_seconds * loop.batches.batches_per_epoch}
+        if ranks.size == 1:
+            phases = measure_phases(loaded, loop, step_seconds=step_seconds, budget=seconds, should_stop=frontend.stop)
     frontend.check("nothing was measured")
     works = compiles and not any("training.compile" in note for note in notes)
     return Measurement(
@@ -106,7 +136,7 @@ def prepare(setup: Setup, *, say: Callable[[str], None]) -> Loop:
     return Loop(setup, state, plan, batches, guard)
 
 
-def warm_up(loop: Loop, *, seconds: float, twice: bool) -> float:
+def warm_up(loop: Loop, clock: Clock, *, seconds: float, twice: bool) -> float:
     """The first steps, with a whole batch and with the epoch's last one, which may be smaller.
 
     Args:
@@ -120,17 +150,18 @@ def warm_up(loop: Loop, *, seconds: float, twice: bool) -> float:
     loop.state.train()
     for _ in range(2 if twice else 1):
         started = time.perf_counter()
+        clock.start(seconds)
         last = batches.epoch(0, start=batches.batches_per_epoch - 1)
         for number, batch in enumerate(itertools.chain(last, itertools.islice(batches.epoch(0), MIN_STEPS))):
             loop.step(batch)
-            if number > 0 and time.perf_counter() - started > seconds:
+            if number > 0 and clock.is_over():
                 break
         synchronize(batch.inputs.device)
         took.append(time.perf_counter() - started)
     return max(0.0, took[0] - took[-1])
 
 
-def train_for(loop: Loop, *, seconds: float, should_stop: Callable[[], bool]) -> list[tuple[float, int]]:
+def train_for(loop: Loop, clock: Clock, *, seconds: float) -> list[tuple[float, int]]:
     """Epochs of the real loop until the time is over, at least ``MIN_STEPS`` steps.
 
     Returns:
@@ -141,14 +172,14 @@ def train_for(loop: Loop, *, seconds: float, should_stop: Callable[[], bool]) ->
     device = loop.setup.device
     synchronize(device)
     progress = state.progress
+    clock.start(seconds)
     stamps = [(time.perf_counter(), progress.samples_seen)]
     stopped = False
 
     def over() -> bool:
         nonlocal stopped
-        now = time.perf_counter()
-        stamps.append((now, progress.samples_seen))
-        stopped = should_stop() or (len(stamps) > MIN_STEPS and now - stamps[0][0] >= seconds)
+        stamps.append((time.perf_counter(), progress.samples_seen))
+        stopped = clock.is_stopped() or (len(stamps) > MIN_STEPS and clock.is_over())
         return stopped
 
     while not stopped:

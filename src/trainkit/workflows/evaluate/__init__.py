@@ -1,10 +1,19 @@
 """``trainkit eval``."""
 
-from trainkit.workflows.evaluate.run import EvalResult, evaluate, evaluation_folder, write_evaluation
+from trainkit.workflows.evaluate.run import (
+    EvalResult,
+    check_evaluation,
+    evaluate,
+    evaluation_folder,
+    open_checkpoint,
+    write_evaluation,
+)
 
 __all__ = [
     "EvalResult",
+    "check_evaluation",
     "evaluate",
     "evaluation_folder",
+    "open_checkpoint",
     "write_evaluation",
 ]

@@ -56,9 +56,14 @@ def _as_images(array: NDArray[Any], channels: int) -> NDArray[Any] | None:
     return many.transpose(0, 3, 1, 2) if many.shape[3] == channels else None
 
 
+def names_of(path: str, samples: NDArray[Any], start: int, spec: InputSpec) -> list[str]:
+    """The names of the samples of a chunk."""
+    return [f"{path}[{row}]" for row in range(start, min(start + spec.chunk_size, len(samples)))]
+
+
 def slice_chunk(path: str, samples: NDArray[Any], start: int, spec: InputSpec) -> Chunk:
     part = samples[start : start + spec.chunk_size]
-    names = [f"{path}[{start + row}]" for row in range(len(part))]
+    names = names_of(path, samples, start, spec)
     if spec.kind == "table":
         assert spec.encoding is not None, "a model for tables knows its columns"
         inputs, bad = encode_rows(part, spec.encoding)

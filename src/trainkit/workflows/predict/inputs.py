@@ -32,10 +32,10 @@ from trainkit.data.sources import identity, parents
 from trainkit.data.tables import encode_table, is_table_name
 from trainkit.data.transforms import apply_static_transforms
 from trainkit.errors import UserError
-from trainkit.system import count_cores
+from trainkit.system import count_cores, launched
 from trainkit.wording import listed
-from trainkit.workflows.predict.arrays import as_samples, slice_chunk
-from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, slice_rows, steps_for
+from trainkit.workflows.predict.arrays import as_samples, names_of, slice_chunk
+from trainkit.workflows.predict.samples import Chunk, InputSpec, Item, Job, slice_rows, steps_for
 
 _CHUNKS_AHEAD = 3
 """Per thread: enough to keep it busy while a batch is worked on, few enough to bound the memory."""
@@ -133,20 +133,26 @@ def count_samples(items: Iterable[Item]) -> int:
     return total
 
 
-def read_chunks(items: Iterable[Item], spec: InputSpec) -> Generator[Chunk, None, None]:
-    """The samples, decoded and transformed, in order: in a thread for each core, or here where that is faster."""
-    num_threads = count_cores()
+def read_chunks(
+    items: Iterable[Item], spec: InputSpec, *, pick: Callable[[Iterator[Job]], Iterator[Job]] = iter
+) -> Generator[Chunk, None, None]:
+    """The samples, decoded and transformed, in order: in a thread for each core, or here where that is faster.
+
+    Args:
+        pick: which of them.
+    """
+    num_threads = max(1, count_cores() // launched.ranks_here())
     waiting: deque[Future[Chunk]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
     here = False
     try:
-        for job in _jobs(items, spec):
+        for job in pick(_jobs(items, spec)):
             if here:
                 while waiting:
                     yield waiting.popleft().result()
-                chunk = job()
+                chunk = job.run()
             else:
-                waiting.append(pool.submit(job))
+                waiting.append(pool.submit(job.run))
                 if len(waiting) < _CHUNKS_AHEAD * num_threads:
                     continue
                 chunk = waiting.popleft().result()
@@ -158,13 +164,13 @@ def read_chunks(items: Iterable[Item], spec: InputSpec) -> Generator[Chunk, None
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _jobs(items: Iterable[Item], spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
+def _jobs(items: Iterable[Item], spec: InputSpec) -> Iterator[Job]:
     for kind, group in itertools.groupby(items, key=lambda item: item.kind):
         match kind:
             case "image":
                 names = (item.name for item in group)
                 while images := list(itertools.islice(names, spec.chunk_size)):
-                    yield partial(_decode_chunk, images, spec)
+                    yield Job(images, partial(_decode_chunk, images, spec))
             case "table":
                 for item in group:
                     yield from _table_jobs(item.name, spec)
@@ -173,13 +179,13 @@ def _jobs(items: Iterable[Item], spec: InputSpec) -> Iterator[Callable[[], Chunk
                     yield from _npy_jobs(item.name, spec)
             case "memory":
                 for item in group:
-                    yield from item.jobs
+                    yield from (Job((), job) for job in item.jobs)
             case _:
-                yield from (partial(_broken, item.name, item.reason) for item in group)
+                yield from (_broken(item.name, item.reason) for item in group)
 
 
-def _broken(name: str, reason: str) -> Chunk:
-    return Chunk([name], [], {0: reason})
+def _broken(name: str, reason: str) -> Job:
+    return Job([name], lambda: Chunk([name], [], {0: reason}))
 
 
 def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
@@ -208,23 +214,25 @@ def _decode_chunk(paths: list[str], spec: InputSpec) -> Chunk:
     )
 
 
-def _table_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
+def _table_jobs(path: str, spec: InputSpec) -> Iterator[Job]:
     """Chunks of a table, read block by block."""
     assert spec.encoding is not None, "a model for tables knows its columns"
     try:
         for rows in encode_table(path, spec.encoding):
             for start in range(0, len(rows.inputs), spec.chunk_size):
-                yield partial(slice_rows, rows, start, spec.chunk_size)
+                names = rows.names[start : start + spec.chunk_size]
+                yield Job(names, partial(slice_rows, rows, start, spec.chunk_size))
     except UserError as error:
-        yield partial(_broken, path, str(error))
+        yield _broken(path, str(error))
 
 
-def _npy_jobs(path: str, spec: InputSpec) -> Iterator[Callable[[], Chunk]]:
+def _npy_jobs(path: str, spec: InputSpec) -> Iterator[Job]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         samples = as_samples(array, spec)
     except (OSError, ValueError, EOFError) as error:
-        yield partial(_broken, path, str(error).partition("\n")[0] or "not a .npy file")
+        yield _broken(path, str(error).partition("\n")[0] or "not a .npy file")
         return
     for start in range(0, len(samples), spec.chunk_size):
-        yield partial(slice_chunk, path, samples, start, spec)
+        names = names_of(path, samples, start, spec)
+        yield Job(names, partial(slice_chunk, path, samples, start, spec))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -19,18 +19,22 @@ import torch
 from torch import Tensor
 
 from trainkit.builders import TrainedModel, open_trained, with_tta
+from trainkit.checkpoints import follow_pointer
 from trainkit.data.images import describe_traits
 from trainkit.data.pixel_rules import rules_of
 from trainkit.data.tables import Filled, table_encoding
 from trainkit.data.transforms import static_transforms_from_json
 from trainkit.errors import UserError
-from trainkit.system import Frontend, count_cores
+from trainkit.runtime import Ranks, resolve_device
+from trainkit.system import Frontend, count_cores, launched
 from trainkit.wording import counted, listed
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict.exported_model import is_export, open_export
 from trainkit.workflows.predict.inputs import count_samples, find_inputs, read_chunks
 from trainkit.workflows.predict.memory import find_in_memory
 from trainkit.workflows.predict.samples import Chunk, InputSpec, Item
+from trainkit.workflows.predict.shared import Computed, Shared, check_shareable, in_batches
+from trainkit.workflows.ranks import check_devices, stop_together
 
 MAX_CHUNK = 64
 """Samples that a thread decodes at once; few, so that all threads share a small input."""
@@ -86,9 +90,12 @@ def predict(
     precision: str | None = None,
     tta: str = "none",
     resize: bool = False,
+    ranks: Ranks | None = None,
     frontend: Frontend | None = None,
 ) -> Iterator[Prediction]:
     """A prediction for every sample, in the order of the inputs; memory does not grow with their number.
+
+    Processes that share the work get none but for the first, and go through them all the same.
 
     Args:
         model: a checkpoint, a run folder (its best checkpoint), an exported bundle, or what ``open_model`` gave.
@@ -100,6 +107,7 @@ def predict(
         tta: of a checkpoint: ``flip`` for the mean of the probabilities of an image and its mirror image.
         resize: resize images of another size than the model takes, without keeping the aspect ratio; else they are
             broken ones.
+        ranks: the processes that share the work, of inputs that are files.
         frontend: its ``progress`` gets (done, total); the inputs are counted first where there is one.
 
     Raises:
@@ -128,6 +136,7 @@ def predict(
         spec,
         top_k=top_k,
         progress=None if progress is None else lambda done: progress(min(done, total), total),
+        ranks=ranks or Ranks(),
         frontend=frontend,
     )
     return _and_then(predictions, lambda: _name_others(others, kind, frontend))
@@ -151,12 +160,14 @@ def open_model(
     device: str = "auto",
     precision: str | None = None,
     runs_dir: Path = Path("runs"),
+    ranks: Ranks | None = None,
     frontend: Frontend | None = None,
 ) -> Predictor:
     """A checkpoint, a run, an exported bundle, or a program in one; None for the newest run.
 
     Args:
         precision: what a checkpoint's model computes in; None for fp32. An exported program has its own.
+        ranks: the processes that open it: all take the checkpoint that the first one finds.
 
     Raises:
         UserError: it is no model, or a damaged one.
@@ -165,8 +176,37 @@ def open_model(
         if precision is not None:
             raise UserError(f"--precision {precision}: {model} is an exported program and computes as it was exported")
         return open_export(model)
-    checkpoint = find_checkpoint(model, runs_dir=runs_dir, frontend=frontend or Frontend())
-    return open_trained(checkpoint, device=device, precision=precision)
+    ranks, found = ranks or Ranks(), None
+    if ranks.is_first:
+        path = follow_pointer(find_checkpoint(model, runs_dir=runs_dir, frontend=frontend or Frontend()))
+        found = {"checkpoint": str(path)}
+    return open_trained(Path(ranks.tell(found)["checkpoint"]), device=device, precision=precision)
+
+
+def check_prediction(
+    model: Path | None,
+    inputs: Sequence[str],
+    *,
+    device: str,
+    precision: str | None,
+    tta: str,
+    resize: bool,
+    runs_dir: Path,
+    size: int,
+) -> None:
+    """See that ``size`` processes can predict, with the arguments of ``open_model`` and ``predict``.
+
+    So what is wrong is said once, before any process is started. The model stays on the CPU: a GPU is for these.
+
+    Raises:
+        as ``predict``.
+    """
+    where = resolve_device(device).value
+    check_devices(where, size=size)
+    on_cpu = precision if where == "cpu" or (model is not None and is_export(model)) else None
+    opened = open_model(model, device="cpu", precision=on_cpu, runs_dir=runs_dir)
+    check_shareable(inputs)
+    predict(opened, inputs, tta=tta, resize=resize)  # what it gives begins to work when it is asked
 
 
 def mirrored(predictor: Predictor, tta: str) -> Predictor:
@@ -211,30 +251,26 @@ def _predict_all(
     *,
     top_k: int,
     progress: Callable[[int], None] | None,
+    ranks: Ranks,
     frontend: Frontend,
 ) -> Iterator[Prediction]:
-    """The forward pass of a batch runs in a thread of its own while the next batch is decoded."""
+    shared, should_stop = Shared(ranks, predictor.batch_size), stop_together(ranks, frontend)
     done = 0
     traits, num_images, filled = Counter[str](), 0, Filled()
-    running: tuple[list[Chunk], Future[Tensor]] | None = None
-    chunks = read_chunks(items, spec)
-    with closing(chunks), _forward_thread() as forward:
-        for batch in chain(_batches(chunks, predictor.batch_size), [None]):
-            if frontend.stop():
+    chunks = read_chunks(items, spec, pick=shared.pick)
+    with closing(_compute(predictor, chunks)) as own:
+        for batches in shared.rounds(own):
+            if should_stop():
                 raise frontend.stop.error(f"{counted(done, 'sample')} were done")
-            before = running
-            running = None if batch is None else (batch, forward.submit(_predict_batch, predictor, batch))
-            if before is None:
-                continue
-            finished, outputs = before
-            yield from _named(predictor, finished, outputs.result(), top_k=top_k)
-            done += sum(len(chunk.names) for chunk in finished)
-            for chunk in finished:
-                traits.update(chunk.traits)
-                num_images += len(chunk.rows)
-                if chunk.filled is not None:
-                    filled.add(chunk.filled)
-            if progress is not None:
+            for finished, outputs in batches:
+                yield from _named(predictor, finished, outputs, top_k=top_k)
+                done += sum(len(chunk.names) for chunk in finished)
+                for chunk in finished:
+                    traits.update(chunk.traits)
+                    num_images += len(chunk.names) - len(chunk.bad)
+                    if chunk.filled is not None:
+                        filled.add(chunk.filled)
+            if progress is not None and batches:
                 progress(done)
     if text := describe_traits(traits, num_images, channels=spec.channels, rules=spec.rules):
         frontend.say(f"note: {text}")
@@ -242,30 +278,28 @@ def _predict_all(
         frontend.say(f"note: {text}")
 
 
+def _compute(predictor: Predictor, chunks: Generator[Chunk, None, None]) -> Generator[Computed, None, None]:
+    """The forward pass of a batch runs in a thread of its own while the next batch is decoded."""
+    running: tuple[list[Chunk], Future[Tensor]] | None = None
+    with closing(chunks), _forward_thread() as forward:
+        for batch in chain(in_batches(chunks, predictor.batch_size), [None]):
+            before = running
+            running = None if batch is None else (batch, forward.submit(_predict_batch, predictor, batch))
+            if before is not None:
+                finished, outputs = before
+                yield Computed(finished, outputs.result())
+
+
 @contextmanager
 def _forward_thread() -> Iterator[ThreadPoolExecutor]:
     """A thread whose PyTorch leaves one core to the decoding threads, so that they do not wait for each other."""
-    before = torch.get_num_threads()
-    forward = ThreadPoolExecutor(1, "forward", torch.set_num_threads, (max(1, min(before, count_cores() - 1)),))
+    before, cores = torch.get_num_threads(), count_cores() // launched.ranks_here()
+    forward = ThreadPoolExecutor(1, "forward", torch.set_num_threads, (max(1, min(before, cores - 1)),))
     try:
         yield forward
     finally:
         forward.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(before)  # new threads begin with the last value
-
-
-def _batches(chunks: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]:
-    """Lists of chunks, each with at least a batch of usable samples."""
-    batch: list[Chunk] = []
-    size = 0
-    for chunk in chunks:
-        batch.append(chunk)
-        size += len(chunk.rows)
-        if size >= batch_size or len(batch) >= batch_size:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _predict_batch(predictor: Predictor, chunks: Sequence[Chunk]) -> Tensor:

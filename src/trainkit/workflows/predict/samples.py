@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -45,6 +45,14 @@ class Chunk:
     """The cells of a table that had no value which the model knows."""
     one_thread: bool = False
     """Whether more like these come faster from one thread than from several."""
+
+
+class Job(NamedTuple):
+    """What makes a chunk."""
+
+    names: Sequence[str]
+    """Of its samples; () of what is in memory, where nobody asks."""
+    run: Callable[[], Chunk]
 
 
 @dataclass(frozen=True)
