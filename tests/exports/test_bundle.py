@@ -109,6 +109,7 @@ def test_what_is_inside(written):
         "serve.py",
         "serve_batches.py",
         "serve_http.py",
+        "serve_inputs.py",
         "serve_openapi.py",
         "serve_process.py",
         "signature.json",

@@ -10,7 +10,11 @@ from typing import Any
 from trainkit.errors import UserError
 
 TEMPLATES = Path(__file__).with_name("templates")
-SERVER = ("serve.py", "serve_http.py", "serve_batches.py", "serve_openapi.py", "serve_process.py", "serve.html")
+SERVER = (
+    "serve.py",
+    *(f"serve_{part}.py" for part in ("batches", "http", "inputs", "openapi", "process")),
+    "serve.html",
+)
 OLDEST = {"starlette": "0.47", "uvicorn": "0.35", "python-multipart": "0.0.20", "onnxruntime": "1.20", "h11": "0.16"}
 """Versions that will do, for packages that are not installed here."""
 DOCKERFILE = """\

@@ -25,7 +25,7 @@ Read = list[tuple[str, Row | str]]
 
 
 class TrainedServed:
-    """What the server asks a model for (``Model`` in ``serve_http``). Wrong inputs raise ValueError."""
+    """What the server asks a model for (``Model`` in ``serve_inputs``). Wrong inputs raise ValueError."""
 
     def __init__(self, trained: TrainedModel, as_cell: Callable[[Any, str], Any]) -> None:
         self.trained, self.as_cell = trained, as_cell

@@ -17,14 +17,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from serve_batches import Batches, Histogram, Refused, Row
+from serve_inputs import Model, read_parameters, read_table, split_parts
 from serve_openapi import PATHS, describe_interface, page_headers
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,28 +33,9 @@ MAX_PIXELS = 50_000_000
 """Of one picture; it is looked up before the picture is decoded."""
 HELD_BYTES = 256 << 20
 """Bodies and decoded pictures of all requests together."""
-PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1", b"ARROW1")
 OPEN_PATHS = ("/health", "/ready", "/")
 """They need no token: what watches a server has none, and the page asks for it."""
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
-
-class Model(Protocol):
-    """What is served. What it refuses it says with a ValueError."""
-
-    kind: str
-    """``image`` or ``table``."""
-    labels: list[str]
-    """The classes; empty for a regression."""
-    targets: list[str]
-    about: Mapping[str, Any]
-    """For ``/info``: plain values."""
-
-    def read_image(self, data: bytes, *, resize: bool, max_pixels: int) -> Row: ...
-    def read_csv(self, data: bytes, name: str) -> list[tuple[str, Row | str]]: ...
-    def read_rows(self, rows: list[dict[str, Any]]) -> list[tuple[str, Row | str]]: ...
-    def run(self, batch: Row) -> Row: ...
-    def example(self) -> Row: ...
 
 
 @dataclass(frozen=True)
@@ -239,18 +220,18 @@ class Service:
     async def read_body(self, request: Request, deadline: float, held: contextlib.ExitStack) -> bytes:
         """The body, which is counted while it comes."""
         limit = self.options.max_body
-        too_large = Refused(413, f"the body is larger than {limit:,} bytes")
+        too_large = f"the body is larger than {limit:,} bytes"
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(415, "a packed body (Content-Encoding); send it as it is")
         if int(request.headers.get("content-length", "0")) > limit:
-            raise too_large
+            raise Refused(413, too_large)
         chunks, size = [], 0
         try:
             async with asyncio.timeout_at(deadline):
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > limit:
-                        raise too_large
+                        raise Refused(413, too_large)
                     self.hold(len(chunk), held)
                     chunks.append(chunk)
         except TimeoutError:
@@ -292,70 +273,6 @@ class Service:
 async def wait_until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def read_parameters(request: Request) -> tuple[int, bool]:
-    """``top`` and ``resize`` of the address."""
-    given = dict(request.query_params)
-    top, resize = given.pop("top", "3"), given.pop("resize", "0")
-    if given:
-        raise Refused(422, f"unknown parameter {next(iter(given))!r}; there are top and resize")
-    if not (top.isascii() and top.isdigit() and int(top[:9]) > 0):
-        raise Refused(422, f"top: a whole number from 1 is expected, got {top!r}")
-    if resize not in ("0", "1", "true", "false"):
-        raise Refused(422, f"resize: 0 or 1 is expected, got {resize!r}")
-    return int(top[:9]), resize in ("1", "true")
-
-
-async def split_parts(headers: Mapping[str, str], body: bytes, max_body: int) -> list[tuple[str, bytes]]:
-    """(name, bytes) of each file; a body that is no form is one file."""
-    if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return [("body", body)]
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
-
-    parser = MultiPartParser(headers, stream())  # type: ignore[arg-type]
-    parser.spool_max_size = max_body + 1  # nothing is written to the disk
-    try:
-        form = await parser.parse()
-    except (MultiPartException, UnicodeDecodeError) as error:
-        raise Refused(400, f"not a form that can be read ({getattr(error, 'message', error)})") from None
-    parts = []
-    for name, part in form.multi_items():
-        if isinstance(part, str):
-            raise Refused(422, f"the field {name!r} is no file; with curl: -F {name}=@FILE")
-        parts.append((plain_name(part.filename or name), await part.read()))
-    if not parts:
-        raise Refused(422, "a form without files; with curl: -F file=@FILE")
-    return parts
-
-
-def plain_name(name: str) -> str:
-    """The name of a file without folders and without what is no text."""
-    name = name.replace("\\", "/").rpartition("/")[2][:200]
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in name) or "file"
-
-
-def read_table(model: Model, name: str, data: bytes) -> list[tuple[str, Row | str]]:
-    """The rows of a CSV file or of JSON."""
-    if data.startswith(PACKED):
-        raise ValueError("packed or binary; send the text of the CSV file, or rows as JSON")
-    start = data.lstrip()[:1]
-    if start not in (b"[", b"{"):
-        return model.read_csv(data, "rows.csv" if name == "body" else name)
-    try:
-        rows = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON that can be read ({error})") from None
-    rows = [rows] if isinstance(rows, dict) else rows
-    if not rows or not all(isinstance(row, dict) and row for row in rows):
-        raise ValueError('a list of rows is expected, each {"column": value, ...}')
-    for row in rows:
-        for column, cell in row.items():
-            if isinstance(cell, list | dict):
-                raise ValueError(f"column {column!r}: a number or a text is expected, got {json.dumps(cell)[:40]}")
-    return model.read_rows(rows)
 
 
 def as_answer(model: Model, samples: Sequence[tuple[str, Row | str]], outputs: Sequence[Row], top: int) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import logging
 import os
@@ -17,7 +18,8 @@ from typing import Any
 import h11
 import numpy as np
 import uvicorn
-from serve_http import Model, Options, Service
+from serve_http import Options, Service
+from serve_inputs import Model
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_BYTES = 16 << 10
@@ -26,6 +28,8 @@ HEADER_SECONDS = 10
 QUIET_SECONDS, DRAIN_SECONDS = 0.3, 3
 """After a signal the last connections are closed when nobody has asked for so long, or so long after the signal."""
 WORKER_SECONDS = 5
+M_MMAP_THRESHOLD = -3
+"""In malloc.h."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -120,6 +124,12 @@ def warm_up(model: Model, max_batch: int) -> None:
         model.run(np.stack([example] * size))
 
 
+def give_memory_back() -> None:
+    """Have glibc return what large arrays took when they are freed; else a few large pictures stay for ever."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
 def run_server(make_model: Callable[[], Model], options: Options, page: str) -> int:
     """Serve until a signal; returns the exit code.
 
@@ -130,6 +140,7 @@ def run_server(make_model: Callable[[], Model], options: Options, page: str) -> 
         ValueError: the address cannot be used, or the model cannot be loaded.
     """
     listener = listen(options)
+    give_memory_back()
     if options.workers > 1:
         return run_workers(lambda: serve_one(make_model, options, page, listener), options.workers)
     serve_one(make_model, options, page, listener)
