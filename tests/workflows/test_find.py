@@ -46,6 +46,28 @@ def test_a_whole_name_comes_before_a_part(here):
     assert find_run("digits_2", runs_dir=Path("runs")).path.name == "20260103-120000_digits_2"
 
 
+def test_trials_of_sweeps_are_found_by_sweep_and_number(here):
+    for kind, sweep, number in (("sweeps", "mine", "000"), ("sweeps", "mine", "001"), ("cv", "digits", "fold0")):
+        shutil.copytree(Path("runs") / OLD, Path(kind) / sweep / "runs" / f"20260104-120000_{sweep}-{number}")
+    assert find_run("mine-001", runs_dir=Path("runs")).path.parent == Path("sweeps/mine/runs")
+    assert find_run("digits-fold0", runs_dir=Path("runs")).path.parent == Path("cv/digits/runs")
+    assert find_run("digits", runs_dir=Path("runs")).path.name == OLD, "a run comes before a trial"
+    assert find_run(None, runs_dir=Path("runs")).path.name == NEW
+    with pytest.raises(UserError, match="mine: fits 2 runs"):
+        find_run("mine", runs_dir=Path("runs"))
+    for name in ("mine", "sweeps/mine/"):
+        listed = CliRunner().invoke(app, ["runs", "list", "--sweep", name]).stdout
+        assert [line.split()[0] for line in listed.splitlines()[1:]] == [
+            *("20260104-120000_mine-000", "20260104-120000_mine-001")
+        ]
+    result = CliRunner().invoke(app, ["runs", "list"])
+    assert "and sweeps/mine, cv/digits: `trainkit runs list --sweep NAME` shows what is in one" in result.stderr
+    with pytest.raises(UserError, match=r"--sweep mime: no sweep .* did you mean mine\?"):
+        CliRunner().invoke(app, ["runs", "list", "--sweep", "mime"], catch_exceptions=False)
+    compared = CliRunner().invoke(app, ["runs", "compare", "mine-000", "mine-001", "--json"], catch_exceptions=False)
+    assert compared.exit_code == 0
+
+
 def test_a_checkpoint_by_its_run(here):
     def found(given, **options):
         given = None if given is None else Path(given)

@@ -12,7 +12,7 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.options import Json, RunsDir
 from trainkit.errors import UserError
-from trainkit.wording import counted, duration, size_text
+from trainkit.wording import counted, duration, listed, size_text
 
 if TYPE_CHECKING:
     from trainkit.workflows.delete import Deletion
@@ -37,20 +37,31 @@ def list_command(
     limit: Annotated[
         int | None, typer.Option(min=1, help="The newest so many; with --sort, the first so many.")
     ] = None,
+    sweep: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The trials of a sweep, or the folds of a cv.")
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
 ) -> None:
     """List runs, the newest last: status, data, optimizer, learning rate, best score, epochs, time."""
+    from trainkit.workflows.find import trial_dirs, trials_of
     from trainkit.workflows.runs import list_summaries, sort_summaries
 
     for option, day in (("--since", since), ("--until", until)):
         check_day(option, day)
+    searches = trial_dirs(runs_dir)
+    if sweep is not None:
+        runs_dir = trials_of(sweep, searches)
     found = list_summaries(runs_dir, name=name, dataset=dataset, status=status, since=since, until=until)
     newest = found if limit is None else found[-limit:]
     shown = newest if sort is None else sort_summaries(found, sort)[:limit]
     if json:
         console.print_json([summary.as_json() for summary in shown])
         return
+    if sweep is None and searches:
+        console.say(
+            f"and {listed(list(searches), quoted=False)}: `trainkit runs list --sweep NAME` shows what is in one"
+        )
     if not shown:
         console.say(f"no runs in {runs_dir}" + (" fit" if any((name, dataset, status, since, until)) else ""))
         return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trainkit.errors import CheckpointError, UserError
 from trainkit.system import Frontend, RunDir, list_runs
+from trainkit.wording import closest, listed
 
 
 def best_of(folder: Path) -> Path | None:
@@ -24,10 +25,37 @@ def last_of(folder: Path) -> Path | None:
     return CheckpointFolder(folder).last()
 
 
+SEARCHES = ("sweeps", "cv")
+"""Folders beside that of the runs, with a folder for each search, whose trials are in its ``runs``."""
+
+
+def trial_dirs(runs_dir: Path) -> dict[str, Path]:
+    """The folders with the runs of sweeps and cross-validations beside ``runs_dir``: by ``sweeps/NAME``."""
+    parents = [runs_dir.parent / kind for kind in SEARCHES]
+    return {
+        f"{path.parent.parent.name}/{path.parent.name}": path for one in parents for path in sorted(one.glob("*/runs"))
+    }
+
+
+def trials_of(name: str, searches: Mapping[str, Path]) -> Path:
+    """The folder with the runs of a sweep or a cross-validation, by ``NAME`` or ``sweeps/NAME``.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    found = [key for key in searches if name.removesuffix("/") in (key, key.partition("/")[2])]
+    if found:
+        return searches[found[0]]
+    near = closest(name, [key.partition("/")[2] for key in searches])
+    hint = f"did you mean {near}?" if near else f"there are {listed(list(searches), quoted=False)}" if searches else ""
+    raise UserError(f"--sweep {name}: no sweep and no cross-validation has this name here; {hint or 'there are none'}")
+
+
 def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
     """A run by its folder, its name, or a part of the name that is in one run only; the newest for None.
 
-    A run whose whole name this is comes before those that have it in their names.
+    A run whose whole name this is comes before those that have it in their names. Trials of sweeps and folds, such as
+    ``mysweep-012``, are looked for where no run fits.
 
     Raises:
         UserError: none fits, or several do.
@@ -43,6 +71,10 @@ def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
     part = str(given).lower()
     exact = [run for run in runs if part in (run.name.lower(), run.path.name.lower())]
     matches = exact or [run for run in runs if part in run.path.name.lower()]
+    if not matches and part:
+        trials = [run for folder in trial_dirs(runs_dir).values() for run in list_runs(folder)]
+        exact = [run for run in trials if part in (run.name.lower(), run.path.name.lower())]
+        matches = exact or [run for run in trials if part in run.path.name.lower()]
     if len(matches) == 1:
         return matches[0]
     if Path(given).is_dir():
