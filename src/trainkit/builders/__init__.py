@@ -11,6 +11,7 @@ from trainkit.builders.data import (
     model_input_shape,
     section_of,
 )
+from trainkit.builders.ensembles import shared_preprocessing
 from trainkit.builders.features import choose_features, frozen_epochs, on_features
 from trainkit.builders.fine_tuning import describe_frozen, frozen_parameters, has_trained_weights
 from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
@@ -35,7 +36,7 @@ from trainkit.builders.static_transforms import (
 )
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
-from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained, with_tta
+from trainkit.builders.trained import TrainedModel, load_scored_weights, open_trained, scored_weights, with_tta
 from trainkit.builders.training import (
     build_schedule_for,
     describe_ema,
@@ -100,7 +101,9 @@ __all__ = [
     "place",
     "residency_of",
     "scale_choice",
+    "scored_weights",
     "section_of",
+    "shared_preprocessing",
     "use_most_threads",
     "with_tta",
 ]

@@ -195,6 +195,8 @@ def build_batch_transforms(
         return [*columns.from_json(stored)]
     fill = _fill(data)
     specs = config.transforms[count_static_transforms(config) :]
+    if stored is not None and stored["normalize"] is None:  # an ensemble normalizes inside
+        specs = [spec for spec in specs if not isinstance(spec, transform.Normalize)]
     made = [*([] if fill is None else [fill]), *(_batch_transform(spec, data, stored) for spec in specs)]
     return _with_three_channels(made) if needs_three_channels(config, data) else made
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.builders.data import ImageFiles, build_batch_transforms, check_rules, model_input_shape
+from trainkit.builders.ensembles import build_ensemble, mean_kind, networks_of
 from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, outputs_as, place
 from trainkit.builders.setup import Setup, choose_scoring_precision
 from trainkit.builders.threads import choose_threads
@@ -21,7 +22,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.tables import model_layout, stored_layout
 from trainkit.data.target_scale import in_own_units, stored_scale
 from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, build_pipeline, columns
-from trainkit.engine import Loss, balanced_pos_weight, balanced_weight, build_loss, output_size, outputs_of
+from trainkit.engine import Loss, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError, UserError
 from trainkit.models import MeanWithMirrored, layer_table
 from trainkit.runtime import Choice, claim, forward, resolve_device, use_tf32
@@ -65,6 +66,11 @@ class TrainedModel:
     def preprocessing(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.saved["preprocessing"]
         return found
+
+    @property
+    def num_members(self) -> int:
+        """How many networks an ensemble has; 0 for a single network."""
+        return len(self.saved.get("members", ()))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -150,11 +156,17 @@ def open_trained(
         num_targets=len(targets),
     )
     encoding = preprocessing.get("table_encoding")
-    model = build_model(config, input_shape=input_shape, output_size=size, layout=model_layout(encoding), loss=name)
     stored = stored_layout(encoding)
-    load_scored_weights(model, saved)
     where = torch.device(resolve_device(config.device).value)
     claim(where, deterministic=config.training.deterministic)
+    model: nn.Module
+    if members := saved.get("members"):
+        own = [one["preprocessing"] for one in members]
+        model = build_ensemble(config, preprocessing, own, output_size=size, loss=name, device=where)
+        load_scored_weights(networks_of(model), saved)
+    else:
+        model = build_model(config, input_shape=input_shape, output_size=size, layout=model_layout(encoding), loss=name)
+        load_scored_weights(model, saved)
     chosen = choose_scoring_precision(where, precision)
     use_tf32(chosen.value)
     return TrainedModel(
@@ -191,7 +203,7 @@ def with_tta(model: nn.Module, loss: Loss, *, tta: str, is_image: bool) -> nn.Mo
         raise UserError(f"tta: expected none or flip, got {tta!r}")
     if not is_image:
         raise UserError("tta flip: rows of a table have no mirror image; leave it out")
-    return MeanWithMirrored(model, kind="values" if loss.expects == "probabilities" else outputs_of(loss.name)).eval()
+    return MeanWithMirrored(model, kind=mean_kind(loss.name)).eval()
 
 
 def scored_weights(saved: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Checkpoints: saved whole or not at all, and checked before they are loaded. Importing this package needs no torch."""
 
 from trainkit.checkpoints.archive import DamagedFile
-from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name
+from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name, write_checkpoint
 from trainkit.checkpoints.inspection import CheckpointSpec, inspect_checkpoint
 from trainkit.checkpoints.journal import follow_pointer, known_sha256, read_journal, with_uncommitted
 from trainkit.checkpoints.loading import load_checkpoint, load_weights_file
@@ -32,4 +32,5 @@ __all__ = [
     "read_journal",
     "verify",
     "with_uncommitted",
+    "write_checkpoint",
 ]

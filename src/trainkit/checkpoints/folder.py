@@ -203,6 +203,22 @@ class CheckpointFolder:
         return journal if journal is not None else with_uncommitted(self.path, None)[0]
 
 
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint beside runs, in the place of an older one of this name; it is saved when this returns.
+
+    Raises:
+        as ``CheckpointFolder.save``.
+    """
+    plain = plain_state(state)
+    refuse_non_finite(plain)
+    needed = sum(tensor.untyped_storage().nbytes() for _, tensor in named_tensors(plain)) + (1 << 16)
+    with durable.Draft(path, needed=needed) as draft:
+        write_state({"format": FORMAT, "kind": KIND, **plain}, draft)
+        draft.finish(meanwhile=partial(_check_written, draft))
+        draft.publish(overwrite=True)
+    durable.fsync_folder(path.parent)
+
+
 def write_state(state: Mapping[str, Any], draft: durable.Draft) -> None:
     """``torch.save`` into a draft.
 

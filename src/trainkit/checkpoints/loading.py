@@ -89,6 +89,8 @@ def _find_weights(value: Any, path: Path) -> dict[str, Tensor]:
 
     if isinstance(value, dict):
         candidates = [value, *(value[key] for key in _WEIGHT_KEYS if key in value)]
+        if value.get("kind") == KIND and value.get("members"):
+            raise DamagedFile(path, "an ensemble, the weights of several networks; take those of one of its runs")
         if value.get("kind") == KIND:
             ema = value.get("ema")
             averaged = ema.get("model", ema) if isinstance(ema, dict) else None

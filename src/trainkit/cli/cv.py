@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,8 @@ def cv(
 
 
 def show_result(result: CvResult) -> None:
+    from trainkit.plugins import command
+
     scores = {str(one.fold): {"samples": one.num_samples, **one.metrics} for one in result.folds}
     names = list(dict.fromkeys(name for metrics in scores.values() for name in metrics))
     console.table(
@@ -75,7 +78,13 @@ def show_result(result: CvResult) -> None:
         ["metric", "mean over folds", "95 % t interval", "pooled", "95 % interval"],
         rows,
     )
-    console.lines([("folder", str(result.folder)), ("out of fold", str(result.out_of_fold))])
+    pairs = [("folder", str(result.folder)), ("out of fold", str(result.out_of_fold))]
+    if result.ensemble is not None:
+        pairs += [
+            ("ensemble", str(result.ensemble)),
+            ("next", f"{command()} predict {shlex.quote(str(result.ensemble))} INPUT..."),
+        ]
+    console.lines(pairs)
 
 
 def _between(low: float, high: float) -> str:

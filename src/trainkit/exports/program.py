@@ -23,7 +23,7 @@ from trainkit.data.target_scale import TargetScale, stored_scale
 from trainkit.data.transforms import columns, static_transforms_from_json
 from trainkit.engine import EXPECTS, LossName
 from trainkit.errors import UserError
-from trainkit.models import fold_gains
+from trainkit.models import NormalizeChannels, fold_gains
 
 _LARGEST_HALF = 2048
 """Whole numbers above are rounded in float16."""
@@ -69,21 +69,6 @@ class ExpectSize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) as it is."""
         return expect_size(images, self.channels, self.height, self.width)  # type: ignore[no-any-return]
-
-
-class Normalize(nn.Module):
-    """``(x - mean) / std`` for each channel of images (N, C, H, W)."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: list[float], std: list[float], *, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(shape))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(shape))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return (inputs - self.mean) / self.std
 
 
 class Columns(nn.Module):
@@ -256,7 +241,7 @@ def build_prepare(
         modules.append(ExpectSize(*preprocessing["input_shape"]))
     modules.append(ToFloat(scale=float(preprocessing["scale"])))
     if statistics := preprocessing["normalize"]:
-        modules.append(Normalize(statistics["mean"], statistics["std"], shape=(-1, 1, 1)))
+        modules.append(NormalizeChannels(statistics["mean"], statistics["std"]))
     return nn.Sequential(*modules)
 
 

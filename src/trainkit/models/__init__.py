@@ -3,6 +3,7 @@
 from trainkit.models.backbone import features_of, head_of, head_prefixes
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.dropout import ScheduledDropout, schedule_dropout, scheduled_dropouts
+from trainkit.models.ensembles import Ensemble, EnsembleMember, NormalizeChannels, Rescale
 from trainkit.models.members import MeanWithMirrored, Outputs, mean_of_members
 from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
@@ -21,11 +22,15 @@ from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
 
 __all__ = [
     "BlockSpec",
+    "Ensemble",
+    "EnsembleMember",
     "HeadSpec",
     "LayerRow",
     "LayerSpec",
     "MeanWithMirrored",
+    "NormalizeChannels",
     "Outputs",
+    "Rescale",
     "ScheduledDropout",
     "block_table",
     "build_cnn",

@@ -286,6 +286,7 @@ def describe_source(
     details = {
         "checkpoint": {"name": path.name, "sha256": digest},
         "weights": "averaged (EMA)" if averaged else "of the last step",
+        **({"members": len(saved["members"])} if saved.get("members") else {}),
         "classes": list(classes),
         "model": saved["config"]["model"],
         "versions": saved["versions"],

@@ -9,6 +9,9 @@ from trainkit.errors import CheckpointError, UserError
 from trainkit.system import Frontend, RunDir, list_runs
 from trainkit.wording import closest, listed
 
+ENSEMBLE = "ensemble.pth"
+"""In the folder of a cross-validation: its networks as one."""
+
 
 def best_of(folder: Path) -> Path | None:
     """The best checkpoint of a folder, the last where none is marked as best."""
@@ -92,7 +95,7 @@ def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
 def find_checkpoint(
     given: Path | None, *, runs_dir: Path, pick: Callable[[Path], Path | None] = best_of, frontend: Frontend
 ) -> Path:
-    """The checkpoint file: the best of a run or of a folder; None takes the newest run that has a checkpoint.
+    """The checkpoint file: the best of a run or of a folder, or its ensemble; None takes the newest run that has one.
 
     Args:
         given: a file, a folder, or what ``find_run`` takes.
@@ -115,6 +118,8 @@ def find_checkpoint(
     is_name = given.name == str(given) and given.suffix not in (".pth", ".safetensors")
     if given.is_file() or not (given.is_dir() or is_name):
         return given
+    if (ensemble := given / ENSEMBLE).is_file():
+        return ensemble
     found = pick(given / "checkpoints" if (given / "checkpoints").is_dir() else given) if given.is_dir() else None
     if found is None and is_name:
         given = find_run(given, runs_dir=runs_dir).path

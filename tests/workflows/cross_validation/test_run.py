@@ -7,9 +7,9 @@ import json
 import signal
 from pathlib import Path
 
-import file_layers
 import numpy as np
 import pytest
+from cross_validations import CONFIG, write_data
 from real_processes import ForkServer
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -20,36 +20,6 @@ from trainkit.config import load_config
 from trainkit.errors import UserError
 from trainkit.system import list_runs
 from trainkit.workflows.cross_validation import CvResult, cross_validate
-
-CONFIG = """\
-dataset: {type: table, path: rows.csv, target: kind, test_fraction: 0.5}
-model: {type: mlp, hidden_sizes: [8]}
-transforms: [standardize]
-optimizer: {type: adamw, lr: 0.03}
-training: {epochs: 3, batch_size: 16}
-export: {torchscript: false}
-"""
-
-
-def write_data(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    lines = ["patient,age,color,kind"]
-    for row in range(90):
-        kind = ("a", "b", "c")[row % 3]
-        age = "" if row in (5, 40) else f"{rng.normal(row % 3 * 2):.3f}"
-        lines.append(f"p{rng.integers(17)},{age},{'red' if rng.random() < 0.5 else 'blue'},{'' if row == 10 else kind}")
-    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
-    (folder / "c.yaml").write_text(CONFIG)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cv")
-    write_data(folder)
-    with pytest.MonkeyPatch.context() as patch, file_layers.installed(file_layers.SYNC_FREE):
-        patch.setattr("trainkit.workflows.train.finish.report_training", lambda run, setup, *, frontend: None)
-        patch.setattr("trainkit.workflows.train.run.measure_facts", lambda setup: {})
-        yield cross_validate(folder / "c.yaml", folds=3, group="patient", cv_dir=folder / "cv")
 
 
 def rows_of(result: CvResult) -> list[dict[str, str]]:

@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainkit.errors import Interrupted, UserError
 from trainkit.evaluation import CONFIDENCE, Report
 from trainkit.system import Frontend, RunDir, durable, list_runs, locked
 from trainkit.wording import first_lines
-from trainkit.workflows.cross_validation.out_of_fold import predict_out_of_fold, write_out_of_fold
+from trainkit.workflows.cross_validation.ensemble import write_ensemble
+from trainkit.workflows.cross_validation.out_of_fold import OutOfFold, predict_out_of_fold, write_out_of_fold
 from trainkit.workflows.cross_validation.plan import Plan, as_typed, check_plan, make_plan
 from trainkit.workflows.cross_validation.scores import Mean, means_of, pooled_report
-from trainkit.workflows.find import best_of
+from trainkit.workflows.find import ENSEMBLE, best_of
 from trainkit.workflows.runs import config_differences
 from trainkit.workflows.train.changes import config_hash
 from trainkit.workflows.train.recording import with_overrides
@@ -50,6 +53,8 @@ class CvResult:
     """On all samples, each predicted by the run that did not train on it."""
     out_of_fold: Path
     """These predictions, as CSV."""
+    ensemble: Path | None
+    """A checkpoint that answers with the mean of the networks; None where they do not read their samples alike."""
 
     def as_json(self) -> dict[str, Any]:
         folds = [
@@ -69,6 +74,7 @@ class CvResult:
             "confidence": CONFIDENCE,
             "pooled": self.pooled.as_json(),
             "out_of_fold": self.out_of_fold.name,
+            "ensemble": self.ensemble and self.ensemble.name,
         }
 
 
@@ -135,6 +141,7 @@ def cross_validate(
             means=means_of(scores),
             pooled=pooled_report(found, plan.base.config, frontend=frontend),
             out_of_fold=root / OUT_OF_FOLD,
+            ensemble=_ensemble(root, plan, checkpoints, found, frontend=frontend),
         )
         durable.write_json(root / RESULTS, {**_head(plan, "finished"), **result.as_json()})
     return result
@@ -206,6 +213,18 @@ def _train_all(root: Path, plan: Plan, *, frontend: Frontend) -> list[Path]:
             raise UserError(f"{run.path}: its checkpoints are gone; delete this folder, and the fold is trained again")
         checkpoints.append(best)
     return checkpoints
+
+
+def _ensemble(
+    root: Path, plan: Plan, checkpoints: Sequence[Path], found: OutOfFold, *, frontend: Frontend
+) -> Path | None:
+    path, counts = root / ENSEMBLE, np.bincount(found.targets).tolist() if found.class_names else []
+    try:
+        write_ensemble(path, checkpoints, plan.base.config, name=plan.base.name, class_counts=counts)
+    except UserError as error:
+        frontend.say(f"warning: no ensemble: {error}")
+        return None
+    return path
 
 
 def finished_run(root: Path, digest: str) -> RunDir | None:

@@ -169,6 +169,8 @@ def prepare(
 ) -> tuple[Setup, str]:
     """The model on its data, and the split that is scored."""
     setup = setup_on_data(trained, data, frontend=frontend)
+    if trained.num_members and data is None:
+        _check_unseen(setup.data, split, trained.path)
     is_image = setup.data.kind == "image"
     setup = replace(setup, model=with_tta(setup.model, setup.loss, tta=tta, is_image=is_image))
     return setup, _choose_split(setup.data, split, data)
@@ -237,6 +239,17 @@ def _check_numbers(setup: Setup, outputs: Tensor, path: Path) -> None:
         raise TrainkitError(
             f"{path}: the model answers with NaN or infinity to {int(bad.sum()):,} of {len(bad):,} samples, first to "
             f"number {first}; {advice}"
+        )
+
+
+def _check_unseen(data: Dataset, split: str | None, path: Path) -> None:
+    """Raise UserError where the networks of an ensemble have trained on the split."""
+    own_test = "test" in data.splits and data.splits["test"].part != data.splits["train"].part
+    if not own_test or split not in (None, "test"):
+        which = f"its {split} split" if own_test else "its data"
+        raise UserError(
+            f"{path}: the networks of the ensemble have trained on {which}; out_of_fold.csv and results.json beside it "
+            "have the scores of samples that each had not seen, and --data scores other data"
         )
 
 

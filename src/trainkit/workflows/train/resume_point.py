@@ -159,6 +159,8 @@ def point_at(checkpoint: Path, *, frontend: Frontend) -> ResumePoint:
     """
     checkpoint = follow_pointer(checkpoint)
     saved = load_checkpoint(checkpoint)
+    if "members" in saved:
+        raise CheckpointError(f"{checkpoint}: an ensemble is not trained any further; go on with one of its runs")
     lost = saved["best"]["value"] is not None and _best_file(checkpoint, saved) is None
     if lost:
         frontend.say(
