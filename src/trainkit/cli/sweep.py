@@ -43,6 +43,7 @@ def sweep(
         raise UserError("a sweep needs Optuna: pip install 'trainkit[sweep]'")
     from trainkit.config import load_sweep
     from trainkit.workflows.sweep import sweep as run_sweep
+    from trainkit.workflows.sweep import without_password
 
     loaded = load_sweep(file, set_ or ())
     for note in () if quiet else loaded.notes:
@@ -50,11 +51,16 @@ def sweep(
     if dry_run:
         show_check(loaded, sweeps_dir=sweeps_dir, json=json, quiet=quiet)
         return
+    options = [word for item in set_ or () for word in ("--set", item)]
+    options += [] if storage is None else ["--storage", without_password(storage)]
+    options += [] if sweeps_dir == Path("sweeps") else ["--sweep-dir", str(sweeps_dir)]
     with (
         console.frontend(quiet=quiet, on_signal="each trial saves its state") as frontend,
         SweepDisplay(loaded, quiet=quiet) as display,
     ):
-        result = run_sweep(loaded, sweeps_dir=sweeps_dir, storage=storage, frontend=frontend, on_change=display)
+        result = run_sweep(
+            loaded, sweeps_dir=sweeps_dir, storage=storage, options=options, frontend=frontend, on_change=display
+        )
     if json:
         console.print_json(as_json(result))
     else:

@@ -8,7 +8,7 @@ from trainkit.config.sweeps import Range
 from trainkit.errors import UserError
 from trainkit.workflows.sweep import study as studies
 from trainkit.workflows.sweep.samplers import distributions_of
-from trainkit.workflows.sweep.study import JOURNAL, Study, Watch, open_storage, without_password
+from trainkit.workflows.sweep.study import JOURNAL, Study, Watch, open_storage, with_driver, without_password
 
 SPACE = distributions_of({"optimizer.lr": Range(0.001, 0.1, log=True, step=None, integer=False)})
 
@@ -88,4 +88,6 @@ def test_a_storage_that_cannot_be_reached_is_the_users_error(tmp_path):
         open_storage("sqlite:////nowhere/study.db", tmp_path)
     with pytest.raises(UserError, match=r"--storage nonsense://x: .*nonsense"):
         open_storage("nonsense://x", tmp_path)
+    assert with_driver("postgresql://host/db") in ("postgresql+psycopg://host/db", "postgresql+psycopg2://host/db")
+    assert with_driver("postgresql+pg8000://host/db") == "postgresql+pg8000://host/db"
     assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"

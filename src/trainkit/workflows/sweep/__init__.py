@@ -4,6 +4,6 @@ from trainkit.workflows.sweep.check import check_sweep, describe
 from trainkit.workflows.sweep.report import texts_of
 from trainkit.workflows.sweep.run import SweepResult, sweep
 from trainkit.workflows.sweep.runner import Runner
-from trainkit.workflows.sweep.study import Trial
+from trainkit.workflows.sweep.study import Trial, without_password
 
-__all__ = ["Runner", "SweepResult", "Trial", "check_sweep", "describe", "sweep", "texts_of"]
+__all__ = ["Runner", "SweepResult", "Trial", "check_sweep", "describe", "sweep", "texts_of", "without_password"]

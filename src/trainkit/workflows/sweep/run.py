@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from trainkit.workflows.sweep import pruners, samplers
 from trainkit.workflows.sweep.check import check_sweep
 from trainkit.workflows.sweep.report import write_report
 from trainkit.workflows.sweep.runner import Plan, Runner
-from trainkit.workflows.sweep.study import Study, Trial, Watch, open_storage, storage_errors, without_password
+from trainkit.workflows.sweep.study import Study, Trial, Watch, open_storage, storage_errors
 from trainkit.workflows.sweep.trials import Slots
 
 MAY_CHANGE = ("budget", "parallel", "confirm")
@@ -72,6 +73,7 @@ def sweep(
     *,
     sweeps_dir: str | Path = "sweeps",
     storage: str | None = None,
+    options: Sequence[str] = (),
     frontend: Frontend | None = None,
     on_change: Callable[[Runner], None] = lambda runner: None,
 ) -> SweepResult:
@@ -79,6 +81,7 @@ def sweep(
 
     Args:
         storage: the URL of a study that several machines share; None for a journal in the sweep's folder.
+        options: of the command, for the message that says how to go on.
         on_change: called when something happened, and now and then.
 
     Raises:
@@ -110,8 +113,7 @@ def sweep(
                 runner.run()
                 confirmed = [] if spec.confirm is None else confirm(loaded, opened, runner)
         except Interrupted as error:
-            options = "" if storage is None else f" --storage {without_password(storage)}"
-            again = f"{command()} sweep {loaded.path}{options}"
+            again = f"{command()} {shlex.join(['sweep', str(loaded.path), *options])}"
             raise frontend.stop.error(f"every trial has saved its state; to go on: {again}") from error
         finally:
             clock.write()

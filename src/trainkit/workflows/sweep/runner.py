@@ -112,6 +112,8 @@ class Runner:
         for one in trials:
             left = one.state == "running" and one.number not in mine and self.watch.is_dead(one)
             if (one.state == "stopped" or left) and (found := self.study.claim(one)) is not None:
+                if left and self.watch.shared and one.host != found.host:
+                    self._say(found, f"taken over from {one.host}, which has given no sign of life")
                 return found
         if time.monotonic() > self.plan.deadline:
             return None

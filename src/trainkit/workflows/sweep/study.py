@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,12 +89,21 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         # The sweep's folder is held by one process, so the journal needs no lock; Optuna's own would outlive a kill.
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
     try:
-        return optuna.storages.get_storage(url)
+        return optuna.storages.get_storage(with_driver(url))
     except ImportError as error:
-        raise UserError(f"--storage: {error}; install the driver of this database") from error
+        missing = getattr(error.__cause__ or error.__context__, "name", None) or "its driver"
+        hint = "pip install 'psycopg[binary]'" if url.startswith("postgresql") else f"install {missing}"
+        raise UserError(f"--storage {without_password(url)}: Python has no module {missing}; {hint}") from error
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         raise UserError(f"--storage {without_password(url)}: {first or type(error).__name__}") from error
+
+
+def with_driver(url: str) -> str:
+    """``postgresql://`` names psycopg from SQLAlchemy 2.1 on, and named psycopg2 before: take what is installed."""
+    driver = next((name for name in ("psycopg", "psycopg2") if find_spec(name) is not None), None)
+    scheme, mark, rest = url.partition("://")
+    return f"postgresql+{driver}{mark}{rest}" if scheme == "postgresql" and driver is not None else url
 
 
 def without_password(url: str) -> str:
