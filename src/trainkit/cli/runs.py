@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +16,7 @@ from trainkit.errors import UserError
 from trainkit.wording import counted, duration, listed, size_text
 
 if TYPE_CHECKING:
+    from trainkit.reports import Comparison
     from trainkit.workflows.delete import Deletion
     from trainkit.workflows.runs import RunSummary
 
@@ -141,15 +143,24 @@ def compare(
     ] = None,
     metric: Annotated[str | None, typer.Option(help="Compare by this metric of the epochs, such as val_loss.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of compare.html and compare.png; the runs' own.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare the records only: no checkpoint answers the test samples.")
+    ] = False,
     runs_dir: RunsDir = Path("runs"),
     json: Json = False,
 ) -> None:
-    """Put runs side by side: config differences, scores, and their curves over each other (HTML and PNG)."""
+    """Put runs side by side: config differences, scores, their curves, and whether chance explains the difference."""
     from trainkit.reports import metric_rows
     from trainkit.workflows.runs import compare as compare_runs
     from trainkit.workflows.runs import write_comparison
 
     comparison = compare_runs(runs or (), runs_dir=runs_dir, metric=metric)
+    paired = None
+    answering = [run for run in comparison.runs if any(Path(run.folder, "checkpoints").glob("*.pth"))]
+    if not quick and len(answering) > 1:
+        comparison, paired = pair(comparison)
+    elif not quick:
+        console.say("note: not compared sample by sample: of these runs fewer than two have a checkpoint")
     folder = output or Path(comparison.runs[0].folder).parent
     folder.mkdir(parents=True, exist_ok=True)
     files = write_comparison(comparison, folder)
@@ -172,6 +183,7 @@ def compare(
                 "differences": comparison.differences,
                 "order": [comparison.runs[index].folder for index in comparison.order()],
                 "verdict": comparison.verdict(),
+                "paired": paired,
                 "files": [str(path) for path in files],
             }
         )
@@ -193,6 +205,23 @@ def compare(
     for sentence in comparison.verdict():
         print(f"  {sentence}")
     console.lines([("wrote", str(path)) for path in files])
+
+
+def pair(comparison: Comparison) -> tuple[Comparison, dict[str, Any]]:
+    """The comparison with what its runs' best checkpoints answer to the same samples; that as plain data too."""
+    from trainkit.system import RunDir
+    from trainkit.workflows.paired import as_json, compare_paired, sentences
+
+    with console.frontend(quiet=False, stopped="nothing was compared") as frontend:
+        paired = compare_paired(
+            [RunDir(Path(run.folder)) for run in comparison.runs],
+            [run.info for run in comparison.runs],
+            metric=comparison.metric.partition("_")[2],
+            frontend=frontend,
+        )
+    sides = [comparison.name_of(side.runs) for side in paired.sides]
+    said = sentences(paired, sides=sides, runs=comparison.labels)
+    return replace(comparison, paired=said), as_json(paired)
 
 
 @app.command()

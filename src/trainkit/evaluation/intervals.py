@@ -136,11 +136,11 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     if count < 2:
         return math.nan, math.nan
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    reach = _t_reach(count - 1) * math.sqrt(variance / count)
+    reach = t_reach(count - 1) * math.sqrt(variance / count)
     return mean - reach, mean + reach
 
 
-def _t_reach(freedom: int) -> float:
+def t_reach(freedom: int, confidence: float = CONFIDENCE) -> float:
     """As ``_Z``, for Student's t with so many degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
 
     def share(angle: float) -> float:
@@ -156,7 +156,7 @@ def _t_reach(freedom: int) -> float:
     low, high = 0.0, math.pi / 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) < CONFIDENCE else (low, middle)
+        low, high = (middle, high) if share(middle) < confidence else (low, middle)
     return math.sqrt(freedom) * math.tan(low)
 
 

@@ -37,6 +37,8 @@ class Comparison:
     """By config key, the value of each run."""
     metric: str
     """The metric of the epochs by which they are compared, such as ``val_accuracy``."""
+    paired: Sequence[str] = ()
+    """What the comparison sample by sample says, a sentence each; () where there was none."""
 
     @property
     def labels(self) -> list[str]:
@@ -47,6 +49,12 @@ class Comparison:
         """The letter with what sets the run apart: the first keys that differ."""
         apart = (self._apart(index) or [run.folder.rpartition("/")[2]] for index, run in enumerate(self.runs))
         return [f"{label} ({', '.join(texts)})" for label, texts in zip(self.labels, apart, strict=True)]
+
+    def name_of(self, indices: Sequence[int]) -> str:
+        """The letters of runs that differ in their seeds alone, with what sets them apart from the others."""
+        apart = [text for text in self._apart(indices[0]) if text.partition(" ")[0] not in ("seed", "fold")]
+        label = "+".join(self.labels[index] for index in indices)
+        return f"{label} ({', '.join(apart)})" if apart else label
 
     @property
     def tags(self) -> list[str]:
@@ -97,7 +105,7 @@ class Comparison:
         """A sentence each on the best run, the fastest run, and whether the difference may be chance."""
         order = self.order()
         if not order or math.isnan(self.best(order[0])):
-            return ["None of the runs has a value of " + self.metric + "."]
+            return ["None of the runs has a value of " + self.metric + ".", *self.paired]
         first = order[0]
         title = f"{SPLITS.get(self.metric.split('_')[0], '')} {title_of(self.metric)}".strip()
         shown = metric_text(self.metric, self.best(first))
@@ -115,7 +123,7 @@ class Comparison:
                 f"First at {metric_text(self.metric, self.target)}, which all reached: {enumerated(fastest)}, "
                 f"{'a tie ' if len(fastest) > 1 else ''}in epoch {soonest}."
             )
-        return sentences + ([] if len(tied) > 1 else self._doubt(order))
+        return [*sentences, *(self.paired or ([] if len(tied) > 1 else self._doubt(order)))]
 
     def _doubt(self, order: Sequence[int]) -> list[str]:
         if len(order) < 2 or not self.metric.endswith("accuracy"):
