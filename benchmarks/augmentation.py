@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from images import EpochTimes, make_pictures, seconds_of
 
 SCALE = (0.35, 1.0)
 CONFIG = """
@@ -49,46 +49,6 @@ export: {{torchscript: false}}
 CROP = "{type: random_resized_crop, size: 224, scale: [0.35, 1.0]}, random_horizontal_flip"
 PLAIN = "{type: resize, size: 256}, {type: center_crop, size: 224}"
 EPOCHS = 3
-
-
-def make_pictures(root: Path, count: int) -> None:
-    """Smooth colored noise, which takes as long to decode as a photograph, in the folders of ten classes."""
-    from PIL import Image
-
-    generator = np.random.default_rng(0)
-    for label in range(10):
-        (root / f"class{label}").mkdir()
-    for index in range(count):
-        height, width = (int(side) for side in generator.integers(200, 801, 2))
-        small = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-        picture.save(root / f"class{index % 10}" / f"{index}.jpg", quality=90)
-
-
-class EpochTimes:
-    """When the record of each epoch came."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        if record["type"] == "epoch":
-            self.times.append(time.perf_counter())
-
-    def sync(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def seconds_of(batches: Callable[[int], Iterable[object]], first: int = 1) -> list[float]:
-    """What it takes to go through each of two epochs, and do nothing with the batches."""
-    taken = []
-    for epoch in range(first, first + 2):
-        started = time.perf_counter()
-        for _ in batches(epoch):
-            pass
-        taken.append(time.perf_counter() - started)
-    return taken
 
 
 def trainkit(root: Path, work: Path, transforms: str) -> dict[str, Any]:
@@ -197,7 +157,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "pictures"
         root.mkdir()
-        make_pictures(root, arguments.images)
+        make_pictures(root, arguments.images, sides=(200, 800))
         files = sum(file.stat().st_size for file in root.rglob("*.jpg")) / 1e9
         for _ in range(arguments.repeats):
             for name, runs in found.items():

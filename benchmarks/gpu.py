@@ -109,7 +109,7 @@ def write_config(work: Path, workload: str, *, device: str, quick: bool) -> Path
 def make_data(work: Path, *, quick: bool) -> None:
     for name, size, count in (("small", 32, 160 if quick else 20_000), ("large", 224, 80 if quick else 4_000)):
         (work / name).mkdir()
-        make_pictures(work / name, count, size=size)
+        make_pictures(work / name, count, sides=(size, size))
 
 
 def run(contender: str, workload: str, config: Path, epochs: int, *, busy: bool = False) -> dict[str, Any] | None:

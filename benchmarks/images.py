@@ -44,16 +44,21 @@ logging: {{plots: false}}
 """
 
 
-def make_pictures(root: Path, count: int, *, size: int = 224) -> None:
-    """Smooth colored noise, which takes as long to decode as a photograph, in the folders of ten classes."""
+def make_pictures(root: Path, count: int, *, sides: tuple[int, int] = (224, 224)) -> None:
+    """Smooth colored noise, which takes as long to decode as a photograph, in the folders of ten classes.
+
+    Args:
+        sides: the least and the most pixels of height and width.
+    """
     from PIL import Image
 
     generator = np.random.default_rng(0)
     for label in range(10):
         (root / f"class{label}").mkdir()
     for index in range(count):
-        small = generator.integers(0, 256, (size // 8, size // 8, 3), dtype=np.uint8)
-        picture = Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+        height, width = (int(side) for side in generator.integers(sides[0], sides[1] + 1, 2))
+        small = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
         picture.save(root / f"class{index % 10}" / f"{index}.jpg", quality=90)
 
 
