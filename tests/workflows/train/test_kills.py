@@ -9,8 +9,10 @@ import signal
 from pathlib import Path
 
 import file_layers
+import numpy as np
 import pytest
 from engine_runs import FINE_TUNED, MLP, differences
+from PIL import Image
 from real_processes import ForkServer
 
 from trainkit.checkpoints.folder import CheckpointFolder
@@ -141,14 +143,39 @@ def test_a_naive_writer_is_caught(server, tmp_path):
     assert all(problems), problems
 
 
-def check_kills_at_saves(server, folder: Path, *, saves: list[int]) -> None:
+AUGMENTED = """
+name: augmented
+dataset: {{type: image_folder, root: {root}, val_fraction: 0.2, test_fraction: 0.1}}
+transforms:
+  - {{type: random_resized_crop, size: [16, 12], scale: [0.4, 1.0]}}
+  - random_horizontal_flip
+  - trivial_augment
+  - {{type: rand_augment, num_ops: 1}}
+  - normalize
+model: {{type: cnn, blocks: [{{channels: 4, pool: 2}}], norm: batch, dropout: 0.2, global_pool: avg}}
+optimizer: {{type: adam, lr: 0.02}}
+training:
+  epochs: 3
+  batch_size: 9
+  num_threads: 2
+  precision: fp32
+  mix: {{type: mixup_cutmix, p: 0.8, off_for_last: 2st}}
+  sampler: balanced
+  average: {{type: swa, start: 40%, every: 2st}}
+logging: {{every: 1, plots: false}}
+export: {{torchscript: false}}
+device: cpu
+"""
+
+
+def check_kills_at_saves(server, folder: Path, text: str = FINE_TUNED, *overrides: str, saves: list[int]) -> None:
     """Kill a run that saves after each step in the middle of these saves, and compare what it becomes."""
-    every = ["--set", "checkpoint.every=1st"]
+    every = [word for item in ("checkpoint.every=1st", *overrides) for word in ("--set", item)]
     runs = []
     for name, points in {"whole": [], "killed": saves}.items():
         place = folder / name
         place.mkdir(parents=True)
-        write_config(place, FINE_TUNED)
+        write_config(place, text)
         for number, save in enumerate(points):
             before = points[number - 1] - 1 if number else 0  # what that kill has left
             crash = f"during-write-checkpoint#{save - before}"
@@ -169,3 +196,16 @@ def test_killed_3_times_around_what_is_unfrozen(server, tmp_path):
 def test_killed_20_times_around_what_is_unfrozen(server, tmp_path, seed):
     rng = random.Random(seed)
     check_kills_at_saves(server, tmp_path, saves=sorted([*rng.sample(range(3, 9), 3), *rng.sample(range(10, 16), 2)]))
+
+
+@pytest.mark.slow
+def test_killed_in_an_epoch_with_all_that_augments(server, tmp_path):
+    """Crops of own sizes, policies, mixing, balanced sampling and the mean of the weights."""
+    rng = np.random.default_rng(0)
+    for index in range(50):
+        folder = tmp_path / "photos" / ("a" if index % 5 else "b")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (*rng.integers(14, 50, 2), 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    text = AUGMENTED.format(root=tmp_path / "photos")
+    check_kills_at_saves(server, tmp_path / "runs", text, "training.ema=null", saves=[2, 6, 7, 11])
