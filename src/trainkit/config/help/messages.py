@@ -165,9 +165,9 @@ def _near_key(path: KeyPath, data: Any, root: Root) -> str | None:
     if section is None or not isinstance(parent, dict):
         return None
     key = str(path[-1])
-    return closest(key, [name for name in section.model_fields if name not in parent]) or closest(
-        key, section.model_fields
-    )
+    with_it = [name for name in section.model_fields if len(key) >= 4 and key in name.split("_")]
+    near = closest(key, [name for name in section.model_fields if name not in parent])
+    return near or closest(key, section.model_fields) or " or ".join(with_it) or None
 
 
 def _home(key: str, here: str, root: Root) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 
 from trainkit.config.rules.review import Review
 from trainkit.config.rules.training import length_of
-from trainkit.config.schema.base import parse_start
+from trainkit.config.schema.base import parse_duration, parse_start
 
 
 def check(review: Review) -> None:
@@ -66,8 +67,23 @@ def _average(review: Review) -> None:
         return
     if training.ema is not None:
         review.add("training.average", "one average of the weights is evaluated, and there is an ema too; remove one")
-    start = parse_start(training.average.start)
-    length = None if isinstance(start, Fraction) else length_of(review, training.average.start)
-    if length is not None and length.epochs > training.epochs:
-        message = f"no weights are averaged: the start comes after the run, got {length.text} with {{0}}; lower it"
-        review.add("training.average.start", message, "training.epochs")
+    start, every = parse_start(training.average.start), length_of(review, training.average.every)
+    if isinstance(start, Fraction):
+        first = start * training.epochs
+        if parse_duration(training.average.every).unit == "epochs":
+            first = Fraction(ceil(first))
+    else:
+        length = length_of(review, training.average.start)
+        if length is None:
+            return
+        first = length.epochs
+        if first > training.epochs:
+            message = f"no weights are averaged: the start comes after the run, got {length.text} with {{0}}; lower it"
+            review.add("training.average.start", message, "training.epochs")
+    if every is None:
+        return
+    if first < training.epochs < first + every.epochs:
+        message = (
+            f"only the weights of the start would be averaged, got every {every.text} with {{0}} and {{1}}; lower it"
+        )
+        review.add("training.average.every", message, "training.average.start", "training.epochs")
