@@ -172,12 +172,25 @@ def _validate(file: _File) -> tuple[Sweep, list[Problem], set[str]]:
         sweep = Sweep.model_validate(data)
     except ValidationError as error:
         found = explain(error.errors(include_url=False, include_input=False), data, Sweep)
-        problems += [file.problem(path, message, _shown(path), is_key=is_key) for path, is_key, message in found]
+        problems += [
+            file.problem(path, _with_hint(path, message, data), _shown(path), is_key=is_key)
+            for path, is_key, message in found
+        ]
         whole = {"search": 2, "sampler": 1, "pruner": 1}
         mistaken += [path[: whole.get(str(path[0]), len(path))] for path, _, _ in found if path]
         sweep = Sweep.model_validate(_NEEDED | without(data, mistaken))
     keys = {str(path[0]) for path in mistaken}
     return sweep, problems, keys | {near for key in keys if (near := closest(key, Sweep.model_fields))}
+
+
+def _with_hint(path: KeyPath, message: str, data: Any) -> str:
+    """What to write in place of a short form that there is not: ``budget: 40``."""
+    value = data.get(path[0]) if len(path) == 1 else None
+    if path in (("budget",), ("parallel",)) and isinstance(value, int) and not isinstance(value, bool):
+        return f"{message.partition(';')[0]}; write {{trials: {value}}}"
+    if path == ("confirm",) and not isinstance(value, dict):
+        return f"{message.partition(';')[0]}; write {{top: 3, seeds: 3}}"
+    return message
 
 
 def _shown(path: KeyPath) -> str | None:
@@ -207,6 +220,8 @@ def _load_base(file: _File, sweep: Sweep, overrides: Sequence[str]) -> tuple[Loa
         base = file.load(path, [])
     except ConfigError as error:
         base, alone = None, error.problems
+        if alone[0].place == Place(str(path)) and alone[0].key is None:  # the file cannot be read
+            return None, [replace(alone[0], message=f"{path}: {alone[0].message}", key="config", place=entry.place)]
     else:
         alone = ()
     problems: list[Problem] = []

@@ -14,7 +14,7 @@ from trainkit.reports.plots import (
 )
 from trainkit.reports.rising_rate import plot_rising_rate, rising_rate_lines
 from trainkit.reports.run_page import build_run_page, section_type
-from trainkit.reports.sweep_charts import Confirmed, Searched, SweepData, SweptTrial
+from trainkit.reports.sweep_data import Confirmed, Searched, SweepData, SweptTrial
 from trainkit.reports.sweep_page import build_sweep_page
 
 __all__ = [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainkit.recorders import is_rate, metric_text, title_of
+from trainkit.recorders import is_rate, title_of
 from trainkit.reports.figures import INK, SERIES, SOFT, Chart, chart_of, new_figure, new_panels, plain, style_axes
+from trainkit.reports.sweep_data import Searched, SweepData, SweptTrial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,87 +22,7 @@ _COLUMN = 1.55
 _WIDE = 9.3
 """Inches of a figure as wide as the page."""
 MAX_COLUMNS = 10
-
-
-@dataclass(frozen=True)
-class Searched:
-    """A config path that a sweep searches."""
-
-    key: str
-    logarithmic: bool = False
-    names: Sequence[str] = ()
-    """Of the values of a choice; empty for numbers."""
-
-    def at(self, value: Any) -> float:
-        """Where a value of a trial lies: itself, its logarithm, or its place among the choices."""
-        return math.log10(value) if self.logarithmic else float(value)
-
-    def text(self, value: Any) -> str:
-        return self.names[value] if self.names else f"{value:.4g}"
-
-
-@dataclass(frozen=True)
-class SweptTrial:
-    """A trial. ``values`` are numbers; of a choice, the place of the value among the choices."""
-
-    number: int
-    state: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    score: float | None = None
-    curve: Mapping[int, float] = field(default_factory=dict)
-    """The objective by epoch."""
-    seconds: float = 0.0
-    reason: str = ""
-    """Why it failed."""
-    page: str | None = None
-    """Its report, relative to the sweep's."""
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """A trial that was trained again with other seeds."""
-
-    number: int
-    scores: Sequence[float]
-    mean: float
-    low: float
-    """Of the 95 % interval of the mean."""
-    high: float
-    verdict: str
-    """``best``, ``not to be told apart``, ``worse``."""
-
-
-@dataclass(frozen=True)
-class SweepData:
-    """What a sweep has found, as plain values."""
-
-    name: str
-    objective: str
-    maximize: bool
-    searched: Sequence[Searched]
-    trials: Sequence[SweptTrial]
-    best: int
-    """The number of the best trial."""
-    best_config: str
-    seconds: float
-    importance: Mapping[str, float] = field(default_factory=dict)
-    """Of each path, as shares; empty where there are too few trials to say."""
-    confirmed: Sequence[Confirmed] = ()
-    epochs: int = 0
-    """Of a trial that is trained to its end."""
-
-    @property
-    def scored(self) -> list[SweptTrial]:
-        """The trials with a score, the best first."""
-        known = [trial for trial in self.trials if trial.score is not None]
-        return sorted(known, key=lambda one: (-self.sign * (one.score or 0.0), one.number))
-
-    @property
-    def sign(self) -> int:
-        return 1 if self.maximize else -1
-
-    def text(self, score: float | None) -> str:
-        return metric_text(self.objective, score)
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
@@ -191,8 +111,7 @@ def _draw_history(data: SweepData) -> Chart:
     numbers = [one.number for one in data.trials]
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
     _whole_numbers(axes)
-    where: Literal["lower center", "upper center"] = "lower center" if data.maximize else "upper center"
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc=where, ncols=2, handletextpad=0.5, borderaxespad=0.8)
+    _add_legend(axes, data, columns=2)
     best_score = next((one.score for one in data.trials if one.number == data.best), None)
     description = f"Best: trial {data.best} with {data.text(best_score)}."
     return chart_of(figure, axes, title=_capital(title), description=description)
@@ -213,7 +132,7 @@ def _draw_curves(data: SweepData) -> Chart:
         if not points:
             continue
         color, width = (_ORANGE, 2.2) if one.number == data.best else (_BLUE, 1.4) if one.number in top else (SOFT, 0.8)
-        alpha = 1.0 if one.number in top else 0.55
+        alpha = 1.0 if one.number in top or one.number == data.best else 0.55
         axes.plot(*zip(*points, strict=True), color=color, linewidth=width, alpha=alpha)
     _whole_numbers(axes)
     if data.scored:
@@ -270,13 +189,7 @@ def _draw_slice(data: SweepData, searched: Searched) -> Chart:
     """The score against one of the values."""
     figure, axes = _panel(searched.key, searched.key, data)
     trials = [one for one in data.scored if searched.key in one.values]
-    xs = [_spread(searched, one, data) for one in trials]
-    scores = [float(one.score or 0.0) for one in trials]
-    axes.plot(xs, scores, "o", color=_BLUE, alpha=0.75, markersize=5)
-    axes.set_ylim(*_limits(data))
-    for one, x, score in zip(trials, xs, scores, strict=True):
-        if one.number == data.best:
-            axes.plot(x, score, "*", markersize=13, color=_ORANGE, markeredgecolor=INK, zorder=5)
+    _draw_points(axes, data, searched, [(one, _spread(searched, one, data), float(one.score or 0.0)) for one in trials])
     if searched.names:
         count = len(searched.names)
         letters = max(3, _LETTERS // count)
@@ -290,6 +203,45 @@ def _draw_slice(data: SweepData, searched: Searched) -> Chart:
     best = next((one for one in trials if one.number == data.best), None)
     described = f"Best at {searched.text(best.values[searched.key])}." if best is not None else ""
     return chart_of(figure, axes, title=searched.key, description=described)
+
+
+def _draw_points(
+    axes: Axes, data: SweepData, searched: Searched, points: Sequence[tuple[SweptTrial, float, float]]
+) -> None:
+    """A point a trial, in a color and a shape for each name of the choice that matters most."""
+    apart = _main_choice(data)
+    groups = [""] if apart is None or apart is searched else apart.names
+    key = "" if apart is None else apart.key
+    for index, name in enumerate(groups):
+        of_group = [(x, y) for one, x, y in points if len(groups) == 1 or one.values.get(key) == index]
+        if of_group:
+            look: dict[str, Any] = {"color": SERIES[index], "marker": _MARKERS[index], "label": _cut(name, 14)}
+            axes.plot(*zip(*of_group, strict=True), linestyle="", markersize=5, alpha=0.8, **look)
+    low, high = _limits(data)
+    room = 0.22 * (high - low) if len(groups) > 1 else 0.0  # for the legend
+    axes.set_ylim(low - room * data.maximize, high + room * (not data.maximize))
+    for one, x, y in points:
+        if one.number == data.best:
+            axes.plot(x, y, "*", markersize=13, color=_ORANGE, markeredgecolor=INK, zorder=5)
+    if len(groups) > 1:
+        _add_legend(axes, data, columns=3)
+
+
+def _main_choice(data: SweepData) -> Searched | None:
+    """The choice between names that explains most of the differences, if there is one with few names."""
+    named = [one for one in data.searched if 1 < len(one.names) <= len(_MARKERS) and not _are_numbers(one.names)]
+    return max(named, key=lambda one: data.importance.get(one.key, 0.0), default=None)
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(name.replace(".", "", 1).replace("e-", "", 1).lstrip("-").isdecimal() for name in names)
+
+
+def _add_legend(axes: Axes, data: SweepData, *, columns: int) -> None:
+    """Where the worst scores would be: there, the scale has room for it."""
+    where: Literal["lower center", "upper center"] = "lower center" if data.maximize else "upper center"
+    close = {"handletextpad": 0.4, "columnspacing": 1.2, "borderaxespad": 0.6}
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc=where, ncols=columns, **close)
 
 
 def _spread(searched: Searched, trial: SweptTrial, data: SweepData) -> float:

@@ -284,6 +284,8 @@ def _phrase(member: Member) -> str:
         return _list_phrase(member)
     if get_origin(member.type) is dict:
         return f"a mapping of names to {expected(get_args(member.type)[1])}"
+    if member.type is Any:
+        return "anything"
     if member.type is bool:
         return "true or false"
     if member.type is int:
