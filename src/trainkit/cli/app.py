@@ -23,6 +23,7 @@ from trainkit.cli.report import report
 from trainkit.cli.serve import serve
 from trainkit.cli.sweep import sweep
 from trainkit.cli.train import resume, train
+from trainkit.cli.ui import ui
 
 
 class Group(TyperGroup):
@@ -62,6 +63,7 @@ app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(export)
 app.command()(serve)
+app.command()(ui)
 app.command()(bench)
 app.command()(report)
 for group in (runs, config, data, ckpt, plugin, selftest):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from trainkit.checkpoints import find_weights
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import probe_sizes, spread
-from trainkit.wording import counted, listed
+from trainkit.wording import listed
 from trainkit.workflows.init.draft import Line, quoted
 
 SMALL = 64
@@ -117,10 +116,7 @@ def _small(data: Dataset, sizes: Sizes) -> list[Line]:
         *_flips(data),
         Line("  - normalize", "mean 0 and standard deviation 1 over the training pictures"),
     ]
-    blocks = min(max(math.ceil(math.log2(side)) - 2, 1), 4)
-    return lines + _network(
-        [32 * 2**index for index in range(blocks)], f"halves {side} pixels {counted(blocks, 'time')}"
-    )
+    return lines + _network(side, 4 if side > 40 else 3, "three blocks, four from 41 pixels on")
 
 
 def _large(data: Dataset, sizes: Sizes, *, size: int, why: str) -> list[Line]:
@@ -134,22 +130,23 @@ def _large(data: Dataset, sizes: Sizes, *, size: int, why: str) -> list[Line]:
         *_flips(data),
         Line("  - trivial_augment", "one of 14 operations for each picture"),
         Line("  - normalize", "mean 0 and standard deviation 1 over the training pictures"),
-        *_network([32, 64, 128, 256], f"a network from scratch: {why}"),
+        *_network(size, 4, f"from scratch: {why}"),
     ]
 
 
-def _network(channels: list[int], why: str) -> list[Line]:
-    return [
+def _network(side: int, blocks: int, why: str) -> list[Line]:
+    lines = [
         Line("model:", f"a convolutional network; input and output sizes come from the data. {why}"),
         Line("  type: cnn", "or resnet18 and others: {type: torchvision, name: resnet18}"),
-        Line("  blocks:", "each: convolution, norm, activation, pooling to half the size"),
-        *(
-            Line(
-                f"    - {{channels: {count}, pool: 2}}",
-                "twice the channels where the size is halved" if place else "3 x 3",
-            )
-            for place, count in enumerate(channels)
-        ),
+        Line("  blocks:", "each: a 3 x 3 convolution, norm, activation; pool: 2 halves the size"),
+    ]
+    for block in range(blocks):
+        channels, halves = 32 * 2**block, side >= 4
+        what = f"{side} to {side // 2} pixels" if halves else f"{side} pixels are few enough"
+        lines.append(Line(f"    - {{channels: {channels}{', pool: 2' if halves else ''}}}", what))
+        side = side // 2 if halves else side
+    return [
+        *lines,
         Line("  norm: batch", "trains faster, and with larger learning rates"),
         Line("  global_pool: avg", "the mean of each channel: few weights in the head"),
         Line("  head_dropout: 0.2", "against learning by heart"),

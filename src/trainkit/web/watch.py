@@ -1,0 +1,180 @@
+"""What ``trainkit ui`` shows: runs under a folder, read again only where their files have changed. Never torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainkit.system import RunDir, list_runs
+from trainkit.workflows.runs import findings_of, status_of, summarize
+
+SHOWN = ("report.html", "config.yaml", "config.resolved.yaml", "train.log", "run.json", "metrics.jsonl")
+"""Files of a run that are given out, beside the pictures in ``plots/``."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What has changed in the list since the last look."""
+
+    rows: list[dict[str, Any]]
+    """Of runs that are new or have changed."""
+    gone: list[str]
+    """Ids of runs whose folders are no longer there."""
+
+
+class Watched:
+    """The runs below a folder: its own, and those of ``runs/``, ``sweeps/NAME/`` and ``cv/NAME/``.
+
+    An id is the path of a run's folder from there; only ids of runs that were found are looked up.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._rows: dict[str, tuple[tuple[float, ...], dict[str, Any]]] = {}
+        """By id: when its files changed, and its row."""
+
+    def folders(self) -> Iterator[tuple[Path, str, str]]:
+        """Each folder of runs, with its sweep or cross-validation and the page of it."""
+        yield self.root, "", ""
+        yield self.root / "runs", "", ""
+        for kind in ("sweeps", "cv"):
+            for folder in sorted((self.root / kind).glob("*/runs")):
+                page = folder.parent / "report.html"
+                yield folder, folder.parent.name, self._id(page) if page.is_file() else ""
+
+    def find(self, run_id: str) -> RunDir | None:
+        """The run with this id; None where there is none. Paths that lead elsewhere are no ids."""
+        if run_id not in self._rows:
+            self.look()
+        return RunDir(self.root / run_id) if run_id in self._rows else None
+
+    def look(self) -> Change:
+        """Read the runs whose files have changed."""
+        rows, seen = [], set()
+        for folder, group, page in self.folders():
+            for run in list_runs(folder):
+                run_id = self._id(run.path)
+                seen.add(run_id)
+                known = self._rows.get(run_id)
+                stamp = _stamp(run)
+                if known is None or known[0] != stamp or known[1]["status"] == "running":
+                    row = {"id": run_id, "folder": run.path.name, "group": group, "page": page, **_row(run)}
+                    if known is None or known[1] != row:
+                        rows.append(row)
+                    self._rows[run_id] = stamp, row
+        gone = [run_id for run_id in self._rows if run_id not in seen]
+        for run_id in gone:
+            del self._rows[run_id]
+        return Change(rows, gone)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All runs, as they were at the last look."""
+        return [row for _, row in self._rows.values()]
+
+    def page_of(self, path: str) -> Path | None:
+        """The page of a sweep or a cross-validation, by its path from the root."""
+        return next((self.root / page for _, _, page in self.folders() if page and page == path), None)
+
+    def _id(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def details(run: RunDir) -> dict[str, Any]:
+    """A run with its findings, config and files."""
+    info = run.read_info()
+    status = status_of(run, info)
+    config, origins = info.get("config", {}), info.get("origins", {})
+    findings = [] if not config else findings_of(run, info, status)
+    files = [name for name in SHOWN if (run.path / name).is_file()]
+    return {
+        **_row(run),
+        "folder": run.path.name,
+        "findings": [
+            {
+                "title": finding.title,
+                "evidence": finding.evidence,
+                "suggestion": finding.suggestion,
+                "set": [f"--set {change.key}={change.value}" for change in finding.changes],
+            }
+            for finding in findings
+        ],
+        "config": [[key, value, str(origins.get(key, ""))] for key, value in _flat(config)],
+        "metrics": info.get("metrics", {}),
+        "pictures": sorted(f"plots/{path.name}" for path in run.plots.glob("*.png")),
+        "files": files,
+    }
+
+
+def file_of(run: RunDir, name: str) -> Path | None:
+    """A file of a run that may be given out."""
+    is_picture = name.startswith("plots/") and "/" not in name[6:] and name.endswith(".png")
+    path = run.path / name
+    return path if (name in SHOWN or is_picture) and path.is_file() and not path.is_symlink() else None
+
+
+class Tail:
+    """The records of a run's log, from where the last read ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+
+    def read(self) -> tuple[bool, list[dict[str, Any]]]:
+        """Whether the log has begun anew, and the records of whole lines since then."""
+        try:
+            size = self._path.stat().st_size
+            anew = size < self._offset  # a resumed run cuts off what came after its checkpoint
+            if anew:
+                self._offset = 0
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return False, []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return anew, [record for line in whole.splitlines() if (record := _record(line)) is not None]
+
+
+def thinned(records: list[dict[str, Any]], most: int = 2000) -> list[dict[str, Any]]:
+    """All epochs, and of the steps no more than that, evenly."""
+    steps = [record for record in records if record.get("type") == "step"]
+    stride = math.ceil(len(steps) / most) if steps else 1
+    kept = {id(record) for record in steps[::stride]}
+    return [record for record in records if record.get("type") == "epoch" or id(record) in kept]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict):
+        return None
+    return {key: value for key, value in record.items() if not isinstance(value, float) or math.isfinite(value)}
+
+
+def _row(run: RunDir) -> dict[str, Any]:
+    row = summarize(run).as_json()
+    return {key: value for key, value in row.items() if key != "run"}
+
+
+def _stamp(run: RunDir) -> tuple[float, ...]:
+    times = []
+    for path in (run.info, run.metrics):
+        try:
+            times.append(path.stat().st_mtime)
+        except OSError:
+            times.append(0.0)
+    return tuple(times)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,93 @@
+"""``trainkit ui`` as a process, and its pages in a browser."""
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import chromium, errors, requested
+from written_runs import make_run
+
+pytest.importorskip("starlette", reason="the extra web is not installed")
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    arguments = [sys.executable, "-X", "importtime", "-m", "trainkit", "ui", str(folder), "--port", "0"]
+    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=(folder.parent / "imports").open("w"), text=True)
+    try:
+        assert child.stdout is not None
+        yield re.match(r"(http://127.0.0.1:\d+) ", child.stdout.readline())[1], child
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait(20)
+
+
+def fetch(url: str, **headers: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def wait_for(condition, seconds: float = 40.0):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.2)
+    return found
+
+
+def test_a_thousand_runs_without_torch_for_this_machine_alone(tmp_path):
+    folder = tmp_path / "work"
+    for number in range(1000):
+        make_run(folder / "runs" / f"20260101-{number:06}_a")
+    with served(folder) as (url, child):
+        status, text = fetch(f"{url}/api/runs")
+        assert (status, len(json.loads(text)["runs"])) == (200, 1000)
+        assert fetch(f"{url}/api/runs", Host="elsewhere.example")[0] == 400
+        for path in ("/api/run/..", "/file/runs/../../imports/-/run.json", "/static/ui.py", "/nothing"):
+            assert fetch(url + path)[0] == 404, path
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(20) in (0, 143, -signal.SIGTERM)
+    assert not re.search(r"\| *(torch|numpy|matplotlib)$", (tmp_path / "imports").read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_curve_of_a_run_moves_and_runs_are_overlaid(tmp_path):
+    folder = tmp_path / "work"
+    first = make_run(folder / "runs" / "20260101-000000_a")
+    second = make_run(folder / "runs" / "20260102-000000_b", status="running")
+    with served(folder) as (url, _), chromium(width=390, dark=True) as driver:
+        driver.get(url)
+        rows = wait_for(lambda: driver.find_elements("css selector", "tr[data-id]"))
+        assert rows[0].get_attribute("data-id").endswith("_b"), "the newest is the first"
+        driver.get(f"{url}/#/run/runs/{second.path.name}")
+        path = wait_for(lambda: driver.find_elements("css selector", ".chart path.line"))[0]
+        before = path.get_attribute("d")
+        with second.metrics.open("a") as file:
+            file.write(json.dumps({"type": "epoch", "step": 40, "epoch": 4, "val_accuracy": 0.9}) + "\n")
+        line = "return document.querySelector('.chart path.line').getAttribute('d')"
+        wait_for(lambda: driver.execute_script(line) != before)
+        driver.get(f"{url}/#/compare/runs%2F{first.path.name},runs%2F{second.path.name}")
+        wait_for(lambda: len(driver.find_elements("css selector", ".chart path.line")) >= 2)
+        assert errors(driver) == []
+        assert {address.split("/")[2] for address in requested(driver) if address.startswith("http")} == {url[7:]}
+
+
+def test_wrong_input_is_one_line(tmp_path):
+    for arguments, says in (([str(tmp_path / "none")], "there is no such folder"), (["--port", "99999"], "--port")):
+        command = [sys.executable, "-m", "trainkit", "ui", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr

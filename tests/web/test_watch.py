@@ -1,0 +1,93 @@
+"""What the pages of ``trainkit ui`` are made of: the table of runs, a run, its log as it grows."""
+
+import json
+import os
+
+import pytest
+from written_runs import make_run
+
+from trainkit.system import RunDir
+from trainkit.web.watch import Tail, Watched, details, file_of, thinned
+
+
+class TestWatched:
+    def test_runs_of_sweeps_and_folds_are_found_with_their_pages(self, tmp_path):
+        make_run(tmp_path / "runs" / "20260101-000000_a")
+        make_run(tmp_path / "sweeps" / "lr" / "runs" / "20260101-000001_trial0")
+        make_run(tmp_path / "cv" / "five" / "runs" / "20260101-000002_fold0")
+        (tmp_path / "sweeps" / "lr" / "report.html").write_text("<p>page")
+        rows = Watched(tmp_path).look().rows
+        assert [(row["group"], row["page"]) for row in rows] == [
+            ("", ""),
+            ("lr", "sweeps/lr/report.html"),
+            ("five", ""),
+        ]
+        assert {row["dataset"] for row in rows} == {"digits"}
+
+    def test_only_what_changed_is_told_again(self, tmp_path):
+        first, second = (make_run(tmp_path / f"2026010{day}-000000_a") for day in (1, 2))
+        watched = Watched(tmp_path)
+        assert len(watched.look().rows) == 2
+        assert watched.look().rows == []
+        info = json.loads(first.info.read_text())
+        first.info.write_text(json.dumps({**info, "status": "failed: no memory"}))
+        os.utime(first.info, (1, 1))
+        assert [row["status"] for row in watched.look().rows] == ["failed: no memory"]
+        for path in (second.info, second.metrics):
+            path.unlink()
+        second.path.rmdir()
+        assert watched.look().gone == [second.path.name]
+        assert len(watched.rows()) == 1
+
+    @pytest.mark.parametrize("run_id", ["", "..", "../other/20260101-000000_a", "runs/../..", "/etc", "nothing"])
+    def test_other_folders_are_no_runs(self, tmp_path, run_id):
+        make_run(tmp_path / "other" / "20260101-000000_a")
+        (tmp_path / "mine" / "runs").mkdir(parents=True)
+        assert Watched(tmp_path / "mine").find(run_id) is None
+
+
+def test_a_run_in_detail(tmp_path):
+    run = make_run(tmp_path / "20260101-000000_a", origins={"optimizer.lr": "a.yaml:3"})
+    run.plots.mkdir()
+    (run.plots / "learning_curves.png").write_bytes(b"png")
+    found = details(run)
+    assert ["optimizer.lr", "0.01", "a.yaml:3"] in found["config"]
+    assert found["pictures"] == ["plots/learning_curves.png"]
+    assert "metrics.jsonl" in found["files"]
+
+
+def test_a_run_that_has_written_nothing_yet(tmp_path):
+    (tmp_path / "20260101-000000_a").mkdir()
+    found = details(RunDir(tmp_path / "20260101-000000_a"))
+    assert found["config"] == found["findings"] == found["files"] == []
+
+
+def test_only_named_files_are_given_out(tmp_path):
+    run = make_run(tmp_path / "20260101-000000_a")
+    (run.path / "secret.txt").write_text("x")
+    (run.path / "report.html").symlink_to("/etc/hostname")
+    (run.path / "plots").mkdir()
+    assert file_of(run, "metrics.jsonl") == run.metrics
+    for name in ("secret.txt", "report.html", "../run.json", "plots/../secret.txt", "plots", "plots/none.png", ""):
+        assert file_of(run, name) is None, name
+
+
+def test_a_log_is_read_by_whole_lines_and_from_its_start_when_it_was_cut(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    tail = Tail(path)
+    assert tail.read() == (False, [])
+    path.write_text('{"step": 1}\n{"step": 2, "loss": NaN}\n{"ste')
+    assert tail.read() == (False, [{"step": 1}, {"step": 2}])
+    with path.open("a") as file:
+        file.write('p": 3}\nno record\n')
+    assert tail.read() == (False, [{"step": 3}])
+    path.write_text('{"step": 1}\n')
+    assert tail.read() == (True, [{"step": 1}])
+
+
+@pytest.mark.parametrize("count", [0, 1, 1999, 2000, 2001, 7919])
+def test_of_many_steps_some_are_shown_and_of_epochs_all(count):
+    records = [{"type": "step", "step": step} for step in range(count)] + [{"type": "epoch", "step": count}] * 3
+    shown = thinned(records)
+    assert sum(record["type"] == "epoch" for record in shown) == 3
+    assert min(count, 1000) <= len(shown) - 3 <= 2000
