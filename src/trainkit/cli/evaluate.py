@@ -77,7 +77,7 @@ def evaluate(
         run_in_ranks(size, unsaved="nothing was written")
     with console.frontend(quiet=quiet) as frontend:
         trained = open_checkpoint(checkpoint, **how, frontend=frontend)
-        with joined(trained.config) as ranks:
+        with joined(trained.config, should_stop=frontend.stop) as ranks:
             result = run_evaluation(trained, **what, data_root=data_root, ranks=ranks, frontend=frontend)
     if result is None:
         return

@@ -89,7 +89,10 @@ def predict(
             frontend.check("nothing was done")
         run_in_ranks(size, unsaved="the predictions are not complete" if output is None else "nothing was written")
     done = failed = 0
-    with console.frontend("predicting", quiet=quiet) as frontend, joined_by("gloo", timeout=PATIENCE) as ranks:
+    with (
+        console.frontend("predicting", quiet=quiet) as frontend,
+        joined_by("gloo", timeout=PATIENCE, should_stop=frontend.stop) as ranks,
+    ):
         opened = open_model(model, **how, ranks=ranks, frontend=frontend)
         predictions = run_prediction(
             opened, inputs, top_k=top_k, tta=tta, resize=resize, ranks=ranks, frontend=frontend

@@ -6,7 +6,10 @@ The unit of computation is the piece of a batch, never the process: of A pieces,
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainkit.errors import Interrupted
 from trainkit.runtime.transfers import Collectives, MemoryFile, SharedMemory, Transfer, all_gather, mapped, with_others
 from trainkit.system import launched
 
@@ -147,7 +151,35 @@ class Ranks:
         return told
 
 
-def join(backend: str, *, timeout: float) -> Ranks:
+def meet(store: Any, rank: int, size: int, *, timeout: float, should_stop: Callable[[], bool]) -> str:
+    """A name that the processes agree on, and that none of a start before has had.
+
+    After a restart the agent's store still has what the processes before left there. A count of the restarts names no
+    start: each machine counts those of its own processes. So each says a word of its own, and goes on when all have
+    seen the same words.
+
+    Raises:
+        RuntimeError: they did not come in time.
+        Interrupted: a stop was asked for meanwhile.
+    """
+    word, end = secrets.token_hex(8), time.monotonic() + timeout
+    words = [f"{size}/{one}" for one in range(size)]
+    store.set(words[rank], word)
+    while time.monotonic() < end:
+        if should_stop():
+            raise Interrupted("stopped before the first step; nothing was written", 130)
+        if store.check(words):
+            said = [one.decode() for one in store.multi_get(words)]
+            name = hashlib.sha256("".join(said).encode()).hexdigest()
+            if said[rank] == word:
+                store.set(f"{name}/{rank}", "seen")
+                if store.check([f"{name}/{one}" for one in range(size)]):
+                    return name
+        time.sleep(0.01)
+    raise RuntimeError("timed out")
+
+
+def join(backend: str, *, timeout: float, should_stop: Callable[[], bool] = lambda: False) -> Ranks:
     """Join the other processes, by the environment that torchrun sets (``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR`` ...).
 
     Args:
@@ -155,13 +187,14 @@ def join(backend: str, *, timeout: float) -> Ranks:
 
     Raises:
         LostRank: they did not come.
+        Interrupted: a stop was asked for meanwhile.
     """
     rank, size, wait = launched.rank(), launched.num_ranks(), timedelta(seconds=timeout)
     with with_others("addresses"):
         store, _, _ = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
-        # After a restart the agent's store still has the addresses of the processes before.
-        name = f"trainkit/{launched.restarts()}/{size}"
-        start = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+        prefixed = dist.PrefixStore  # type: ignore[attr-defined]
+        store = prefixed("trainkit", store)
+        start = prefixed(meet(store, rank, size, timeout=timeout, should_stop=should_stop), store)
         dist.init_process_group(backend, store=start, rank=rank, world_size=size, timeout=wait)
     return Ranks(rank, size, on_one_machine=backend == "gloo" and launched.ranks_here() == size)
 

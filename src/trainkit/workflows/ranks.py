@@ -16,7 +16,7 @@ from trainkit.system import Frontend, launched
 
 
 @contextmanager
-def joined(config: Config) -> Iterator[Ranks]:
+def joined(config: Config, *, should_stop: Callable[[], bool]) -> Iterator[Ranks]:
     """The processes that share the run, where torchrun started several; they part at the end of the block."""
     if launched.num_ranks() == 1:
         yield Ranks()
@@ -24,12 +24,12 @@ def joined(config: Config) -> Iterator[Ranks]:
     backend = config.distributed.backend
     if backend == "auto":
         backend = "nccl" if resolve_device(config.device).value.startswith("cuda") else "gloo"
-    with joined_by(backend, timeout=config.distributed.timeout) as ranks:
+    with joined_by(backend, timeout=config.distributed.timeout, should_stop=should_stop) as ranks:
         yield replace(ranks, exact=config.distributed.reduce == "exact")
 
 
 @contextmanager
-def joined_by(backend: str, *, timeout: float) -> Iterator[Ranks]:
+def joined_by(backend: str, *, timeout: float, should_stop: Callable[[], bool]) -> Iterator[Ranks]:
     """``joined``, with what the config says in another place.
 
     Args:
@@ -38,7 +38,7 @@ def joined_by(backend: str, *, timeout: float) -> Iterator[Ranks]:
     if launched.num_ranks() == 1:
         yield Ranks()
         return
-    ranks = join(backend, timeout=timeout)
+    ranks = join(backend, timeout=timeout, should_stop=should_stop)
     try:
         yield ranks
     finally:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -236,6 +237,37 @@ def test_goes_on_by_itself_after_a_process_died(tmp_path):
     assert differences(whole, run) == []
 
 
+@pytest.mark.slow
+def test_torchrun_starts_again_and_goes_on_with_fewer_machines(tmp_path):
+    """Two agents, as on two machines: a process dies, both start again; an agent dies, the other goes on alone."""
+    text = CNN.replace("epochs: 2", "epochs: 24") + "checkpoint: {every: 5st}\n"
+    whole = trained(tmp_path / "whole", text)
+    (folder := tmp_path / "torchrun").mkdir()
+    (folder / "c.yaml").write_text(text)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = ["--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3", "--rdzv-backend", "c10d"]
+    agents = []
+    for host in (True, False):  # the first one is where they meet
+        conf = ["--rdzv-endpoint", f"localhost:{port}", "--rdzv-conf", f"last_call_timeout=1,is_host={host}"]
+        agent = [sys.executable, "-m", "torch.distributed.run", *options, *conf]
+        training = command(folder, "train", "c.yaml", "--resume", "auto")[1:]
+        agents.append(subprocess.Popen([*agent, *training], cwd=folder, stderr=subprocess.DEVNULL))
+    try:
+        wait_for_checkpoints(folder, more_than=1)
+        os.kill(children(agents[1].pid)[0], signal.SIGKILL)
+        wait_for_checkpoints(folder, more_than=newest_step(folder) // 5 + 4)
+        kill_tree(agents[1].pid)
+        assert agents[0].wait(timeout=180) == 0
+    finally:
+        for one in agents:
+            kill_tree(one.pid)
+            one.wait()
+    (run,) = list_runs(folder / "runs")
+    assert differences(whole, run) == []
+
+
 def newest_step(folder: Path) -> int:
     journals = [json.loads(path.read_text()) for path in folder.glob("runs/*/checkpoints/checkpoints.json")]
     entries = journals[-1]["entries"] if journals else []
@@ -243,7 +275,7 @@ def newest_step(folder: Path) -> int:
 
 
 def wait_for_checkpoints(folder: Path, *, more_than: int) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         if newest_step(folder) > 5 * more_than:
             return
         time.sleep(0.1)
