@@ -104,8 +104,13 @@ def as_typed(options: Mapping[str, str]) -> Iterator[None]:
 
 
 def _retold(problem: Problem, options: Mapping[str, str]) -> Problem:
-    place = problem.place
-    for override, option in options.items():
-        if place is not None and place.file.startswith(override):
-            return problem.at(Place(option))
-    return problem
+    """With the option for each of its overrides; without them where the mistake is in another key of the section."""
+    told = {
+        place: next((option for override, option in options.items() if place.file.startswith(override)), None)
+        for place in (problem.place, *problem.also)
+        if place is not None
+    }
+    about_options = (problem.key or "").startswith(("dataset.folds", "dataset.split"))
+    places = [Place(option) if option else place for place, option in told.items() if about_options or not option]
+    places = places or [Place(option) for option in told.values() if option]
+    return replace(problem, place=next(iter(places), None), also=tuple(places[1:]))
