@@ -104,6 +104,7 @@ def test_the_same_command_trains_nothing_again_and_another_one_is_refused(finish
 
 BAD = [
     ({"folds": 1}, "--folds 1: dataset.folds.count: expected a whole number of at least 2, got 1"),
+    ({"folds": 2.5}, "folds: expected a whole number of at least 2, got 2.5"),
     ({"folds": 90}, "--folds 90: dataset.folds.count: 90 folds need 90 samples, got 89; take fewer folds"),
     ({"folds": 31}, "dataset.folds.count: 31 folds need 31 samples of each class, got fewer of a (30), b (29), c (30)"),
     ({"folds": 18, "group": "patient"}, "17 groups are too few for 18 folds, which take one each"),
@@ -130,6 +131,15 @@ def test_what_cannot_be_in_folds_is_said_before_anything_is_written(given, messa
         cross_validate(tmp_path / "c.yaml", cv_dir=tmp_path / "cv", **given)
     assert message in str(caught.value)
     assert not (tmp_path / "cv").exists()
+
+
+def test_a_mistake_in_the_file_points_to_the_config_and_not_to_an_option(tmp_path):
+    write_data(tmp_path)
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("p1,2.0,red,a,more\n")
+    with pytest.raises(UserError) as caught:
+        cross_validate(tmp_path / "c.yaml", group="patient", cv_dir=tmp_path / "cv")
+    assert str(caught.value).startswith(f"{tmp_path / 'c.yaml'}:1:1: dataset: {tmp_path / 'rows.csv'}:92: 5 cells")
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from trainkit.builders import check_rules, load_source
 from trainkit.config import LoadedConfig, at_data_root, load_config
 from trainkit.config.schema.data import ValTestSplit
 from trainkit.data.cache import cache_root
-from trainkit.errors import ConfigError, Place, Problem
+from trainkit.errors import ConfigError, Place, Problem, UserError
 from trainkit.system import Frontend
 from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import run_checks
@@ -27,7 +27,10 @@ class Plan:
 
     base: LoadedConfig
     """Without a fold."""
-    folds: tuple[LoadedConfig, ...]
+    count: int
+    """Of folds."""
+    fold: Callable[[int], LoadedConfig]
+    """The config of a fold's run."""
     group: str | None
     """The column that ``--group`` names."""
 
@@ -50,11 +53,14 @@ def make_plan(
     config_dir: str | Path | None,
     data_root: str | Path | None,
 ) -> Plan:
-    """Load the config for each fold.
+    """Load the config, with and without a fold.
 
     Raises:
         ConfigError: the config is wrong, or its data cannot be in folds.
+        UserError: ``folds`` is no number.
     """
+    if not isinstance(folds, int) or isinstance(folds, bool):
+        raise UserError(f"folds: expected a whole number of at least 2, got {folds!r}")
     split = [] if group is None else [f"dataset.split={{type: group, column: {json.dumps(group)}}}"]
     options = {f"--set dataset.folds={{count: {folds}, fold: ": f"--folds {folds}"}
     options |= {f"--set {item}": f"--group {group}" for item in split}
@@ -74,9 +80,13 @@ def make_plan(
             )
             raise ConfigError([base.locate(Problem(message, "dataset.type"))])
         base = replace(base, config=base.config.model_copy(update={"dataset": spec.model_copy(update={"folds": None})}))
-        named = [f"name={base.name}_fold{index}" for index in range(max(1, folds))]
-        loaded = [load(f"dataset.folds={{count: {folds}, fold: {index}}}", name) for index, name in enumerate(named)]
-    return Plan(base, tuple(loaded), group, options)
+
+    def fold(index: int) -> LoadedConfig:
+        with as_typed(options):
+            return load(f"dataset.folds={{count: {folds}, fold: {index}}}", f"name={base.name[:56]}_fold{index}")
+
+    fold(0)
+    return Plan(base, folds, fold, group, options)
 
 
 def check_plan(plan: Plan, *, runs_dir: Path, frontend: Frontend) -> None:
@@ -85,7 +95,8 @@ def check_plan(plan: Plan, *, runs_dir: Path, frontend: Frontend) -> None:
     Raises:
         ConfigError: every mistake that was found, each with its place.
     """
-    for index, loaded in enumerate(plan.folds):
+    for index in range(plan.count):  # more folds than samples are found with the first
+        loaded = plan.fold(index)
         load = partial(load_source, loaded.config, cache_dir=cache_root(), should_stop=frontend.stop)
         with as_typed(plan.options), located(loaded), preparing(frontend.stop):
             if index == 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trainkit.errors import Interrupted, UserError
+from trainkit.errors import Interrupted, TrainkitError, UserError
 from trainkit.evaluation import CONFIDENCE, Report
 from trainkit.system import Frontend, RunDir, durable, list_runs, locked
 from trainkit.wording import first_lines
@@ -115,7 +115,7 @@ def cross_validate(
         config_dir=config_dir,
         data_root=data_root,
     )
-    for note in plan.folds[0].notes:
+    for note in plan.base.notes:
         frontend.say(f"note: {note}")
     root = Path(cv_dir) / plan.base.name
     if not claimed(root, plan):
@@ -163,8 +163,8 @@ def claimed(root: Path, plan: Plan) -> bool:
             return False  # killed before its first file was whole
         raise UserError(f"{root}: is there, and is no cross-validation; {other}") from None
     count = found.get("count")
-    if count != len(plan.folds):
-        raise UserError(f"{root}: holds a cross-validation with {count} folds, not {len(plan.folds)}; {other}")
+    if count != plan.count:
+        raise UserError(f"{root}: holds a cross-validation with {count} folds, not {plan.count}; {other}")
     if found.get("config_hash") != config_hash(plan.config):
         differences = config_differences([found.get("config", {}), plan.config])
         lines = [f"{key}: {before!r} there, {after!r} now" for key, (before, after) in differences.items()]
@@ -184,7 +184,7 @@ def _head(plan: Plan, status: str) -> dict[str, Any]:
     return {
         "status": status,
         "name": plan.base.name,
-        "count": len(plan.folds),
+        "count": plan.count,
         "group": plan.group,
         "config": plan.config,
         "config_hash": config_hash(plan.config),
@@ -194,9 +194,9 @@ def _head(plan: Plan, status: str) -> dict[str, Any]:
 def _train_all(root: Path, plan: Plan, *, frontend: Frontend) -> list[Path]:
     """The best checkpoint of each fold's run, trained where there is none that is finished."""
     frontend = replace(frontend, say=_once(frontend.say))
-    count, checkpoints = len(plan.folds), []
-    for index, loaded in enumerate(plan.folds):
-        title = f"fold {index} ({index + 1} of {count})"
+    checkpoints = []
+    for index in range(plan.count):
+        loaded, title = plan.fold(index), f"fold {index} ({index + 1} of {plan.count})"
         run = finished_run(root, config_hash(loaded.resolved()))
         if run is not None:
             frontend.say(f"{title}: finished in {run.path}")
@@ -206,6 +206,10 @@ def _train_all(root: Path, plan: Plan, *, frontend: Frontend) -> list[Path]:
                 result = train(loaded, runs_dir=root / "runs", resume="auto", frontend=frontend)
             except Interrupted as error:
                 raise frontend.stop.error(f"the same command goes on with {title}") from error
+            except UserError:
+                raise
+            except TrainkitError as error:
+                raise TrainkitError(f"{title}: {error}") from error
             assert result is not None, "one process"
             run = result.run
         best = best_of(run.checkpoints)
