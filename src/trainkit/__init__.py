@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         lr_find,
         predict,
         resume,
+        sweep,
         train,
     )
     from trainkit.config.schema.base import Section
@@ -83,6 +84,7 @@ __all__ = [
     "own_process",
     "predict",
     "resume",
+    "sweep",
     "train",
 ]
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from trainkit.builders import TrainedModel, open_trained
 from trainkit.callbacks import Log, OnProgress, Progress, ShouldStop, calling, one_training, stopped_by_ctrl_c
-from trainkit.config import LoadedConfig, at_data_root, load_config
+from trainkit.config import LoadedConfig, at_data_root, load_config, load_sweep
 from trainkit.errors import UserError
 from trainkit.exports import Format, InputDtype, Method, Quantization
-from trainkit.plugins import Plugin, using
+from trainkit.plugins import Plugin, active, using
 from trainkit.runtime import use_tf32
 from trainkit.wording import closest, first_lines
 from trainkit.workflows import cross_validation
@@ -33,6 +33,9 @@ from trainkit.workflows.lr_find import find as find_rate
 from trainkit.workflows.lr_find.search import search
 from trainkit.workflows.predict import Prediction, Predictor
 from trainkit.workflows.train import TrainResult
+
+if TYPE_CHECKING:
+    from trainkit.workflows.sweep import SweepResult
 
 __all__ = [
     "CvResult",
@@ -52,6 +55,7 @@ __all__ = [
     "lr_find",
     "predict",
     "resume",
+    "sweep",
     "train",
 ]
 
@@ -251,6 +255,39 @@ def cross_validate(
             cv_dir=cv_dir,
             frontend=frontend,
         )
+
+
+def sweep(
+    file: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    sweeps_dir: str | Path = "sweeps",
+    storage: str | None = None,
+    plugins: Plugins = (),
+    log: Log | None = None,
+    should_stop: ShouldStop | None = None,
+) -> SweepResult:
+    """Search for good settings, as the file of a sweep says; the same call goes on after a stop.
+
+    Trials run in processes of their own, which know nothing of the program: plug-ins are named by their modules.
+
+    Args:
+        file: the file of the sweep, or the name of a shipped one.
+        overrides: of the config of every trial.
+        sweeps_dir: the folder of this sweep is made in it, under the sweep's name.
+        storage: the URL of a study that several machines share; None for a file in the folder.
+
+    The other arguments, and ``Raises``, as for ``train``; UserError without Optuna too.
+    """
+    with using(plugins), calling(log, None, should_stop) as frontend, stopped_by_ctrl_c(frontend):
+        from trainkit.workflows import sweep as sweeping
+
+        if any(plugin.module == "__main__" for plugin in active()):
+            raise UserError(
+                "the processes of trials cannot use a plug-in of this program; put it into a module of its own"
+            )
+        loaded = load_sweep(file, _listed("overrides", overrides))
+        return sweeping.sweep(loaded, sweeps_dir=sweeps_dir, storage=storage, frontend=frontend)
 
 
 def evaluate(

@@ -1,6 +1,7 @@
 """Sweeps are read with places: every entry of bad_sweeps.yaml, and what a good file becomes."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from tests.config.test_bad_configs import without_marks
 
+from trainkit.config import load_config
 from trainkit.config.sweeps import Choice, Range, load_sweep
 from trainkit.errors import ConfigError, Problem
 
@@ -115,3 +117,11 @@ def test_sweeps_need_no_torch() -> None:
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
     assert len(CASES) >= 50
     assert len({case["name"] for case in CASES}) == len(CASES)
+
+
+def test_a_sweep_in_place_of_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text(completed("", REST))
+    message = "this is a sweep, which names the config in `config`; `trainkit sweep bad.yaml` runs it"
+    with pytest.raises(ConfigError, match=rf"^bad\.yaml:3:1: search: {re.escape(message)}$"):
+        load_config("bad.yaml")

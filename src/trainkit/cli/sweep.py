@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,6 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.options import Json, Quiet, Set
 from trainkit.cli.sweep_display import SweepDisplay
-from trainkit.errors import UserError
 from trainkit.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -39,8 +37,6 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Search for good settings of a config, or go on with a search that was stopped."""
-    if find_spec("optuna") is None:
-        raise UserError("a sweep needs Optuna: pip install 'trainkit[sweep]'")
     from trainkit.config import load_sweep
     from trainkit.workflows.sweep import sweep as run_sweep
     from trainkit.workflows.sweep import without_password

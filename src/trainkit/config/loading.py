@@ -122,7 +122,9 @@ def _load_config(
         file, note = find_config(Path(source))
         if is_missing(file):
             raise ConfigError([Problem(f"there is no such file; {hint_for_missing(file)}", place=Place(str(file)))])
-        tree, text, problems, files = with_bases(*read_file(file))
+        node, text, problems = read_file(file)
+        _refuse_sweep(node)
+        tree, text, problems, files = with_bases(node, text, problems)
     stack.enter_context(using(installed_for(tree.plain(), overrides)))
     tree, more, removed = apply_overrides(tree, overrides, unset)
     problems += more
@@ -145,6 +147,14 @@ def _load_config(
     config, notes = make_absolute(config, tree, file)
     notes = [*([] if note is None else [note]), *notes, *chosen]
     return LoadedConfig(config, file, text, texts, _origins(config, tree, added), files, tuple(notes), places)
+
+
+def _refuse_sweep(node: Node) -> None:
+    """Raises ConfigError for the file of a sweep."""
+    assert isinstance(node.value, dict)
+    if "search" in node.value and "config" in node.value and not {"model", "dataset"} & node.value.keys():
+        message = f"this is a sweep, which names the config in `config`; `trainkit sweep {node.source.name}` runs it"
+        raise ConfigError([Problem(message, "search", node.value["search"].key_place)])
 
 
 def check_pieces(loaded: LoadedConfig, *, ranks: int, run: Path | None = None) -> None:

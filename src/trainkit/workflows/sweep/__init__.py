@@ -1,4 +1,11 @@
-"""``trainkit sweep``. It needs Optuna, of the extra ``sweep``."""
+"""``trainkit sweep``. It needs Optuna, of the extra ``sweep``: importing this raises UserError without it."""
+
+from importlib.util import find_spec
+
+from trainkit.errors import UserError
+
+if find_spec("optuna") is None:
+    raise UserError("a sweep needs Optuna: pip install 'trainkit[sweep]'")
 
 from trainkit.workflows.sweep.check import check_sweep, describe
 from trainkit.workflows.sweep.report import texts_of

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from trainkit.config import Choice, LoadedConfig, LoadedSweep, Space
 from trainkit.config.schema import Config
 from trainkit.config.schema.sweep import Grid
@@ -52,6 +54,8 @@ def check_sweep(loaded: LoadedSweep, *, sweeps_dir: Path = Path("sweeps"), front
             problems += loaded.locate(error.problems, candidate)
         if frontend.progress is not None:
             frontend.progress(number, len(candidates))
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # what the checks took is for the trials
     if problems or report is None:
         raise loaded.error(problems)
     return SweepReport(loaded, report, 1 + len(candidates))

@@ -7,7 +7,7 @@ import multiprocessing.connection
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -42,6 +42,20 @@ class Running:
     process: BaseProcess
     pipe: Connection
     begun: float
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let a process start without running the caller's script again, of which a trial needs nothing."""
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    for name in kept:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
 
 
 class Slots:
@@ -85,7 +99,8 @@ class Slots:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(target=work, args=(job, theirs), name=job.name)
         begun = time.time()
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         self.running[slot] = Running(process, ours, begun)
 
