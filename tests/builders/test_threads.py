@@ -13,7 +13,7 @@ from trainkit.builders import build_setup, choose_threads, describe_others, most
 from trainkit.builders import threads as module
 from trainkit.models import layer_table
 from trainkit.runtime import Choice
-from trainkit.system import CpuTime
+from trainkit.system import CpuTime, launched
 
 BUSY, ADVICE = "busy: other programs keep", "training.num_threads=1 may be faster"
 CPU = torch.device("cpu")
@@ -33,6 +33,15 @@ def chosen(*, device: torch.device = CPU, stored: Any = None, hidden: int = 8, *
     config = config_with(training)
     model = torch.nn.Sequential(torch.nn.Linear(10, hidden, bias=False), torch.nn.Linear(hidden, 10, bias=False))
     return choose_threads(config, layer_table(model, (10,)), device=device, stored=stored)
+
+
+def test_trials_of_a_sweep_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = 2 * module.SMALL_STEP // 20
+    monkeypatch.setenv(launched.TRIALS, "2")
+    assert chosen(hidden=hidden).value == "2"
+    assert "the cores are shared by 2 trials" in chosen(hidden=hidden).reason
+    monkeypatch.setenv(launched.TRIALS, "9")
+    assert chosen(hidden=hidden).value == "1"
 
 
 def test_a_small_step_gets_one_thread_and_a_large_one_all_cores() -> None:

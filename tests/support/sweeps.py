@@ -47,6 +47,11 @@ def start(folder: Path, *arguments: str, name: str = "search.yaml") -> subproces
         )
 
 
+def output(folder: Path) -> str:
+    """What a sweep that was started has printed so far."""
+    return (folder / "output.txt").read_text()
+
+
 def run(folder: Path, *arguments: str, name: str = "search.yaml") -> dict:
     """Run a sweep to its end. Returns what it prints as JSON."""
     command = [sys.executable, "-m", "trainkit", "sweep", name, "--json", *arguments]

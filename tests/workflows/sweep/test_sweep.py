@@ -3,13 +3,17 @@
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import sweeps
 from engine_runs import differences
 
+from trainkit.checkpoints import CheckpointFolder, load_checkpoint
 from trainkit.config import load_sweep
 from trainkit.errors import UserError
 from trainkit.system import RunDir
@@ -137,3 +141,37 @@ def test_a_killed_search_by_tpe_ends_as_it_would_have(halved, tmp_path):
     expected = sweeps.trial_runs(halved)
     for name, run in sweeps.trial_runs(folder).items():
         assert not differences(run, expected[name]), name
+
+
+FAILING = """sampler: grid
+parallel: {trials: 2}
+"""
+
+
+def test_trials_that_fail_are_recorded_and_a_stop_saves_every_trial(tmp_path):
+    folder = sweeps.write_sweep(tmp_path, FAILING)
+    text = (folder / "search.yaml").read_text()
+    search = "search:\n  optimizer.lr: {choice: [0.1, 1.0e+30]}\n  training.epochs: {choice: [2, 3000]}\n"
+    (folder / "search.yaml").write_text(text.replace(sweeps.SEARCH.strip("\n"), search))
+    process = sweeps.start(folder)
+    # The first trial ends, two fail, and the one of 3000 epochs is left.
+    wait_for(lambda: "search-003: failed" in sweeps.output(folder), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    said = sweeps.output(folder)
+    assert re.search(r"search-000: val_accuracy 0\.\d+", said)
+    assert re.search(r"search-002: failed: step 2: the loss is nan", said)
+    stopped = re.search(r"search-001: stopped after (\d+) epochs?", said)
+    assert "every trial has saved its state; to go on: trainkit sweep search.yaml" in said
+    run = sweeps.trial_runs(folder)["search-001"]
+    assert run.status() == "interrupted"
+    saved = load_checkpoint(CheckpointFolder(run.checkpoints).last())
+    assert saved["progress"]["epochs_completed"] == int(stopped[1])
+
+
+def wait_for(ready, process, seconds=180):
+    end = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, "the sweep ended too early"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)

@@ -80,8 +80,9 @@ def use_device(device: str | None) -> None:
 class Told:
     """A recorder that tells the sweep of each epoch, and stops the run after it where the sweep says so."""
 
-    def __init__(self, pipe: Connection, objective: str, stop: StopRequest) -> None:
-        self.pipe, self.objective, self.stop = pipe, objective, stop
+    def __init__(self, pipe: Connection, job: Job, stop: StopRequest) -> None:
+        self.pipe, self.objective, self.stop = pipe, job.objective, stop
+        self.epochs = job.config["training"]["epochs"]
         self.answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -99,7 +100,8 @@ class Told:
             known = [name for name in record if name.startswith(("val_", "train_"))]
             with suppress(OSError):
                 self.pipe.send(("epoch", record["epoch"], value, known))
-            if self.answers.get() == "stop" and self.stop.signum is None:
+            stops = self.answers.get() == "stop" and record["epoch"] < self.epochs  # else the scores are still to come
+            if stops and self.stop.signum is None:
                 self.stop.signum = 0  # a request, which no signal made
 
     def sync(self) -> None: ...
@@ -113,7 +115,7 @@ def work(job: Job, pipe: Connection) -> None:
     launched.share_cores(job.trials)
     use_device(job.device)
     with catch_stop_signals() as stop:
-        told = Told(pipe, job.objective, stop)
+        told = Told(pipe, job, stop)
         pipe.send(("started", time.time()))
         frontend = Frontend(say=lambda line: print(line, flush=True), make_display=lambda *_: told, stop=stop)
         try:
