@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainkit.workflows.sweep.pruners import next_promotion, rungs_of
+from trainkit.workflows.sweep.pruners import farthest, next_promotion, rungs_of
 from trainkit.workflows.sweep.study import Trial
 
 EPOCHS = 27
@@ -64,6 +64,13 @@ def test_the_best_of_the_first_epochs_counts_and_nan_is_the_worst():
 
 def test_who_failed_at_a_later_rung_keeps_no_place():
     assert promote([trial(0, 0.9, state="failed", target=3), trial(1, 0.2), trial(2, 0.1)]) == (1, 3)
+
+
+def test_when_time_is_over_the_best_of_those_that_came_farthest_is_left():
+    trials = [trial(0, 0.9), trial(1, 0.1, 0.2, 0.3, target=3), trial(2, 0.1, 0.2, 0.4, target=3)]
+    assert farthest(trials, maximize=True).number == 2
+    assert farthest(trials, maximize=False).number == 1
+    assert farthest([trial(0, 0.9, state="failed")], maximize=True) is None
 
 
 @settings(max_examples=60, deadline=None)

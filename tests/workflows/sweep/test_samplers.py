@@ -6,7 +6,7 @@ import pytest
 
 from trainkit.config.sweeps import Choice, Range
 from trainkit.errors import UserError
-from trainkit.workflows.sweep.samplers import grid, propose, to_config
+from trainkit.workflows.sweep.samplers import grid_point, grid_size, propose, to_config
 from trainkit.workflows.sweep.study import Trial
 
 SPACE = {
@@ -15,6 +15,10 @@ SPACE = {
     "optimizer": Choice(({"type": "sgd", "momentum": 0.9}, {"type": "adamw"})),
     "training.shuffle": Choice((True, False)),
 }
+
+
+def grid(space):
+    return [grid_point(space, number) for number in range(grid_size(space))]
 
 
 def trials_of(kind, count, *, seed=0, **changes):
@@ -73,8 +77,9 @@ def test_a_grid_is_every_combination_once():
     }
     points = grid(space)
     assert len(points) == len({str(one) for one in points}) == 2 * 3 * 3
-    assert points[1] == {"a": 1, "b": 2, "c": pytest.approx(0.2)}
-    assert [one["c"] for one in points[:3]] == pytest.approx([0.1, 0.2, 0.3])
+    assert points[1] == {"a": 1, "b": 2, "c": 0.2}
+    assert [one["c"] for one in points[:3]] == [0.1, 0.2, 0.3]
+    assert grid_size({str(key): Choice(tuple(range(10))) for key in range(30)}) == 10**30  # none of them is listed
     assert propose("grid", space, [], 1, seed=0, maximize=True)[0] == points[1]
     with pytest.raises(UserError, match=r"search.optimizer.lr: a grid needs a step, or the values themselves"):
         grid(SPACE)

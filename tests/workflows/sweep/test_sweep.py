@@ -90,6 +90,7 @@ def test_the_same_command_has_nothing_left_to_do_and_another_sweep_is_refused(wh
 def test_kills_of_everything_lose_nothing(whole, tmp_path):
     folder, rng = sweeps.write_sweep(tmp_path, RANDOM), random.Random(0)
     hits = sweeps.kill_at_random(folder, rng, kills=KILLS, seconds=SECONDS)
+    print(f"{hits} of {KILLS} kills hit the sweep")
     assert hits >= KILLS // 2, "the sweep is over too soon to be killed"
     result = sweeps.run(folder)
     undisturbed = {one["number"]: one for one in result_of(whole)["trials"]}

@@ -49,6 +49,13 @@ def next_promotion(
     return None
 
 
+def farthest(trials: Sequence[Trial], *, maximize: bool) -> Trial | None:
+    """The best of the paused trials at the highest rung."""
+    paused = [one for one in trials if one.state == "paused"]
+    rung = max((one.target or 0 for one in paused), default=0)
+    return ranked([one for one in paused if one.target == rung], rung, maximize=maximize)[0] if paused else None
+
+
 def ranked(trials: Sequence[Trial], rung: int, *, maximize: bool) -> list[Trial]:
     """The trials of a rung, the best first, without those that failed since; of equal ones the earlier."""
 

@@ -197,7 +197,7 @@ def search_of(loaded: LoadedSweep, clock: Clock) -> Plan:
     kind = spec.sampler.type
     count = spec.budget.trials
     if kind == "grid":
-        size = len(samplers.grid(space))
+        size = samplers.grid_size(space)
         count = size if count is None else min(size, count)
 
     def propose(number: int, before: Sequence[Trial]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

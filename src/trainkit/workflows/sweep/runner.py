@@ -116,16 +116,14 @@ class Runner:
                     self._say(found, f"taken over from {one.host}, which has given no sign of life")
                 return found
         if time.monotonic() > self.plan.deadline:
-            return None
+            return self._last(trials)
         more = self.plan.count is None or len(trials) < self.plan.count
         settled = not more and all(one.state not in ("running", "stopped") for one in trials)
         promotion = pruners.next_promotion(
             trials, self.plan.rungs, reduction=self.plan.reduction, maximize=self.plan.maximize, settled=settled
         )
         if promotion is not None:
-            one, goal = promotion
-            self.study.write(one.id, target=goal)  # first: from here on it is a trial to go on with
-            return self.study.claim(one)
+            return self._promote(*promotion)
         if not more:
             return None
         new = self.study.add()
@@ -133,6 +131,17 @@ class Runner:
             self.study.fail(new, "one more than there are to be: another machine was faster")
             return None
         return new
+
+    def _promote(self, trial: Trial, goal: int | None) -> Trial | None:
+        self.study.write(trial.id, target=goal)  # first: from here on it is a trial to go on with
+        return self.study.claim(trial)
+
+    def _last(self, trials: Sequence[Trial]) -> Trial | None:
+        """After the time of the budget: the best of those that came farthest, where none was trained to its end."""
+        if any(one.state in ("complete", "running", "stopped") for one in trials):
+            return None
+        best = pruners.farthest(trials, maximize=self.plan.maximize)
+        return None if best is None else self._promote(best, None)
 
     def _start(self, trial: Trial) -> None:
         if trial.values.keys() != self.study.distributions.keys():

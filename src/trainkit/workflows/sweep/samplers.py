@@ -6,8 +6,8 @@ values that it would have had, and a trial that is paused counts for the sampler
 
 from __future__ import annotations
 
-import itertools
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,23 +55,33 @@ def to_config(space: Space, stored: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def grid(space: Space) -> list[dict[str, Any]]:
-    """Every combination of the values, the last key first; as the study stores them.
+def grid_size(space: Space) -> int:
+    """How many combinations of the values there are.
 
     Raises:
         UserError: a range has no step.
     """
-    axes = [list(labels(one)) if isinstance(one, Choice) else _steps(key, one) for key, one in space.items()]
-    return [dict(zip(space, point, strict=True)) for point in itertools.product(*axes)]
+    return math.prod(len(_steps(key, one)) for key, one in space.items())
 
 
-def _steps(key: str, one: Range) -> list[Any]:
+def grid_point(space: Space, number: int) -> dict[str, Any]:
+    """A combination of the values, as the study stores them: the last key changes first."""
+    point = {}
+    for key, one in reversed(list(space.items())):
+        number, index = divmod(number, len(values := _steps(key, one)))
+        point[key] = values[index]
+    return {key: point[key] for key in space}
+
+
+def _steps(key: str, one: Range | Choice) -> Sequence[Any]:
+    if isinstance(one, Choice):
+        return list(labels(one))
     if one.integer and not one.log:
-        return list(range(int(one.low), int(one.high) + 1, int(one.step or 1)))
+        return range(int(one.low), int(one.high) + 1, int(one.step or 1))
     if one.step is None:
         raise UserError(f"search.{key}: a grid needs a step, or the values themselves: choice: [...]")
-    count = int((one.high - one.low) / one.step * (1 + 1e-12)) + 1
-    return [one.low + index * one.step for index in range(count)]
+    count = round((one.high - one.low) / one.step) + 1
+    return [float(f"{one.low + index * one.step:.12g}") for index in range(count)]  # 0.3, not 0.30000000000000004
 
 
 def propose(
@@ -94,7 +104,7 @@ def propose(
         startup: trials with random values at the beginning, of tpe and gp.
     """
     if kind == "grid":
-        return grid(space)[number], {}
+        return grid_point(space, number), {}
     distributions = distributions_of(space)
     before = [] if kind == "random" else trials[:number]
     study = optuna.create_study(
