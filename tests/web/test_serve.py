@@ -1,5 +1,6 @@
 """A served model answers as ``trainkit predict`` does, refuses what it cannot use, and ends well."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -169,6 +170,9 @@ def test_rows_as_json_and_as_csv(rows):
     assert status == 200
     assert [one["source"] for one in answer["predictions"]] == ["rows.csv:2", "rows.csv:4"]
     assert [one["values"]["price"] for one in answer["predictions"]] == [7.0, 8.0]
+    assert rows.predict(b'\xef\xbb\xbf{"weight": 1, "shop": "north"}')[0] == 200
+    answer = rows.predict(b"[x],weight,shop\n0,1,south\n", content_type="text/csv")[1]
+    assert answer["predictions"] == [{"source": "rows.csv:2", "values": {"price": 3.0}}]
     body, kind = form(("a.csv", b"weight,shop\n1,south\n"), ("b.csv", b"weight,shop\n2,north,3,4\n"))
     answer = rows.predict(body, content_type=kind)[1]
     assert answer["predictions"][0] == {"source": "a.csv:2", "values": {"price": 3.0}}
@@ -197,6 +201,21 @@ def test_rows_that_cannot_be_used(rows, body, words):
     assert answer["predictions"][0]["error"].startswith(words)
 
 
+def test_a_program_that_cannot_be_run_is_named(bundle, tmp_path):
+    """The sums of these fit, as of a bundle whose runtime is too old."""
+    broken = shutil.copytree(bundle, tmp_path / "broken")
+    (broken / "model.onnx").write_bytes(b"no program")
+    digest = hashlib.sha256(b"no program").hexdigest()
+    sums = (broken / "SHA256SUMS").read_text().splitlines()
+    lines = [f"{digest}  model.onnx" if line.endswith(" model.onnx") else line for line in sums]
+    (broken / "SHA256SUMS").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"model\.onnx: cannot be loaded \("):
+        serve(broken, port=0)
+    (broken / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="SHA256SUMS is missing; export the bundle again"):
+        serve(broken, port=0)
+
+
 def test_a_changed_file_is_found_before_anything_is_loaded(bundle, tmp_path):
     changed = shutil.copytree(bundle, tmp_path / "changed")
     with (changed / "model.onnx").open("ab") as file:
@@ -218,9 +237,12 @@ except SystemExit as end:
 """
 
 
-def test_a_bundle_is_served_without_torch_and_with_a_token_where_one_is_asked_for(bundle, tmp_path):
+def test_a_bundle_is_served_without_torch_and_with_a_token_where_one_is_asked_for(bundle, tmp_path, monkeypatch):
     (tmp_path / "token").write_text("s3cret\n")
     command = (sys.executable, "-c", CHILD)
+    for name in ("serve", "serve_http", "predict", "front"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}")
     with Server(bundle, "--token-file", tmp_path / "token", "--host", "0.0.0.0", command=command) as server:
         assert server.ask("GET", "/health")[0] == 200
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic s3cret"}):
@@ -283,5 +305,7 @@ def test_wrong_options_are_refused(bundle, tmp_path, images):
         serve(bundle, token_file=tmp_path / "empty")
     with pytest.raises(UserError, match=f"--port {images.port}: another program listens there; give another --port"):
         serve(bundle, port=images.port)
+    with pytest.raises(UserError, match="no run"):
+        serve(None, runs_dir=tmp_path, port=0)
     done = CliRunner().invoke(app, ["serve", str(bundle), "--max-body", "many"])
     assert str(done.exception) == "--max-body many: a size is expected, such as 512kB or 10MB"

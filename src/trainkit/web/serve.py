@@ -67,7 +67,10 @@ def make_trained(server: Any, path: Path | None, runs_dir: Path) -> Any:
         from trainkit.web.trained import TrainedServed
         from trainkit.workflows.find import find_checkpoint
 
-        checkpoint = find_checkpoint(path, runs_dir=runs_dir, frontend=Frontend())
-        return TrainedServed(open_trained(checkpoint, device="auto"), server.as_cell)
+        try:
+            checkpoint = find_checkpoint(path, runs_dir=runs_dir, frontend=Frontend())
+            return TrainedServed(open_trained(checkpoint, device="auto"), server.as_cell)
+        except UserError as error:
+            raise ValueError(str(error)) from None  # what the server expects, in a worker too
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -23,9 +24,12 @@ def load_server() -> Any:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"serve needs {', '.join(missing)}; install them: pip install 'trainkit[web]'")
-    if str(TEMPLATES) not in sys.path:
-        sys.path.append(str(TEMPLATES))
-    return importlib.import_module("serve")
+    # In front of the working folder, which may have a serve.py of its own: a bundle's, whose sums were not checked.
+    sys.path.insert(0, str(TEMPLATES))
+    try:
+        return importlib.import_module("serve")
+    finally:
+        sys.path.remove(str(TEMPLATES))
 
 
 def load_predict(bundle: Path, kind: str) -> ModuleType:

@@ -29,7 +29,9 @@ def load(name):
     if name.endswith(".onnx"):
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(str(FOLDER / name), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave the cores
+        session = onnxruntime.InferenceSession(str(FOLDER / name), options, providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, {session.get_inputs()[0].name: inputs})[0]
     import torch
 

@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Bundle:
         known = sorted(predict.PROGRAMS, key=lambda name: not name.endswith(".onnx"))
         if not known or (program or known[0]) not in known:
             raise ValueError(f"{folder}: there is no program {program or ''}to serve; export one, for instance --onnx")
-        name = program or known[0]
+        name, self.run = load_first([program] if program else known, predict, folder)
         self.entry: dict[str, Any] = predict.PROGRAMS[name]
         if self.entry["outputs"][0]["name"] not in ("probabilities", "values"):
             raise ValueError(f"{folder / name} puts out the bare network's outputs; give a bundle made without --raw")
@@ -47,7 +47,6 @@ class Bundle:
         self.labels: list[str] = predict.LABELS
         self.targets: list[str] = signature["target_names"]
         self.dtype = np.dtype(self.entry["input"]["dtypes"][0])
-        self.run: Callable[[Row], Row] = predict.load(name)
         columns = signature["table"]["columns"] if self.kind == "table" else []
         self.about: Mapping[str, Any] = {
             "name": signature["name"],
@@ -92,6 +91,21 @@ class Bundle:
         if self.kind == "table":
             return np.zeros(len(self.predict.TABLE["inputs"]), self.dtype)
         return np.zeros(self.predict.SIGNATURE["preprocessing"]["input_shape"], self.dtype)
+
+
+def load_first(names: Sequence[str], predict: Any, folder: Path) -> tuple[str, Callable[[Row], Row]]:
+    """The first program whose runtime is installed. Raises ValueError."""
+    for name in names:
+        try:
+            return name, predict.load(name)
+        except ImportError as error:
+            missing = str(error.name)
+            if name != names[-1]:
+                say(f"note: {missing} is not installed, so {name} is not served but {names[names.index(name) + 1]}")
+        except Exception as error:  # noqa: BLE001  (each runtime raises its own errors)
+            reason = str(error).strip().partition("\n")[0]
+            raise ValueError(f"{folder / name}: cannot be loaded ({reason})") from None
+    raise ValueError(f"{folder / names[-1]}: cannot be run without {missing}; install it: pip install {missing}")
 
 
 def as_cell(cell: Any, kind: str) -> Any:

@@ -47,7 +47,8 @@ def read_parameters(request: Request) -> tuple[int, bool]:
 async def split_parts(headers: Mapping[str, str], body: bytes, max_body: int) -> list[tuple[str, bytes]]:
     """(name, bytes) of each file; a body that is no form is one file."""
     if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return [("body", body)]
+        is_csv = headers.get("content-type", "").lower().startswith(("text/csv", "text/tab-separated-values"))
+        return [("rows.csv" if is_csv else "body", body)]
 
     async def stream() -> AsyncIterator[bytes]:
         yield body
@@ -78,11 +79,11 @@ def read_table(model: Model, name: str, data: bytes) -> list[tuple[str, Row | st
     """The rows of a CSV file or of JSON."""
     if data.startswith(PACKED):
         raise ValueError("packed or binary; send the text of the CSV file, or rows as JSON")
-    start = data.lstrip()[:1]
-    if start not in (b"[", b"{"):
+    start = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if start not in (b"[", b"{") or name.lower().endswith((".csv", ".tsv", ".txt")):
         return model.read_csv(data, "rows.csv" if name == "body" else name)
     try:
-        rows = json.loads(data)
+        rows = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON that can be read ({error})") from None
     rows = [rows] if isinstance(rows, dict) else rows
