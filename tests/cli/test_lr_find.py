@@ -31,6 +31,7 @@ def lr_find(folder, *arguments, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_printed_drawn_and_written(tmp_path):
     (tmp_path / "c.yaml").write_text(CONFIG)
     options = ("--write", "--plot", "curve.png", "--steps", "100", "--seeds", "1")

@@ -25,9 +25,9 @@ def train(folder, name, *overrides, config=DIGITS):
     return trainkit.train(config, overrides=[f"name={name}", *overrides], runs_dir=folder).run
 
 
-def compared(*runs, metric=None):
+def compared(*runs, **options):
     """The result, and the sentences with A, B, C for the sides and for the runs."""
-    found = compare_paired(runs, [run.read_info() for run in runs], metric=metric, frontend=Frontend())
+    found = compare_paired(runs, [run.read_info() for run in runs], **options, frontend=Frontend())
     letters = "ABCDEFGH"
     return found, sentences(found, sides=letters, runs=letters)
 
@@ -77,9 +77,12 @@ def test_two_runs_are_compared_by_mcnemars_test_on_their_answers(good, bad, fold
 
 def test_a_run_equals_itself_and_quick_asks_no_checkpoint(good, folder, tmp_path):
     shutil.copytree(good.path, folder / "20261101-120000_twin")
-    found, said = compared(good, RunDir(folder / "20261101-120000_twin"))
+    twin = RunDir(folder / "20261101-120000_twin")
+    twin.update_info(status="interrupted")
+    found, said = compared(good, twin)
     assert len(found.sides) == 1
-    assert said[-1].startswith("All are one config, with different seeds: test accuracy from ")
+    assert said[0].startswith("All are one config, with different seeds: test accuracy from ")
+    assert said[1] == "B is not finished: its best checkpoint so far answers."
     command = ["runs", "compare", "good", "twin", "--run-dir", str(folder), "--output", str(tmp_path)]
     done = CliRunner().invoke(app, [*command, "--quick", "--json"])
     assert json.loads(done.stdout)["paired"] is None
@@ -116,7 +119,7 @@ def test_seeds_are_pooled_and_paired_where_their_test_samples_are_the_same(good,
     assert one.difference == pytest.approx(np.mean(scores[3:]) - np.mean(scores[:3]))
     assert one.with_seeds
     assert said[0].startswith("B is worse than A on ")
-    assert "paired bootstrap with the spread of the seeds" in said[0]
+    assert "paired bootstrap with the spread of the runs" in said[0]
     _, said = compared(good, more[-1])
     assert said == [
         "B and A are not compared sample by sample: their test splits hold different samples of the same data (another "
@@ -173,6 +176,10 @@ def test_a_regression_on_a_table_whose_columns_differ(folder, tmp_path):
         expected = [run.read_info()["metrics"]["test"][metric] for run in (both, one)]
         assert [found.differences[1].first, found.differences[1].second] == pytest.approx(expected, rel=1e-5)
         assert said[0].startswith(f"B is worse than A on 120 test samples: {metric} ")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "t.csv").rename(tmp_path / "moved" / "t.csv")
+    assert "A is not compared sample by sample: dataset.path: " in compared(both, one)[1][0]
+    assert "B is worse than A on " in compared(both, one, data_root=tmp_path / "moved")[1][0]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows[::-1]]))
     _, said = compared(both, one)
     assert "A is not compared sample by sample: the data are not those of the training any more" in said[0]

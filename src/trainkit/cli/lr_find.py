@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -79,6 +80,9 @@ def check_files(loaded: LoadedConfig, config: Path, *, plot: Path | None, write:
 
     if plot is not None and (plot.suffix.lower() != ".png" or not plot.parent.is_dir() or plot.is_dir()):
         raise UserError(f"--plot {plot}: expected the name of a .png file in a folder that there is")
+    for file in ([] if plot is None else [plot]) + ([config.resolve()] if write else []):
+        if not os.access(file.parent, os.W_OK):
+            raise UserError(f"{file}: its folder cannot be written, so that the search would be for nothing")
     if not write:
         return
     if loaded.path != config:
@@ -136,13 +140,14 @@ def show(result: LrFindResult, loaded: LoadedConfig, config: Path, files: Sequen
 
     low, high = result.spread
     known = sum(lr is not None for lr in result.of_seeds)
+    where = "of one seed" if known == 1 else f"the median of {counted(known, 'seed')}, from {low:.2g} to {high:.2g}"
     now = loaded.config.optimizer.lr
     ratio = max(now / result.lr, result.lr / now)
     times = f"{ratio:.2g}" if ratio < 10 else f"{ratio:,.0f}"
     apart = "the same" if ratio < 1.05 else f"{times} times as {'high' if now > result.lr else 'low'}"
     console.lines(
         [
-            ("found", f"{result.lr:g}, the median of {counted(known, 'seed')}, from {low:.2g} to {high:.2g}"),
+            ("found", f"{result.lr:g}, {where}"),
             ("config", f"{config} has {now:g}, {apart}"),
             *(("note", note) for note in doubts(result)),
             *(("wrote", str(path)) for path in files),

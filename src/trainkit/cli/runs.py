@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trainkit.cli import console
-from trainkit.cli.options import Json, RunsDir
+from trainkit.cli.options import DataRoot, Json, RunsDir
 from trainkit.errors import UserError
 from trainkit.wording import counted, duration, listed, size_text
 
@@ -143,6 +143,7 @@ def compare(
     ] = None,
     metric: Annotated[str | None, typer.Option(help="Compare by this metric of the epochs, such as val_loss.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of compare.html and compare.png; the runs' own.")] = None,
+    data_root: DataRoot = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Compare the records only: no checkpoint answers the test samples.")
     ] = False,
@@ -158,7 +159,7 @@ def compare(
     paired = None
     answering = [run for run in comparison.runs if any(Path(run.folder, "checkpoints").glob("*.pth"))]
     if not quick and len(answering) > 1:
-        comparison, paired = pair(comparison)
+        comparison, paired = pair(comparison, data_root=data_root)
     elif not quick:
         console.say("note: not compared sample by sample: of these runs fewer than two have a checkpoint")
     folder = output or Path(comparison.runs[0].folder).parent
@@ -207,7 +208,7 @@ def compare(
     console.lines([("wrote", str(path)) for path in files])
 
 
-def pair(comparison: Comparison) -> tuple[Comparison, dict[str, Any]]:
+def pair(comparison: Comparison, *, data_root: Path | None) -> tuple[Comparison, dict[str, Any]]:
     """The comparison with what its runs' best checkpoints answer to the same samples; that as plain data too."""
     from trainkit.system import RunDir
     from trainkit.workflows.paired import as_json, compare_paired, sentences
@@ -217,6 +218,7 @@ def pair(comparison: Comparison) -> tuple[Comparison, dict[str, Any]]:
             [RunDir(Path(run.folder)) for run in comparison.runs],
             [run.info for run in comparison.runs],
             metric=comparison.metric.partition("_")[2],
+            data_root=data_root,
             frontend=frontend,
         )
     sides = [comparison.name_of(side.runs) for side in paired.sides]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Paired:
     """By the number of the side: why it cannot be compared with the first."""
     failed: Mapping[int, str] = field(default_factory=dict)
     """By run: why it has no answers to compare."""
+    unfinished: Sequence[int] = ()
+    """Runs that answer by their best checkpoint so far."""
 
 
 class CannotPair(Exception):
@@ -77,13 +80,19 @@ class Answers:
 
 
 def compare_paired(
-    runs: Sequence[RunDir], infos: Sequence[Mapping[str, Any]], *, metric: str | None = None, frontend: Frontend
+    runs: Sequence[RunDir],
+    infos: Sequence[Mapping[str, Any]],
+    *,
+    metric: str | None = None,
+    data_root: Path | None = None,
+    frontend: Frontend,
 ) -> Paired:
     """Compare the sides of these runs with the first one, on the test samples, or on those of validation without any.
 
     Args:
         infos: the ``run.json`` of each.
         metric: one of ``METRICS``; another one, or None, takes accuracy or rmse.
+        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
 
     Raises:
         Interrupted: the frontend asked for a stop.
@@ -94,7 +103,7 @@ def compare_paired(
     failed: dict[int, str] = {}
     for index, run in enumerate(runs):
         try:
-            answers[index] = answers_of(run, split, frontend=frontend)
+            answers[index] = answers_of(run, split, data_root=data_root, frontend=frontend)
         except (CannotPair, TrainkitError) as error:
             frontend.check("nothing was compared")
             failed[index] = str(error)
@@ -118,7 +127,8 @@ def compare_paired(
         for run, one in answers.items()
         if one.is_classification == (metric in _OF_CLASSES)
     }
-    return Paired(split, metric, confidence, sides, scores, differences, reasons, failed)
+    unfinished = [run for run in answers if infos[run].get("status") != "finished"]
+    return Paired(split, metric, confidence, sides, scores, differences, reasons, failed, unfinished)
 
 
 def splits_of(info: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -138,7 +148,7 @@ def find_sides(infos: Sequence[Mapping[str, Any]]) -> list[Side]:
     return [Side(runs) for runs in found.values()]
 
 
-def answers_of(run: RunDir, split: str, *, frontend: Frontend) -> Answers:
+def answers_of(run: RunDir, split: str, *, data_root: Path | None = None, frontend: Frontend) -> Answers:
     """What the best checkpoint answers to the samples of a split.
 
     Raises:
@@ -148,7 +158,7 @@ def answers_of(run: RunDir, split: str, *, frontend: Frontend) -> Answers:
     checkpoint = best_of(run.checkpoints)
     if checkpoint is None:
         raise CannotPair("the run has no checkpoint")
-    trained = open_trained(checkpoint)
+    trained = open_trained(checkpoint, data_root=data_root)
     setup = setup_on_data(trained, frontend=frontend)
     data, fingerprint = setup.data, trained.saved["data_fingerprint"]
     if split not in data.splits:
@@ -165,7 +175,7 @@ def answers_of(run: RunDir, split: str, *, frontend: Frontend) -> Answers:
     spec, part = setup.config.dataset, data.splits[split].part
     about = dict(fingerprint["parts"][part])
     if isinstance(spec, Table):  # the same rows, also where another config reads other columns of them
-        about = {key: value for key, value in about.items() if key not in ("inputs", "shape")} | {"path": spec.path}
+        about = {key: value for key, value in about.items() if key not in ("inputs", "shape", "weights")}
     return Answers(
         tested_on={
             "source": fingerprint["source"],
@@ -232,12 +242,15 @@ def sentences(paired: Paired, *, sides: Sequence[str], runs: Sequence[str]) -> l
     found = [_sentence(one, paired, sides[number], sides[0]) for number, one in paired.differences.items()]
     for number, why in paired.reasons.items():
         found.append(f"{sides[number]} and {sides[0]} are not compared sample by sample: {why}.")
-    found += [f"{runs[run]} is not compared sample by sample: {why}." for run, why in paired.failed.items()]
+    found += [
+        f"{runs[run]} is not compared sample by sample: {why.removesuffix('.')}." for run, why in paired.failed.items()
+    ]
     if len(paired.sides) == 1 and paired.scores:
         values = [metric_text(paired.metric, value) for value in sorted(paired.scores.values())]
         found.append(
             f"All are one config, with different seeds: {of} {paired.metric} from {values[0]} to {values[-1]}."
         )
+    found += [f"{runs[run]} is not finished: its best checkpoint so far answers." for run in paired.unfinished]
     if paired.differences and not any(one.with_seeds for one in paired.differences.values()):
         found.append("That is about these runs: what other seeds would give, two or more runs of each config show.")
     if paired.differences and paired.split == "val":
@@ -254,7 +267,7 @@ def _sentence(one: Difference, paired: Paired, second: str, first: str) -> str:
     size, unit = (100, " points") if is_rate(one.metric) else (1, "")
     change, low, high = (f"{size * value:+.3g}" for value in (one.difference, one.low, one.high))
     values = f"{metric_text(one.metric, one.second)} to {metric_text(one.metric, one.first)}"
-    how = "paired bootstrap" + (" with the spread of the seeds" if one.with_seeds else "")
+    how = "paired bootstrap" + (" with the spread of the runs" if one.with_seeds else "")
     if one.discordant is not None:
         gained, lost = (counted(number, "sample") for number in one.discordant)
         letters = [name.partition(" ")[0] for name in (second, first)]
