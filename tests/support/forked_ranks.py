@@ -6,6 +6,16 @@ from pathlib import Path
 
 from real_processes import Ended, ForkServer
 
+CNN = """
+seed: 3
+dataset: {type: digits}
+transforms: [{type: random_crop, size: 8, padding: 1}, normalize]
+model: {type: cnn, norm: batch, dropout: 0.1, blocks: [{channels: 6}, {channels: 8, pool: 2}]}
+training: {epochs: 2, batch_size: 61, accumulation_steps: 4, num_threads: 1, clip_grad_norm: 1.0}
+logging: {every: 5, plots: false}
+"""
+"""A ragged last batch, random crops, batch norm, dropout, clipping."""
+
 
 class ForkedRanks:
     """They find each other by the environment that torchrun sets; nobody watches them."""
