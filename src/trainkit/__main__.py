@@ -99,15 +99,15 @@ def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:
     """
     from trainkit.system import launched
 
-    end = launched.End(exit_code if isinstance(exit_code, int) else 1, message, isinstance(error, LostRank))
-    if launched.say_end(end) and (end.lost or end.exit_code != 1):
-        exit_code = 0
     try:
         if not is_said_elsewhere(error):
             print_json_error(error, message, exit_code)
         sys.stdout.flush()
     except BrokenPipeError:
         end_at_closed_pipe()
+    end = launched.End(exit_code if isinstance(exit_code, int) else 1, message, isinstance(error, LostRank))
+    if launched.say_end(end) and (end.lost or end.exit_code != 1):
+        exit_code = 0
     sys.exit(exit_code)
 
 

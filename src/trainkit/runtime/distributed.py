@@ -179,11 +179,22 @@ def meet(store: Any, rank: int, size: int, *, timeout: float, should_stop: Calla
     raise RuntimeError("timed out")
 
 
-def join(backend: str, *, timeout: float, should_stop: Callable[[], bool] = lambda: False) -> Ranks:
+# PyTorch 2.14 has the new name, and warns at the old one.
+_set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+
+
+def join(
+    backend: str,
+    *,
+    timeout: float,
+    patience: float | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Ranks:
     """Join the other processes, by the environment that torchrun sets (``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR`` ...).
 
     Args:
         timeout: seconds that one waits for the others.
+        patience: seconds that one waits for them once they have come; None for ``timeout``.
 
     Raises:
         LostRank: they did not come.
@@ -196,6 +207,8 @@ def join(backend: str, *, timeout: float, should_stop: Callable[[], bool] = lamb
         store = prefixed("trainkit", store)
         start = prefixed(meet(store, rank, size, timeout=timeout, should_stop=should_stop), store)
         dist.init_process_group(backend, store=start, rank=rank, world_size=size, timeout=wait)
+    if patience is not None:
+        _set_timeout(timedelta(seconds=patience))
     return Ranks(rank, size, on_one_machine=backend == "gloo" and launched.ranks_here() == size)
 
 

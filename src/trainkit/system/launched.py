@@ -16,11 +16,10 @@ from pathlib import Path
 from trainkit.errors import UserError
 
 LAUNCHED = "TRAINKIT_LAUNCHED"
-"""Set in the processes that ``trainkit ... --nproc`` starts."""
+"""Set in the processes that ``trainkit ... --nproc`` starts: the number of the process that has started them."""
 TRIALS = "TRAINKIT_TRIALS"
 """Set in the processes of a sweep's trials, and in those that they start."""
 _PID, _END, _RUN = "pid", "end.json", "run"
-_PARENT = os.getppid()
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def as_option() -> str:
 
 def is_orphan() -> bool:
     """Whether the process that started this one for ``--nproc`` is gone."""
-    return by_trainkit() and os.getppid() != _PARENT
+    return by_trainkit() and os.getppid() != int(os.environ[LAUNCHED])
 
 
 def restarts() -> int:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainkit.errors import TrainkitError
+from trainkit.errors import Interrupted, TrainkitError
 from trainkit.system import STOP_SIGNALS, launched
 
 _POLL = 0.1
@@ -99,6 +99,7 @@ def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsav
 
     Raises:
         TrainkitError: a process died, and was not to be started again.
+        Interrupted: a signal ended them.
     """
     with tempfile.TemporaryDirectory(prefix="trainkit-ranks-") as folder, _caught_signals() as signals:
         ranks = Ranks(Path(folder))
@@ -113,6 +114,10 @@ def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsav
         first = ends[0] if ends else None
         if first is not None and ((error is None and not first.lost) or _is_said(first, ends)):
             return first.exit_code
+        if signals and -signals[0] in (failure.exitcode for failure in getattr(error, "failures", {}).values()):
+            # It came before they had begun to listen.
+            how = f"stopped by {signal.Signals(signals[0]).name}"
+            raise Interrupted(f"{how}: {_saved(ranks, nproc=nproc, unsaved=unsaved)}", 128 + signals[0])
         raise TrainkitError(_what_failed(ranks, error, nproc=nproc, unsaved=unsaved))
 
 
@@ -141,7 +146,7 @@ def _run_agent(arguments: list[str], nproc: int, max_restarts: int, folder: Path
         os.environ.pop(name)
         if value is not None:
             os.environ[name] = value
-    os.environ[launched.LAUNCHED] = "1"
+    os.environ[launched.LAUNCHED] = str(os.getpid())
     elastic_launch(config, sys.executable)("-m", "trainkit", *arguments)
 
 
@@ -166,12 +171,16 @@ def _is_said(first: launched.End, ends: Sequence[launched.End | None]) -> bool:
     return first.exit_code == 1 and not first.lost and all(end.message == first.message for end in others)
 
 
+def _saved(ranks: Ranks, *, nproc: int, unsaved: str) -> str:
+    """What is left of the work, and the command that goes on."""
+    if ranks.run is None:
+        return unsaved
+    return f"the checkpoints saved so far are intact; to go on: trainkit resume {ranks.run} --nproc {nproc}"
+
+
 def _what_failed(ranks: Ranks, error: BaseException | None, *, nproc: int, unsaved: str) -> str:
     """One message: which process ended the run and why, its last lines, and the command that goes on."""
-    run = ranks.run
-    saved = unsaved
-    if run is not None:
-        saved = f"the checkpoints saved so far are intact; to go on: trainkit resume {run} --nproc {nproc}"
+    saved = _saved(ranks, nproc=nproc, unsaved=unsaved)
     failures = sorted(getattr(error, "failures", {}).items(), key=lambda item: item[1].timestamp)
     if error is not None and not failures:
         return f"the processes could not be started: {error}"

@@ -29,16 +29,14 @@ def joined(config: Config, *, should_stop: Callable[[], bool]) -> Iterator[Ranks
 
 
 @contextmanager
-def joined_by(backend: str, *, timeout: float, should_stop: Callable[[], bool]) -> Iterator[Ranks]:
-    """``joined``, with what the config says in another place.
-
-    Args:
-        timeout: seconds that one waits for the others.
-    """
+def joined_by(
+    backend: str, *, timeout: float, patience: float | None = None, should_stop: Callable[[], bool]
+) -> Iterator[Ranks]:
+    """``joined``, with the arguments of ``join`` in place of a config."""
     if launched.num_ranks() == 1:
         yield Ranks()
         return
-    ranks = join(backend, timeout=timeout, should_stop=should_stop)
+    ranks = join(backend, timeout=timeout, patience=patience, should_stop=should_stop)
     try:
         yield ranks
     finally:

@@ -1,6 +1,5 @@
 """Several processes that share a run: the same bits as one, stops that all obey, and ends that say what happened."""
 
-import contextlib
 import json
 import os
 import random
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from engine_runs import differences
 from forked_ranks import CNN
+from rank_processes import children, is_running, kill_tree, ranks_of
 
 from trainkit.system import RunDir, list_runs
 
@@ -234,37 +234,3 @@ def wait_for_checkpoints(folder: Path, *, more_than: int) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("no checkpoint")
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-    return sorted(found)
-
-
-def ranks_of(launcher: int) -> list[int]:
-    """The processes that train, by rank."""
-    by_rank = {}
-    for pid in children(launcher):
-        variables = dict(
-            item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in item
-        )
-        by_rank[int(variables["RANK"])] = pid
-    return [by_rank[rank] for rank in sorted(by_rank)]
-
-
-def kill_tree(pid: int) -> None:
-    for child in children(pid):
-        os.kill(child, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

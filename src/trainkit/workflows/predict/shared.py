@@ -24,7 +24,7 @@ from trainkit.errors import TrainkitError, UserError
 from trainkit.runtime import Ranks
 from trainkit.workflows.predict.samples import Chunk, Job
 
-PATIENCE = 7 * 24 * 3600
+PATIENCE = 24 * 3600
 """Seconds that one process waits for another: rank 0 prints, and whoever reads its output may take his time."""
 
 
