@@ -41,7 +41,7 @@ def test_what_is_on_the_page() -> None:
     assert "Trial 4 is the best: accuracy 90.40 % with optimizer sgd and optimizer.lr 0.1." in text
     assert "With other seeds, trial 4 is ahead with 90.50 %; trial 3 cannot be told apart from it." in text
     assert "optimizer.lr explains 75 % of the differences between trials." in text
-    assert "outside of these scales: trial 5." in text
+    assert "outside of these scales: trials 5 and 7." in text
     assert '<a href="runs/x/report.html">5</a>' in text
     assert "the loss is nan &amp; gone" in text
     assert "<b>$adam" not in text
@@ -55,7 +55,7 @@ def test_what_is_on_the_page() -> None:
         "Accuracy by epoch (thick: the best)",
         "optimizer",
         "optimizer.lr",
-        "Values of each trial (orange: the best; blue: the best fifth)",
+        "Values of each trial (orange: the best; blue: the best fifth; dotted: not to the end)",
     ]
     rows = re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d)', text.split('id="trials"')[1].split("</table>")[0])
     assert rows == list("43210567")

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainkit.recorders import is_rate, title_of
-from trainkit.reports.figures import INK, SERIES, SOFT, Chart, chart_of, new_figure, new_panels, plain, style_axes
+from trainkit.reports.figures import (
+    INK,
+    SERIES,
+    SOFT,
+    Chart,
+    chart_of,
+    new_figure,
+    new_panels,
+    plain,
+    short_name,
+    style_axes,
+)
 from trainkit.reports.sweep_data import Searched, SweepData, SweptTrial
 
 if TYPE_CHECKING:
@@ -40,10 +51,10 @@ def draw_sweep(data: SweepData) -> tuple[list[Chart], Chart | None]:
         charts.append(_draw_importance(data))
     if any(len(trial.curve) > 1 for trial in data.trials):
         charts.append(_draw_curves(data))
-    scored = data.scored
-    if len(scored) > 1:
+    several = len(data.known) > 1
+    if several:
         charts += [_draw_slice(data, one) for one in data.searched]
-    return charts, _draw_parallel(data) if len(scored) > 1 and data.searched else None
+    return charts, _draw_parallel(data) if several and data.searched else None
 
 
 def _score_axis(axes: Axes, data: SweepData) -> None:
@@ -64,12 +75,12 @@ def _panel(title: str, xlabel: str, data: SweepData) -> tuple[Any, Axes]:
 def left_out(data: SweepData) -> list[SweptTrial]:
     """Trials so much worse than most that the others could not be told apart beside them."""
     low, high = _limits(data)
-    return [one for one in data.scored if not low <= float(one.score or 0.0) <= high]
+    return [one for one in data.known if not low <= data.reached[one.number] <= high]
 
 
 def _limits(data: SweepData) -> tuple[float, float]:
     """The scale of scores: from the best down to 2.5 times as far as the median, or to the worst."""
-    scores = [float(one.score or 0.0) for one in data.scored]
+    scores = list(data.reached.values())
     best, median, worst = scores[0], scores[len(scores) // 2], scores[-1]
     reach = min(abs(best - worst), 2.5 * abs(best - median)) or abs(best - worst) or 0.01 * abs(best) or 1.0
     low, high = sorted((best - data.sign * 1.08 * reach, best + data.sign * 0.08 * reach))
@@ -82,7 +93,7 @@ def _draw_history(data: SweepData) -> Chart:
     by_number = sorted(data.scored, key=lambda one: one.number)
     scores = [float(one.score or 0.0) for one in by_number]
     cut = [one for one in data.trials if one.score is None and one.curve]
-    ends = [one.curve[max(one.curve)] for one in cut]
+    ends = [data.reached.get(one.number, math.nan) for one in cut]
     if scores:
         axes.plot([one.number for one in by_number], scores, "o", color=_BLUE, markersize=5, label="trained to the end")
         best = list(itertools.accumulate(scores, max if data.maximize else min))
@@ -186,18 +197,23 @@ def _draw_confirmed(data: SweepData) -> Chart:
 
 
 def _draw_slice(data: SweepData, searched: Searched) -> Chart:
-    """The score against one of the values."""
+    """The score against one of the values; hollow: what a trial reached that was not trained to its end."""
+    from matplotlib.ticker import LogLocator
+
     figure, axes = _panel(searched.key, searched.key, data)
-    trials = [one for one in data.scored if searched.key in one.values]
-    _draw_points(axes, data, searched, [(one, _spread(searched, one, data), float(one.score or 0.0)) for one in trials])
+    trials = [one for one in data.known if searched.key in one.values]
+    reached = data.reached
+    _draw_points(axes, data, searched, [(one, _spread(searched, one, data), reached[one.number]) for one in trials])
     if searched.names:
         count = len(searched.names)
         letters = max(3, _LETTERS // count)
-        axes.set_xticks(range(count), [plain(_cut(name, letters)) for name in searched.names])
+        axes.set_xticks(range(count), [short_name(name, letters) for name in searched.names])
         axes.set_xlim(-0.5, count - 0.5)
         axes.tick_params(axis="x", labelsize=9)
     elif searched.logarithmic:
         axes.set_xscale("log")
+        places = [float(one.values[searched.key]) for one in trials]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(places) / min(places) < 100 else (1,)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
     best = next((one for one in trials if one.number == data.best), None)
@@ -213,18 +229,26 @@ def _draw_points(
     groups = [""] if apart is None or apart is searched else apart.names
     key = "" if apart is None else apart.key
     for index, name in enumerate(groups):
-        of_group = [(x, y) for one, x, y in points if len(groups) == 1 or one.values.get(key) == index]
-        if of_group:
-            look: dict[str, Any] = {"color": SERIES[index], "marker": _MARKERS[index], "label": _cut(name, 14)}
-            axes.plot(*zip(*of_group, strict=True), linestyle="", markersize=5, alpha=0.8, **look)
+        of_group = [point for point in points if len(groups) == 1 or point[0].values.get(key) == index]
+        for whole in (True, False):
+            places = [(x, y) for one, x, y in of_group if (one.score is not None) is whole]
+            if not places:
+                continue
+            look: dict[str, Any] = {"color": SERIES[index], "marker": _MARKERS[index], "label": short_name(name, 14)}
+            if any(label == look["label"] for label in axes.get_legend_handles_labels()[1]):
+                look["label"] = ""
+            filled: Literal["full", "none"] = "full" if whole else "none"
+            axes.plot(*zip(*places, strict=True), linestyle="", markersize=5, alpha=0.8, fillstyle=filled, **look)
     low, high = _limits(data)
-    room = 0.22 * (high - low) if len(groups) > 1 else 0.0  # for the legend
+    columns = 3 if sum(min(14, len(name)) for name in groups) <= 32 else 2
+    rows = math.ceil(len(groups) / columns) if len(groups) > 1 else 0
+    room = (0.1 + 0.12 * rows) * (high - low) if rows else 0.0  # for the legend
     axes.set_ylim(low - room * data.maximize, high + room * (not data.maximize))
     for one, x, y in points:
         if one.number == data.best:
             axes.plot(x, y, "*", markersize=13, color=_ORANGE, markeredgecolor=INK, zorder=5)
     if len(groups) > 1:
-        _add_legend(axes, data, columns=3)
+        _add_legend(axes, data, columns=columns)
 
 
 def _main_choice(data: SweepData) -> Searched | None:
@@ -254,7 +278,7 @@ def _spread(searched: Searched, trial: SweptTrial, data: SweepData) -> float:
 
 def _draw_parallel(data: SweepData) -> Chart:
     """A line a trial through its values and its score."""
-    searched = [one for one in data.searched if all(one.key in trial.values for trial in data.scored)]
+    searched = [one for one in data.searched if all(one.key in trial.values for trial in data.known)]
     by_importance = sorted(searched, key=lambda one: -data.importance.get(one.key, 0.0))[:MAX_COLUMNS]
     shown = [one for one in searched if one in by_importance]
     figure = new_figure(max(_COLUMN * (len(shown) + 1.1), _WIDE), 3.5, constrained=False)
@@ -262,23 +286,24 @@ def _draw_parallel(data: SweepData) -> Chart:
     names = short_keys([one.key for one in shown])
     spans = [_span(one, data) for one in shown]
     outside = left_out(data)
-    scores = [float(one.score or 0.0) for one in data.scored if one not in outside]
+    scores = [data.reached[one.number] for one in data.known if one not in outside]
     low, high = min(scores), max(scores)
-    top = {one.number for one in data.scored[: max(1, math.ceil(len(data.scored) / 5))]}
-    for one in reversed(data.scored):
+    top = {one.number for one in data.known[: max(1, math.ceil(len(data.known) / 5))]}
+    for one in reversed(data.known):
         heights = [
             (item.at(one.values[item.key]) - start) / (end - start)
             for item, (start, end) in zip(shown, spans, strict=True)
         ]
-        place = 0.5 if high == low else (float(one.score or 0.0) - low) / (high - low)
+        place = 0.5 if high == low else (data.reached[one.number] - low) / (high - low)
         heights.append(min(1.0, max(0.0, place)))
         color, line = (_ORANGE, 2.6) if one.number == data.best else (_BLUE, 1.5) if one.number in top else (SOFT, 0.8)
-        axes.plot(range(len(heights)), heights, color=color, linewidth=line, alpha=1.0 if one.number in top else 0.5)
+        look: dict[str, Any] = {"linewidth": line, "linestyle": ":" if one.score is None else "-"}
+        axes.plot(range(len(heights)), heights, color=color, alpha=1.0 if one.number in top else 0.5, **look)
     for index, (item, span) in enumerate(zip(shown, spans, strict=True)):
         axes.plot([index, index], [0, 1], color=INK, linewidth=0.9)
-        axes.text(index, 1.05, plain(_cut(names[item.key], 17)), ha="center", fontsize=9.5, color=INK, weight="bold")
+        axes.text(index, 1.05, short_name(names[item.key], 18), ha="center", fontsize=9.5, color=INK, weight="bold")
         for place, text in _marks(item, span):
-            axes.text(index + 0.04, place, plain(_cut(text, 13)), fontsize=8.5, color=INK, va="center")
+            axes.text(index + 0.04, place, short_name(text, 16), fontsize=8.5, color=INK, va="center")
     axes.plot([len(shown)] * 2, [0, 1], color=INK, linewidth=0.9)
     axes.text(len(shown), 1.05, plain(title_of(data.objective)), ha="center", fontsize=9.5, color=INK, weight="bold")
     for place, value in ((0.0, low), (1.0, high)):
@@ -286,7 +311,8 @@ def _draw_parallel(data: SweepData) -> Chart:
     axes.set_axis_off()
     axes.set_xlim(-0.5, len(shown) + 0.6)
     axes.set_ylim(-0.05, 1.13)
-    title = "Values of each trial (orange: the best; blue: the best fifth)"
+    dotted = "; dotted: not to the end" if len(data.scored) < len(data.known) else ""
+    title = f"Values of each trial (orange: the best; blue: the best fifth{dotted})"
     described = "The values stand in the table of trials."
     return chart_of(figure, axes, title=title, description=described, around=(0.0, 0.0, 0.0, 0.0))
 
@@ -294,7 +320,7 @@ def _draw_parallel(data: SweepData) -> Chart:
 def _span(searched: Searched, data: SweepData) -> tuple[float, float]:
     if searched.names:
         return -0.25, len(searched.names) - 0.75
-    places = [searched.at(one.values[searched.key]) for one in data.scored]
+    places = [searched.at(one.values[searched.key]) for one in data.known]
     low, high = min(places), max(places)
     return (low - 0.5, high + 0.5) if low == high else (low, high)
 
@@ -307,10 +333,6 @@ def _marks(searched: Searched, span: tuple[float, float]) -> list[tuple[float, s
     places = [low, (low + high) / 2, high]
     values = [10**place if searched.logarithmic else place for place in places]
     return [(height, f"{value:.3g}") for height, value in zip((0.0, 0.5, 1.0), values, strict=True)]
-
-
-def _cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"
 
 
 def _capital(text: str) -> str:

@@ -84,6 +84,22 @@ class SweepData:
         return sorted(known, key=lambda one: (-self.sign * (one.score or 0.0), one.number))
 
     @property
+    def reached(self) -> dict[int, float]:
+        """By the number of a trial: its score, or the best that it had when it paused or stopped; the best first."""
+        found = {}
+        for one in self.trials:
+            values = [one.score] if one.score is not None else [y for y in one.curve.values() if math.isfinite(y)]
+            if values:
+                found[one.number] = max(values) if self.maximize else min(values)
+        return dict(sorted(found.items(), key=lambda pair: (-self.sign * pair[1], pair[0])))
+
+    @property
+    def known(self) -> list[SweptTrial]:
+        """The trials that have reached something, the best first."""
+        by_number = {one.number: one for one in self.trials}
+        return [by_number[number] for number in self.reached]
+
+    @property
     def sign(self) -> int:
         return 1 if self.maximize else -1
 

@@ -1,10 +1,13 @@
 """Before a sweep starts, each bound and each choice is tried as ``trainkit check`` tries a config."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from trainkit.cli.app import app
 from trainkit.config import load_sweep
 from trainkit.errors import ConfigError
 from trainkit.system import Frontend
@@ -83,4 +86,19 @@ search:
         "objective": "val_accuracy, highest is best",
         "trials": "4 trials, chosen by tpe",
     }
+    assert sorted(os.listdir(tmp_path)) == ["base.yaml", "sweep.yaml"]
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """What is wrong ends it before anything is written; else it says what would be searched."""
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "sweep.yaml").write_text(SWEEP + "search: {training.batch_size: {int: [16, 32]}}\n")
+    command, runner = ["sweep", "sweep.yaml", "--dry-run"], CliRunner()
+    done = runner.invoke(app, [*command, "--set", "training.epochs=1"], catch_exceptions=False)
+    assert done.stdout.splitlines()[0] == "ok: sweep.yaml can be run; 3 configs checked"
+    assert "16 to 32 (whole numbers)" in done.stdout
+    plan = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+    assert (plan["configs_checked"], plan["plan"]["trials"]) == (3, "4 trials of 17 combinations, chosen by tpe")
+    with pytest.raises(ConfigError, match=r"model.blocks\[1\].pool: MaxPool2d has a window of 9 x 9"):
+        runner.invoke(app, [*command, "--set", "model.blocks[1].pool=9"], catch_exceptions=False)
     assert sorted(os.listdir(tmp_path)) == ["base.yaml", "sweep.yaml"]
