@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from trainkit.evaluation import Mistake, RegressionReport, Reliability
-from trainkit.reports import plots
+from trainkit.reports import figures, plots
 from trainkit.reports.plots import plot_confusion, plot_reliability, plot_residuals, plot_wrong_samples
 
 
@@ -93,3 +93,15 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path):
     counts = np.array([[5, 1], [2, 8]])
     first, second = (plot_confusion(tmp_path / name, counts, ["a", "b"]) for name in ("1.png", "2.png"))
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("width", [2.3, 6.0])
+def test_a_long_heading_stays_within_the_figure(width):
+    figure = figures.new_figure(width, 3.0)
+    figures.add_heading(figure, "pictures: random_resized_crop, random_horizontal_flip, WWWWW $1$, random_erasing")
+    figure.subplots()
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert figure.get_size_inches()[1] > 3.0

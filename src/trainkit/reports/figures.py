@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,11 @@ def style_axes(axes: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "
 
 
 def add_heading(figure: Figure, text: str) -> None:
-    """A title above all axes of a figure."""
-    figure.suptitle(plain(text), fontsize=11, color=INK, x=0.02, ha="left")
+    """A title above all axes of a figure, which gets higher by the lines that it takes."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(text, max(20, int(10 * width)))  # letters of this size in an inch
+    figure.set_size_inches(width, height + 0.18 * (len(lines) - 1))
+    figure.suptitle("\n".join(map(plain, lines)), fontsize=11, color=INK, x=0.02, ha="left")
 
 
 def add_legend(axes: Axes, **where: Any) -> None:
