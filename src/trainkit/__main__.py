@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from trainkit.cli import streams
-from trainkit.errors import Interrupted, LostRank, TrainkitError, UserError
+from trainkit.errors import Interrupted, LostRank, SharedError, TrainkitError, UserError
 
 LEAK_CHECKED = {"onnx", "triton"}
 """Modules built with nanobind, which warns about every object that is left at the end of the process."""
@@ -88,7 +88,7 @@ def is_said_elsewhere(error: BaseException) -> bool:
 
     if isinstance(error, LostRank):
         return launched.rank() > 0 or launched.by_trainkit()
-    return launched.rank() > 0 and isinstance(error, Interrupted | UserError)
+    return launched.rank() > 0 and isinstance(error, Interrupted | SharedError | UserError)
 
 
 def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:

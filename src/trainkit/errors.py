@@ -83,5 +83,9 @@ class Interrupted(TrainkitError):
         self.exit_code = exit_code
 
 
+class SharedError(TrainkitError):
+    """All processes of the run raise it at the same step."""
+
+
 class LostRank(TrainkitError):
     """Another process of the run is gone, or has not answered in time."""

@@ -19,7 +19,7 @@ from trainkit.engine.plan import Batches, Plan
 from trainkit.engine.records import Checkpointer, Recorder, Saver, epoch_record, step_record
 from trainkit.engine.state import EpochTotals, Progress, TrainState
 from trainkit.engine.step import StepResult, train_step
-from trainkit.errors import TrainkitError
+from trainkit.errors import SharedError
 from trainkit.runtime import forward
 
 Outcome = Literal["finished", "early stopping", "interrupted"]
@@ -160,11 +160,11 @@ def compare_ranks(state: TrainState, plan: Plan) -> None:
     """See that all processes of the run have the same weights.
 
     Raises:
-        TrainkitError: one has others, so that their results have no meaning any more.
+        SharedError: one has others, so that their results have no meaning any more.
     """
     rank = plan.ranks.differing([*state.parameters, *state.model.buffers()])
     if rank is not None:
-        raise TrainkitError(
+        raise SharedError(
             f"rank {rank} differs from rank 0 at step {state.progress.steps_completed}: a layer that draws or counts "
             "outside of the pieces, or a faulty processor; the checkpoints saved so far are intact"
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainkit.data.loading import Batch
 from trainkit.engine.state import Progress
-from trainkit.errors import TrainkitError
+from trainkit.errors import SharedError
 from trainkit.runtime import any_non_finite, halt_updates, leaves_out_updates
 from trainkit.wording import counted
 
@@ -19,7 +19,7 @@ from trainkit.wording import counted
 LOOK_BEHIND = 8
 
 
-class NonFiniteError(TrainkitError):
+class NonFiniteError(SharedError):
     """A loss, a gradient or a buffer was NaN or Inf; the weights are those of the step before."""
 
 

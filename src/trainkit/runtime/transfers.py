@@ -130,8 +130,12 @@ class MemoryFile:
             raise OSError("not a Linux system")
         self.token = secrets.token_bytes(16)
         self.file = os.memfd_create("trainkit")
-        os.posix_fallocate(self.file, 0, num_bytes + len(self.token))
-        os.pwrite(self.file, self.token, num_bytes)
+        try:
+            os.posix_fallocate(self.file, 0, num_bytes + len(self.token))
+            os.pwrite(self.file, self.token, num_bytes)
+        except OSError:
+            self.close()
+            raise
 
     @property
     def address(self) -> dict[str, str]:

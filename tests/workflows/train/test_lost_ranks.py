@@ -147,6 +147,7 @@ def test_a_nan_of_one_piece_is_that_of_all(ranks, tmp_path, skips):
     else:
         assert outputs[0] == outputs[1]
         assert "the loss is nan" in outputs[0][0]
+        assert "error" not in ended[1].output  # the first one has said it
 
 
 def test_a_full_disk_of_the_first_ends_all(ranks, whole, tmp_path):
@@ -162,3 +163,4 @@ def test_other_weights_on_one_are_found(ranks, tmp_path):
     ended = trained(ranks, tmp_path, "--set", "logging.every=3", text=OWN)
     assert [one.code for one in ended] == [1, 1]
     assert re.search(r"rank 1 differs from rank 0 at step [36]: ", ended[0].output)
+    assert "error" not in ended[1].output
