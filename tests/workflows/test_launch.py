@@ -46,7 +46,7 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(params=["eval", "predict"])
+@pytest.fixture
 def running(request, folder):
     """The launcher of a command in two processes, and these by rank."""
     whole = [sys.executable, "-m", "trainkit", *COMMANDS[request.param], "--nproc", "2"]
@@ -64,10 +64,10 @@ def running(request, folder):
     assert not (folder / "out.csv").exists()
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(("running", "victim"), [("eval", 0), ("eval", 1), ("predict", 1)], indirect=["running"])
 def test_a_process_that_dies_ends_all(running, victim):
     launcher, ranks = running
-    time.sleep(random.uniform(0, 8))
+    time.sleep(random.uniform(0, 4))
     os.kill(ranks[victim], signal.SIGKILL)
     out, said = launcher.communicate(timeout=20)
     assert launcher.returncode == 1
@@ -77,10 +77,12 @@ def test_a_process_that_dies_ends_all(running, victim):
     assert not any(map(is_running, ranks))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("running", "signum"), [("eval", signal.SIGTERM), ("predict", signal.SIGINT)], indirect=["running"]
+)
 def test_a_signal_to_the_launcher_stops_all(running, signum):
     launcher, ranks = running
-    time.sleep(random.uniform(0, 8))
+    time.sleep(random.uniform(0, 4))
     launcher.send_signal(signum)
     out, said = launcher.communicate(timeout=20)
     assert launcher.returncode == 128 + signum, said
