@@ -197,10 +197,26 @@ def encode_table(path: Paths, encoding: Encoding, *, key: str | None = None) -> 
 
 
 def encode_columns(columns: Mapping[str, Sequence[Any]], encoding: Encoding) -> EncodedRows:
-    """Rows from memory: values of Python by column, of one length; None is a missing one."""
+    """Rows from memory: values of Python by column, of one length; None is a missing one.
+
+    A number among texts stays a number: rows are read together where each column has texts, or none.
+    """
     import polars as pl
 
-    frame = pl.DataFrame([pl.Series(name, values, strict=False) for name, values in columns.items()])
-    filled = Filled()
-    inputs = encode_inputs(as_cells(frame, encoding["missing_values"]), encoding, filled)
-    return EncodedRows([f"[{row}]" for row in range(len(frame))], inputs, filled, dict(reversed(filled.refused)))
+    num_rows = len(next(iter(columns.values())))
+    mixed = [
+        values for values in columns.values() if len({isinstance(one, str) for one in values if one is not None}) > 1
+    ]
+    groups: dict[tuple[bool, ...], list[int]] = {}
+    for row in range(num_rows) if mixed else ():
+        groups.setdefault(tuple(isinstance(values[row], str) for values in mixed), []).append(row)
+    inputs = np.zeros((num_rows, len(encoding["inputs"])), dtype=np.float32)
+    filled, bad = Filled(), dict[int, str]()
+    for rows in groups.values() if mixed else [list(range(num_rows))]:
+        parts = [pl.Series(name, [values[row] for row in rows], strict=False) for name, values in columns.items()]
+        frame = pl.DataFrame([part.cast(pl.String) if part.dtype == pl.Null else part for part in parts])
+        found = Filled()
+        inputs[rows] = encode_inputs(as_cells(frame, encoding["missing_values"]), encoding, found)
+        bad |= {rows[place]: message for place, message in reversed(found.refused)}
+        filled.add(found)
+    return EncodedRows([f"[{row}]" for row in range(num_rows)], inputs, filled, bad)

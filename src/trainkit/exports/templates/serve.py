@@ -109,10 +109,12 @@ def load_first(names: Sequence[str], predict: Any, folder: Path) -> tuple[str, C
 
 
 def as_cell(cell: Any, kind: str) -> Any:
-    """A value of JSON as a cell of a file: dates are texts, and a number is one that a float holds."""
+    """A value of JSON as a cell of a file: NaN is missing, dates are texts, and a number is one that a float holds."""
+    if cell is None or cell != cell:
+        return None
     if isinstance(cell, int) and abs(cell) > 1 << 1000:
         return "inf"
-    return str(cell) if kind == "datetime" and cell is not None else cell
+    return str(cell) if kind == "datetime" else cell
 
 
 def versions(stored: Mapping[str, str]) -> dict[str, str]:

@@ -59,7 +59,8 @@ class Service:
     def __init__(self, model: Model, options: Options, page: str) -> None:
         self.model, self.options, self.page = model, options, page
         self.batches = Batches(model.run, max_batch=options.max_batch, max_wait=options.max_wait_ms / 1e3)
-        self.readers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "read")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.readers = ThreadPoolExecutor(cores, "read")
         self.requests: Counter[tuple[str, int]] = Counter()
         self.latency = Histogram(LATENCY_BOUNDS)
         self.in_flight = self.admitted = self.held = 0
