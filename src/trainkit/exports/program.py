@@ -23,7 +23,7 @@ from trainkit.data.target_scale import TargetScale, stored_scale
 from trainkit.data.transforms import columns, static_transforms_from_json
 from trainkit.engine import EXPECTS, LossName
 from trainkit.errors import UserError
-from trainkit.models import NormalizeChannels, fold_gains
+from trainkit.models import Ensemble, EnsembleMember, NormalizeChannels, fold_gains
 
 _LARGEST_HALF = 2048
 """Whole numbers above are rounded in float16."""
@@ -209,7 +209,12 @@ def build_program(
         most = max(layout.sizes, default=0) if layout is not None else 0
         if most > _LARGEST_HALF:
             raise UserError(f"float16 does not hold the codes of a column with {most} categories; export in float32")
-        model = HalfModel(model)
+        if isinstance(model, Ensemble):  # what scales its inputs stays in float32
+            for member in model.members:
+                assert isinstance(member, EnsembleMember)
+                member.network = HalfModel(member.network)
+        else:
+            model = HalfModel(model)
     if logits and logits_name(loss) is None:
         raise UserError(f"a model trained with {loss} has no logits; leave --logits out")
     program = (ProgramWithLogits if logits else Program)(prepare, model, activation)

@@ -12,7 +12,7 @@ import trainkit
 from trainkit.config import load_config
 from trainkit.errors import UserError
 from trainkit.system import Frontend
-from trainkit.workflows.cross_validation import CvResult, cross_validate
+from trainkit.workflows.cross_validation import CvResult
 from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train import train
@@ -100,7 +100,7 @@ SAMPLES = {
 def test_programs_answer_with_the_mean_and_a_test_set_of_the_datas_own_is_scored(kind, tmp_path, fast_runs):
     write_samples(tmp_path)
     config, inputs, count = SAMPLES[kind]
-    result = cross_validate(
+    result = trainkit.cross_validate(
         {**config, "name": kind, "training": {"epochs": 2, "batch_size": 16}, "export": {"torchscript": False}},
         folds=3,
         config_dir=tmp_path,
@@ -113,6 +113,8 @@ def test_programs_answer_with_the_mean_and_a_test_set_of_the_datas_own_is_scored
     bundle = trainkit.export(result.ensemble, formats=["torchscript", "onnx"]).bundle
     for program in ("model.pt", "model.onnx"):
         assert np.abs(answers(bundle / program, given) - expected).max() < 1e-4 * size
+    half = trainkit.export(result.ensemble, formats="onnx", half=True).programs[0]
+    assert np.abs(answers(half, given) - expected).max() < 0.02 * size
     scores = trainkit.evaluate(result.ensemble)
     assert (scores.split, scores.num_samples, scores.data_changes) == ("test", count, [])
     with pytest.raises(UserError, match="have trained on its val split"):
