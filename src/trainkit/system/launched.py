@@ -49,24 +49,31 @@ def set_from_slurm() -> None:
         UserError: this process was not started by ``srun``.
     """
     try:
-        names = {
-            "RANK": "PROCID",
-            "WORLD_SIZE": "NTASKS",
-            "LOCAL_RANK": "LOCALID",
-            "LOCAL_WORLD_SIZE": "NTASKS_PER_NODE",
-        }
-        found = {
-            name: os.environ.get(f"SLURM_{of}", "1" if of == "NTASKS_PER_NODE" else "") for name, of in names.items()
-        }
-        job, hosts = int(os.environ["SLURM_JOB_ID"]), os.environ["SLURM_JOB_NODELIST"]
+        names = {"RANK": "PROCID", "WORLD_SIZE": "NTASKS", "LOCAL_RANK": "LOCALID"}
+        found = {name: os.environ[f"SLURM_{of}"] for name, of in names.items()}
+        job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ.get("SLURM_STEP_ID", "0"))
+        hosts = _of_step("NODELIST") or os.environ["SLURM_JOB_NODELIST"]
         int(found["RANK"]), int(found["WORLD_SIZE"])
     except (KeyError, ValueError):
         raise UserError("--launcher slurm: SLURM_PROCID and its like are not set; start the command by srun") from None
-    # The first host of node[003-007,12],other is node003. Ports by the job: two jobs on one machine do not meet.
+    # Of each machine, in their order: 4(x2),3 stands for 4, 4 and 3.
+    counts = re.findall(
+        r"(\d+)(?:\(x(\d+)\))?", _of_step("TASKS_PER_NODE") or os.environ.get("SLURM_TASKS_PER_NODE", "")
+    )
+    by_node = [count for count, times in counts for _ in range(int(times or 1))]
+    here = int(os.environ.get("SLURM_NODEID", "0"))
+    found["LOCAL_WORLD_SIZE"] = by_node[here] if here < len(by_node) else "1"
+    # The first host of node[003-007,12],other is node003. Ports by job and step: two of them do not meet.
     first = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", re.split(r",(?![^[]*\])", hosts)[0])
-    address = {"MASTER_ADDR": first, "MASTER_PORT": str(20_000 + job % 20_000), "TORCHELASTIC_RUN_ID": f"slurm-{job}"}
+    port = 20_000 + (job + 101 * step) % 20_000
+    address = {"MASTER_ADDR": first, "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": f"slurm-{job}-{step}"}
     for name, value in {**found, **address}.items():
         os.environ.setdefault(name, value)
+
+
+def _of_step(name: str) -> str:
+    """What ``srun`` says of its own step, which may have a part of the job's machines only."""
+    return os.environ.get(f"SLURM_STEP_{name}", "")
 
 
 def local_rank() -> int:
