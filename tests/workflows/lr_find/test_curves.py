@@ -73,6 +73,19 @@ def test_the_longest_fall_is_fastais(losses):
         assert (end - length, end) == (start, expected)
 
 
+@pytest.mark.parametrize("end", [2.0, 0.9])
+def test_a_long_fall_after_a_jump_is_no_valley(end):
+    """As of a small CNN on pictures: the loss jumps up by less than four times, and creeps back to that of a guess."""
+    before = falls_between(1e-4, 1e-3)
+
+    def loss_at(rate):
+        return before(rate) if rate < 1e-3 else 3.8 - (3.8 - end) / 4 * math.log10(rate / 1e-3)
+
+    curve = made_up(loss_at)
+    assert len(curve.losses) == curve.steps
+    assert 2e-4 < find([curve]).lr < 1.5e-3
+
+
 def test_the_steps_rise_from_the_lowest_to_the_highest_by_one_factor():
     rates = learning_rates(150)
     assert rates[0] == 1e-7
@@ -109,6 +122,14 @@ def test_a_loss_that_is_not_finite_leads_to_no_number(steps_taken):
     curve = Curve(0, 150, [2.0 + 0.1 * (step % 3) for step in range(steps_taken)])
     with pytest.raises(NoLearningRate, match="diverges before it falls: at a learning rate of"):
         find([curve])
+
+
+def test_a_loss_that_falls_only_after_a_jump_leads_to_no_number():
+    def loss_at(rate):
+        return 2.4 if rate < 1e-3 else 3.8 - 0.5 * math.log10(rate / 1e-3)
+
+    with pytest.raises(NoLearningRate, match="flat"):
+        find([made_up(loss_at, noise=0.02)])
 
 
 def test_most_seeds_decide():

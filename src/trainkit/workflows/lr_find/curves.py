@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainkit.config.text import flow
@@ -134,12 +134,31 @@ def find(curves: Sequence[Curve]) -> LrFindResult:
     Raises:
         NoLearningRate: the loss of most of them does not fall, or is not finite.
     """
-    reasons = [why_none(curve) for curve in curves]
-    of_seeds = [None if why else valley(curve) for curve, why in zip(curves, reasons, strict=True)]
+    read = [up_to_jump(curve) for curve in curves]
+    reasons = [why_none(curve) for curve in read]
+    of_seeds = [None if why else valley(curve) for curve, why in zip(read, reasons, strict=True)]
     known = [lr for lr in of_seeds if lr is not None]
     if 2 * len(known) <= len(curves):
         raise NoLearningRate(next(why for why in reasons if why))
     return LrFindResult(float(f"{statistics.median(known):.2g}"), of_seeds, curves)
+
+
+def up_to_jump(curve: Curve) -> Curve:
+    """The curve up to where its loss rises as far above its first level as it has fallen below, and above all chance.
+
+    Behind that it may fall for long again, to the loss of a guess: that of a network with dead units does.
+    """
+    values = curve.smoothed
+    level = [loss for rate, loss in zip(curve.learning_rates, curve.losses, strict=True) if rate < _TOO_LOW]
+    if len(level) < 2:
+        return curve
+    start, spread = statistics.fmean(level), statistics.stdev(level)
+    lowest = start
+    for step in range(len(level), len(values)):
+        lowest = min(lowest, values[step])
+        if values[step] - start > max(start - lowest, spread, _LEAST_FALL * abs(start)):
+            return replace(curve, losses=curve.losses[:step])
+    return curve
 
 
 def why_none(curve: Curve) -> str | None:
@@ -149,8 +168,8 @@ def why_none(curve: Curve) -> str | None:
     if len(losses) < len(level) + _WINDOW:
         low = rates[min(len(losses), len(rates) - 1)]
         return (
-            f"the loss diverges before it falls: at a learning rate of {low:.2g} it is NaN, infinite or {DIVERGED:g} "
-            "times its best; look at the inputs (transforms: [normalize] or [standardize]) and at the first weights "
+            f"the loss diverges before it falls: at a learning rate of {low:.2g} it is NaN, infinite or far above "
+            "where it began; look at the inputs (transforms: [normalize] or [standardize]) and at the first weights "
             "(model.init)"
         )
     start, spread = statistics.fmean(level), statistics.stdev(level)
