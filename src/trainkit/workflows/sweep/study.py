@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -89,7 +89,8 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         # The sweep's folder is held by one process, so the journal needs no lock; Optuna's own would outlive a kill.
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
     try:
-        return optuna.storages.get_storage(with_driver(url))
+        # A connection that the server has closed meanwhile is made anew.
+        return optuna.storages.get_storage(RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True}))
     except ImportError as error:
         missing = getattr(error.__cause__ or error.__context__, "name", None) or "its driver"
         hint = "pip install 'psycopg[binary]'" if url.startswith("postgresql") else f"install {missing}"
