@@ -20,8 +20,8 @@ from trainkit.errors import ConfigError
 
 SHIPPED = [config.path.read_bytes() for config in list_shipped()]
 RESOLVED = [load_config(config.path).resolved() for config in list_shipped()]
-QUICK = settings(max_examples=1700, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=8_000, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=900, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=4_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def load(path: Path, overrides: list[str]) -> ConfigError | None:

@@ -63,7 +63,7 @@ THIRTEEN = Case(13, 10, 8, 9, "mlp", True, "sgd", 1, 2, "host", 4)
 SEVENTY_SEVEN = Case(77, 130, 4, 50, "mlp", True, "sgd", 3, 2, "host", 3)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(cases)
 @example(THIRTEEN)
 @example(SEVENTY_SEVEN)
@@ -72,9 +72,9 @@ def test_a_resumed_run_is_the_whole_run_bit_for_bit(case):
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases)
-def test_a_resumed_run_is_the_whole_run_over_five_thousand_draws(case):
+def test_a_resumed_run_is_the_whole_run_over_two_thousand_draws(case):
     check(case)
 
 

@@ -49,7 +49,7 @@ def claim_at_once(root: Path) -> list[str]:
     return paths
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(15, marks=pytest.mark.slow)])
 def test_eight_starts_in_the_same_second(tmp_path, rounds):
     for number in range(rounds):
         paths = claim_at_once(tmp_path / str(number))
