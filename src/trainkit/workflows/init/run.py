@@ -69,8 +69,19 @@ def init(
         raise UserError(f"{path}: there is a file of this name, which is left as it is; give another with -o")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    make = _for_pictures if _has_pictures(data) else _for_table
-    return make(data, path, target=target, minutes=minutes, pretrained=pretrained, frontend=frontend)
+    wanted = _Wanted(path, target, minutes, pretrained, frontend)
+    return _for_pictures(data, wanted) if _has_pictures(data) else _for_table(data, wanted)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The arguments of ``init``."""
+
+    path: Path
+    target: str | None
+    minutes: float
+    pretrained: bool | None
+    frontend: Frontend
 
 
 def _has_pictures(data: str | Path) -> bool:
@@ -84,51 +95,35 @@ def _has_pictures(data: str | Path) -> bool:
     return False
 
 
-def _for_pictures(
-    data: str | Path,
-    path: Path,
-    *,
-    target: str | None,
-    minutes: float,
-    pretrained: bool | None,
-    frontend: Frontend,
-) -> Written:
-    if target is not None:
+def _for_pictures(data: str | Path, wanted: _Wanted) -> Written:
+    if wanted.target is not None:
         raise UserError(f"--target is for tables; {data} is a folder of pictures, whose classes are its folders")
     root = Path(data).resolve()
-    seen = check(load_config(pictures.provisional(root, max_bad_files=_BAD_FILES)), frontend=frontend)
+    seen = check(load_config(pictures.provisional(root, max_bad_files=_BAD_FILES)), frontend=wanted.frontend)
     sizes, bad = pictures.measure(seen.source), _num_bad(seen.source)
     lines = [
         Line("  type: image_folder", "one folder a class"),
-        Line(f"  root: {quoted(_relative(root, path))}", "relative to this file"),
+        Line(f"  root: {quoted(_relative(root, wanted.path))}", "relative to this file"),
         *_splits(seen.source),
         *([Line(f"  max_bad_files: {bad}", "so many files cannot be read; more are an error")] if bad else []),
     ]
     has_gpu = torch.cuda.is_available()
-    recipe, training = pictures.recipe(seen.source, sizes, has_gpu=has_gpu, pretrained=pretrained)
+    recipe, training = pictures.recipe(seen.source, sizes, has_gpu=has_gpu, pretrained=wanted.pretrained)
     header = [f"Pictures of {counted(seen.source.num_classes, 'class')}: {sizes.describe()}."]
     rest = [*_batch(seen.source, most=32 if "fine_tuning:" in [line.text for line in recipe] else 256)]
-    draft = _Draft(path, header, lines, recipe, training, rest, minutes=minutes, steps=3000, most=100)
-    return _write(draft, seen, has_gpu=has_gpu, warnings=(), frontend=frontend)
+    draft = _Draft(wanted.path, header, lines, recipe, training, rest, minutes=wanted.minutes, steps=3000, most=100)
+    return _write(draft, seen, has_gpu=has_gpu, warnings=(), frontend=wanted.frontend)
 
 
-def _for_table(
-    data: str | Path,
-    path: Path,
-    *,
-    target: str | None,
-    minutes: float,
-    pretrained: bool | None,
-    frontend: Frontend,
-) -> Written:
-    if pretrained is not None:
+def _for_table(data: str | Path, wanted: _Wanted) -> Written:
+    if wanted.pretrained is not None:
         raise UserError(f"--pretrained is for pictures; {data} is no folder with any")
     given = str(Path(data).resolve())
-    chosen, why = tables.find_target(given, target)
-    seen = check(load_config(tables.provisional(given, chosen)), frontend=frontend)
+    chosen, why = tables.find_target(given, wanted.target)
+    seen = check(load_config(tables.provisional(given, chosen)), frontend=wanted.frontend)
     telling = tables.telling_columns(seen.source)
     lines = tables.dataset_lines(
-        seen.source, path=quoted(_relative(Path(given), path)), target=quoted(chosen), why=why, telling=telling
+        seen.source, path=quoted(_relative(Path(given), wanted.path)), target=quoted(chosen), why=why, telling=telling
     )
     num_rows = len(seen.source.parts[seen.source.splits["train"].part])
     what = f"{counted(len(seen.source.columns), 'column')}, {counted(num_rows, 'row')}"
@@ -138,17 +133,17 @@ def _for_table(
         for name in telling
     )
     draft = _Draft(
-        path,
+        wanted.path,
         [f"A table: {what}."],
         [*lines, *_splits(seen.source)],
         tables.recipe(),
         [],
         [Line("  batch_size: 256", "as in its paper")],
-        minutes=minutes,
+        minutes=wanted.minutes,
         steps=10**9,
         most=256,
     )
-    return _write(draft, seen, has_gpu=torch.cuda.is_available(), warnings=warnings, frontend=frontend)
+    return _write(draft, seen, has_gpu=torch.cuda.is_available(), warnings=warnings, frontend=wanted.frontend)
 
 
 @dataclass(frozen=True)
