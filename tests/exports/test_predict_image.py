@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import struct
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 import trainkit.exports
-from trainkit.data.images import decode_image
+from trainkit.data.images import BadImageError, decode_image
 from trainkit.data.pixel_rules import PixelRules, make_rules
 
 TEMPLATE = Path(trainkit.exports.__file__).parent / "templates" / "predict_image.py"
@@ -110,3 +111,38 @@ def test_8_bits_for_a_model_of_more_are_refused(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     with pytest.raises(SystemExit, match=r"a\.png: 8 bits, and the images of the training have more, with values"):
         script.read_image(tmp_path / "a.png", ENTRY)
+
+
+def odd_files(folder: Path) -> list[Path]:
+    """Files that are no images, are damaged, or whose values cannot be used as 8 bits."""
+    rng = np.random.default_rng(0)
+    gray = rng.integers(0, 256, (6, 9), dtype=np.uint8)
+    Image.fromarray(gray).save(folder / "signed.tif", tiffinfo={339: 2})
+    Image.fromarray(rng.integers(0, 2000, (6, 9)).astype(np.uint16)).save(folder / "twelve bits.png")
+    Image.fromarray(np.full((6, 9), 1.5, np.float32)).save(folder / "above 1.tif")
+    Image.fromarray(np.full((6, 9), np.nan, np.float32)).save(folder / "nan.tif")
+    Image.fromarray(np.full((6, 9), 70_000, np.int32)).save(folder / "large.tif")
+    rows = b"".join(b"\0" + rng.integers(0, 2000, 27).astype(">u2").tobytes() for _ in range(6))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    (folder / "dark color.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    Image.fromarray(gray).save(folder / "whole.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:-40])
+    (folder / "whole.jpg").unlink()
+    (folder / "text.png").write_bytes(b"hello there, this is a text")
+    (folder / "empty.png").write_bytes(b"")
+    return sorted(folder.glob("*.*"))
+
+
+def test_what_trainkit_refuses_is_refused_in_the_same_words(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "files").mkdir()
+    script = bundled(tmp_path / "bundle", 3, PixelRules().to_json())
+    paths = odd_files(tmp_path / "files")
+    assert len(paths) == 9
+    for path in paths:
+        with pytest.raises(BadImageError) as expected:
+            decode_image(path, channels=3)
+        with pytest.raises(ValueError) as found:  # noqa: PT011  (the words are compared)
+            script.decode(path.read_bytes(), ENTRY)
+        assert str(found.value) == str(expected.value)

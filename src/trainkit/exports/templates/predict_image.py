@@ -100,11 +100,28 @@ def decode_pixels(data, channels, max_pixels):
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise ValueError(f"too large ({image.width * image.height:,} pixels, and at most {max_pixels:,} are read here)")
     format = image.format
+    wide = format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA", "LA") and ";16" in str(image.tile)
     try:
         image.load()
     except Exception as error:  # noqa: BLE001  (Pillow's decoders raise anything)
         raise ValueError(f"damaged {format} ({reason(error)})") from None
+    check_values(image, wide)
     return read_pixels(upright(image), channels)
+
+
+def check_values(image, wide):
+    """Raise ValueError where Pillow does not heed what a file says of its values; ``wide``: 16 bits a color."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    bits, signed = (np.ravel(tags.get(tag, 1))[0] for tag in (258, 339))
+    if signed == 2 and bits == 8:
+        raise ValueError("signed values of 8 bits, which Pillow takes for unsigned ones; save it with 16 bits")
+    if image.mode == "I" and bits == 32 and signed != 2 and np.asarray(image).min() < 0:
+        raise ValueError("unsigned values of 32 bits above 2147483647; save it as 32-bit floats")
+    if wide and 0 < max(int(np.asarray(image.getchannel(band)).max()) for band in image.getbands() if band != "A") < 16:
+        raise ValueError(
+            "16 bits a color with values below 4096, of which Pillow reads the high byte: it would be black; "
+            "save it with 8 bits, or as gray"
+        )
 
 
 @functools.cache
