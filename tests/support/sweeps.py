@@ -75,12 +75,19 @@ def kill_all(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def kill_at_random(folder: Path, rng: random.Random, *, kills: int, seconds: tuple[float, float]) -> int:
-    """Start a sweep and kill it again and again. Returns how many kills hit it."""
+def kill_at_random(folder: Path, rng: random.Random, *, kills: int, seconds: float) -> int:
+    """Start a sweep and kill it again and again, within some seconds after its first trial starts or goes on.
+
+    Returns how many kills hit it.
+    """
     hits = 0
     for _ in range(kills):
+        path = folder / "output.txt"
+        before = path.stat().st_size if path.exists() else 0
         process = start(folder)
-        time.sleep(rng.uniform(*seconds))
+        while process.poll() is None and b"-00" not in path.read_bytes()[before:]:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, seconds))
         hits += process.poll() is None
         kill_all(process)
     return hits
