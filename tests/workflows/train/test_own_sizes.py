@@ -103,6 +103,8 @@ def test_check_says_what_is_chosen_and_takes_different_sizes(folder: Path) -> No
     [note] = [note for note in report.notes if "in their own sizes" in note]
     assert note.startswith("the training images will take about ")
     assert note.endswith("pixels on average by 19 headers; dataset.cache_size makes it less")
+    large = check(load(folder, "transforms=[{type: random_resized_crop, size: 64}]"), runs_dir=folder / "runs").notes
+    assert any("by 19 headers; crops are enlarged to 64 x 64; dataset.cache_size" in note for note in large)
     asked = check(load(folder, "dataset.cache_size=none"), runs_dir=folder / "runs").choices["cache_size"]
     assert (asked.value, asked.reason) == ("none", "as asked for")
 

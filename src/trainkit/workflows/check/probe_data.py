@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trainkit.builders import build_static_transforms, build_training_transforms, load_source
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo, Downloaded
+from trainkit.config.schema.transforms import RandomResizedCrop, height_and_width
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.images import (
@@ -178,9 +179,14 @@ def _cached_size(data: Dataset, config: Config) -> list[str]:
     probed = [paths[index] for index in split.indices[spread(len(split), PROBED)]]
     pixels = probe_sizes(probed, lambda _: own_sizes, should_stop=None).prod(1).mean()
     num_bytes = int(pixels * (data.channels or 3) * data.rules.dtype.itemsize * len(split))
+    height, width = next(
+        height_and_width(spec.size) for spec in config.transforms if isinstance(spec, RandomResizedCrop)
+    )
+    enlarged = f"; crops are enlarged to {height} x {width}" if pixels < height * width else ""
     return [
         f"the training images will take about {size_text(num_bytes)} in their own sizes, {pixels**0.5:.0f} x "
-        f"{pixels**0.5:.0f} pixels on average by {counted(len(probed), 'header')}; dataset.cache_size makes it less"
+        f"{pixels**0.5:.0f} pixels on average by {counted(len(probed), 'header')}{enlarged}; "
+        "dataset.cache_size makes it less"
     ]
 
 
