@@ -3,10 +3,12 @@
 import math
 
 import pytest
+import sweeps
 
-from trainkit.config.sweeps import Range
+from trainkit.config import Range, load_sweep
 from trainkit.errors import UserError
 from trainkit.workflows.sweep import study as studies
+from trainkit.workflows.sweep.run import check_same
 from trainkit.workflows.sweep.samplers import distributions_of
 from trainkit.workflows.sweep.study import JOURNAL, Study, Watch, open_storage, with_driver, without_password
 
@@ -91,3 +93,16 @@ def test_a_storage_that_cannot_be_reached_is_the_users_error(tmp_path):
     assert with_driver("postgresql://host/db") in ("postgresql+psycopg://host/db", "postgresql+psycopg2://host/db")
     assert with_driver("postgresql+pg8000://host/db") == "postgresql+pg8000://host/db"
     assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+
+
+def test_a_sweep_goes_on_with_what_decides_its_scores_alone(tmp_path):
+    """Where the data lie, the device and the budget may change."""
+    folder = sweeps.write_sweep(tmp_path, "budget: {trials: 1}\n")
+    study = open_study(tmp_path)
+    check_same(study, load_sweep(folder / "search.yaml"), folder)
+    harmless = load_sweep(folder / "search.yaml", ["device=cpu", "training.num_threads=1", "checkpoint.keep_last=5"])
+    check_same(study, harmless, folder)
+    for change, was in (("dataset.val_fraction=0.2", "0.1"), ("training.epochs=4", "3"), ("seed=1", "0")):
+        key, _, now = change.partition("=")
+        with pytest.raises(UserError, match=f"other settings: {key} was {was}, and is {now} now"):
+            check_same(study, load_sweep(folder / "search.yaml", [change]), folder)

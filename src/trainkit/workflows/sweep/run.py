@@ -28,6 +28,7 @@ from trainkit.workflows.sweep.report import write_report
 from trainkit.workflows.sweep.runner import Plan, Runner
 from trainkit.workflows.sweep.study import Study, Trial, Watch, open_storage, storage_errors
 from trainkit.workflows.sweep.trials import Slots
+from trainkit.workflows.train.changes import HARMLESS, is_under
 
 MAY_CHANGE = ("budget", "parallel", "confirm")
 """Sections that a sweep may go on with other values of."""
@@ -158,15 +159,15 @@ def check_same(study: Study, loaded: LoadedSweep, folder: Path) -> None:
     """
     mine = {
         "sweep": loaded.sweep.model_dump(mode="json", exclude={*MAY_CHANGE, "config", "name"}),
-        "config": {key: value for key, value in loaded.base.resolved().items() if key not in ("dataset", "name")},
+        "config": {key: value for key, value in by_key(loaded.base.resolved()).items() if not is_under(key, HARMLESS)},
     }
     theirs = json.loads(study.note("sweep", json.dumps(mine)))
-    before, now = by_key(theirs), by_key(mine)
+    before, now = (by_key(one["sweep"]) | one["config"] for one in (theirs, json.loads(json.dumps(mine))))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         key = changed[0]
         raise UserError(
-            f"{folder}: this sweep began with other settings: {key.partition('.')[2]} was {before.get(key)!r}, and is "
+            f"{folder}: this sweep began with other settings: {key} was {before.get(key)!r}, and is "
             f"{now.get(key)!r} now; give the new one a name of its own (`name:` in its file), or delete the folder"
         )
 
