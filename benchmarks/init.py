@@ -31,7 +31,7 @@ DATA = Path(os.environ["TRAINKIT_TEST_DATA"])
 def bundled_table(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         found = getattr(bundled, f"load_{name}")()
-        names = list(getattr(found, "feature_names", None) or [f"x{i}" for i in range(found.data.shape[1])])
+        names = list(getattr(found, "feature_names", range(found.data.shape[1])))
         labels = found.target if name == "diabetes" else [f"class {label}" for label in found.target]
         rows = [",".join(map(str, (*values, label))) for values, label in zip(found.data, labels, strict=True)]
         path = folder / f"{name}.csv"
