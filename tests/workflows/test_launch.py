@@ -106,3 +106,26 @@ def test_without_their_launcher_they_stop(running, folder):
             return
         time.sleep(0.1)
     raise AssertionError("they go on")
+
+
+HIDDEN = """
+import os
+if os.environ.get("RANK") == "1":  # as on a machine where this process alone may not read the file
+    real = os.open
+    def opened(path, *arguments, **more):
+        if str(path).endswith(".pth"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+    os.open = opened
+"""
+
+
+def test_a_wrong_input_of_one_process_alone_is_its_message(folder, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HIDDEN)
+    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    command = [sys.executable, "-m", "trainkit", *COMMANDS["predict"], "--nproc", "2"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: rank 1: long.pth: cannot be opened: Permission denied; ")
+    assert not (folder / "out.csv").exists()

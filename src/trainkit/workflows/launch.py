@@ -59,9 +59,9 @@ class Ranks:
         return [launched.read_end(folder) for folder in self.folders()]
 
     def end_silent(self) -> None:
-        """End the processes that the others have waited for in vain: these have ended because of it."""
+        """End the processes that the others have waited for in vain, and those that wait for one with a wrong input."""
         ends = self.ends()
-        if not any(end is not None and end.lost for end in ends):
+        if not any(end is not None and (end.lost or end.exit_code == 2) for end in ends):
             self.since = None
             return
         self.since = self.since or time.monotonic()
@@ -185,6 +185,9 @@ def _what_failed(ranks: Ranks, error: BaseException | None, *, nproc: int, unsav
     if error is not None and not failures:
         return f"the processes could not be started: {error}"
     ends = ranks.ends()
+    for rank, end in enumerate(ends):
+        if end is not None and end.exit_code == 2 and not end.lost:
+            return f"rank {rank}: {end.message}; {saved}"
     for rank, failure in failures:
         end = ends[rank] if rank < len(ends) else None
         if rank in ranks.silent:
