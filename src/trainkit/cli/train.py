@@ -84,7 +84,8 @@ def train(
     if launched.restarts() and resume is None:
         resume = "auto"
     runs = runs_dir if resume == "auto" else None
-    loaded = load(config, set_, unset, quiet=quiet, ranks=size, unfinished_in=runs)
+    said_later = nproc is not None and not dry_run  # by the first of the processes that this one starts
+    loaded = load(config, set_, unset, quiet=quiet or said_later, ranks=size, unfinished_in=runs)
     loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
     if dry_run:
         show_check(loaded, runs_dir=runs_dir, json=json)
