@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ def init(
         typer.Argument(help="A folder of pictures, or a table (CSV, Parquet).", metavar="[DATA]", show_default=False),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The column of a table to predict.", metavar="COLUMN")] = None,
+    task: Annotated[
+        Literal["classification", "regression"] | None,
+        typer.Option(help="What the target is, where the table does not say."),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="How long a training may take, about.", min=0.1)] = 10.0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write.", metavar="FILE")] = None,
     pretrained: Annotated[
@@ -42,14 +46,16 @@ def init(
     Without DATA: a commented config to start from. An existing file is never overwritten.
     """
     if data is None or source is not None:
-        if data is not None or target is not None or pretrained is not None:
+        if data is not None or target is not None or task is not None or pretrained is not None:
             raise UserError("--from copies a config as it is: it goes with -o alone" if source else "DATA is missing")
         _copy(output, source, json=json)
         return
     from trainkit.workflows.init import init as write
 
     with console.frontend("looking at the data", quiet=False, stopped="nothing was written") as frontend:
-        written = write(data, target=target, minutes=minutes, output=output, pretrained=pretrained, frontend=frontend)
+        written = write(
+            data, target=target, task=task, minutes=minutes, output=output, pretrained=pretrained, frontend=frontend
+        )
     if json:
         console.print_json({"path": str(written.path), "warnings": list(written.warnings), **as_json(written.seen)})
         return

@@ -129,6 +129,12 @@ class TestTables:
         make_table(tmp_path / "t.csv", [{"x": index % 7, "Label": "ab"[index % 2]} for index in range(60)])
         assert load_config(init("t.csv").path).config.dataset.target == "Label"
 
+    def test_what_only_the_user_knows_is_asked(self, tmp_path):
+        make_table(tmp_path / "t.csv", [{"x": index % 7, "y": index % 50} for index in range(200)])
+        with pytest.raises(TrainkitError, match=r"^t\.csv: .*whole numbers from 0 to 49.*--task"):
+            init("t.csv")
+        assert load_config(init("t.csv", task="regression").path).config.dataset.task == "regression"
+
     @pytest.mark.parametrize("names", [("x", "zone"), ("x", "label", "class")])
     def test_without_one_the_columns_are_listed(self, tmp_path, names):
         make_table(tmp_path / "t.csv", [dict.fromkeys(names, index) for index in range(60)])
@@ -151,7 +157,7 @@ class TestWrongInput:
             ("nowhere", {}, "nowhere"),
             ("empty", {}, "empty"),
             ("words.txt", {"target": "x"}, "words.txt"),
-            ("pets", {"target": "x"}, "--target is for tables"),
+            ("pets", {"target": "x"}, "--target and --task are for tables"),
             ("t.csv", {"target": "kid"}, "kid"),
             ("t.csv", {"target": "kind", "pretrained": True}, "--pretrained is for pictures"),
             ("t.csv", {"target": "kind", "output": "no/t.yaml"}, "there is no folder"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -15,7 +16,7 @@ from trainkit.config.help import schema_line
 from trainkit.config.schema.base import safe_name
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import is_image_file
-from trainkit.errors import UserError
+from trainkit.errors import ConfigError, Place, Problem, UserError
 from trainkit.system import Frontend, durable
 from trainkit.wording import counted
 from trainkit.workflows.check import CheckReport, check
@@ -43,6 +44,7 @@ def init(
     data: str | Path,
     *,
     target: str | None = None,
+    task: Literal["classification", "regression"] | None = None,
     minutes: float = 10.0,
     output: str | Path | None = None,
     pretrained: bool | None = None,
@@ -53,6 +55,7 @@ def init(
     Args:
         data: a folder with a folder for each class; a table's file, a pattern, or a folder of Parquet files.
         target: the column of a table to predict; None: the one with a usual name.
+        task: what the target is, where the table does not say.
         minutes: how long a training may take, about.
         output: the file to write; it must not be there. None: the name of the data, here.
         pretrained: whether a network for large pictures begins with published weights, which may be downloaded; None:
@@ -69,7 +72,7 @@ def init(
         raise UserError(f"{path}: there is a file of this name, which is left as it is; give another with -o")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    wanted = _Wanted(path, target, minutes, pretrained, frontend)
+    wanted = _Wanted(path, target, task, minutes, pretrained, frontend)
     return _for_pictures(data, wanted) if _has_pictures(data) else _for_table(data, wanted)
 
 
@@ -79,6 +82,7 @@ class _Wanted:
 
     path: Path
     target: str | None
+    task: str | None
     minutes: float
     pretrained: bool | None
     frontend: Frontend
@@ -95,11 +99,23 @@ def _has_pictures(data: str | Path) -> bool:
     return False
 
 
+def _look(data: str | Path, config: Mapping[str, Any], frontend: Frontend) -> CheckReport:
+    """Open the data. Mistakes in them are told of the data: there is no config yet."""
+    try:
+        return check(load_config(config), frontend=frontend)
+    except ConfigError as error:
+        hint = "; here by --task" if any(one.key == "dataset.task" for one in error.problems) else ""
+        problems = [Problem(f"{one.message}{hint}", place=Place(str(data))) for one in error.problems]
+        raise ConfigError(problems) from None
+
+
 def _for_pictures(data: str | Path, wanted: _Wanted) -> Written:
-    if wanted.target is not None:
-        raise UserError(f"--target is for tables; {data} is a folder of pictures, whose classes are its folders")
+    if wanted.target is not None or wanted.task is not None:
+        raise UserError(
+            f"--target and --task are for tables; {data} is a folder of pictures, whose classes are its folders"
+        )
     root = Path(data).resolve()
-    seen = check(load_config(pictures.provisional(root, max_bad_files=_BAD_FILES)), frontend=wanted.frontend)
+    seen = _look(data, pictures.provisional(root, max_bad_files=_BAD_FILES), wanted.frontend)
     sizes, bad = pictures.measure(seen.source), _num_bad(seen.source)
     lines = [
         Line("  type: image_folder", "one folder a class"),
@@ -120,7 +136,7 @@ def _for_table(data: str | Path, wanted: _Wanted) -> Written:
         raise UserError(f"--pretrained is for pictures; {data} is no folder with any")
     given = str(Path(data).resolve())
     chosen, why = tables.find_target(given, wanted.target)
-    seen = check(load_config(tables.provisional(given, chosen)), frontend=wanted.frontend)
+    seen = _look(data, tables.provisional(given, chosen, task=wanted.task), wanted.frontend)
     telling = tables.telling_columns(seen.source)
     lines = tables.dataset_lines(
         seen.source, path=quoted(_relative(Path(given), wanted.path)), target=quoted(chosen), why=why, telling=telling

@@ -40,10 +40,10 @@ def find_target(path: str, given: str | None) -> tuple[str, str]:
     raise UserError(f"{path}: which column is to be predicted? Name it with --target; {what}")
 
 
-def provisional(path: str, target: str) -> dict[str, Any]:
+def provisional(path: str, target: str, *, task: str | None) -> dict[str, Any]:
     """A config that only opens the table."""
     return {
-        "dataset": {"type": "table", "path": path, "target": target},
+        "dataset": {"type": "table", "path": path, "target": target, "task": task or "auto"},
         "model": "tabular_mlp",
         "export": {"torchscript": False},
     }
@@ -61,7 +61,7 @@ def telling_columns(data: Dataset) -> list[str]:
     rows = split.indices[spread(len(split), _ROWS)]
     targets = np.asarray(part.targets[rows])
     odd = np.arange(len(rows)) % 2 == 1
-    if len(rows) < 40 or data.num_targets > 1:
+    if len(rows) < 40 or data.num_targets > 1 or len(data.feature_names) < 2:
         return []
     kind = DecisionTreeClassifier if data.task == "classification" else DecisionTreeRegressor
     found = []
