@@ -39,7 +39,11 @@ print("fine")
 """
 
 
-@pytest.mark.parametrize("runs_dir", ["sys.argv[2]", "__import__('pathlib').Path(sys.argv[2])"], ids=["text", "Path"])
+@pytest.mark.parametrize(
+    "runs_dir",
+    ["sys.argv[2]", pytest.param("__import__('pathlib').Path(sys.argv[2])", marks=pytest.mark.slow)],
+    ids=["text", "Path"],
+)
 def test_train_and_evaluate_from_python(tmp_path, runs_dir):
     config = tmp_path / "config.yaml"
     config.write_text("dataset: iris\nmodel: {type: mlp, hidden_sizes: [4]}\nlogging: {plots: false}\n")

@@ -27,6 +27,7 @@ def records(work: Path) -> list[dict]:
     return [json.loads(line) for line in (work / "found.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_each_check_leaves_a_line_and_a_record(tmp_path):
     done = gpu_check(tmp_path, "--device", "cpu", "--quick", "--only", "numbers,syncs")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,6 +49,7 @@ def with_fault(work: Path, file: str, fault: str) -> Path:
     return work / "src"
 
 
+@pytest.mark.slow
 def test_an_order_of_samples_that_changes_from_run_to_run_is_found(tmp_path):
     fault = "\n\n_drawn = permutation\npermutation = lambda seed, *rest: _drawn(time.time_ns() % 1000, *rest)\n"
     source = with_fault(tmp_path, "runtime/seeding.py", f"\n\nimport time{fault}")

@@ -143,6 +143,7 @@ def test_another_whole_file_under_the_same_name(tmp_path):
         load_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_no_header_byte_leads_elsewhere(good, tmp_path):
     """All bits of one record's headers, of its line in the directory, and of the end of the file.
 

@@ -54,6 +54,7 @@ def findings(layer: Recording, folder: Path, *, each: int = 3, without: str | No
     return number, bad
 
 
+@pytest.mark.slow
 def test_every_state_after_a_loss_of_power_recovers(tmp_path, fast_folder):
     layer = record(tmp_path / "run")
     number, bad = findings(layer, fast_folder)

@@ -218,7 +218,7 @@ class Retention(RuleBasedStateMachine):
 
 TestRetention = Retention.TestCase
 TestRetention.settings = settings(
-    max_examples=40,
+    max_examples=20,
     stateful_step_count=25,
     report_multiple_bugs=False,
     phases=[Phase.generate],

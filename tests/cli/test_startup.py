@@ -118,6 +118,7 @@ def test_recorders_findings_and_reports_import_nothing_heavy_before_they_are_use
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.slow
 def test_training_on_a_warm_cache_imports_only_what_it_uses(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "dataset: {type: digits}\nmodel: {type: mlp}\ntraining: {epochs: 1}\nlogging: {plots: false}\n"

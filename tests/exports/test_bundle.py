@@ -282,6 +282,7 @@ def test_a_full_disk_leaves_nothing(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+@pytest.mark.slow
 def test_killed_at_any_point_no_bundle_looks_whole(files, written, tmp_path):
     target = tmp_path / "net"
     for number in range(200):

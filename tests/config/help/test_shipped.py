@@ -108,6 +108,7 @@ def mutations() -> list[tuple[str, str, int, int, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_key_with_a_letter_dropped_is_corrected(tmp_path: Path) -> None:
     """For every key of every shipped config and every letter: that line, and the key as the suggestion."""
     path = tmp_path / "run.yaml"

@@ -120,6 +120,7 @@ def check_kills(server, whole: RunDir, folder: Path, *, seed: int, num_kills: in
     assert hits == num_kills
 
 
+@pytest.mark.slow
 def test_killed_25_times(server, whole, tmp_path):
     check_kills(server, whole, tmp_path, seed=0, num_kills=25)
 

@@ -116,6 +116,7 @@ def test_an_export_is_given_up_between_its_formats(server, whole, place):
     assert sorted(path.name for path in place.iterdir()) == ["config.yaml", "images", "output.txt", "said.txt"]
 
 
+@pytest.mark.slow
 def test_a_download_is_given_up(server, tmp_path):
     """From a proxy that takes the request and never answers."""
     (tmp_path / "config.yaml").write_text("dataset: {type: mnist, root: data}\nmodel: mlp\n")
