@@ -7,7 +7,7 @@ import pytest
 from written_runs import make_run
 
 from trainkit.system import RunDir
-from trainkit.web.watch import Tail, Watched, details, file_of, thinned
+from trainkit.web.watch import Tail, Watched, change, details, file_of, thinned
 
 
 class TestWatched:
@@ -16,7 +16,7 @@ class TestWatched:
         make_run(tmp_path / "sweeps" / "lr" / "runs" / "20260101-000001_trial0")
         make_run(tmp_path / "cv" / "five" / "runs" / "20260101-000002_fold0")
         (tmp_path / "sweeps" / "lr" / "report.html").write_text("<p>page")
-        rows = Watched(tmp_path).look().rows
+        rows = Watched(tmp_path).look().values()
         assert [(row["group"], row["page"]) for row in rows] == [
             ("", ""),
             ("lr", "sweeps/lr/report.html"),
@@ -27,17 +27,19 @@ class TestWatched:
     def test_only_what_changed_is_told_again(self, tmp_path):
         first, second = (make_run(tmp_path / f"2026010{day}-000000_a") for day in (1, 2))
         watched = Watched(tmp_path)
-        assert len(watched.look().rows) == 2
-        assert watched.look().rows == []
+        before = watched.look()
+        assert len(change({}, before)["rows"]) == 2
+        assert change(before, watched.look()) is None
         info = json.loads(first.info.read_text())
         first.info.write_text(json.dumps({**info, "status": "failed: no memory"}))
         os.utime(first.info, (1, 1))
-        assert [row["status"] for row in watched.look().rows] == ["failed: no memory"]
+        watched.find("nothing")  # a look of somebody else takes nothing away from the others
+        now = watched.look()
+        assert [row["status"] for row in change(before, now)["rows"]] == ["failed: no memory"]
         for path in (second.info, second.metrics):
             path.unlink()
         second.path.rmdir()
-        assert watched.look().gone == [second.path.name]
-        assert len(watched.rows()) == 1
+        assert change(now, watched.look()) == {"rows": [], "gone": [second.path.name]}
 
     @pytest.mark.parametrize("run_id", ["", "..", "../other/20260101-000000_a", "runs/../..", "/etc", "nothing"])
     def test_other_folders_are_no_runs(self, tmp_path, run_id):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,8 @@ SHOWN = ("report.html", "config.yaml", "config.resolved.yaml", "train.log", "run
 """Files of a run that are given out, beside the pictures in ``plots/``."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """What has changed in the list since the last look."""
-
-    rows: list[dict[str, Any]]
-    """Of runs that are new or have changed."""
-    gone: list[str]
-    """Ids of runs whose folders are no longer there."""
+Rows = dict[str, dict[str, Any]]
+"""By id, what the table shows of a run."""
 
 
 class Watched:
@@ -34,8 +28,10 @@ class Watched:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._rows: dict[str, tuple[tuple[float, ...], dict[str, Any]]] = {}
-        """By id: when its files changed, and its row."""
+        self._rows: Rows = {}
+        self._stamps: dict[str, tuple[float, ...]] = {}
+        """By id: when the files were changed that the row was read from."""
+        self._lock = threading.Lock()
 
     def folders(self) -> Iterator[tuple[Path, str, str]]:
         """Each folder of runs, with its sweep or cross-validation and the page of it."""
@@ -48,32 +44,22 @@ class Watched:
 
     def find(self, run_id: str) -> RunDir | None:
         """The run with this id; None where there is none. Paths that lead elsewhere are no ids."""
-        if run_id not in self._rows:
-            self.look()
-        return RunDir(self.root / run_id) if run_id in self._rows else None
+        return RunDir(self.root / run_id) if run_id in self._rows or run_id in self.look() else None
 
-    def look(self) -> Change:
-        """Read the runs whose files have changed."""
-        rows, seen = [], set()
-        for folder, group, page in self.folders():
-            for run in list_runs(folder):
-                run_id = self._id(run.path)
-                seen.add(run_id)
-                known = self._rows.get(run_id)
-                stamp = _stamp(run)
-                if known is None or known[0] != stamp or known[1]["status"] == "running":
-                    row = {"id": run_id, "folder": run.path.name, "group": group, "page": page, **_row(run)}
-                    if known is None or known[1] != row:
-                        rows.append(row)
-                    self._rows[run_id] = stamp, row
-        gone = [run_id for run_id in self._rows if run_id not in seen]
-        for run_id in gone:
-            del self._rows[run_id]
-        return Change(rows, gone)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All runs, as they were at the last look."""
-        return [row for _, row in self._rows.values()]
+    def look(self) -> Rows:
+        """All runs; those whose files have changed are read again."""
+        with self._lock:
+            rows: Rows = {}
+            for folder, group, page in self.folders():
+                for run in list_runs(folder):
+                    run_id, stamp = self._id(run.path), _stamp(run)
+                    known = self._rows.get(run_id)
+                    if known is None or self._stamps[run_id] != stamp or known["status"] == "running":
+                        known = {"id": run_id, "folder": run.path.name, **_row(run)}
+                    rows[run_id] = {**known, "group": group, "page": page}
+                    self._stamps[run_id] = stamp
+            self._rows = rows
+            return rows
 
     def page_of(self, path: str) -> Path | None:
         """The page of a sweep or a cross-validation, by its path from the root."""
@@ -81,6 +67,13 @@ class Watched:
 
     def _id(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+def change(before: Rows, now: Rows) -> dict[str, Any] | None:
+    """The rows that are new or differ, and the ids that are gone; None where nothing has changed."""
+    rows = [row for run_id, row in now.items() if before.get(run_id) != row]
+    gone = [run_id for run_id in before if run_id not in now]
+    return {"rows": rows, "gone": gone} if rows or gone else None
 
 
 def details(run: RunDir) -> dict[str, Any]:

@@ -78,6 +78,17 @@ class TestPictures:
         config = load_config(init("large", pretrained=False).path).config
         assert config.transforms[0].type == "random_resized_crop"
 
+    def test_a_link_that_leads_back_ends_the_search(self, tmp_path):
+        make_pictures(tmp_path / "real" / "deep", {"cat": 12, "dog": 12})
+        (tmp_path / "linked").mkdir()
+        (tmp_path / "linked" / "again").symlink_to(tmp_path / "linked")
+        with pytest.raises(TrainkitError, match="linked"):
+            init("linked", target="x")
+        for name in ("cat", "dog"):
+            (tmp_path / "linked" / name).symlink_to(tmp_path / "real" / "deep" / name)
+        (tmp_path / "linked" / "again").unlink()
+        assert load_config(init("linked").path).config.dataset.type == "image_folder"
+
     def test_of_two_sizes_one_is_made(self, tmp_path):
         make_pictures(tmp_path / "both" / "a", {"cat": 12}, size=(20, 30))
         make_pictures(tmp_path / "mixed", {"cat": 12, "dog": 12}, size=(20, 30))
@@ -128,6 +139,11 @@ class TestTables:
     def test_a_usual_name_is_the_target(self, tmp_path):
         make_table(tmp_path / "t.csv", [{"x": index % 7, "Label": "ab"[index % 2]} for index in range(60)])
         assert load_config(init("t.csv").path).config.dataset.target == "Label"
+
+    def test_a_telling_column_with_an_odd_name_can_be_uncommented(self, tmp_path):
+        make_table(tmp_path / "t.csv", [{"x": i % 13, "a: b, #c": i % 2, "label": "ab"[i % 2]} for i in range(90)])
+        text = init("t.csv").text.replace("  # columns:", "  columns:")
+        assert yaml.safe_load(text)["dataset"]["columns"] == {"a: b, #c": "ignore"}
 
     def test_what_only_the_user_knows_is_asked(self, tmp_path):
         make_table(tmp_path / "t.csv", [{"x": index % 7, "y": index % 50} for index in range(200)])

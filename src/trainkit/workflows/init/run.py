@@ -16,6 +16,7 @@ from trainkit.config.help import schema_line
 from trainkit.config.schema.base import safe_name
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import is_image_file
+from trainkit.data.sources import identity
 from trainkit.errors import ConfigError, Place, Problem, UserError
 from trainkit.system import Frontend, durable
 from trainkit.wording import counted
@@ -93,7 +94,12 @@ def _has_pictures(data: str | Path) -> bool:
     root = Path(data)
     if not root.is_dir():
         return False
-    for folder, _, files in os.walk(root, followlinks=True):
+    seen = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        if identity(folder) in seen:  # a link leads back to it
+            below.clear()
+            continue
+        seen.add(identity(folder))
         if any(is_image_file(os.path.join(folder, file)) for file in files):
             return True
     return False
@@ -145,7 +151,7 @@ def _for_table(data: str | Path, wanted: _Wanted) -> Written:
     what = f"{counted(len(seen.source.columns), 'column')}, {counted(num_rows, 'row')}"
     warnings = tuple(
         f"{name} alone tells {chosen} all but without a mistake: is it known when you predict? If not: "
-        f"columns: {{{name}: ignore}}"
+        f"columns: {quoted({name: 'ignore'})}"
         for name in telling
     )
     draft = _Draft(

@@ -13,7 +13,7 @@ from trainkit.data.images import spread
 from trainkit.data.tables import open_table
 from trainkit.errors import UserError
 from trainkit.wording import counted, listed
-from trainkit.workflows.init.draft import Line
+from trainkit.workflows.init.draft import Line, quoted
 
 _USUAL = ("target", "label", "class", "y", "outcome", "species")
 """Names that columns to predict have."""
@@ -93,10 +93,8 @@ def dataset_lines(data: Dataset, *, path: str, target: str, why: str, telling: S
     ]
     ignored = [column["name"] for column in data.columns if column["kind"] == "ignore"]
     if telling:
-        columns = ", ".join(f"{name}: ignore" for name in telling)
-        lines.append(
-            Line(f"  # columns: {{{columns}}}", "each of these alone tells the target: known only afterwards?")
-        )
+        columns = quoted(dict.fromkeys(telling, "ignore"))
+        lines.append(Line(f"  # columns: {columns}", "each of these alone tells the target: known only afterwards?"))
     elif ignored:
         lines.append(Line("  # columns: {NAME: numeric}", f"overrules what was found; not used: {listed(ignored)}"))
     return lines
