@@ -98,8 +98,8 @@ def make_pictures(folder: Path, count: int, size: int) -> list[Path]:
 
 
 def make_bundle(folder: Path, model: str, size: int) -> Path:
+    from trainkit.api import export
     from trainkit.config import load_config
-    from trainkit.workflows.export import export
     from trainkit.workflows.train.run import train
 
     (folder / "c.yaml").write_text(

@@ -7,27 +7,38 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from trainkit.builders import TrainedModel, open_trained
-from trainkit.callbacks import Log, OnProgress, Progress, ShouldStop, calling, one_training, stopped_by_ctrl_c
-from trainkit.config import LoadedConfig, at_data_root, load_config, load_sweep
-from trainkit.errors import UserError
-from trainkit.exports import Format, InputDtype, Method, Quantization
-from trainkit.plugins import Plugin, active, using
+from trainkit.builders import TrainedModel
+from trainkit.callbacks import (
+    Log,
+    OnProgress,
+    Plugins,
+    Progress,
+    ShouldStop,
+    calling,
+    stopped_by_ctrl_c,
+    training_call,
+)
+from trainkit.config import LoadedConfig, load_config, load_sweep
+from trainkit.config.help import is_copied, write_starter
+from trainkit.errors import UserError, check_choice
+from trainkit.exports import ExportRequest, Format, InputDtype, Method, Quantization
+from trainkit.plugins import active
 from trainkit.runtime import use_tf32
-from trainkit.wording import closest, first_lines
+from trainkit.wording import first_lines
 from trainkit.workflows import cross_validation
 from trainkit.workflows import evaluate as evaluating
 from trainkit.workflows import export as exporting
+from trainkit.workflows import init as starting
 from trainkit.workflows import predict as predicting
 from trainkit.workflows import train as training
 from trainkit.workflows.cross_validation import CvResult
 from trainkit.workflows.evaluate import EvalResult
 from trainkit.workflows.export import ExportResult
-from trainkit.workflows.find import find_checkpoint
+from trainkit.workflows.find import open_checkpoint
+from trainkit.workflows.init import InitResult
 from trainkit.workflows.lr_find import SEEDS, STEPS, LrFindResult
 from trainkit.workflows.lr_find import find as find_rate
 from trainkit.workflows.lr_find.search import search
@@ -41,6 +52,7 @@ __all__ = [
     "CvResult",
     "EvalResult",
     "ExportResult",
+    "InitResult",
     "LoadedConfig",
     "LrFindResult",
     "Prediction",
@@ -50,6 +62,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "export",
+    "init",
     "load_config",
     "load_model",
     "lr_find",
@@ -60,8 +73,6 @@ __all__ = [
 ]
 
 Config = LoadedConfig | str | Path | Mapping[str, Any]
-Plugins = Sequence[Plugin | str]
-"""Plug-ins whose parts a config or a checkpoint may name, or the names of their modules."""
 Checkpoint = str | Path | TrainResult | None
 """A file, a run by its folder or a part of its name, what ``train`` returned; None for the newest run."""
 
@@ -106,13 +117,12 @@ def train(
 
     An exception of a callback stops the training as ``should_stop`` does, and is raised then.
     """
-    given = [*plugins, *(config.config.plugins if isinstance(config, LoadedConfig) else ())]
-    with using(given), one_training(log), calling(log, progress, should_stop) as frontend, stopped_by_ctrl_c(frontend):
-        loaded = _load(config, overrides, config_dir)
+    with training_call(_plugins(plugins, config), log, progress, should_stop) as frontend:
+        loaded = _load(config, overrides, config_dir, data_root)
         for note in loaded.notes:
             frontend.say(f"note: {note}")
         result = training.train(
-            replace(loaded, config=at_data_root(loaded.config, data_root)),
+            loaded,
             runs_dir=runs_dir,
             resume=resume,
             init_from=init_from,
@@ -149,32 +159,31 @@ def lr_find(
         TrainkitError: the loss does not fall, or diverges before it does.
         Interrupted, KeyboardInterrupt: as for ``train``.
     """
-    for name, value, least in (("steps", steps, 100), ("seeds", seeds, 1)):
-        if value < least:
-            raise UserError(f"{name}: expected {least} or more, got {value}")
-    given = [*plugins, *(config.config.plugins if isinstance(config, LoadedConfig) else ())]
-    with (
-        using(given),
-        one_training(log),
-        calling(log, progress, should_stop, stage="learning rates") as frontend,
-        stopped_by_ctrl_c(frontend),
-    ):
-        loaded = _load(config, overrides, config_dir)
-        loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
+    _check_least(("steps", steps, 100), ("seeds", seeds, 1))
+    given = _plugins(plugins, config)
+    with training_call(given, log, progress, should_stop, stage="learning rates") as frontend:
+        loaded = _load(config, overrides, config_dir, data_root)
         return find_rate(search(loaded, steps=steps, seeds=seeds, frontend=frontend))
 
 
-def _load(config: Config, overrides: Sequence[str], config_dir: str | Path | None) -> LoadedConfig:
+def _plugins(given: Plugins, config: Config) -> Plugins:
+    return [*given, *(config.config.plugins if isinstance(config, LoadedConfig) else ())]
+
+
+def _load(
+    config: Config, overrides: Sequence[str], config_dir: str | Path | None, data_root: str | Path | None
+) -> LoadedConfig:
     if not isinstance(config, LoadedConfig | str | Path | Mapping):
         raise UserError(f"config: expected a file, a dict or what load_config returned, got {type(config).__name__}")
     if not isinstance(config, LoadedConfig):
-        return load_config(config, overrides=_listed("overrides", overrides), config_dir=config_dir)
+        loaded = load_config(config, overrides=_listed("overrides", overrides), config_dir=config_dir)
+        return loaded.at_data_root(data_root)
     for name, value in (("overrides", overrides), ("config_dir", config_dir)):
         if value:
             raise UserError(
                 f"{name} go with a file or a dict, and this config is loaded already: give them to load_config"
             )
-    return config
+    return config.at_data_root(data_root)
 
 
 def resume(
@@ -199,12 +208,7 @@ def resume(
 
     The other arguments, and ``Raises``, as for ``train``.
     """
-    with (
-        using(plugins),
-        one_training(log),
-        calling(log, progress, should_stop) as frontend,
-        stopped_by_ctrl_c(frontend),
-    ):
+    with training_call(plugins, log, progress, should_stop) as frontend:
         return training.resume(
             run.run.path if isinstance(run, TrainResult) else run,
             overrides=_listed("overrides", overrides),
@@ -239,12 +243,7 @@ def cross_validate(
 
     The other arguments, and ``Raises``, as for ``train``.
     """
-    with (
-        using(plugins),
-        one_training(log),
-        calling(log, progress, should_stop) as frontend,
-        stopped_by_ctrl_c(frontend),
-    ):
+    with training_call(plugins, log, progress, should_stop) as frontend:
         return cross_validation.cross_validate(
             config,
             folds=folds,
@@ -279,7 +278,7 @@ def sweep(
 
     The other arguments, and ``Raises``, as for ``train``; UserError without Optuna too.
     """
-    with using(plugins), calling(log, None, should_stop) as frontend, stopped_by_ctrl_c(frontend):
+    with calling(plugins, log, None, should_stop) as frontend, stopped_by_ctrl_c(frontend):
         from trainkit.workflows import sweep as sweeping
 
         if any(plugin.module == "__main__" for plugin in active()):
@@ -320,18 +319,16 @@ def evaluate(
         CheckpointError: the file is damaged, or not a checkpoint.
         UserError: the data have no such split, or are of another kind or with other classes.
     """
-    with using(plugins), calling(log, progress) as frontend:
-        result = evaluating.evaluate(
+    with calling(plugins, log, progress) as frontend:
+        trained = open_checkpoint(
             _path(checkpoint),
-            split=split,
-            data=data,
             device=device,
             precision=precision,
-            tta=tta,
             data_root=data_root,
             runs_dir=runs_dir,
             frontend=frontend,
         )
+        result = evaluating.evaluate(trained, split=split, data=data, tta=tta, frontend=frontend)
     assert result is not None, "one process"
     return result
 
@@ -359,7 +356,8 @@ def export(
 
     Args:
         checkpoint: as for ``evaluate``.
-        formats: torchscript, pt2, onnx, safetensors, or several of them; None for torchscript (onnx for ``quantize``).
+        formats: torchscript, pt2, onnx, safetensors, or several of them; None for torchscript, or for onnx with
+            ``quantize`` or ``triton``.
         output: the folder to make; in the run's ``exports/`` when left out.
         max_drop: for ``half`` and ``quantize``: the largest loss of accuracy on the test split, as a fraction; for a
             regression the largest relative growth of the error.
@@ -370,30 +368,12 @@ def export(
         UserError: the request or the checkpoint is wrong; nothing was done.
         ExportError: a format cannot hold the model, or a program differs from the model.
     """
-    wanted = formats if formats is not None else () if quantize else "torchscript"
+    wanted = formats if formats is not None else () if quantize or triton else "torchscript"
     chosen = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    for name, values, known in (
-        ("formats", chosen, Format),
-        ("method", [method], Method),
-        ("input_dtype", [input_dtype], InputDtype),
-        ("quantize", [] if quantize is None else [quantize], Quantization),
-    ):
-        _check_choice(name, values, get_args(known))
-    with using(plugins), calling(log, progress) as frontend:
+    request = ExportRequest(chosen, method, raw, logits, input_dtype, half, quantize, triton, max_drop)
+    with calling(plugins, log, progress) as frontend:
         return exporting.export(
-            _path(checkpoint),
-            formats=chosen,
-            method=method,
-            output=output,
-            raw=raw,
-            logits=logits,
-            input_dtype=input_dtype,
-            half=half,
-            quantize=quantize,
-            max_drop=max_drop,
-            data_root=data_root,
-            runs_dir=runs_dir,
-            frontend=frontend,
+            _path(checkpoint), request, output=output, data_root=data_root, runs_dir=runs_dir, frontend=frontend
         )
 
 
@@ -434,7 +414,7 @@ def predict(
         UserError: the model cannot be used, no input exists, or none could be used. Where some are broken, each of
             these gives a ``Prediction`` with an ``error``.
     """
-    with using(plugins), calling(log, progress, stage="predictions") as frontend:
+    with calling(plugins, log, progress, stage="predictions") as frontend:
         if model is None or isinstance(model, str | Path | TrainResult):
             model = predicting.open_model(
                 _path(model), device=device, precision=precision, runs_dir=Path(runs_dir), frontend=frontend
@@ -445,6 +425,48 @@ def predict(
     if all(one.error is not None for one in found):
         raise UserError("\n".join(first_lines([f"{one.source}: {one.error}" for one in found])))
     return found
+
+
+def init(
+    data: str | Path | None = None,
+    *,
+    target: str | None = None,
+    task: Literal["classification", "regression"] | None = None,
+    minutes: float = 10.0,
+    output: str | Path | None = None,
+    pretrained: bool | None = None,
+    source: str | None = None,
+    log: Log | None = None,
+    progress: OnProgress | None = None,
+) -> InitResult:
+    """Look at a folder of pictures or a table, and write a config whose every line has its reason.
+
+    Args:
+        data: a folder with a folder for each class; a table's file, a pattern, or a folder of Parquet files; None for a
+            commented config to start from.
+        target: the column of a table to predict; None: the one with a usual name.
+        task: what the target is, where the table does not say.
+        minutes: how long a training may take, about.
+        output: the file to write; it must not be there. None: the name of the data, here.
+        pretrained: whether a network for large pictures begins with published weights, which may be downloaded; None:
+            where they are on this machine.
+        source: the name of a shipped config to copy, in place of ``data``.
+
+    Raises:
+        UserError: the data are neither; no target; the file is there already.
+        ConfigError: the data cannot be used, with all reasons.
+    """
+    _check_least(("minutes", minutes, 0.1))
+    if task is not None:
+        check_choice("task", task, ("classification", "regression"))
+    if is_copied(data, source, given=(target, task, pretrained)):
+        path = write_starter(None if output is None else Path(output), source=source)
+        return InitResult(path, path.read_text(encoding="utf-8"))
+    assert data is not None
+    with calling((), log, progress) as frontend:
+        return starting.init(
+            data, target=target, task=task, minutes=minutes, output=output, pretrained=pretrained, frontend=frontend
+        )
 
 
 def load_model(
@@ -469,9 +491,10 @@ def load_model(
         CheckpointError: the file is damaged, or not a checkpoint.
         UserError: there is no such run, or no such device.
     """
-    with using(plugins), calling(log, None) as frontend:
-        path = find_checkpoint(_path(checkpoint), runs_dir=Path(runs_dir), frontend=frontend)
-        return open_trained(path, device=device, precision=precision)
+    with calling(plugins, log) as frontend:
+        return open_checkpoint(
+            _path(checkpoint), device=device, precision=precision, runs_dir=runs_dir, frontend=frontend
+        )
 
 
 def _path(checkpoint: Checkpoint) -> Path | None:
@@ -489,9 +512,8 @@ def _listed(name: str, given: Sequence[str]) -> Sequence[str]:
     return found
 
 
-def _check_choice(name: str, values: Sequence[str], known: Sequence[str]) -> None:
-    for value in values:
-        if value not in known:
-            near = closest(str(value), known)
-            hint = f"; did you mean {near}?" if near else ""
-            raise UserError(f"{name}: expected one of {', '.join(known)}, got {value!r}{hint}")
+def _check_least(*arguments: tuple[str, float, float]) -> None:
+    """Raise UserError for one that is less than the least that it may be: (name, value, least)."""
+    for name, value, least in arguments:
+        if not value >= least:
+            raise UserError(f"{name}: expected {least} or more, got {value}")

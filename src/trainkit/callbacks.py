@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from trainkit.errors import Interrupted
+from trainkit.plugins import Plugin, using
 from trainkit.runtime import own_settings
 from trainkit.system import Frontend, StopRequest
 
@@ -37,6 +38,8 @@ class Progress:
     ``epoch``, counted from 1. {} in the other stages."""
 
 
+Plugins = Sequence[Plugin | str]
+"""Plug-ins whose parts a config or a checkpoint may name, or the names of their modules."""
 Log = Callable[[str], object]
 OnProgress = Callable[[Progress], object]
 ShouldStop = Callable[[], bool]
@@ -84,9 +87,14 @@ def to_logger(message: str) -> None:
 
 @contextmanager
 def calling(
-    log: Log | None, progress: OnProgress | None, should_stop: ShouldStop | None = None, *, stage: str = "images"
+    plugins: Plugins,
+    log: Log | None,
+    progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+    *,
+    stage: str = "images",
 ) -> Iterator[Frontend]:
-    """A frontend of these callbacks, and the settings of PyTorch kept for the caller.
+    """A frontend of these callbacks, with the plug-ins, and the settings of PyTorch kept for the caller.
 
     Args:
         stage: what the frontend's progress counts.
@@ -100,7 +108,7 @@ def calling(
         stop=callbacks,
     )
     try:
-        with own_settings():
+        with using(plugins), own_settings():
             yield frontend
     except Interrupted:
         if callbacks.raised is None:
@@ -127,7 +135,25 @@ class _Display:
 
 
 @contextmanager
-def one_training(log: Log | None) -> Iterator[None]:
+def training_call(
+    plugins: Plugins,
+    log: Log | None,
+    progress: OnProgress | None,
+    should_stop: ShouldStop | None,
+    *,
+    stage: str = "images",
+) -> Iterator[Frontend]:
+    """``calling``, one at a time; Ctrl-C stops it."""
+    with (
+        _one_training(log),
+        calling(plugins, log, progress, should_stop, stage=stage) as frontend,
+        stopped_by_ctrl_c(frontend),
+    ):
+        yield frontend
+
+
+@contextmanager
+def _one_training(log: Log | None) -> Iterator[None]:
     """Wait for a training in another thread."""
     if not _training.acquire(blocking=False):
         (log or to_logger)("note: waiting for the training in another thread: one runs at a time")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from trainkit.wording import closest
+
 
 @dataclass(frozen=True)
 class Place:
@@ -52,6 +54,14 @@ class UserError(TrainkitError):
     """The user's input is wrong, and this was found before any work was done (exit code 2)."""
 
     exit_code = 2
+
+
+def check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    """Raise UserError for an argument that is none of the known words."""
+    if value not in known:
+        near = closest(str(value), known)
+        hint = f"; did you mean {near}?" if near else ""
+        raise UserError(f"{name}: expected one of {', '.join(known)}, got {value!r}{hint}")
 
 
 class ProblemsError(UserError):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from trainkit.api import evaluate
 from trainkit.cli import evaluate as command
 from trainkit.system.durable import WriteError
-from trainkit.workflows.evaluate.run import evaluate
 
 
 def test_the_tables(tiny_run, capsys):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainkit.api import export
 from trainkit.builders.setup import build_setup
 from trainkit.config import load_config
 from trainkit.data.tables import encode_table, raw_rows
@@ -144,12 +145,12 @@ def mnist_run(real_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def mnist_bundle(mnist_run):
     """The path of a bundle with a TorchScript and an ONNX program."""
-    return workflow.export(mnist_run.best_checkpoint, formats=("torchscript", "onnx")).bundle
+    return export(mnist_run.best_checkpoint, formats=("torchscript", "onnx")).bundle
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_int8_of_mnist_cnn(kind, mnist_run):
-    report = workflow.export(mnist_run.best_checkpoint, formats=(), quantize=kind).report
+    report = export(mnist_run.best_checkpoint, formats=(), quantize=kind).report
     row = report["shrunk"]["model.int8.onnx"]
     assert report["scored_on"] == "test"
     assert row["size_ratio"] < 0.3
@@ -165,12 +166,12 @@ def test_what_loses_more_than_max_drop_is_not_written(mnist_run, tmp_path, monke
     with pytest.raises(
         ExportError, match=r"model.int8.onnx \(static\) takes the accuracy on test from 0\.\d+ to 0\.\d+, "
     ):
-        workflow.export(mnist_run.best_checkpoint, formats=("onnx",), quantize="static", output=tmp_path / "b" / "x")
+        export(mnist_run.best_checkpoint, formats=("onnx",), quantize="static", output=tmp_path / "b" / "x")
     assert list((tmp_path / "b").iterdir()) == []
 
 
 def test_half_of_mnist_cnn(mnist_run):
-    result = workflow.export(mnist_run.best_checkpoint, formats=("torchscript", "onnx"), half=True)
+    result = export(mnist_run.best_checkpoint, formats=("torchscript", "onnx"), half=True)
     assert {path.name for path in result.programs} == {"model.fp16.pt", "model.fp16.onnx"}
     for name in ("model.fp16.pt", "model.fp16.onnx"):
         assert result.report["shrunk"][name]["size_ratio"] < 0.7

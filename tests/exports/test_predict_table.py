@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trainkit.exports
+from trainkit.api import export
 from trainkit.config import load_config
 from trainkit.data.tables import Encoding, NumberStyle, encode_table, parse_numbers, raw_rows
 from trainkit.data.tables.dates import date_parts
 from trainkit.data.tables.encoding import label_codes
 from trainkit.data.tables.labels import labels_of
-from trainkit.workflows.export import export
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train.run import train
 

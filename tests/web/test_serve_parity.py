@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from served import Server, form
 
+from trainkit.api import export
 from trainkit.config import load_config
-from trainkit.workflows.export import export
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train.run import train
 

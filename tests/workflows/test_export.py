@@ -1,6 +1,7 @@
 """``trainkit export`` from a checkpoint: through the command line, in real processes, and compared with ``predict``."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainkit.api import export
 from trainkit.builders.data import load_data
 from trainkit.builders.trained import open_trained
 from trainkit.checkpoints.loading import load_checkpoint
@@ -105,11 +107,26 @@ def test_verify_from_the_command_line(exported, tmp_path):
         (ExportRequest(("onnx",), quantize="static", half=True), "--quantize and --half exclude each other"),
         (ExportRequest(("pt2",), raw=True, logits=True), "--raw gives the network's own outputs already"),
         (ExportRequest(("pt2",), raw=True, half=True), "--raw and --half exclude each other"),
+        (ExportRequest(("pt2",), triton=True), "--triton takes the ONNX program; add --onnx"),
+        (ExportRequest(("pt2",), "scrip"), "method: expected one of script, trace, got 'scrip'; did you mean script"),
     ],
 )
 def test_requests_that_cannot_be(export_request, message):
     with pytest.raises(UserError, match=message):
         workflow.check_request(export_request)
+
+
+def test_the_python_function_passes_every_option_on(tmp_path):
+    with pytest.raises(UserError, match="--triton takes the ONNX program"):
+        export(tmp_path / "no.pth", formats="pt2", triton=True)
+
+
+@pytest.mark.slow
+def test_a_pointer_stands_for_the_checkpoint_that_it_names(tiny_run, tmp_path):
+    best = tiny_run.best_checkpoint
+    bundle = export(best.parent / "best", formats="safetensors", output=tmp_path / "bundle").bundle
+    source = json.loads((bundle / "signature.json").read_text())["checkpoint"]
+    assert source == {"name": best.name, "sha256": hashlib.sha256(best.read_bytes()).hexdigest()}
 
 
 def test_quantize_alone_means_onnx_and_formats_get_an_order():
@@ -124,7 +141,7 @@ def test_quantize_alone_means_onnx_and_formats_get_an_order():
 def test_a_wrong_request_costs_nothing(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="there exists already"):
-        workflow.export(tmp_path / "no.pth", formats=("pt2",), output=tmp_path / "there")
+        export(tmp_path / "no.pth", formats=("pt2",), output=tmp_path / "there")
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from trainkit.api import evaluate
 from trainkit.builders import open_trained
 from trainkit.cli.app import app
 from trainkit.config import load_config
 from trainkit.errors import UserError
 from trainkit.system import Frontend
-from trainkit.workflows.evaluate import evaluate
 from trainkit.workflows.evaluate.run import setup_on_data
 from trainkit.workflows.predict import predict
 from trainkit.workflows.report import make_report, probe_model

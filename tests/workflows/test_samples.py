@@ -8,12 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from trainkit.api import export
 from trainkit.builders.trained import open_trained
 from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.config import load_config
 from trainkit.errors import CheckpointError, DataError
-from trainkit.system.frontend import Frontend
-from trainkit.workflows.export import export
 from trainkit.workflows.samples import KEPT_BYTES, MAX_KEPT, kept_samples
 from trainkit.workflows.train.run import train
 
@@ -70,7 +69,7 @@ def alone(tmp_path_factory):
 
 def test_a_checkpoint_alone_is_exported(alone):
     said = []
-    result = export(alone, formats=("torchscript", "pt2", "safetensors"), frontend=Frontend(say=said.append))
+    result = export(alone, formats=("torchscript", "pt2", "safetensors"), log=said.append)
     assert result.bundle == alone.parent / "exports" / "alone_torchscript-pt2-safetensors"
     assert "compared on 2 validation samples from the checkpoint; --data-root DIR takes more from the data" in said
     kept = load_checkpoint(alone)["samples"]

@@ -10,12 +10,11 @@ import pytest
 import torch
 from engine_runs import Said, differences, frontend, load, train_with_stops
 
+from trainkit.api import evaluate, export
 from trainkit.checkpoints import CheckpointFolder, load_checkpoint
 from trainkit.errors import ConfigError, UserError
 from trainkit.recorders import read_json_lines
 from trainkit.system.frontend import Frontend
-from trainkit.workflows.evaluate.run import evaluate
-from trainkit.workflows.export import export
 from trainkit.workflows.predict.run import predict
 from trainkit.workflows.report import make_report
 from trainkit.workflows.train.run import resume, train

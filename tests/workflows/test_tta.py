@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from trainkit.api import evaluate
 from trainkit.builders.trained import open_trained, with_tta
 from trainkit.cli import predict as command
 from trainkit.config import load_config
 from trainkit.engine import build_loss
 from trainkit.errors import UserError
-from trainkit.workflows.evaluate.run import evaluate, evaluation_folder
+from trainkit.workflows.evaluate.run import evaluation_folder
 from trainkit.workflows.predict.run import predict
 from trainkit.workflows.train.run import train
 

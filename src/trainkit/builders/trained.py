@@ -15,7 +15,7 @@ from trainkit.builders.ensembles import build_ensemble, mean_kind, networks_of
 from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, outputs_as, place
 from trainkit.builders.setup import Setup, choose_scoring_precision
 from trainkit.builders.threads import choose_threads
-from trainkit.checkpoints import check_fits, load_checkpoint
+from trainkit.checkpoints import check_fits, follow_pointer, load_checkpoint
 from trainkit.config import at_data_root, config_from_dict
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
@@ -141,6 +141,7 @@ def open_trained(
         ProblemsError: there is no such device.
         UserError: the device cannot compute in this precision.
     """
+    path = follow_pointer(path)
     saved = load_checkpoint(path)
     config = at_data_root(config_from_dict(saved["config"], where=str(path)), data_root)
     if device is not None:

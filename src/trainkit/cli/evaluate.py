@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ from trainkit.cli.options import (
     run_in_ranks,
     start_of_ranks,
 )
-from trainkit.system import launched
+from trainkit.system import Frontend, launched
 from trainkit.wording import counted
 
 if TYPE_CHECKING:
@@ -62,23 +63,27 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on a split of its data, or on other data of the same kind."""
-    from trainkit.workflows.evaluate import check_evaluation, evaluation_folder, open_checkpoint, write_evaluation
+    from trainkit.workflows.evaluate import check_evaluation, evaluation_folder, same_in_all, write_evaluation
     from trainkit.workflows.evaluate import evaluate as run_evaluation
+    from trainkit.workflows.find import open_checkpoint
     from trainkit.workflows.ranks import joined
 
     size = start_of_ranks(nproc, launcher)
     quiet = quiet or launched.rank() > 0
-    how: Any = {"device": device, "precision": precision, "data_root": data_root, "runs_dir": runs_dir}
+    computing: Any = {"device": device, "precision": precision}
     what: Any = {"split": split, "data": data, "tta": tta}
+    open_here: Any = partial(open_checkpoint, checkpoint, data_root=data_root, runs_dir=runs_dir)
     if size > launched.num_ranks():
         with console.frontend(quiet=quiet) as frontend:
-            check_evaluation(checkpoint, **how, **what, size=size, frontend=frontend)
+            trained = open_here(device="cpu", frontend=Frontend())
+            check_evaluation(trained, **what, **computing, size=size, frontend=frontend)
             frontend.check("nothing was written")
         run_in_ranks(size, unsaved="nothing was written")
     with console.frontend(quiet=quiet) as frontend:
-        trained = open_checkpoint(checkpoint, **how, frontend=frontend)
+        trained = open_here(**computing, frontend=frontend)
         with joined(trained.config, should_stop=frontend.stop) as ranks:
-            result = run_evaluation(trained, **what, data_root=data_root, ranks=ranks, frontend=frontend)
+            trained = same_in_all(trained, ranks, data_root=data_root)
+            result = run_evaluation(trained, **what, ranks=ranks, frontend=frontend)
     if result is None:
         return
     folder = output or evaluation_folder(result)

@@ -48,7 +48,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a checkpoint's model as programs that run without trainkit, checked in a process without it."""
-    from trainkit.exports import verify_bundle
+    from trainkit.exports import ExportRequest, verify_bundle
     from trainkit.workflows import export as workflow
 
     if verify is not None:
@@ -62,19 +62,12 @@ def export(
         return
     asked = {"torchscript": torchscript, "pt2": pt2, "onnx": onnx, "safetensors": safetensors}
     formats = tuple(format for format in workflow.FORMATS if everything or asked[format])
+    request = ExportRequest(formats, method, raw, logits, input_dtype, half, quantize, triton, max_drop)
     with console.frontend(quiet=quiet, on_signal="giving the export up", stopped="nothing was written") as frontend:
         result = workflow.export(
             checkpoint,
-            formats=formats,
-            method=method,
+            request,
             output=output,
-            raw=raw,
-            logits=logits,
-            input_dtype=input_dtype,
-            half=half,
-            quantize=quantize,
-            triton=triton,
-            max_drop=max_drop,
             data_root=data_root,
             runs_dir=runs_dir,
             frontend=frontend,

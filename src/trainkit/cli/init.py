@@ -10,7 +10,7 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.check import as_json, column_lines, summary
 from trainkit.cli.options import Json
-from trainkit.errors import UserError
+from trainkit.config.help import is_copied
 
 _SEEN = ("data", "classes", "note")
 """What of the check's summary is about the data."""
@@ -45,17 +45,18 @@ def init(
 
     Without DATA: a commented config to start from. An existing file is never overwritten.
     """
-    if data is None or source is not None:
-        if data is not None or target is not None or task is not None or pretrained is not None:
-            raise UserError("--from copies a config as it is: it goes with -o alone" if source else "DATA is missing")
+    if is_copied(data, source, given=(target, task, pretrained)):
         _copy(output, source, json=json)
         return
     from trainkit.workflows.init import init as write
+
+    assert data is not None
 
     with console.frontend("looking at the data", quiet=False, stopped="nothing was written") as frontend:
         written = write(
             data, target=target, task=task, minutes=minutes, output=output, pretrained=pretrained, frontend=frontend
         )
+    assert written.seen is not None
     if json:
         console.print_json({"path": str(written.path), "warnings": list(written.warnings), **as_json(written.seen)})
         return

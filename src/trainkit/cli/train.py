@@ -77,7 +77,6 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the model that a config describes, into a new run folder."""
-    from trainkit.config import at_data_root
 
     size = start_of_ranks(nproc, launcher)
     quiet = quiet or launched.rank() > 0
@@ -86,7 +85,7 @@ def train(
     runs = runs_dir if resume == "auto" else None
     said_later = nproc is not None and not dry_run  # by the first of the processes that this one starts
     loaded = load(config, set_, unset, quiet=quiet or said_later, ranks=size, unfinished_in=runs)
-    loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
+    loaded = loaded.at_data_root(data_root)
     if dry_run:
         show_check(loaded, runs_dir=runs_dir, json=json)
         return

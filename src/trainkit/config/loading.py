@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from trainkit.config.auto_transforms import with_auto_transforms, without_auto
-from trainkit.config.data_paths import make_absolute
+from trainkit.config.data_paths import at_data_root, make_absolute
 from trainkit.config.help.introspect import child_value
 from trainkit.config.help.messages import explain
 from trainkit.config.help.shipped import find_config, hint_for_missing
@@ -74,6 +74,10 @@ class LoadedConfig:
     def resolved(self) -> dict[str, Any]:
         """Every value as plain data, defaults included; loads again to the same config."""
         return dict(to_plain(self.config))
+
+    def at_data_root(self, folder: str | Path | None) -> LoadedConfig:
+        """With its data in another folder, see ``config.at_data_root``."""
+        return replace(self, config=at_data_root(self.config, folder))
 
     def locate(self, problem: Problem) -> Problem:
         """The problem with the place of its key, or of the nearest key above it that the user wrote."""

@@ -94,7 +94,10 @@ class ExportRequest:
     half: bool = False
     quantize: Quantization | None = None
     triton: bool = False
-    """A model repository of Triton too."""
+    """A model repository of Triton too, with the ONNX program."""
+    max_drop: float = 0.01
+    """For ``half`` and ``quantize``: the largest loss of accuracy on the test split, as a fraction; for a regression
+    the largest relative growth of the RMSE."""
 
     @property
     def precision(self) -> str:

@@ -33,17 +33,16 @@ BENCHMARKED = {
 
 
 def measure_shrunk(
-    source: Source, request: ExportRequest, scored: Samples, folder: Path, *, split: str, max_drop: float
+    source: Source, request: ExportRequest, scored: Samples, folder: Path, *, split: str
 ) -> Mapping[str, Any]:
     """Bytes, latency at batch 1 and 64, and the score of int8 and float16 programs, against the model in PyTorch.
 
     Args:
         scored: all samples of ``split``.
         folder: holds the programs, ``signature.json`` and ``golden.npz``.
-        max_drop: the largest loss of accuracy, or for a regression the largest part by which the RMSE may grow.
 
     Raises:
-        ExportError: a program loses more.
+        ExportError: a program loses more than ``request.max_drop``.
     """
     eager = run_of_module(build_program(source.model, source.preprocessing, loss=source.loss))
     expected = score(run_in_batches(eager, scored.inputs, batch_size=256)[0], scored.targets)
@@ -59,15 +58,15 @@ def measure_shrunk(
         size, full_size = (folder / name).stat().st_size, program["float32_bytes"]
         sizes = {"bytes": size, "float32_bytes": full_size, "size_ratio": size / full_size}
         rows[name] = {**sizes, **_measure_apart(folder, name), "score": found, "drop": drop}
-        if not drop <= max_drop:
+        if not drop <= request.max_drop:
             what = "accuracy" if scored.targets.ndim == 1 else "RMSE"
             problems.append(
                 f"{name} ({program['quantization'] or program['precision']}) takes the {what} on {split} from "
-                f"{expected:.4f} to {found:.4f}, more than --max-drop {max_drop} allows; nothing was written"
+                f"{expected:.4f} to {found:.4f}, more than --max-drop {request.max_drop} allows; nothing was written"
             )
     if problems:
         raise ExportError("\n".join(problems))
-    return {"shrunk": rows, "scored_on": split, "max_drop": max_drop}
+    return {"shrunk": rows, "scored_on": split, "max_drop": request.max_drop}
 
 
 def _measure_apart(folder: Path, program: str) -> dict[str, float]:

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from numpy.typing import NDArray
 from torch import nn
 
-from trainkit.builders import Setup, TrainedModel, load_data, open_trained
+from trainkit.builders import Setup, TrainedModel, load_data
 from trainkit.checkpoints import known_sha256
 from trainkit.engine import LossName
-from trainkit.errors import DataError, Interrupted, TrainkitError, UserError
+from trainkit.errors import DataError, Interrupted, TrainkitError, UserError, check_choice
 from trainkit.exports import (
     TORCHSCRIPT_NOTE,
     ExportRequest,
@@ -35,7 +35,7 @@ from trainkit.exports import (
 )
 from trainkit.system import Frontend
 from trainkit.wording import SPLITS, counted
-from trainkit.workflows.find import find_checkpoint
+from trainkit.workflows.find import open_checkpoint
 from trainkit.workflows.samples import MIN_GOLDEN, SAMPLE_SPLITS, calibration_inputs, kept_samples, pick_samples
 from trainkit.workflows.scoring import preferred_split
 
@@ -53,18 +53,10 @@ class ExportResult:
 
 
 def export(
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | None,
+    request: ExportRequest,
     *,
-    formats: tuple[Format, ...],
-    method: Method = "script",
     output: str | Path | None = None,
-    raw: bool = False,
-    logits: bool = False,
-    input_dtype: InputDtype = "uint8",
-    half: bool = False,
-    quantize: Quantization | None = None,
-    triton: bool = False,
-    max_drop: float = 0.01,
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     frontend: Frontend | None = None,
@@ -75,9 +67,6 @@ def export(
         checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
         data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
         output: the folder to make; in the run's ``exports/`` when left out.
-        triton: write a model repository of Triton too, with the ONNX program.
-        max_drop: for ``half`` and ``quantize``: the largest loss of accuracy on the test split, as a fraction; for a
-            regression the largest relative growth of the error.
 
     Raises:
         UserError: the request or the checkpoint is wrong; nothing was done.
@@ -85,21 +74,18 @@ def export(
         Interrupted: the frontend asked for a stop; nothing was written.
     """
     frontend = frontend or Frontend()
-    request = check_request(ExportRequest(formats, method, raw, logits, input_dtype, half, quantize, triton))
+    request = check_request(request)
     output = None if output is None else Path(output)
     if output is not None:
         check_target(output)
-    trained = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
-    source = describe_source(
-        trained.model, trained.path, trained.saved, loss=trained.loss.name, averaged=trained.averaged
-    )
+    trained, source = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
     if output is None:
         output = free_name(default_exports(trained.path) / f"{trained.path.stem}_{_suffix(request)}")
     shrunk = f"--{'half' if request.half else 'quantize'}" if request.half or request.quantize else None
     kept = kept_samples(trained) if data_root is None and shrunk is None else None
     if kept is None:
         setup = _on_data(trained, needed_by=shrunk, frontend=frontend)
-        return _export_on_data(setup, source, request, output, max_drop=max_drop, frontend=frontend)
+        return _export_on_data(setup, source, request, output, frontend=frontend)
     split, count, samples = kept
     frontend.say(
         f"compared on {counted(count, f'{SPLITS[split]} sample')} from the checkpoint; "
@@ -113,8 +99,16 @@ def check_request(request: ExportRequest) -> ExportRequest:
     """The request, its formats in a fixed order.
 
     Raises:
-        UserError: no format, options that exclude each other, or missing packages.
+        UserError: no format, an unknown word, options that exclude each other, or missing packages.
     """
+    for name, values, kind in (
+        ("formats", request.formats, Format),
+        ("method", [request.method], Method),
+        ("input_dtype", [request.input_dtype], InputDtype),
+        ("quantize", [] if request.quantize is None else [request.quantize], Quantization),
+    ):
+        for value in values:
+            check_choice(name, value, get_args(kind))
     if request.quantize and set(request.formats) - {"onnx"}:
         raise UserError("--quantize writes ONNX programs only; leave the other formats out, or export them apart")
     formats = request.formats or (("onnx",) if request.quantize or request.triton else ())
@@ -174,10 +168,7 @@ def benchmark(
 ) -> list[dict[str, Any]]:
     """Size, load time, latency, throughput and memory of a checkpoint's model in every format; nothing is kept."""
     frontend = frontend or Frontend()
-    trained = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
-    source = describe_source(
-        trained.model, trained.path, trained.saved, loss=trained.loss.name, averaged=trained.averaged
-    )
+    trained, source = _open(checkpoint, data_root=data_root, runs_dir=runs_dir, frontend=frontend)
     setup = _on_data(trained, needed_by="--benchmark", frontend=frontend)
     split = preferred_split(setup.data, SAMPLE_SPLITS)
     samples = pick_samples(setup, split, preprocessing=source.preprocessing, count=MIN_GOLDEN, with_images=False)
@@ -186,11 +177,13 @@ def benchmark(
 
 def _open(
     checkpoint: str | Path | None, *, data_root: str | Path | None, runs_dir: str | Path, frontend: Frontend
-) -> TrainedModel:
+) -> tuple[TrainedModel, Source]:
     """The checkpoint's model. Exports are made and compared on the CPU, wherever it was trained."""
-    given = None if checkpoint is None else Path(checkpoint)
-    path = find_checkpoint(given, runs_dir=Path(runs_dir), frontend=frontend)
-    return open_trained(path, device="cpu", data_root=data_root)
+    trained = open_checkpoint(checkpoint, device="cpu", data_root=data_root, runs_dir=runs_dir, frontend=frontend)
+    averaged = trained.averaged
+    return trained, describe_source(
+        trained.model, trained.path, trained.saved, loss=trained.loss.name, averaged=averaged
+    )
 
 
 def _on_data(trained: TrainedModel, *, needed_by: str | None, frontend: Frontend) -> Setup:
@@ -210,7 +203,7 @@ def _on_data(trained: TrainedModel, *, needed_by: str | None, frontend: Frontend
 
 
 def _export_on_data(
-    setup: Setup, source: Source, request: ExportRequest, output: Path, *, max_drop: float = 0.01, frontend: Frontend
+    setup: Setup, source: Source, request: ExportRequest, output: Path, *, frontend: Frontend
 ) -> ExportResult:
     """Export with samples of the data, which smaller programs are also scored on."""
     split = preferred_split(setup.data, SAMPLE_SPLITS)
@@ -221,7 +214,7 @@ def _export_on_data(
         test = "test" if "test" in setup.data.splits else split
         count = len(setup.data.splits[test])
         scored = pick_samples(setup, test, preprocessing=source.preprocessing, count=count, with_images=False)
-        return measure_shrunk(source, request, scored, folder, split=test, max_drop=max_drop)
+        return measure_shrunk(source, request, scored, folder, split=test)
 
     return _export(
         source,

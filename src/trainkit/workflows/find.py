@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainkit.errors import CheckpointError, UserError
 from trainkit.system import Frontend, RunDir, list_runs
 from trainkit.wording import closest, listed
+
+if TYPE_CHECKING:
+    from trainkit.builders import TrainedModel
 
 ENSEMBLE = "ensemble.pth"
 """In the folder of a cross-validation: its networks as one."""
@@ -128,3 +132,19 @@ def find_checkpoint(
         raise CheckpointError(f"{given}: no checkpoint in this folder; give a checkpoint file or a run folder")
     frontend.say(f"checkpoint: {found}")
     return found
+
+
+def open_checkpoint(
+    given: str | Path | None,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    data_root: str | Path | None = None,
+    runs_dir: str | Path,
+    frontend: Frontend,
+) -> TrainedModel:
+    """What ``find_checkpoint`` finds, opened by ``open_trained``."""
+    from trainkit.builders import open_trained
+
+    path = find_checkpoint(None if given is None else Path(given), runs_dir=Path(runs_dir), frontend=frontend)
+    return open_trained(path, device=device, precision=precision, data_root=data_root)

@@ -16,7 +16,6 @@ from trainkit.builders import (
     choose_precision,
     estimate_memory,
     frozen_parameters,
-    open_trained,
     output_size_for,
     parameter_groups,
 )
@@ -34,7 +33,7 @@ from trainkit.workflows.check.dry_run import first_batch
 from trainkit.workflows.check.probe_data import load_read_only, take_sample
 from trainkit.workflows.check.problems import located, problems_of
 from trainkit.workflows.check.shapes import model_shapes
-from trainkit.workflows.find import find_checkpoint
+from trainkit.workflows.find import open_checkpoint
 
 MOST_SAMPLES = 256
 """Of the batch; image files are decoded one after the other."""
@@ -134,7 +133,7 @@ def inspect_checkpoint(
         CheckpointError: the file is damaged, or not a checkpoint.
         UserError: the data for a batch are missing.
     """
-    trained = open_trained(find_checkpoint(given, runs_dir=runs_dir, frontend=frontend or Frontend()))
+    trained = open_checkpoint(given, runs_dir=runs_dir, frontend=frontend or Frontend())
     rows = layer_table(trained.model, trained.input_shape, source=source)
     batch_size = trained.config.training.batch_size
     frozen = frozen_parameters(trained.config, trained.model)

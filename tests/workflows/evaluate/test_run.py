@@ -9,12 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from trainkit.api import evaluate
+from trainkit.builders import open_trained
 from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.config import load_config
 from trainkit.errors import CheckpointError, DataError, Interrupted, TrainkitError, UserError
 from trainkit.system import durable
 from trainkit.system.frontend import Frontend, StopRequest
-from trainkit.workflows.evaluate.run import evaluate, evaluation_folder, write_evaluation
+from trainkit.workflows.evaluate import run as scoring
+from trainkit.workflows.evaluate.run import evaluation_folder, write_evaluation
 from trainkit.workflows.train.run import train
 
 
@@ -129,7 +132,7 @@ def test_the_numbers_are_those_of_the_end_of_training(tiny_run, split):
 
 def test_the_newest_run_and_its_test_split_are_taken_without_arguments(tiny_run):
     messages = []
-    result = evaluate(runs_dir=tiny_run.run.path.parent, frontend=Frontend(say=messages.append))
+    result = evaluate(runs_dir=tiny_run.run.path.parent, log=messages.append)
     assert (result.checkpoint, result.split) == (tiny_run.best_checkpoint, "test")
     assert any(str(tiny_run.best_checkpoint) in line for line in messages)
 
@@ -214,7 +217,7 @@ def test_changed_data_are_named(image_run, tmp_path):
         state["data_fingerprint"]["parts"]["all"]["samples"] = 61
 
     messages = []
-    result = evaluate(edited(image_run.best_checkpoint, tmp_path, edit), frontend=Frontend(say=messages.append))
+    result = evaluate(edited(image_run.best_checkpoint, tmp_path, edit), log=messages.append)
     assert result.data_changes == ["part 'all': 61 samples then, 60 now"]
     assert "warning: the data are not those of the training: part 'all': 61 samples then, 60 now" in messages
 
@@ -232,7 +235,7 @@ def test_other_images_are_aligned_by_name(image_run, tmp_path):
     # Alphabetically "dark" comes second among three, first among these two.
     write_images(tmp_path / "other", {"dark": 30, "middle": 120})
     messages = []
-    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", frontend=Frontend(say=messages.append))
+    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", log=messages.append)
     assert result.metrics["accuracy"] == 1.0
     assert [row.support for row in result.report.per_class] == [0, 6, 6]
     assert (result.split, result.data, result.num_samples) == ("data", str(tmp_path / "other"), 12)
@@ -306,7 +309,7 @@ def test_classes_that_the_scored_split_lacks_are_noted(image_run, tmp_path):
     write_images(tmp_path / "other" / "Training", {"bright": 220, "dark": 30, "middle": 120})
     write_images(tmp_path / "other" / "Testing", {"dark": 30})
     messages = []
-    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", frontend=Frontend(say=messages.append))
+    result = evaluate(image_run.best_checkpoint, data=tmp_path / "other", log=messages.append)
     assert (result.split, result.num_samples, result.metrics["accuracy"]) == ("test", 6, 1.0)
     assert "note: no samples of 'bright', 'middle'; labels go by name" in messages
 
@@ -321,7 +324,7 @@ def test_a_table_with_gaps_and_new_values(table_run, tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("weight,shop,fruit\n100,east,apple\nheavy,north,pear\n,NA,pear\n70,west,\n")
     messages = []
-    result = evaluate(table_run.best_checkpoint, data=path, frontend=Frontend(say=messages.append))
+    result = evaluate(table_run.best_checkpoint, data=path, log=messages.append)
     assert result.num_samples == 3, "the row without a target is left out"
     [left_out] = [message for message in messages if "1 row without a target is left out" in message]
     assert "if NA, None or the like is a class, dataset.missing_values" in left_out
@@ -377,7 +380,7 @@ def test_a_stop_is_heard(tiny_run):
     stop = StopRequest()
     stop.signum = 15
     with pytest.raises(Interrupted, match="stopped by SIGTERM: nothing was written") as error:
-        evaluate(tiny_run.best_checkpoint, frontend=Frontend(stop=stop))
+        scoring.evaluate(open_trained(tiny_run.best_checkpoint), frontend=Frontend(stop=stop))
     assert error.value.exit_code == 143
 
 

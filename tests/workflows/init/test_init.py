@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import trainkit
 from trainkit.config import load_config
 from trainkit.errors import TrainkitError, UserError
 from trainkit.workflows.check import check
@@ -37,6 +38,35 @@ def make_table(path: Path, rows: list[dict[str, object]]) -> Path:
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+class TestFromPython:
+    def test_what_it_saw_and_wrote(self, tmp_path):
+        make_table(tmp_path / "t.csv", [{"a": i % 7, "b": (i * 5) % 3, "target": i % 2} for i in range(60)])
+        made = trainkit.init("t.csv", target="target", minutes=1, output=tmp_path / "mine.yaml")
+        assert made.path.read_text() == made.text
+        assert made.seen.source.num_classes == 2
+        assert trainkit.load_config(made.path).config.dataset.target == "target"
+
+    def test_a_copy_and_the_starter(self):
+        assert trainkit.init(source="iris_mlp").path == Path("iris_mlp.yaml")
+        made = trainkit.init()
+        assert (made.path, made.seen, made.text) == (Path("config.yaml"), None, Path("config.yaml").read_text())
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"data": "x", "source": "iris_mlp"}, "--from copies a config as it is"),
+            ({"target": "y"}, "DATA is missing"),
+            ({"data": "x", "task": "regresion"}, "task: expected one of classification, regression, got 'regresion'"),
+            ({"data": "x", "minutes": 0}, "minutes: expected 0.1 or more, got 0"),
+            ({"data": "x"}, "x"),
+        ],
+    )
+    def test_wrong_arguments_write_nothing(self, tmp_path, arguments, message):
+        with pytest.raises(UserError, match=message):
+            trainkit.init(**arguments)
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestPictures:

@@ -10,12 +10,11 @@ from engine_runs import Said, differences, train_with_stops
 from no_room import leave_no_room_for_images
 from PIL import Image
 
+from trainkit.api import evaluate, export
 from trainkit.config import LoadedConfig, load_config
 from trainkit.errors import ConfigError, UserError
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.check import check
-from trainkit.workflows.evaluate import evaluate
-from trainkit.workflows.export import export
 from trainkit.workflows.predict import predict
 from trainkit.workflows.preview import preview
 from trainkit.workflows.train.run import TrainResult, train

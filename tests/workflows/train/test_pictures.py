@@ -16,14 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
+from trainkit.api import evaluate, export
 from trainkit.checkpoints import load_checkpoint
 from trainkit.config import load_config
 from trainkit.data.images import quick_look
 from trainkit.errors import UserError
 from trainkit.system import Frontend
 from trainkit.workflows.check import check
-from trainkit.workflows.evaluate import evaluate
-from trainkit.workflows.export import export
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train.run import TrainResult, resume, train
 

@@ -12,11 +12,10 @@ from PIL import Image
 from published_networks import SIX
 from torchvision import models
 
+from trainkit.api import evaluate, export
 from trainkit.checkpoints import load_checkpoint
 from trainkit.config import LoadedConfig, load_config
 from trainkit.errors import ConfigError
-from trainkit.workflows.evaluate import evaluate
-from trainkit.workflows.export import export
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train.run import train
 

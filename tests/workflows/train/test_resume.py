@@ -14,13 +14,13 @@ import pytest
 import torch
 from engine_runs import CNN, MLP, STEPS, Said, differences, frontend, load, train_with_stops
 
+from trainkit.api import evaluate
 from trainkit.checkpoints.folder import CheckpointFolder
 from trainkit.checkpoints.loading import load_checkpoint
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
 from trainkit.recorders.logs import read_json_lines
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, RunLocked, list_runs, newest_run
-from trainkit.workflows.evaluate.run import evaluate
 from trainkit.workflows.runs import summarize
 from trainkit.workflows.train.recording import description
 from trainkit.workflows.train.run import resume, train
@@ -544,7 +544,7 @@ def test_a_checkpoint_of_before_a_choice_was_stored_goes_on_and_is_scored(tmp_pa
     (run,) = list_runs(tmp_path / "runs")
     checkpoint = CheckpointFolder(run.checkpoints).last()
     assert "compile" not in load_checkpoint(checkpoint)["choices"]
-    assert 0 <= evaluate(checkpoint, split="val", frontend=frontend()).metrics["accuracy"] <= 1
+    assert 0 <= evaluate(checkpoint, split="val").metrics["accuracy"] <= 1
     resume(run.path, frontend=frontend())
     assert differences(whole, run) == []
 

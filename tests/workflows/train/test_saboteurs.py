@@ -208,7 +208,19 @@ def test_is_caught(tmp_path, saboteur):
     chosen = [f"{path}::{keyword}"] if "[" in keyword else [path, *(["-k", keyword] if keyword else [])]
     # A test that is named is run whether or not it is a slow one.
     marks = ["-m", ""] if keyword else []
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", "--tb=line", *marks, *chosen]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n0",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "--tb=line",
+        *marks,
+        *chosen,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, f"nobody noticed:\n{done.stdout}\n{done.stderr}"

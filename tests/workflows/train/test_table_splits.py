@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from engine_runs import Said, differences, frontend, load, train_with_stops
 
+from trainkit.api import evaluate
 from trainkit.errors import Interrupted, UserError
 from trainkit.system.frontend import Frontend
 from trainkit.workflows.check.run import check
-from trainkit.workflows.evaluate.run import evaluate
 from trainkit.workflows.train.run import resume, train
 
 CONFIG = """

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainkit.api import evaluate
 from trainkit.config import load_config
-from trainkit.workflows.evaluate import evaluate
 from trainkit.workflows.train.run import train
 
 pytestmark = pytest.mark.usefixtures("fast_runs")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from engine_runs import Said, differences, load, train_with_stops
 
+from trainkit.api import evaluate
 from trainkit.builders import build_setup
 from trainkit.checkpoints import load_checkpoint
 from trainkit.data.tables import TableOptions, first_pass, load_table, load_table_to_score, text
@@ -18,7 +19,6 @@ from trainkit.engine.step import compute_gradients, train_step
 from trainkit.errors import DataError, ProblemsError
 from trainkit.runtime import Ranks, piece_bounds
 from trainkit.system.frontend import Frontend
-from trainkit.workflows.evaluate.run import evaluate
 from trainkit.workflows.train.run import train
 
 CONFIG = """

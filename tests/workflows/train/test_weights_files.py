@@ -18,13 +18,12 @@ from hostile_files import Payload
 from PIL import Image
 from torchvision import models
 
+from trainkit.api import evaluate, export
 from trainkit.checkpoints import load_checkpoint
 from trainkit.config import LoadedConfig, load_config
 from trainkit.errors import ConfigError, Interrupted, UserError
 from trainkit.system import Frontend, list_runs
 from trainkit.workflows.check import check
-from trainkit.workflows.evaluate import evaluate
-from trainkit.workflows.export import export
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train.run import resume, train
 

@@ -4,11 +4,12 @@ from trainkit.config.help.introspect import complete_set, variants
 from trainkit.config.help.json_schema import json_schema, sweep_json_schema
 from trainkit.config.help.messages import render
 from trainkit.config.help.reference import reference
-from trainkit.config.help.shipped import find_config, list_shipped, list_sweeps, schema_line, write_starter
+from trainkit.config.help.shipped import find_config, is_copied, list_shipped, list_sweeps, schema_line, write_starter
 
 __all__ = [
     "complete_set",
     "find_config",
+    "is_copied",
     "json_schema",
     "list_shipped",
     "list_sweeps",

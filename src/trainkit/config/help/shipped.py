@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +143,19 @@ def schema_line(path: Path) -> str:
     """The comment by which an editor finds the schema that came with this trainkit, for a config at this path."""
     here = path.parent.resolve() == folder()
     return SCHEMA_LINE + (SCHEMA_NAME if here else (folder() / SCHEMA_NAME).as_posix())
+
+
+def is_copied(data: object, source: str | None, *, given: Sequence[object]) -> bool:
+    """Whether ``init`` copies a config instead of looking at data; ``given`` are the options that are about data.
+
+    Raises:
+        UserError: these cannot be used then.
+    """
+    if data is not None and source is None:
+        return False
+    if any(one is not None for one in (data, *given)):
+        raise UserError("--from copies a config as it is: it goes with -o alone" if source else "DATA is missing")
+    return True
 
 
 def write_starter(path: Path | None, *, source: str | None = None) -> Path:

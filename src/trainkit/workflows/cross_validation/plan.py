@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.builders import check_rules, load_source
-from trainkit.config import LoadedConfig, at_data_root, load_config
+from trainkit.config import LoadedConfig, load_config
 from trainkit.config.schema.data import ValTestSplit
 from trainkit.data.cache import cache_root
 from trainkit.errors import ConfigError, Place, Problem, UserError
@@ -67,8 +67,7 @@ def make_plan(
 
     def load(*more: str) -> LoadedConfig:
         given = (*overrides, *split, *more)
-        loaded = load_config(config, config_dir=config_dir, overrides=given, unset=unset)
-        return replace(loaded, config=at_data_root(loaded.config, data_root))
+        return load_config(config, config_dir=config_dir, overrides=given, unset=unset).at_data_root(data_root)
 
     with as_typed(options):
         base = load()

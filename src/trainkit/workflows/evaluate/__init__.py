@@ -5,7 +5,7 @@ from trainkit.workflows.evaluate.run import (
     check_evaluation,
     evaluate,
     evaluation_folder,
-    open_checkpoint,
+    same_in_all,
     write_evaluation,
 )
 
@@ -14,6 +14,6 @@ __all__ = [
     "check_evaluation",
     "evaluate",
     "evaluation_folder",
-    "open_checkpoint",
+    "same_in_all",
     "write_evaluation",
 ]

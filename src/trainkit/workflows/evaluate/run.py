@@ -20,7 +20,6 @@ from trainkit.builders import (
     open_trained,
     with_tta,
 )
-from trainkit.checkpoints import follow_pointer
 from trainkit.data.dataset import Dataset, describe_changes
 from trainkit.errors import TrainkitError, UserError
 from trainkit.evaluation import ClassificationReport, RegressionReport, Report
@@ -29,7 +28,6 @@ from trainkit.runtime import Ranks, resolve_device
 from trainkit.system import Frontend, durable
 from trainkit.wording import listed
 from trainkit.workflows.evaluate.other_data import align_classes, load_other_data
-from trainkit.workflows.find import find_checkpoint
 from trainkit.workflows.ranks import check_devices
 from trainkit.workflows.scoring import look_up_mistakes, preferred_split, report_on, score, score_and_keep
 
@@ -78,43 +76,27 @@ class EvalResult:
 
 
 def evaluate(
-    checkpoint: str | Path | TrainedModel | None = None,
+    trained: TrainedModel,
     *,
     split: str | None = None,
     data: str | Path | None = None,
-    device: str | None = None,
-    precision: str | None = None,
     tta: str = "none",
-    data_root: str | Path | None = None,
-    runs_dir: str | Path = Path("runs"),
     ranks: Ranks | None = None,
     frontend: Frontend | None = None,
 ) -> EvalResult | None:
     """Score a checkpoint: the same numbers as at the end of its training. None in all processes but the first.
 
     Args:
-        checkpoint: a file, a run folder, or what ``open_checkpoint`` gave; None for the best of the newest run under
-            ``runs_dir``.
         split: train, val or test; None takes test where there is one, else val, else train.
-        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
         data: another folder of images or another CSV file; classes are matched by name.
-        device: where to compute; None for the config's.
-        precision: what to compute in; None for fp32, as the exported programs, whatever the training computed in.
         tta: ``flip`` scores the mean of the probabilities of an image and its mirror image.
         ranks: the processes that share the work.
 
     Raises:
-        CheckpointError: the file is damaged, or not a checkpoint.
         UserError: the data have no such split, or are of another kind or with other classes.
     """
     frontend, ranks = frontend or Frontend(), ranks or Ranks()
     data = None if data is None else Path(data)
-    trained = checkpoint
-    if not isinstance(trained, TrainedModel):
-        trained = open_checkpoint(
-            trained, device=device, precision=precision, data_root=data_root, runs_dir=runs_dir, frontend=frontend
-        )
-    trained = _same_in_all(trained, ranks, data_root=data_root)
     setup, chosen = prepare(trained, split=split, data=data, tta=tta, frontend=frontend)
     setup, stopped = replace(setup, ranks=ranks), "nothing was written"
     if not ranks.is_first:
@@ -149,21 +131,6 @@ def evaluate(
     )
 
 
-def open_checkpoint(
-    checkpoint: str | Path | None,
-    *,
-    device: str | None,
-    precision: str | None,
-    data_root: str | Path | None,
-    runs_dir: str | Path,
-    frontend: Frontend,
-) -> TrainedModel:
-    """The model to score, with the arguments of ``evaluate``."""
-    given = None if checkpoint is None else Path(checkpoint)
-    path = follow_pointer(find_checkpoint(given, runs_dir=Path(runs_dir), frontend=frontend))
-    return open_trained(path, device=device, precision=precision, data_root=data_root)
-
-
 def prepare(
     trained: TrainedModel, *, split: str | None, data: Path | None, tta: str, frontend: Frontend
 ) -> tuple[Setup, str]:
@@ -177,37 +144,37 @@ def prepare(
 
 
 def check_evaluation(
-    checkpoint: str | Path | None,
+    trained: TrainedModel,
     *,
     split: str | None,
     data: str | Path | None,
+    tta: str,
     device: str | None,
     precision: str | None,
-    tta: str,
-    data_root: str | Path | None,
-    runs_dir: str | Path,
     size: int,
     frontend: Frontend,
 ) -> None:
     """See that ``size`` processes can score the checkpoint, with the arguments of ``evaluate``; fill its data's cache.
 
-    So what is wrong is said once, before any process is started. The model stays on the CPU: a GPU is for these.
+    So what is wrong is said once, before any process is started.
+
+    Args:
+        trained: on the CPU: a GPU is for these processes.
+        device: where they compute.
+        precision: what they compute in.
 
     Raises:
         as ``evaluate``.
     """
     quiet = replace(frontend, say=lambda message: None)
-    trained = open_checkpoint(
-        checkpoint, device="cpu", precision=None, data_root=data_root, runs_dir=runs_dir, frontend=quiet
-    )
     where = resolve_device(device or trained.saved["config"].get("device", "auto")).value
     check_devices(where, size=size)
     choose_scoring_precision(torch.device(where), precision)
     prepare(trained, split=split, data=None if data is None else Path(data), tta=tta, frontend=quiet)
 
 
-def _same_in_all(trained: TrainedModel, ranks: Ranks, *, data_root: str | Path | None) -> TrainedModel:
-    """The checkpoint that rank 0 has found: a run may have got a better one meanwhile."""
+def same_in_all(trained: TrainedModel, ranks: Ranks, *, data_root: str | Path | None) -> TrainedModel:
+    """The checkpoint that rank 0 has opened, in all processes: a run may have got a better one meanwhile."""
     told = ranks.tell({"checkpoint": str(trained.path.resolve())} if ranks.is_first else None)
     path, device = Path(told["checkpoint"]), trained.config.device
     if ranks.is_first or path == trained.path.resolve():

@@ -1,5 +1,5 @@
 """``trainkit init``: look at pictures or a table, and write a config with a reason on each line."""
 
-from trainkit.workflows.init.run import Written, init
+from trainkit.workflows.init.run import InitResult, init
 
-__all__ = ["Written", "init"]
+__all__ = ["InitResult", "init"]

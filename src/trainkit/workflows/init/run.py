@@ -31,14 +31,14 @@ _BAD_FILES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Written:
-    """What was seen and written."""
+class InitResult:
+    """What was written, and seen."""
 
     path: Path
     text: str
-    seen: CheckReport
-    """Of the config that was written."""
-    warnings: tuple[str, ...]
+    seen: CheckReport | None = None
+    """Of the config that was written; None where no data were looked at."""
+    warnings: tuple[str, ...] = ()
 
 
 def init(
@@ -50,17 +50,10 @@ def init(
     output: str | Path | None = None,
     pretrained: bool | None = None,
     frontend: Frontend | None = None,
-) -> Written:
+) -> InitResult:
     """Look at a folder of pictures or a table, and write a config whose every line has its reason.
 
-    Args:
-        data: a folder with a folder for each class; a table's file, a pattern, or a folder of Parquet files.
-        target: the column of a table to predict; None: the one with a usual name.
-        task: what the target is, where the table does not say.
-        minutes: how long a training may take, about.
-        output: the file to write; it must not be there. None: the name of the data, here.
-        pretrained: whether a network for large pictures begins with published weights, which may be downloaded; None:
-            where they are on this machine.
+    The arguments are those of ``trainkit.init``.
 
     Raises:
         UserError: the data are neither; no target; the file is there already.
@@ -115,7 +108,7 @@ def _look(data: str | Path, config: Mapping[str, Any], frontend: Frontend) -> Ch
         raise ConfigError(problems) from None
 
 
-def _for_pictures(data: str | Path, wanted: _Wanted) -> Written:
+def _for_pictures(data: str | Path, wanted: _Wanted) -> InitResult:
     if wanted.target is not None or wanted.task is not None:
         raise UserError(
             f"--target and --task are for tables; {data} is a folder of pictures, whose classes are its folders"
@@ -137,7 +130,7 @@ def _for_pictures(data: str | Path, wanted: _Wanted) -> Written:
     return _write(draft, seen, has_gpu=has_gpu, warnings=(), frontend=wanted.frontend)
 
 
-def _for_table(data: str | Path, wanted: _Wanted) -> Written:
+def _for_table(data: str | Path, wanted: _Wanted) -> InitResult:
     if wanted.pretrained is not None:
         raise UserError(f"--pretrained is for pictures; {data} is no folder with any")
     given = str(Path(data).resolve())
@@ -216,7 +209,9 @@ class _Draft:
         return f"{schema_line(self.path)}\n{render(header, lines)}"
 
 
-def _write(draft: _Draft, seen: CheckReport, *, has_gpu: bool, warnings: Sequence[str], frontend: Frontend) -> Written:
+def _write(
+    draft: _Draft, seen: CheckReport, *, has_gpu: bool, warnings: Sequence[str], frontend: Frontend
+) -> InitResult:
     """Choose the epochs by the cost of the network, check the config as it will be, and write it."""
     text = draft.text(seen.source, (1, ""))
     tried = check(load_config(yaml.safe_load(text), config_dir=draft.path.parent), frontend=frontend)
@@ -231,7 +226,7 @@ def _write(draft: _Draft, seen: CheckReport, *, has_gpu: bool, warnings: Sequenc
     )
     text = draft.text(seen.source, epochs)
     durable.write_text(draft.path, text, overwrite=False)
-    return Written(draft.path, text, replace(tried, loaded=load_config(draft.path)), tuple(warnings))
+    return InitResult(draft.path, text, replace(tried, loaded=load_config(draft.path)), tuple(warnings))
 
 
 def _relative(data: Path, config: Path) -> str:

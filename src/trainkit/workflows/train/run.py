@@ -25,7 +25,7 @@ from trainkit.builders import (
     on_features,
 )
 from trainkit.checkpoints import CheckpointFolder, check_fits
-from trainkit.config import LoadedConfig, at_data_root, load_config
+from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Checkpointer, Outcome, Recorder, TrainState, fit
 from trainkit.plugins import command
@@ -147,7 +147,7 @@ def resume(
         return None
     run = resuming.find_unfinished(given, runs_dir=Path(runs_dir))
     loaded = load_config(run.resolved_config, overrides=overrides, unset=unset)
-    loaded = replace(loaded, config=at_data_root(loaded.config, data_root))
+    loaded = loaded.at_data_root(data_root)
     done = resuming.why_finished(run, loaded, allowed=allow_change)
     if done is not None:
         frontend.say(done)
