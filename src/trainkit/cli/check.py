@@ -11,7 +11,7 @@ from trainkit.cli.options import ConfigFile, Json, RunsDir, Set, Unset, load
 from trainkit.wording import counted, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from trainkit.config import LoadedConfig
     from trainkit.workflows.check import CheckReport
@@ -21,13 +21,13 @@ def check(
     config: ConfigFile, set_: Set = None, unset: Unset = None, runs_dir: RunsDir = Path("runs"), json: Json = False
 ) -> None:
     """Find every mistake that can be found before training, without writing anything."""
-    show_check(load(config, set_, unset), runs_dir=runs_dir, json=json)
-
-
-def show_check(loaded: LoadedConfig, *, runs_dir: Path, json: bool) -> None:
-    """Check and print the summary on stdout; also what ``trainkit train --dry-run`` does."""
     from trainkit.workflows.check import check as run_check
 
+    show_check(load(config, set_, unset), run_check, runs_dir=runs_dir, json=json)
+
+
+def show_check(loaded: LoadedConfig, run_check: Callable[..., CheckReport], *, runs_dir: Path, json: bool) -> None:
+    """Check and print the summary on stdout; also what ``trainkit train --dry-run`` does."""
     with console.frontend("looking at images", quiet=False, stopped="nothing was written") as frontend:
         found = run_check(loaded, runs_dir=runs_dir, frontend=frontend)
     if json:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,13 @@ Resume = Annotated[
 InitFrom = Annotated[
     Path | None, typer.Option(help="Start from the weights of a .pth or .safetensors file, or of a run.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and stop, as `trainkit check` does.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check everything and stop, as `trainkit check` does; also what --resume and --init-from name.",
+    ),
+]
 AllowChange = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY", help="Let a key that changes the result differ from the checkpoint's (repeatable)."),
@@ -87,7 +94,10 @@ def train(
     loaded = load(config, set_, unset, quiet=quiet or said_later, ranks=size, unfinished_in=runs)
     loaded = loaded.at_data_root(data_root)
     if dry_run:
-        show_check(loaded, runs_dir=runs_dir, json=json)
+        from trainkit.workflows.train import dry_run as run_dry
+
+        look = partial(run_dry, resume=resume, init_from=init_from, allow_change=allow_change or ())
+        show_check(loaded, look, runs_dir=runs_dir, json=json)
         return
     if nproc is not None:
         run_in_ranks(size, max_restarts)

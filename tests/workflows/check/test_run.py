@@ -168,3 +168,15 @@ def test_without_tensorboard_the_message_comes_before_training(tmp_path: Path, m
     with pytest.raises(ConfigError, match=r"logging.tensorboard: it needs the tensorboard package"):
         train(load_config(CONFIGS / "digits_cnn.yaml", overrides=["logging.tensorboard=true"]), runs_dir=tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+def test_probabilities_of_zero_are_noted() -> None:
+    section = {"dataset": "digits", "model": "mlp"}
+    flip = {"type": "random_horizontal_flip", "p": 0}
+    training = {"mix": {"type": "mixup", "p": 0}}
+    notes = check(load_config({**section, "transforms": [flip, "normalize"], "training": training})).notes
+    assert "training.mix.p is 0: no batch is mixed" in notes
+    assert "transforms[0].p is 0: random_horizontal_flip changes nothing" in notes
+    assert not any(
+        ".p is 0" in note for note in check(load_config({**section, "transforms": [flip | {"p": 0.1}]})).notes
+    )

@@ -22,6 +22,7 @@ from trainkit.recorders.logs import read_json_lines
 from trainkit.system.frontend import Frontend
 from trainkit.system.run_folder import RunDir, RunLocked, list_runs, newest_run
 from trainkit.workflows.runs import summarize
+from trainkit.workflows.train.dry_run import dry_run
 from trainkit.workflows.train.recording import description
 from trainkit.workflows.train.run import resume, train
 
@@ -465,6 +466,61 @@ class TestInitFrom:
         run = newest_run(tmp_path / "new")
         resume(run.path, frontend=frontend())
         assert differences(whole, run) == []
+
+
+class TestDryRun:
+    """``train --dry-run``: what training would refuse is refused, what it would say is said, and nothing is written."""
+
+    @pytest.fixture
+    def try_out(self, tmp_path, messages):
+        def run(text=MLP, *overrides, resume=None, init_from=None, allow_change=()):
+            loaded = load(tmp_path, text, *overrides)
+            say, runs = frontend(say=messages.append), tmp_path / "runs"
+            return dry_run(
+                loaded, runs_dir=runs, resume=resume, init_from=init_from, allow_change=allow_change, frontend=say
+            )
+
+        return run
+
+    def test_goes_on(self, stopped, try_out, messages):
+        before = files_of(stopped)
+        try_out(MLP, "checkpoint.keep_last=3", resume="auto")
+        try_out(resume=stopped.path)
+        last = CheckpointFolder(stopped.checkpoints).last()
+        assert messages.count(f"would go on from {last}, after step 12") == 2
+        assert files_of(stopped) == before
+        assert list_runs(stopped.path.parent) == [stopped]
+
+    def test_starts_from_weights(self, finished, try_out, messages):
+        try_out(MLP.replace("[16]", "[16, 8]"), init_from=finished.path)
+        assert "weights: 3 of 6 tensors taken from" in messages
+        with pytest.raises(CheckpointError, match="none of its 4 tensors fits the model"):
+            try_out(CNN, init_from=finished.path)
+
+    def test_no_unfinished_run(self, finished, try_out, messages):
+        try_out(resume="auto")
+        assert "no unfinished run of this config, so a new one would start" in messages
+
+    @pytest.mark.parametrize(
+        ("overrides", "allowed", "message"),
+        [
+            (["optimizer={type: adamw}"], (), "the config has adamw"),
+            (["model.hidden_sizes=[9]"], (), "--allow-change model.hidden_sizes"),
+            (["model.hidden_sizes=[9]"], ["model.hidden_sizes"], "linear1.weight"),
+            (["seed=4"], ["seed"], "the data are not those"),
+        ],
+    )
+    def test_what_does_not_fit(self, finished, try_out, overrides, allowed, message):
+        with pytest.raises(UserError, match=message):
+            try_out(MLP, *overrides, resume=finished.path, allow_change=allowed)
+
+
+@pytest.mark.parametrize("start", [train, dry_run])
+def test_a_checkpoint_and_other_weights(start, finished, tmp_path):
+    loaded, rest = load(tmp_path, MLP), {"runs_dir": tmp_path / "new", "allow_change": (), "frontend": frontend()}
+    with pytest.raises(UserError, match="--init-from starts from others; give one of them"):
+        start(loaded, resume=finished.path, init_from=finished.path, **rest)
+    assert not (tmp_path / "new").exists()
 
 
 class TestEvery:

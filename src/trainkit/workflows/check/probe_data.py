@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,13 +43,13 @@ DECODED = 8
 """Image files that are decoded to try the model on."""
 
 
-def load_read_only(config: Config) -> Dataset:
+def load_read_only(config: Config, *, stored: Mapping[str, Any] | None = None) -> Dataset:
     """The data set, without writing anything; a placeholder of the same shape where it is not downloaded yet.
 
     Raises:
         as ``load_source``.
     """
-    load = partial(load_source, config, cache_dir=cache_root(), read_only=True)
+    load = partial(load_source, config, cache_dir=cache_root(), read_only=True, stored=stored)
     if not (isinstance(config.dataset, Downloaded) and config.dataset.download):
         return load()
     try:

@@ -102,16 +102,26 @@ class CheckReport:
         return self.sizes.steps_per_epoch * self.loaded.config.training.epochs
 
 
-def check(loaded: LoadedConfig, *, runs_dir: Path = Path("runs"), frontend: Frontend | None = None) -> CheckReport:
+def check(
+    loaded: LoadedConfig,
+    *,
+    runs_dir: Path = Path("runs"),
+    stored: Mapping[str, Any] | None = None,
+    frontend: Frontend | None = None,
+) -> CheckReport:
     """Check a config without writing anything: no cache entry, no download, no run folder.
 
     The header of every image file is read. The notes of the report say what was not looked at.
 
+    Args:
+        stored: the checkpoint to resume from.
+
     Raises:
         ConfigError: every mistake that was found, each with its place.
     """
-    load = partial(load_read_only, loaded.config)
-    return run_checks(loaded, load=load, runs_dir=runs_dir, everything=True, frontend=frontend or Frontend())
+    load = partial(load_read_only, loaded.config, stored=None if stored is None else stored["preprocessing"])
+    frontend = frontend or Frontend()
+    return run_checks(loaded, load=load, runs_dir=runs_dir, stored=stored, everything=True, frontend=frontend)
 
 
 def run_checks(
@@ -234,7 +244,7 @@ def run_checks(
     if problems.problems:
         raise problems.error(loaded)
     assert source is not None, "or there is a problem"
-    notes += piece_notes(setup.model, sizes)
+    notes += training_notes(config, setup.model, sizes)
     if sizes.num_samples < sizes.batch_size:
         notes.append(f"an epoch is one batch: the training split has {counted(sizes.num_samples, 'sample')}")
     return CheckReport(loaded, source, setup, tuple(notes), size, shapes.rows, sizes, costs)
@@ -249,7 +259,16 @@ def choose_hardware(config: Config, problems: ProblemCollector) -> tuple[torch.d
     return device, {} if chosen is None else {"device": chosen}
 
 
-def piece_notes(model: nn.Module, sizes: EpochSizes) -> list[str]:
+def training_notes(config: Config, model: nn.Module, sizes: EpochSizes) -> list[str]:
+    """Remarks on the training that are no mistakes: what has no effect, and what pieces of batches change."""
+    off = {f"transforms[{index}]": spec for index, spec in enumerate(config.transforms) if getattr(spec, "p", 1) == 0}
+    notes = [f"{key}.p is 0: {spec.type} changes nothing" for key, spec in off.items()]
+    if config.training.mix is not None and config.training.mix.p == 0:
+        notes.append("training.mix.p is 0: no batch is mixed")
+    return notes + _piece_notes(model, sizes)
+
+
+def _piece_notes(model: nn.Module, sizes: EpochSizes) -> list[str]:
     """What is not the same as with whole batches, where ``accumulation_steps`` cuts them into pieces."""
     batch_norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)

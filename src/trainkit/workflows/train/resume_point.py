@@ -11,6 +11,7 @@ from typing import Any
 from trainkit.checkpoints import (
     CheckpointFolder,
     DamagedFile,
+    check_fits,
     follow_pointer,
     inspect_checkpoint,
     known_sha256,
@@ -19,13 +20,14 @@ from trainkit.checkpoints import (
     match_weights,
 )
 from trainkit.config import LoadedConfig
+from trainkit.data.dataset import Dataset
 from trainkit.engine import TrainState
 from trainkit.errors import CheckpointError, TrainkitError, UserError
 from trainkit.system import Frontend, RunDir, durable, list_runs, locked, newest_run
 from trainkit.wording import counted, listed
-from trainkit.workflows.find import find_run
+from trainkit.workflows.find import find_checkpoint, find_run, last_of
 from trainkit.workflows.runs import config_differences
-from trainkit.workflows.train.changes import check_changes, config_hash
+from trainkit.workflows.train.changes import check_changes, check_data, config_hash
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,30 @@ def only_one(loaded: LoadedConfig, *, runs_dir: Path, newest: RunDir | None) -> 
                 lock.unlink()
 
 
-def resume_point(run: RunDir, *, frontend: Frontend) -> ResumePoint | None:
-    """The newest good checkpoint of a run that this process has locked.
+def find_start(
+    resume: str | Path | None, init_from: str | Path | None, *, runs_dir: Path, frontend: Frontend
+) -> tuple[ResumePoint | None, Path | None]:
+    """The checkpoint that a new run goes on from, or the file with the weights that it starts from.
+
+    Raises:
+        UserError: both are given, or there is no such file or run.
+        DamagedFile: it is not a good checkpoint.
+    """
+    if resume is not None and init_from is not None:
+        raise UserError(
+            "--resume goes on with the weights of its checkpoint, and --init-from starts from others; give one of them"
+        )
+    if resume is None:
+        weights = None
+        if init_from is not None:
+            weights = find_checkpoint(Path(init_from), runs_dir=runs_dir, frontend=frontend)
+        return None, weights
+    checkpoint = find_checkpoint(Path(resume), runs_dir=runs_dir, pick=last_of, frontend=frontend)
+    return point_at(checkpoint, frontend=frontend), None
+
+
+def resume_point(run: RunDir, *, read_only: bool = False, frontend: Frontend) -> ResumePoint | None:
+    """The newest good checkpoint of a run that this process has locked, or only looks at.
 
     None for a run without a checkpoint: it starts over, in its own folder.
 
@@ -110,7 +134,7 @@ def resume_point(run: RunDir, *, frontend: Frontend) -> ResumePoint | None:
         TrainkitError: there are checkpoints, and all of them are damaged; nothing is overwritten.
     """
     folder = CheckpointFolder(run.checkpoints)
-    for note in folder.recover():
+    for note in () if read_only else folder.recover():
         frontend.say(f"note: {note}")
     path, skipped = folder.newest_good()
     for bad, reason in skipped:
@@ -254,6 +278,20 @@ def load_best(folder: CheckpointFolder, *, frontend: Frontend) -> tuple[Path, di
             f"warning: {best.name}, the best, is damaged since it was saved ({reason}); {newest.name} takes its place"
         )
     return newest, load_checkpoint(newest)
+
+
+def load_state(state: TrainState, point: ResumePoint, *, data: Dataset) -> None:
+    """Bring a new state to a checkpoint.
+
+    Raises:
+        UserError: the data are not those of the checkpoint.
+        CheckpointError: its tensors do not fit the model or the optimizer.
+    """
+    check_data(point.saved, data.fingerprint)
+    check_fits(point.saved["model"], state.model)
+    state.load_state_dict(point.saved)
+    if point.best_is_lost:
+        state.best.value = state.best.epoch = None
 
 
 def start_from_weights(state: TrainState, path: Path, *, frontend: Frontend) -> None:

@@ -24,7 +24,7 @@ from trainkit.builders import (
     load_source,
     on_features,
 )
-from trainkit.checkpoints import CheckpointFolder, check_fits
+from trainkit.checkpoints import CheckpointFolder
 from trainkit.config import LoadedConfig, load_config
 from trainkit.data.cache import cache_root
 from trainkit.engine import Batches, Checkpointer, Outcome, Recorder, TrainState, fit
@@ -33,8 +33,7 @@ from trainkit.recorders import TextLog
 from trainkit.runtime import Ranks, noting_nondeterminism
 from trainkit.system import CpuTime, Frontend, RunDir, create_run, launched, newest_run
 from trainkit.workflows.check.problems import located, problems_of
-from trainkit.workflows.check.run import piece_notes, run_checks
-from trainkit.workflows.find import find_checkpoint, last_of
+from trainkit.workflows.check.run import run_checks, training_notes
 from trainkit.workflows.ranks import stop_together
 from trainkit.workflows.report import measure_facts
 from trainkit.workflows.samples import samples_to_keep
@@ -96,12 +95,7 @@ def train(
             return continue_run(run, loaded, allow_change=allow_change, ranks=ranks, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         alone, resume = resuming.only_one(loaded, runs_dir=runs_dir, newest=newest), None
-    point, weights = None, None
-    if init_from is not None:
-        weights = find_checkpoint(Path(init_from), runs_dir=runs_dir, frontend=frontend)
-    if resume is not None:
-        checkpoint = find_checkpoint(Path(resume), runs_dir=runs_dir, pick=last_of, frontend=frontend)
-        point = resuming.point_at(checkpoint, frontend=frontend)
+    point, weights = resuming.find_start(resume, init_from, runs_dir=runs_dir, frontend=frontend)
     tell(ranks, loaded, point, weights=weights, allow_change=allow_change)
     prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, ranks=ranks, frontend=frontend)
     if prepared.setup.frozen and point is None and weights is None and not has_trained_weights(loaded.config):
@@ -231,17 +225,13 @@ def prepare(
         batches = setup.batches("train", training=True)
         state = setup.state(steps_per_epoch=batches.batches_per_epoch)
     if point is not None:
-        changes.check_data(point.saved, setup.data.fingerprint)
-        check_fits(point.saved["model"], setup.model)
-        state.load_state_dict(point.saved)
-        if point.best_is_lost:
-            state.best.value = state.best.epoch = None
+        resuming.load_state(state, point, data=setup.data)
         notes += changes.schedule_changes(point.saved, state, steps_per_epoch=batches.batches_per_epoch)
         notes += changes.plugin_changes(point.saved, describe_plugins(loaded))
         notes += changes.environment_changes(point.saved, setup.choices, loaded.resolved()["training"])
     if classes := setup.data.describe_classes():
         frontend.say(f"classes: {classes}")
-    notes += piece_notes(setup.model, checked.sizes)
+    notes += training_notes(loaded.config, setup.model, checked.sizes)
     for note in (*setup.data.notes, *notes):
         frontend.say(f"note: {note}")
     for plugin in describe_plugins(loaded):
@@ -283,7 +273,7 @@ def run_training(
     log = TextLog(run.log)
     frontend = replace(frontend, say=log.tee(frontend.say))
     frontend.say(f"run: {run.path}")
-    if setup.config.training.mix is not None:
+    if setup.config.training.mix is not None and setup.config.training.mix.p > 0:
         frontend.say("mix: training accuracy is against the class with the larger share of a mixed sample")
     launched.say_run(run.path)
     write_config_files(run, loaded, setup)
