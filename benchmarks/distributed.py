@@ -103,7 +103,7 @@ def steps(*, turns: int) -> None:
     ways = {
         "no exchange": step(alone, mine),
         "reduce: exact": step(plan, own),
-        "exact, between machines": step(replace(plan, ranks=replace(ranks, on_one_machine=False)), own),
+        "exact, between machines": step(replace(plan, ranks=replace(ranks, neighbours=None)), own),
         "reduce: fast": step(replace(plan, ranks=replace(ranks, exact=False)), own),
         "DistributedDataParallel": step(with_ddp, mine),
     }
@@ -121,7 +121,7 @@ def steps(*, turns: int) -> None:
     if ranks.is_first:
         parameters = sum(parameter.numel() for parameter in state.parameters)
         show(f"a step of a CNN with {parameters:,} parameters, 2 processes x 1 thread, batch of 64", found)
-    leave()
+    leave(ranks)
 
 
 def trained(folder: str, *arguments: str) -> Path:

@@ -73,7 +73,7 @@ def test_the_sum_of_all_has_the_bits_of_one():
 
     def work(ranks):
         found = []
-        for settings in ({}, {"on_one_machine": False}, {"exact": False}):
+        for settings in ({}, {"neighbours": None}, {"exact": False}):
             exchange = Exchange(replace(ranks, **settings), parameters)
             for count in (6, 1, 5, 6):
                 tree, pieces = total(ranks.share(count))

@@ -33,9 +33,8 @@ def test_another_file_is_not_taken_for_it(file):
 
 def test_each_rank_adds_its_own_columns(file):
     """Two ranks in turn: the first has two rows, the second one."""
-    ranks = [
-        SharedMemory(rank, (2, 1), mapped(file.address, 80).view(torch.float32).view(4, 5)[:, :4]) for rank in (0, 1)
-    ]
+    memory = [mapped(file.address, 80).view(torch.float32).view(4, 5)[:, :4] for _ in range(2)]
+    ranks = [SharedMemory(rank, (2, 1), own, wait=lambda: None) for rank, own in enumerate(memory)]
     ranks[0].own[:] = torch.arange(8.0).view(2, 4)
     ranks[1].own[:] = torch.tensor([[10.0, 20, 30, 40]])
     for rank in ranks:

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainkit.errors import Interrupted
+from trainkit.runtime.neighbours import Neighbours
 from trainkit.runtime.transfers import Collectives, MemoryFile, SharedMemory, Transfer, all_gather, mapped, with_others
 from trainkit.system import launched
 
@@ -38,8 +39,8 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    on_one_machine: bool = False
-    """Whether all compute on the processors of one machine."""
+    neighbours: Neighbours | None = None
+    """A short way to the others, where all compute on the processors of one machine."""
     exact: bool = True
     """Whether gradients are added in an order that depends on the pieces alone."""
     signal: Callable[[], int] = lambda: 0
@@ -75,10 +76,12 @@ class Ranks:
             like: a tensor of the same device and type.
         """
         shape = sum(counts) + 1, width
-        memory = self._shared_memory(shape[0] * width * like.element_size()) if self.on_one_machine else None
-        if memory is None or like.device.type != "cpu":
-            return Collectives(self.rank, counts, width, like=like)
-        return SharedMemory(self.rank, counts, memory.view(like.dtype).view(shape))
+        if self.neighbours is not None and like.device.type == "cpu":
+            memory = self._shared_memory(shape[0] * width * like.element_size())
+            if memory is not None:
+                rows = memory.view(like.dtype).view(shape)
+                return SharedMemory(self.rank, counts, rows, wait=self.neighbours.wait)
+        return Collectives(self.rank, counts, width, like=like)
 
     def _shared_memory(self, num_bytes: int) -> Tensor | None:
         """Memory that all ranks see, (num_bytes,) uint8; None in all of them where one does not see it."""
@@ -88,20 +91,26 @@ class Ranks:
                 file = MemoryFile(num_bytes)
         address = self.tell({"at": None if file is None else file.address} if self.is_first else None)["at"]
         memory = mapped(address, num_bytes)
-        seen = self.gather(torch.tensor([float(memory is not None)]))
+        seen = self.all(memory is not None)
         if file is not None:
             file.close()
-        return memory if seen.all() else None
+        return memory if seen else None
+
+    def all(self, mine: bool) -> bool:
+        """Whether it is so in all ranks."""
+        return bool(self.gather(torch.tensor([float(mine)])).all())
 
     def gather(self, values: Tensor) -> Tensor:
         """What each rank has: (F,) to (N, F). With it goes the signal that asked one of them to stop."""
         if self.size == 1:
             return values[None]
         mine = torch.cat([values, values.new_tensor([self.signal()])])
-        all_of_them = mine.new_empty(self.size * len(mine))
+        table = mine.new_empty(self.size, len(mine))
         with with_others("results"):
-            all_gather(all_of_them, mine)
-        table = all_of_them.view(self.size, -1)
+            if self.neighbours is not None and self.neighbours.carries(mine):
+                self.neighbours.gather(mine, table)
+            else:
+                all_gather(table.view(-1), mine)
         self.stopping = max(self.stopping, int(table[:, -1].max()))
         return table[:, :-1]
 
@@ -205,14 +214,32 @@ def join(
         store, _, _ = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
         prefixed = dist.PrefixStore  # type: ignore[attr-defined]
         store = prefixed("trainkit", store)
-        start = prefixed(meet(store, rank, size, timeout=timeout, should_stop=should_stop), store)
-        dist.init_process_group(backend, store=start, rank=rank, world_size=size, timeout=wait)
-    if patience is not None:
-        _set_timeout(timedelta(seconds=patience))
-    return Ranks(rank, size, on_one_machine=backend == "gloo" and launched.ranks_here() == size)
+        name = meet(store, rank, size, timeout=timeout, should_stop=should_stop)
+        dist.init_process_group(backend, store=prefixed(name, store), rank=rank, world_size=size, timeout=wait)
+        if patience is not None:
+            _set_timeout(timedelta(seconds=patience))
+        short = backend == "gloo" and launched.ranks_here() == size
+        return Ranks(rank, size, _neighbours(name, rank, size, patience=patience or timeout) if short else None)
 
 
-def leave() -> None:
-    """Leave the group, where there is one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def _neighbours(name: str, rank: int, size: int, *, patience: float) -> Neighbours | None:
+    """A short way to the others; None in all of them where the system of one has none."""
+    ranks, mine = Ranks(rank, size), None
+    with suppress(OSError):
+        mine = Neighbours(name, rank, size)
+    ready = ranks.all(mine is not None)
+    if mine is not None and ready:
+        try:
+            mine.connect(patience=patience)
+        except OSError:
+            ready = False
+    if mine is not None and not (ready := ranks.all(ready)):
+        mine.close()
+    return mine if ready else None
+
+
+def leave(ranks: Ranks) -> None:
+    """Leave the group."""
+    if ranks.neighbours is not None:
+        ranks.neighbours.close()
+    dist.destroy_process_group()

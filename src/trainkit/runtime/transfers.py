@@ -29,7 +29,7 @@ def with_others(what: str) -> Iterator[None]:
     """Turn what PyTorch raises when another process is gone into an error that says so."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         late = "timed out" in str(error).lower() or "timeout" in str(error).lower()
         how = "did not answer in time (distributed.timeout)" if late else "is gone"
         raise LostRank(f"another process of the run {how}, while {what} were exchanged") from error
@@ -81,11 +81,12 @@ class SharedMemory:
     Args:
         counts: rows of each rank.
         memory: (sum of counts + 1, width); the last row is for the results.
+        wait: returns when all ranks have called it.
     """
 
-    def __init__(self, rank: int, counts: Sequence[int], memory: Tensor) -> None:
+    def __init__(self, rank: int, counts: Sequence[int], memory: Tensor, *, wait: Callable[[], None]) -> None:
         first, part = sum(counts[:rank]), memory.shape[1] // len(counts)
-        self.memory = memory
+        self.memory, self.wait = memory, wait
         self.own = memory[first : first + counts[rank]]
         self.columns = slice(rank * part, (rank + 1) * part)
         self.result = torch.empty(memory.shape[1], dtype=memory.dtype)
@@ -102,7 +103,7 @@ class SharedMemory:
 
     def total(self) -> Tensor:
         with with_others("gradients"):
-            dist.barrier()
+            self.wait()
         return self.result.copy_(self.memory[-1])
 
 

@@ -40,7 +40,7 @@ def joined_by(
     try:
         yield ranks
     finally:
-        leave()
+        leave(ranks)
 
 
 def check_devices(device: str, *, size: int) -> None:
