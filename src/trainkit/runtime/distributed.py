@@ -199,7 +199,8 @@ def join(
     patience: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Ranks:
-    """Join the other processes, by the environment that torchrun sets (``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR`` ...).
+    """Join the other processes, by the environment that torchrun sets (``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR`` ...),
+    or at the file that ``--nproc`` names.
 
     Args:
         timeout: seconds that one waits for the others.
@@ -211,7 +212,7 @@ def join(
     """
     rank, size, wait = launched.rank(), launched.num_ranks(), timedelta(seconds=timeout)
     with with_others("addresses"):
-        store, _, _ = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
+        store, _, _ = next(dist.rendezvous(launched.meeting(), timeout=wait))  # type: ignore[attr-defined]
         prefixed = dist.PrefixStore  # type: ignore[attr-defined]
         store = prefixed("trainkit", store)
         name = meet(store, rank, size, timeout=timeout, should_stop=should_stop)

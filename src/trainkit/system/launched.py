@@ -17,6 +17,8 @@ from trainkit.errors import UserError
 
 LAUNCHED = "TRAINKIT_LAUNCHED"
 """Set in the processes that ``trainkit ... --nproc`` starts: the number of the process that has started them."""
+MEETING = "TRAINKIT_MEETING"
+"""Set with it: a file at which they meet; other launchers set an address."""
 TRIALS = "TRAINKIT_TRIALS"
 """Set in the processes of a sweep's trials, and in those that they start."""
 _PID, _END, _RUN = "pid", "end.json", "run"
@@ -111,6 +113,12 @@ def is_orphan() -> bool:
     return by_trainkit() and os.getppid() != int(os.environ[LAUNCHED])
 
 
+def meeting() -> str:
+    """Where the processes meet, as ``torch.distributed`` takes it."""
+    file = os.environ.get(MEETING)
+    return f"file://{file}?rank={rank()}&world_size={num_ranks()}" if file else "env://"
+
+
 def restarts() -> int:
     """How often the launcher has started the processes again after one died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
@@ -131,9 +139,9 @@ def say_end(end: End) -> bool:
     return _write(_END, json.dumps(asdict(end)))
 
 
-def read_pid(folder: Path) -> int | None:
-    text = _read(folder / _PID)
-    return int(text) if text else None
+def has_pid(folder: Path) -> bool:
+    """Whether a process has told its number: it listens to signals."""
+    return (folder / _PID).exists()
 
 
 def read_run(folder: Path) -> str | None:

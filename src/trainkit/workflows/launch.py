@@ -1,19 +1,18 @@
-"""``--nproc N``: the same command in N processes on this machine, by torchrun's elastic agent.
+"""``--nproc N``: the same command in N processes on this machine, with the environment that torchrun gives its own.
 
-The agent starts the processes, gives them an address to meet at, watches them, and starts them again after one died.
-It runs in a thread of its own. This thread passes signals on, so that all processes stop after the same step.
+They are started, watched, and started again after one died. Signals are passed on, so that all of them stop after the
+same step. torchrun's own agent would import torch first, which takes longer than all of this. They meet at a file.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from trainkit.errors import Interrupted, TrainkitError
 from trainkit.system import STOP_SIGNALS, launched
 
-_POLL = 0.1
+_POLL = 0.05
 """Seconds between two looks at the processes."""
 _GRACE = 5
 """Seconds that the others have to end after one has died."""
@@ -30,33 +29,77 @@ _LAST_LINES = 5
 
 @dataclass
 class Ranks:
-    """The processes that the agent has started, by their folders."""
+    """The processes of one start, by rank: each with a folder for what it tells."""
 
-    root: Path
+    folders: list[Path]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     told: set[tuple[int, int]] = field(default_factory=set)
-    """Which process was told of which signal."""
+    """Which rank was told of which signal, by their numbers."""
     since: float | None = None
     """When the first process ended because another one did not answer."""
     silent: set[int] = field(default_factory=set)
     """Ranks that were ended because they did not answer."""
+    failed: list[int] = field(default_factory=list)
+    """The ranks that were the first to end with another exit code than 0, before the others were ended for that."""
 
-    def folders(self) -> list[Path]:
-        """Of the last start, by rank."""
-        attempts = sorted(self.root.glob("*/attempt_*"), key=lambda path: int(path.name.partition("_")[2]))
-        return sorted(attempts[-1].glob("[0-9]*"), key=lambda path: int(path.name)) if attempts else []
+    def start(self, command: Sequence[str], restart: int) -> None:
+        """Start the command once for each rank. What the first one prints is printed; what the others print is kept."""
+        size = len(self.folders)
+        given = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "TORCHELASTIC_RUN_ID": "trainkit"}
+        given |= {"TORCHELASTIC_RESTART_COUNT": restart, launched.LAUNCHED: os.getpid()}
+        for rank, folder in enumerate(self.folders):
+            folder.mkdir(parents=True)
+            own = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_ERROR_FILE": folder / "error.json"}
+            own[launched.MEETING] = folder.with_name("meeting")
+            environment = {**os.environ, **{name: str(value) for name, value in {**given, **own}.items()}}
+            with (folder / "stdout.log").open("wb") as out, (folder / "stderr.log").open("wb") as said:
+                # Ctrl-C of a terminal comes to this process alone, which passes it on.
+                process = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdout=out if rank else None,
+                    stderr=said if rank else None,
+                    start_new_session=True,
+                )
+            self.processes.append(process)
 
-    def pass_on(self, signum: int) -> None:
-        """Send a signal to each process once, also to those that start later."""
-        for folder in self.folders():
-            pid = launched.read_pid(folder)
-            if pid is not None and (pid, signum) not in self.told and launched.read_end(folder) is None:
-                self.told.add((pid, signum))
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signum)
+    def watch(self, signals: Sequence[int]) -> None:
+        """Return when all of them have ended."""
+        while not self.failed and any(code is None for code in self.codes()):
+            for number, signum in enumerate(signals):
+                self.pass_on(signum, number)
+            self.end_silent()
+            time.sleep(_POLL)
+            self.failed = [rank for rank, code in enumerate(self.codes()) if code]
+        self.end_all()
+
+    def codes(self) -> list[int | None]:
+        """The exit code of each process, minus the signal that ended it; None while it runs."""
+        return [process.poll() for process in self.processes]
+
+    def pass_on(self, signum: int, number: int) -> None:
+        """Send the signal that came as the so-manieth to each process once, when it listens."""
+        for rank, (process, folder) in enumerate(zip(self.processes, self.folders, strict=True)):
+            listens = launched.has_pid(folder) and launched.read_end(folder) is None
+            if listens and (rank, number) not in self.told:
+                self.told.add((rank, number))
+                process.send_signal(signum)
+
+    def end_all(self) -> None:
+        """End those that still run, first kindly, and what they have started."""
+        for process in self.processes:
+            process.terminate()
+        end = time.monotonic() + _GRACE
+        for process in self.processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0, end - time.monotonic()))
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def ends(self) -> list[launched.End | None]:
         """How each process has ended, by rank; None where it has not said so."""
-        return [launched.read_end(folder) for folder in self.folders()]
+        return [launched.read_end(folder) for folder in self.folders]
 
     def end_silent(self) -> None:
         """End the processes that the others have waited for in vain, and those that wait for one with a wrong input."""
@@ -67,18 +110,15 @@ class Ranks:
         self.since = self.since or time.monotonic()
         if time.monotonic() - self.since < _GRACE:
             return
-        for rank, (folder, end) in enumerate(zip(self.folders(), ends, strict=True)):
-            pid = launched.read_pid(folder)
-            if end is None and pid is not None:
+        for rank, (process, end) in enumerate(zip(self.processes, ends, strict=True)):
+            if end is None and launched.has_pid(self.folders[rank]):
                 self.silent.add(rank)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                process.kill()
 
     def last_lines(self, rank: int) -> str:
         """What a process printed last."""
-        folders = self.folders()
-        path = folders[rank] / "stderr.log" if rank < len(folders) else None
-        if path is None or not path.is_file():
+        path = self.folders[rank] / "stderr.log"
+        if not path.is_file():
             return ""
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         return "".join(f"\n  {line}" for line in lines) + ("\n" if lines else "")
@@ -86,7 +126,7 @@ class Ranks:
     @property
     def run(self) -> str | None:
         """The folder of the run, if it has one yet."""
-        return next((run for folder in reversed(self.folders()) if (run := launched.read_run(folder))), None)
+        return next((run for folder in self.folders if (run := launched.read_run(folder))), None)
 
 
 def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsaved: str) -> int:
@@ -102,52 +142,25 @@ def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsav
         Interrupted: a signal ended them.
     """
     with tempfile.TemporaryDirectory(prefix="trainkit-ranks-") as folder, _caught_signals() as signals:
-        ranks = Ranks(Path(folder))
-        with ThreadPoolExecutor(1) as pool:
-            agent = pool.submit(_run_agent, list(arguments), nproc, max_restarts, ranks.root)
-            while not agent.done():
-                wait([agent], timeout=_POLL)
-                for signum in signals:
-                    ranks.pass_on(signum)
-                ranks.end_silent()
-        ends, error = ranks.ends(), agent.exception()
-        first = ends[0] if ends else None
-        if first is not None and ((error is None and not first.lost) or _is_said(first, ends)):
+        run = None
+        for restart in range(max_restarts + 1):
+            ranks = Ranks([Path(folder, str(restart), str(rank)) for rank in range(nproc)])
+            try:
+                ranks.start([sys.executable, "-m", "trainkit", *arguments], restart)
+                ranks.watch(signals)
+            finally:
+                ranks.end_all()
+            run = ranks.run or run
+            if signals or not ranks.failed:
+                break
+        ends = ranks.ends()
+        if (first := ends[0]) is not None and ((not ranks.failed and not first.lost) or _is_said(first, ends)):
             return first.exit_code
-        if signals and -signals[0] in (failure.exitcode for failure in getattr(error, "failures", {}).values()):
+        saved = unsaved if run is None else _saved(run, nproc=nproc)
+        if signals and -signals[0] in ranks.codes():
             # It came before they had begun to listen.
-            how = f"stopped by {signal.Signals(signals[0]).name}"
-            raise Interrupted(f"{how}: {_saved(ranks, nproc=nproc, unsaved=unsaved)}", 128 + signals[0])
-        raise TrainkitError(_what_failed(ranks, error, nproc=nproc, unsaved=unsaved))
-
-
-def _run_agent(arguments: list[str], nproc: int, max_restarts: int, folder: Path) -> None:
-    """Start the processes and wait for them. Raises ChildFailedError."""
-    hushed = {"LOGLEVEL": "CRITICAL", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_GRACE)}
-    given = {name: os.environ.get(name) for name in hushed}
-    os.environ.update(hushed)  # read by the agent when it is imported; what it has to say is said here
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=nproc,
-        run_id="trainkit",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=max_restarts,
-        monitor_interval=_POLL,
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=dict.fromkeys(range(1, nproc), Std.ALL)),
-    )
-    # In a thread it catches no signals, and warns of that.
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
-    for name, value in given.items():
-        os.environ.pop(name)
-        if value is not None:
-            os.environ[name] = value
-    os.environ[launched.LAUNCHED] = str(os.getpid())
-    elastic_launch(config, sys.executable)("-m", "trainkit", *arguments)
+            raise Interrupted(f"stopped by {signal.Signals(signals[0]).name}: {saved}", 128 + signals[0])
+        raise TrainkitError(f"{_what_failed(ranks)}; {saved}")
 
 
 @contextmanager
@@ -171,30 +184,21 @@ def _is_said(first: launched.End, ends: Sequence[launched.End | None]) -> bool:
     return first.exit_code == 1 and not first.lost and all(end.message == first.message for end in others)
 
 
-def _saved(ranks: Ranks, *, nproc: int, unsaved: str) -> str:
+def _saved(run: str, *, nproc: int) -> str:
     """What is left of the work, and the command that goes on."""
-    if ranks.run is None:
-        return unsaved
-    return f"the checkpoints saved so far are intact; to go on: trainkit resume {ranks.run} --nproc {nproc}"
+    return f"the checkpoints saved so far are intact; to go on: trainkit resume {run} --nproc {nproc}"
 
 
-def _what_failed(ranks: Ranks, error: BaseException | None, *, nproc: int, unsaved: str) -> str:
-    """One message: which process ended the run and why, its last lines, and the command that goes on."""
-    saved = _saved(ranks, nproc=nproc, unsaved=unsaved)
-    failures = sorted(getattr(error, "failures", {}).items(), key=lambda item: item[1].timestamp)
-    if error is not None and not failures:
-        return f"the processes could not be started: {error}"
-    ends = ranks.ends()
+def _what_failed(ranks: Ranks) -> str:
+    """Which process ended the work and why, with its last lines."""
+    ends, codes = ranks.ends(), ranks.codes()
     for rank, end in enumerate(ends):
         if end is not None and end.exit_code == 2 and not end.lost:
-            return f"rank {rank}: {end.message}; {saved}"
-    for rank, failure in failures:
-        end = ends[rank] if rank < len(ends) else None
+            return f"rank {rank}: {end.message}"
+    for rank in ranks.failed:
         if rank in ranks.silent:
-            return f"rank {rank} did not answer within distributed.timeout; {saved}"
-        code = failure.exitcode
+            return f"rank {rank} did not answer within distributed.timeout"
+        end, code = ends[rank], codes[rank] or 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        why = f": {end.message}" if end is not None else ranks.last_lines(rank)
-        return f"rank {rank} {how}{why}; {saved}"
-    said = next((end.message for end in ends if end is not None), "the processes ended without a word")
-    return f"{said}; {saved}"
+        return f"rank {rank} {how}" + (f": {end.message}" if end is not None else ranks.last_lines(rank))
+    return next((end.message for end in ends if end is not None), "the processes ended without a word")
