@@ -95,7 +95,7 @@ def fail(error: BaseException, message: str, exit_code: int | str) -> NoReturn:
     """End with an exit code, after the failure as JSON where that was asked for.
 
     A process that trainkit started with others, and that has nothing to be started again for, leaves its code to be
-    read and ends with 0: the agent that watches them would end the others, or start all of them again.
+    read and ends with 0: who watches them would end the others, or start all of them again.
     """
     from trainkit.system import launched
 

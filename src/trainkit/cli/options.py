@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -112,11 +113,14 @@ def start_of_ranks(nproc: str | None, launcher: str | None) -> int:
     return int(nproc)
 
 
-def run_in_ranks(size: int, max_restarts: int = 0, *, unsaved: str = "no run folder was made") -> NoReturn:
+def run_in_ranks(
+    size: int, max_restarts: int = 0, *, unsaved: str = "no run folder was made", go_on: Sequence[str] = ()
+) -> NoReturn:
     """Run this command in processes that share the work, and end with their exit code.
 
     Args:
         unsaved: what is said of the work where one of them dies and there is no run folder.
+        go_on: the options of ``resume`` with which it goes on after a restart.
     """
     from trainkit.workflows.launch import launch
 
@@ -126,7 +130,7 @@ def run_in_ranks(size: int, max_restarts: int = 0, *, unsaved: str = "no run fol
             next(rest, None)
         elif not argument.startswith(tuple(f"{option}=" for option in _OF_LAUNCHER)):
             arguments.append(argument)
-    raise EndOfRanks(launch(arguments, nproc=size, max_restarts=max_restarts, unsaved=unsaved))
+    raise EndOfRanks(launch(arguments, nproc=size, max_restarts=max_restarts, unsaved=unsaved, go_on=go_on))
 
 
 class EndOfRanks(typer.Exit):

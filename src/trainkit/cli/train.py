@@ -100,7 +100,7 @@ def train(
         show_check(loaded, look, runs_dir=runs_dir, json=json)
         return
     if nproc is not None:
-        run_in_ranks(size, max_restarts)
+        run_in_ranks(size, max_restarts, go_on=[*["--json"] * json, *["--quiet"] * quiet])
 
     from trainkit.workflows.ranks import joined
     from trainkit.workflows.train import train as run_training
@@ -146,7 +146,7 @@ def resume(
     found = find_unfinished(run, runs_dir=runs_dir)
     loaded = load(found.resolved_config, set_, unset, quiet=True, ranks=size, run=found.path)
     if nproc is not None:
-        run_in_ranks(size, max_restarts)
+        run_in_ranks(size, max_restarts, go_on=[*["--json"] * json, *["--quiet"] * quiet])
     with make_frontend(quiet=quiet) as frontend, joined(loaded.config, should_stop=frontend.stop) as ranks:
         result = resume_training(
             run,

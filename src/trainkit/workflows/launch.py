@@ -129,13 +129,16 @@ class Ranks:
         return next((run for folder in self.folders if (run := launched.read_run(folder))), None)
 
 
-def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsaved: str) -> int:
+def launch(
+    arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsaved: str, go_on: Sequence[str] = ()
+) -> int:
     """Run ``trainkit ARGUMENTS`` in processes that share the work. Returns the exit code of the first of them.
 
     What the first one prints is printed; what the others print is kept, and its last lines are shown if one dies.
 
     Args:
         unsaved: what is said of the work where one of them dies and there is no run folder.
+        go_on: the options of ``trainkit resume RUN``, the command of a restart when there is a run.
 
     Raises:
         TrainkitError: a process died, and was not to be started again.
@@ -146,7 +149,8 @@ def launch(arguments: Sequence[str], *, nproc: int, max_restarts: int = 0, unsav
         for restart in range(max_restarts + 1):
             ranks = Ranks([Path(folder, str(restart), str(rank)) for rank in range(nproc)])
             try:
-                ranks.start([sys.executable, "-m", "trainkit", *arguments], restart)
+                what = arguments if run is None else ["resume", run, *go_on]
+                ranks.start([sys.executable, "-m", "trainkit", *what], restart)
                 ranks.watch(signals)
             finally:
                 ranks.end_all()

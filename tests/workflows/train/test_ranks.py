@@ -179,11 +179,13 @@ def test_without_their_launcher_they_stop(running):
 @pytest.mark.slow
 def test_goes_on_by_itself_after_a_process_died(tmp_path):
     text = CNN.replace("epochs: 2", "epochs: 12") + "checkpoint: {every: 5st}\n"
-    whole = trained(tmp_path / "whole", text)
+    whole = trained(tmp_path / "whole", text, "--set", "checkpoint.keep_last=100")
     folder = tmp_path / "restarted"
     folder.mkdir()
     (folder / "c.yaml").write_text(text)
-    launcher = subprocess.Popen(command(folder, "train", "c.yaml", "--nproc", "2", "--max-restarts", "1"), cwd=folder)
+    began = min(whole.checkpoints.glob("*.pth"), key=lambda path: path.stat().st_mtime)
+    options = ["--nproc", "2", "--max-restarts", "1", "--resume", str(began)]
+    launcher = subprocess.Popen(command(folder, "train", "c.yaml", *options), cwd=folder)
     wait_for_checkpoints(folder, more_than=1)
     os.kill(ranks_of(launcher.pid)[1], signal.SIGKILL)
     assert launcher.wait(timeout=120) == 0
