@@ -71,9 +71,12 @@ def write_all(folder: Path) -> list[Path]:
     }
     for name, (image, options) in images.items():
         image.save(folder / name, **options)
+    head = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 2, 32, 0, 0, 9, 6, 8, 0x20)  # two colors, the second is transparent
+    pixels = rng.integers(0, 2, (6, 9), dtype=np.uint8)
+    (folder / "palette.tga").write_bytes(head + bytes([0, 0, 200, 255, 50, 60, 70, 0]) + pixels.tobytes())
     deep = rng.integers(1030, 1271, (6, 9)).astype(np.uint16)
     Image.fromarray(deep).save(folder / "deep.png", transparency=int(deep[1, 1]))
-    return [folder / name for name in images]
+    return [folder / name for name in (*images, "palette.tga")]
 
 
 RULES = [
@@ -131,6 +134,8 @@ def odd_files(folder: Path) -> list[Path]:
     (folder / "whole.jpg").unlink()
     (folder / "text.png").write_bytes(b"hello there, this is a text")
     (folder / "empty.png").write_bytes(b"")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(12))
+    (folder / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(12))
     return sorted(folder.glob("*.*"))
 
 
@@ -139,7 +144,7 @@ def test_what_trainkit_refuses_is_refused_in_the_same_words(tmp_path):
     (tmp_path / "files").mkdir()
     script = bundled(tmp_path / "bundle", 3, PixelRules().to_json())
     paths = odd_files(tmp_path / "files")
-    assert len(paths) == 9
+    assert len(paths) == 11
     for path in paths:
         with pytest.raises(BadImageError) as expected:
             decode_image(path, channels=3)

@@ -21,6 +21,8 @@ SIGNATURE = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
 LABELS = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and odd EXIF data
 REFUSED = ("EPS", "PDF", "MPEG", "WMF", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
+HEIF = dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "pillow-heif")
+PACKAGES = {**HEIF, **dict.fromkeys((b"avif", b"avis"), "pillow 11.3 or later")}
 PROGRAMS = {name: entry for name, entry in SIGNATURE["programs"].items() if entry["format"] != "safetensors"}
 
 
@@ -94,6 +96,8 @@ def decode_pixels(data, channels, max_pixels):
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large ({error})") from None
     except UnidentifiedImageError:
+        if data[4:8] == b"ftyp" and (package := PACKAGES.get(data[8:12])):
+            raise ValueError(f"an image that Pillow does not read by itself: install {package}") from None
         raise ValueError(f"not an image (it begins with {data[:12]!r})") from None
     except Exception as error:  # noqa: BLE001  (see below)
         raise ValueError(f"not an image that can be read ({reason(error)})") from None
@@ -129,6 +133,12 @@ def readable():
     """Pillow's formats but those that need other programs, such as EPS, which Ghostscript would run."""
     Image.init()
     PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 << 20)
+    try:
+        import pillow_heif
+    except ImportError:
+        pass
+    else:
+        pillow_heif.register_heif_opener()
     return tuple(name for name in Image.ID if name not in REFUSED)
 
 
@@ -170,7 +180,8 @@ def read_pixels(image, channels):
             "8 bits, and the images of the training have more, with values {:.10g} to {:.10g}: "
             "there is no rule between the two; give it in the same form".format(*value_range)
         )
-    if background and (image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info):
+    clear = "transparency" in image.info or (image.mode == "P" and image.palette and image.palette.mode.endswith("A"))
+    if background and (clear or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")):
         blended = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         alpha = blended.getchannel("A")
         if alpha.getextrema() != (255, 255):
