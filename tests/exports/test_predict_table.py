@@ -226,14 +226,16 @@ def test_a_parquet_file_is_read_alike(tmp_path: Path) -> None:
         "größe": [1.5, None, float("nan")],
         "wann": [dt.date(2024, 1, 2), None, dt.date(1999, 1, 1)],
         "ort": ["Köln", None, "Bonn"],
-        "preis": [1, 2, None],
+        "preis": [1, -999, None],
         "ja": ["ja", "nein", None],
     }
     pl.DataFrame(columns).write_parquet(path)
-    [block] = encode_table(str(path), ENCODING)
-    script = bundled(tmp_path / "bundle", ENCODING)
+    encoding = ENCODING | {"missing_values": ["", "-999"]}
+    [block] = encode_table(str(path), encoding)
+    script = bundled(tmp_path / "bundle", encoding)
     rows, _ = script.read_rows(script.read_cells(path, None, None))
-    np.testing.assert_allclose(rows, raw_rows(block.inputs, ENCODING), rtol=1e-6)
+    np.testing.assert_allclose(rows, raw_rows(block.inputs, encoding), rtol=1e-6)
+    assert script.MISSING["preis"] == block.filled.missing["preis"] == 2
 
 
 REFUSED = [("refuse", "own", [2, 4]), ("impute", "refuse", [3, 4]), ("refuse", "refuse", [2, 3, 4])]

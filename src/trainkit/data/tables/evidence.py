@@ -32,6 +32,7 @@ _INDEX_NAME = re.compile(
     r"|.*[a-z]I[dD]"
 )
 """Names of columns that count rows: ``PassengerId``, ``customer_id``, the index that pandas writes."""
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _YEAR = re.compile(r"(?<!\d)(19|20)\d\d(?!\d)")
 _FEW_VALUES = 1_000
 """So many different values of a column of numbers are counted; a table may have thousands of them."""
@@ -96,12 +97,17 @@ class Evidence:
 def as_cells(frame: pl.DataFrame, missing_values: Sequence[str]) -> pl.DataFrame:
     """The frame with null for every missing cell: those spellings of text, NaN of floats.
 
-    Decimals become float64, durations seconds, categories and enumerations text.
+    Decimals become float64, durations seconds, categories and enumerations text. A spelling that is a number is missing
+    where the file holds numbers, too.
     """
     import polars as pl
     from polars import selectors
 
     spelled = list(missing_values)
+    numbers = [float(text) for text in spelled if _NUMBER.fullmatch(text)]
+    if numbers:
+        numeric = selectors.numeric()
+        frame = frame.with_columns(pl.when(~numeric.cast(pl.Float64).is_in(numbers)).then(numeric).name.keep())
     frame = frame.with_columns(selectors.by_dtype(pl.Categorical, pl.Enum).cast(pl.String))
     return frame.with_columns(
         pl.when(selectors.string().is_in(spelled)).then(None).otherwise(selectors.string()).name.keep(),

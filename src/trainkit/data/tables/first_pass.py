@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,6 +13,7 @@ from trainkit.data.tables.encoded import Cells, Extra
 from trainkit.data.tables.encoding import Encoding, make_encoding
 from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
 from trainkit.data.tables.reading import Block, Table
+from trainkit.data.tables.sentinels import describe_sentinels
 from trainkit.data.tables.split_column import SPLIT_REASON, Form, SplitColumn, evidence_for, find_form, split_extra
 from trainkit.data.tables.stray_rows import look_for_stray_rows
 from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target
@@ -46,7 +48,12 @@ class TableOptions:
 
     @property
     def spelled_missing(self) -> Sequence[str]:
-        return MISSING_VALUES if self.missing_values is None else ["", *self.missing_values]
+        if self.missing_values is None:
+            return MISSING_VALUES
+        floats = [
+            f"{text}.0" for text in self.missing_values if re.fullmatch("-?[0-9]+", text)
+        ]  # as pandas writes them
+        return list(dict.fromkeys(["", *self.missing_values, *floats]))
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,9 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
     if problems:
         raise ProblemsError([_with_place(problem, evidence, table) for problem in problems])
     columns = [one for one in decided if isinstance(one, Column)]
+    of_numbers = [name for name, one in zip(chosen, columns, strict=True) if one.kind == "numeric"]
+    of_numbers += target.names if target.task == "regression" else ()
+    notes += describe_sentinels([evidence[name] for name in of_numbers], blocks)
     encoding = make_encoding(
         columns, missing=options.missing, unseen=options.unseen, missing_values=options.spelled_missing
     )

@@ -333,13 +333,14 @@ def read_rows(rows):
     places = {(one["column"], one.get("part")): place for place, one in enumerate(inputs)}
     values = np.full((len(rows), len(inputs)), math.nan)
     spelled = set(TABLE["missing_values"])
+    spelled |= {float(text) for text in spelled if NUMBER.fullmatch(text)}
     bad = {row: cells for row, cells in enumerate(rows) if isinstance(cells, str)}
     whole = [(row, cells) for row, cells in enumerate(rows) if row not in bad]
     for column in TABLE["columns"]:
         name, read = column["name"], reader_of(column)
         for row, cells in whole:
             cell = cells[name]
-            if cell is None or cell != cell or (isinstance(cell, str) and cell in spelled):
+            if cell is None or cell != cell or (not isinstance(cell, (bool, list, dict)) and cell in spelled):
                 MISSING[name] += 1
                 if TABLE["missing"] == "refuse":
                     bad.setdefault(

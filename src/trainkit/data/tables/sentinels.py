@@ -1,0 +1,89 @@
+"""Numbers that may stand for a missing value: -999 among temperatures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.data.tables.encoding import as_numbers
+from trainkit.data.tables.evidence import Evidence
+from trainkit.data.tables.reading import Block
+from trainkit.wording import counted, listed
+
+_NINES = re.compile(r"-?9{2,}(\.9+)?|-9")
+_SEVERAL = 10
+"""Other values of a column, of which a number that is no row of nines is told apart."""
+
+
+def describe_sentinels(evidence: Sequence[Evidence], blocks: Iterable[Block]) -> list[str]:
+    """A line if the lowest or highest numbers of some columns may stand for missing values; else none.
+
+    That is one that repeats and is farther from the others than these are from each other: rows of nines, or a negative
+    number where no other is negative.
+    """
+    ends = {one.name: found for one in evidence if one.numbers and (found := _ends(one))}
+    if not ends:
+        return []
+    counts = {name: dict.fromkeys(found, 0) for name, found in ends.items()}
+    lows, highs = dict.fromkeys(ends, np.inf), dict.fromkeys(ends, -np.inf)
+    of_name = {one.name: one for one in evidence}
+    for block in blocks:
+        for name, found in ends.items():
+            numbers = _numbers(block.frame[name], of_name[name])
+            for value in found:
+                counts[name][value] += int((numbers == value).sum())
+            if len(rest := numbers[~np.isin(numbers, list(found))]):
+                lows[name], highs[name] = min(lows[name], rest.min()), max(highs[name], rest.max())
+    shown, spellings = [], dict.fromkeys(["NA"])
+    for name, found in ends.items():
+        low, high = lows[name], highs[name]
+        for value in sorted(found):
+            count = counts[name][value]
+            if _stands_apart(value, count, low, high, of_name[name].distinct - len(found)):
+                shown.append(f"{value:g} in {name} ({counted(count, 'cell')}; all others from {low:g} to {high:g})")
+                spellings |= dict.fromkeys(found[value])
+    if not shown:
+        return []
+    written = f"missing_values: [{listed(list(spellings), limit=30)}]"
+    return [f"{listed(shown, limit=5, quoted=False)} may mean that the value is missing; if so, write {written}"]
+
+
+def _ends(evidence: Evidence) -> Mapping[float, list[str]]:
+    """The lowest and the highest number where they may mean missing, each with its spellings."""
+    few = {value for value in (evidence.low, evidence.high) if _NINES.fullmatch(f"{value:.12g}")}
+    if evidence.low < 0 and evidence.low.is_integer():
+        few.add(evidence.low)
+    if not few or evidence.distinct < 3:
+        return {}
+    import polars as pl
+
+    values = list(evidence.values)
+    numbers = as_numbers(pl.Series(values, dtype=pl.String if evidence.is_text else None), _style(evidence)).to_list()
+    spelled = {
+        value: sorted(text for text, number in zip(values, numbers, strict=True) if number == value)
+        for value in few
+        if evidence.is_text
+    }
+    return {value: spelled.get(value) or [f"{value:.12g}"] for value in few}
+
+
+def _style(evidence: Evidence) -> dict[str, Any] | None:
+    return None if evidence.style is None else evidence.style.to_json()
+
+
+def _numbers(cells: Any, evidence: Evidence) -> NDArray[np.float64]:
+    return as_numbers(cells, _style(evidence)).drop_nulls().to_numpy()
+
+
+def _stands_apart(value: float, count: int, low: float, high: float, others: int) -> bool:
+    if count < 2 or not low < high:
+        return False
+    gap, span = (low - value, high - low) if value < low else (value - high, 2 * (high - low))
+    only_negative = value < 0 <= low
+    if _NINES.fullmatch(f"{value:.12g}"):
+        return gap >= span or (only_negative and value <= -99)
+    return only_negative and gap >= span and count > 2 and others >= _SEVERAL

@@ -1,0 +1,90 @@
+"""Numbers that may stand for a missing value are said, and are missing where the config names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trainkit.data.dataset import Dataset
+from trainkit.data.tables import TableOptions, load_table
+
+X = np.linspace(5, 35, 61).round(1).tolist()
+
+
+def load(path: Path, **options: object) -> Dataset:
+    return load_table(
+        str(path),
+        options=TableOptions(target=["y"], **options),  # type: ignore[arg-type]
+        val_fraction=0.1,
+        test_fraction=0.1,
+        seed=0,
+    )
+
+
+def write(folder: Path, column: list[object], kind: str = "csv", target: list[object] | None = None) -> Path:
+    path = folder / f"t.{kind}"
+    y = target or [0.5 + index for index in range(len(column))]
+    frame = pl.DataFrame({"x": column, "k": [1, 2] * (len(column) // 2) + [1] * (len(column) % 2), "y": y})
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    return path
+
+
+def said(data: Dataset) -> list[str]:
+    return [note for note in data.notes if "may mean that the value is missing" in note]
+
+
+FOUND: list[tuple[list[object], str]] = [
+    ([*X, -999, -999], "-999.0"),
+    ([*X, -9999, -9999, -9999], "-9999.0"),
+    ([*X, 9999.9, 9999.9], "9999.9"),
+    ([*map(int, X), 99, 99], "99"),
+    ([1, 2, 3, 4] * 10 + [-9, -9], "-9"),
+    ([value * 1000 for value in map(int, X)] + [-999, -999], "-999"),  # no negative one beside it
+    ([*X, -200, -200, -200], "-200.0"),
+    ([str(value).replace(".", ",") for value in X] + ["-999,0"] * 2, "-999,0"),
+]
+USUAL: list[list[object]] = [
+    X,
+    [*X, -999],  # once
+    [value - 20 for value in X],
+    [0, 1] * 20 + [-1, -1],
+    [1, 2, 3, 4, 5, 99, 99, 150] * 5,
+    [9, 19, 49, 99, 99, 199, 299] * 5,  # prices
+    [-999, -998, -997, -996] * 5,
+    [5, -999] * 10,
+    [*map(int, X), -1, -1, -1],
+]
+
+
+@pytest.mark.parametrize(("column", "spelled"), FOUND)
+def test_a_number_far_from_the_others_may_mean_missing(tmp_path: Path, column: list[object], spelled: str) -> None:
+    path = write(tmp_path, column)
+    [note] = said(load(path))
+    assert f"in x ({column.count(column[-1])} cells; all others from " in note
+    assert note.endswith(f"if so, write missing_values: ['NA', '{spelled}']")
+    data = load(path, missing_values=["NA", spelled])
+    assert not said(data)
+    assert any(f"missing cells are filled in: x {column.count(column[-1])}" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("column", USUAL)
+def test_usual_numbers_are_not_named(tmp_path: Path, column: list[object]) -> None:
+    assert said(load(write(tmp_path, column))) == []
+
+
+def test_targets_and_numbers_of_parquet_are_looked_at_too(tmp_path: Path) -> None:
+    path = write(tmp_path, [*X, 1], target=[*X, -999])
+    assert said(load(path)) == []
+    path = write(tmp_path, [*X, -999, -999], "parquet", target=[*X, -99, -99])
+    [note] = said(load(path))
+    assert note.startswith("-999 in x (2 cells; all others from 5 to 35), -99 in y (2 cells; all others from 5 to 35)")
+    data = load(path, missing_values=["-999", "-99"])
+    assert "2 rows without a target are left out" in " ".join(data.notes)
+
+
+def test_a_whole_number_is_missing_as_a_float_too(tmp_path: Path) -> None:
+    path = write(tmp_path, [*map(str, X), "-999", "-999.0"])
+    assert any("x 2" in note for note in load(path, missing_values=["-999"]).notes)
