@@ -275,6 +275,14 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path, text: str) -> None:
         bundled(tmp_path / "bundle", ENCODING).read_cells(tmp_path / "t.csv", None, None)
 
 
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("größe;wann;ort;preis;ja;preis\n1,5;31.12.2023;Ulm;1;ja;2\n")
+    with pytest.raises(SystemExit, match=r"t\.csv: columns with one name: 'preis'; give each"):
+        bundled(tmp_path / "bundle", ENCODING).read_cells(tmp_path / "t.csv", None, None)
+    (tmp_path / "t.csv").write_text("größe;wann;ort;preis;ja;note;note\n1,5;31.12.2023;Ulm;1;ja;2;3\n")
+    assert len(bundled(tmp_path / "bundle2", ENCODING).read_cells(tmp_path / "t.csv", None, None)) == 1
+
+
 CONFIG = """
 dataset: {{type: table, path: {path}, target: y, unseen: refuse}}
 transforms: [standardize]

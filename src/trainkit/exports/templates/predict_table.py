@@ -140,7 +140,7 @@ def read_cells(path, delimiter, encoding):
 def cells_of(data, delimiter=None, encoding=None):
     """The line of each row of a text, and a dictionary of its cells, or what is wrong with their number.
 
-    Raises ValueError where a column is missing.
+    Raises ValueError where a column is missing, or there twice.
     """
     text, form = decoded(data, encoding), TABLE.get("format", {})
     needed = {column["name"]: None for column in TABLE["columns"]}.keys()
@@ -157,6 +157,8 @@ def cells_of(data, delimiter=None, encoding=None):
         for start, names in headers:
             lacks = [name for name in needed if name not in names]
             if not lacks:
+                if twice := [name for name in needed if names.count(name) > 1]:
+                    raise ValueError(f"columns with one name: {listed(twice)}; give each column a name of its own")
                 return [(line, named(names, row)) for line, row in lines[start:]]
             if missing is None or len(lacks) < len(missing):
                 missing, has = lacks, names
