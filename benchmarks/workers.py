@@ -21,7 +21,7 @@ import torch
 from images import make_pictures
 
 from trainkit.data.dataset import Part
-from trainkit.data.loading import make_batches
+from trainkit.data.loading import Decoding, Sampler, make_batches
 from trainkit.data.transforms import Normalize
 from trainkit.data.transforms.geometry import RandomHorizontalFlip
 
@@ -36,17 +36,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_pictures(Path(folder), args.images)
         paths = tuple(sorted(Path(folder).rglob("*.jpg")))
+        part = Part(paths, np.zeros(len(paths), dtype=np.int64))
         batches = make_batches(
-            Part(paths, np.zeros(len(paths), dtype=np.int64)),
-            np.arange(len(paths)),
-            batch_transforms=(RandomHorizontalFlip(), Normalize((0.5,) * 3, (0.25,) * 3)),
-            batch_size=64,
-            shuffle=True,
-            seed=0,
+            part,
+            Sampler(part, np.arange(len(paths)), batch_size=64, shuffle=True, seed=0),
+            (RandomHorizontalFlip(), Normalize((0.5,) * 3, (0.25,) * 3)),
             random=True,
             channels_last=True,
-            channels=3,
-            num_workers=args.workers,
+            decoding=Decoding(3, num_workers=args.workers),
         )
         seconds, milliseconds = [], []
         for epoch in range(args.epochs + 1):

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from flat_batches import make_batches
 from torch import nn
 from torch.nn import functional as F
 
 from trainkit.builders.setup import build_setup
 from trainkit.config import load_config
 from trainkit.data.dataset import Part
-from trainkit.data.loading import make_batches
 from trainkit.engine.loop import fit
 from trainkit.engine.losses import build_loss
 from trainkit.engine.metrics import ClassificationMetrics

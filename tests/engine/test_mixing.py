@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from flat_batches import make_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from trainkit.data.dataset import Part
-from trainkit.data.loading import Batch, make_batches
+from trainkit.data.loading import Batch
 from trainkit.engine import Best, MixedBatches, Mixing, Plan, TrainState, build_loss, build_optimizer, build_schedule
 from trainkit.engine.mixing import Draws, draw, loss_normalizer, loss_sum, mix
 from trainkit.engine.pieces import own_pieces

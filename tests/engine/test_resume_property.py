@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from flat_batches import make_batches
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from trainkit.data.dataset import Part
-from trainkit.data.loading import make_batches
 from trainkit.data.transforms import Normalize, Standardize
 from trainkit.engine import Best, Plan, TrainState, build_loss, build_optimizer, build_schedule, fit
 from trainkit.engine.metrics import ClassificationMetrics, RegressionMetrics

@@ -33,6 +33,7 @@ from trainkit.builders.static_transforms import (
     build_training_transforms,
     count_static_transforms,
     crop_choices,
+    decoding_of,
 )
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, describe_others, most_threads, use_most_threads
@@ -72,6 +73,7 @@ __all__ = [
     "count_static_transforms",
     "crop_choices",
     "data_bytes",
+    "decoding_of",
     "describe_ema",
     "describe_frozen",
     "describe_muon",

@@ -34,9 +34,8 @@ from trainkit.builders.model import (
 )
 from trainkit.builders.pretrained import load_pretrained
 from trainkit.builders.static_transforms import (
-    build_static_transforms,
-    build_training_transforms,
     crop_choices,
+    decoding_of,
 )
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, use_most_threads
@@ -58,7 +57,7 @@ from trainkit.config.schema import Config
 from trainkit.config.schema.base import parse_duration
 from trainkit.config.schema.run import SkipNonFinite
 from trainkit.data.dataset import Dataset
-from trainkit.data.loading import ResidentBatches, WorkerBatches, make_batches
+from trainkit.data.loading import ResidentBatches, Sampler, WorkerBatches, make_batches
 from trainkit.data.tables import numeric_names
 from trainkit.data.transforms import BatchTransform
 from trainkit.engine import (
@@ -211,21 +210,27 @@ class Setup:
             "train", batch_size=batch_size, device=device, shuffle=shuffle, random=random, residency="host"
         )
 
-    def _make_batches(self, split: str, **options: Any) -> ResidentBatches | WorkerBatches:
+    def _make_batches(
+        self,
+        split: str,
+        *,
+        random: bool,
+        device: torch.device,
+        residency: str | None = None,
+        num_workers: int = 0,
+        **order: Any,
+    ) -> ResidentBatches | WorkerBatches:
         chosen = self.data.splits[split]
-        residency = self.residency.value
-        options.setdefault("residency", "host" if residency == "workers" else residency)
+        part, kept = self.data.model_parts[chosen.part], self.residency.value
         return make_batches(
-            self.data.model_parts[chosen.part],
-            chosen.indices,
-            batch_transforms=self.transforms,
-            static_transforms=build_static_transforms(self.config, self.data),
-            training_transforms=build_training_transforms(self.config, self.data),
-            channels=self.data.channels,
-            rules=self.data.rules,
+            part,
+            Sampler(part, chosen.indices, seed=self.config.seed, **order),
+            self.transforms,
+            random=random,
+            device=device,
             channels_last=self.channels_last,
-            seed=self.config.seed,
-            **options,
+            residency=residency or ("host" if kept == "workers" else kept),
+            decoding=decoding_of(self.config, self.data, num_workers=num_workers),
         )
 
     def state(self, *, steps_per_epoch: int) -> TrainState:

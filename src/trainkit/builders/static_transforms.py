@@ -10,6 +10,7 @@ from trainkit.config.schema import data as dataset
 from trainkit.config.schema import transforms as transform
 from trainkit.config.schema.transforms import Transform
 from trainkit.data.dataset import Dataset
+from trainkit.data.loading import Decoding
 from trainkit.data.transforms import crops, static
 from trainkit.runtime import Choice
 
@@ -41,6 +42,14 @@ def build_training_transforms(config: Config, data: Dataset) -> list[static.Stat
     before = [_static_transform(spec) for spec in config.transforms[: count_static_transforms(config)]]
     side = cache_side(config)
     return before if side is None else [*before, static.Shrink(side)]
+
+
+def decoding_of(config: Config, data: Dataset, *, num_workers: int = 0) -> Decoding | None:
+    """How image files become samples, where training decodes them; None for tables."""
+    if data.channels is None:
+        return None
+    static_transforms, training = build_static_transforms(config, data), build_training_transforms(config, data)
+    return Decoding(data.channels, static_transforms, training, data.rules, num_workers)
 
 
 def cache_side(config: Config) -> int | None:

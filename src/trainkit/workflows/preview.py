@@ -12,14 +12,13 @@ from torch import Tensor
 
 from trainkit.builders import (
     build_batch_transforms,
-    build_static_transforms,
-    build_training_transforms,
     check_rules,
+    decoding_of,
     load_data,
     mixing_of,
 )
 from trainkit.config import LoadedConfig
-from trainkit.data.loading import Batch, make_batches
+from trainkit.data.loading import Batch, Sampler, make_batches
 from trainkit.data.transforms import Normalize
 from trainkit.engine import Batches, MixedBatches
 from trainkit.errors import UserError
@@ -51,23 +50,15 @@ def preview(
         transforms = build_batch_transforms(config, data)
         chosen = data.splits["train"]
         part = data.parts[chosen.part]
-        make = partial(
-            make_batches,
-            part,
-            batch_transforms=transforms,
-            seed=config.seed,
-            residency="host",
-            static_transforms=build_static_transforms(config, data),
-            training_transforms=build_training_transforms(config, data),
-            channels=data.channels,
-            rules=data.rules,
-        )
+        make = partial(make_batches, part, transforms=transforms, decoding=decoding_of(config, data))
+        order = partial(Sampler, part, seed=config.seed)
         sampler, mix = config.training.sampler, config.training.mix
         balance = None if sampler is None else sampler.power
-        first = make(chosen.indices, batch_size=num_images, shuffle=True, random=False, balance=balance)
-        batch = next(iter(first.epoch(0)))
+        shuffled = order(chosen.indices, batch_size=num_images, shuffle=True, balance=balance)
+        batch = next(iter(make(shuffled, random=False).epoch(0)))
         # Random transforms depend on a sample's index only: these images change as in training.
-        same: Batches = make(batch.indices.numpy(), batch_size=len(batch.indices), shuffle=False, random=True)
+        again = order(batch.indices.numpy(), batch_size=len(batch.indices), shuffle=False)
+        same: Batches = make(again, random=True)
         if mix is not None:
             same = MixedBatches(same, mixing_of(mix), seed=config.seed, num_steps=epochs)
         changed = [next(iter(same.epoch(epoch))) for epoch in range(epochs)]

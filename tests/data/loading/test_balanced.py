@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from flat_batches import make_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainkit.data.dataset import Part
-from trainkit.data.loading import make_batches
 from trainkit.data.loading.balanced import Balance
 from trainkit.data.transforms.geometry import RandomCrop
 

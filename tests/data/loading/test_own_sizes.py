@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
+from flat_batches import make_batches
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,7 +18,7 @@ from PIL import Image
 from trainkit.data.dataset import Dataset
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.materialize import materialize_images
-from trainkit.data.loading import ResidentBatches, WorkerBatches, is_mapped, make_batches
+from trainkit.data.loading import ResidentBatches, WorkerBatches, is_mapped
 from trainkit.data.ragged import Ragged
 from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.crops import RandomResizedCrop

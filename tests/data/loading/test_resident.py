@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flat_batches import make_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part
-from trainkit.data.loading import ResidentBatches, evaluation_batch_size, make_batches
+from trainkit.data.loading import ResidentBatches, evaluation_batch_size
 from trainkit.data.loading import resident as module
 from trainkit.data.loading.resident import Batch, choose_residency
 from trainkit.data.transforms.geometry import (

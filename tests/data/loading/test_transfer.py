@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flat_batches import make_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainkit.data.dataset import Part
-from trainkit.data.loading import Batch, aligned, make_batches
+from trainkit.data.loading import Batch, aligned
 from trainkit.data.transforms.normalize import Normalize, Standardize
 from trainkit.data.transforms.pipeline import BatchTransform
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flat_batches import make_batches
 from PIL import Image
 
 from trainkit.data.dataset import Part
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.layout import stack_images
-from trainkit.data.loading import Batch, make_batches
+from trainkit.data.loading import Batch
 from trainkit.data.loading import workers as module
 from trainkit.data.loading.workers import WorkerBatches, worker_failure
 from trainkit.data.transforms.geometry import RandomCrop, RandomHorizontalFlip, RandomRotation

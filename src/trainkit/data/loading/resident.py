@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from trainkit.data.loading.transfer import Chunk, aligned, aligned_parts, on_dev
 from trainkit.data.ragged import Ragged
 from trainkit.data.transforms.pipeline import Pipeline
 from trainkit.runtime import Choice, Ranks, free_device_bytes, free_host_bytes, permutation
-from trainkit.wording import size_text
+from trainkit.wording import counted, size_text
 
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20, "mps": 32 << 20}
 """Bytes of model inputs made at a time. CPU: chunks of 2 MB stay in the L2/L3 cache (2 cores: 13 ms for the 60,000
@@ -52,21 +51,41 @@ class Batch(NamedTuple):
     """Of ``other_targets`` in the loss; ``weights`` are then those of ``targets``."""
 
 
-@dataclass(frozen=True)
 class Sampler:
     """The samples of each batch of a split, by epoch."""
 
-    indices: torch.Tensor
-    """The samples of the split by their index in the part: int64 (n,)."""
-    batch_size: int
-    seed: int
-    shuffle: bool
-    batches_per_epoch: int
-    balance: Balance | None = None
-    """How often a sample comes in an epoch that is shuffled; None: once."""
-    ranks: Ranks = field(default_factory=Ranks)
-    pieces: int | None = None
-    """Pieces of a batch that the ranks share; None: each takes whole batches in turn."""
+    def __init__(
+        self,
+        part: Part,
+        indices: NDArray[np.int64],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        drop_last: bool = False,
+        balance: float | None = None,
+        ranks: Ranks | None = None,
+        pieces: int | None = None,
+    ) -> None:
+        """
+        Args:
+            indices: the samples of the split by their index in the part: int64 (n,).
+            balance: the power by which rare classes come more often in a shuffled epoch, see ``Balance``; None: each
+                sample comes once.
+            ranks: the processes that share the batches: their ``pieces``, or whole batches in turn where that is None.
+
+        Raises:
+            ValueError: There is no whole batch, and ``drop_last`` takes no other.
+        """
+        count = len(indices)
+        assert count > 0, "an empty split"
+        if drop_last and count < batch_size:
+            raise ValueError(f"{counted(count, 'sample')} cannot fill one batch of {batch_size}, and no other is left")
+        self.indices = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self.batches_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
+        self.balance = None if balance is None else Balance(torch.from_numpy(part.targets[indices]), balance)
+        self.ranks, self.pieces = ranks or Ranks(), pieces
 
     def own_rows(self, number: int, size: int) -> slice:
         """The samples of batch ``number``, of ``size`` samples, whose inputs this rank needs."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +39,35 @@ Key = tuple[int, NDArray[np.float64] | None]
 """An index in the part, and the uniform numbers for its crop, where there is one."""
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How image files become samples, where training decodes them."""
+
+    channels: int
+    """Of the decoded images: 1 or 3."""
+    static_transforms: Sequence[StaticTransform] = ()
+    """Applied to each image after decoding; arrays have them applied already."""
+    training_transforms: Sequence[StaticTransform] | None = None
+    """Of images that keep sizes of their own until training crops them: applied in place of the others."""
+    rules: PixelRules = DEFAULT_RULES
+    num_workers: int = 0
+    """Processes that decode; 0 decodes in this process."""
+
+
 class DecodedImages(Dataset[NDArray[np.uint8] | str]):
     """Images by ``Key``: uint8 (C, H, W), or a message where one cannot be used.
 
     Messages are values: an exception would arrive wrapped in the worker's traceback.
     """
 
-    def __init__(
-        self,
-        paths: tuple[Path, ...],
-        channels: int,
-        static_transforms: tuple[StaticTransform, ...],
-        rules: PixelRules = DEFAULT_RULES,
-        crop: OwnSizesCrop | None = None,
-    ) -> None:
-        self.paths, self.channels, self.static_transforms, self.rules = paths, channels, static_transforms, rules
-        self.crop = crop
-        """Gives images of their own sizes one size."""
+    def __init__(self, paths: tuple[Path, ...], decoding: Decoding, crop: OwnSizesCrop | None = None) -> None:
+        """
+        Args:
+            crop: gives images of their own sizes one size.
+        """
+        self.paths, self.decoding, self.crop = paths, decoding, crop
+        own = None if crop is None else decoding.training_transforms
+        self.transforms = tuple(decoding.static_transforms if own is None else own)
         self.first: tuple[Path, tuple[int, ...]] | None = None
         """Path and shape of the first image; the others must have its size."""
 
@@ -73,8 +86,8 @@ class DecodedImages(Dataset[NDArray[np.uint8] | str]):
         index, draws = key
         path = self.paths[index]
         try:
-            decoded = decode_image(path, channels=self.channels, rules=self.rules)
-            image = apply_static_transforms(decoded, self.static_transforms)
+            decoded = decode_image(path, channels=self.decoding.channels, rules=self.decoding.rules)
+            image = apply_static_transforms(decoded, self.transforms)
         except BadImageError as error:
             return f"{path}: {error}; remove the file, or raise dataset.max_bad_files"
         if self.crop is not None and draws is not None:
@@ -87,7 +100,7 @@ class DecodedImages(Dataset[NDArray[np.uint8] | str]):
         if image.shape != shape:
             return (
                 f"{path}: an image of {pixel_size(image.shape)} pixels, and {first} has {pixel_size(shape)}; "
-                + same_size_hint(self.static_transforms, [(shape[1], shape[2]), (image.shape[1], image.shape[2])])
+                + same_size_hint(self.transforms, [(shape[1], shape[2]), (image.shape[1], image.shape[2])])
             )
         return image
 
@@ -97,15 +110,13 @@ class WorkerBatches:
 
     residency = "workers"
 
-    def __init__(
-        self, part: Part, sampler: Sampler, pipeline: Pipeline, images: DecodedImages, *, num_workers: int
-    ) -> None:
+    def __init__(self, part: Part, sampler: Sampler, pipeline: Pipeline, images: DecodedImages) -> None:
         """
         Args:
             part: samples as image files.
             images: the decoded images of the part.
-            num_workers: processes that decode; 0 decodes in this process.
         """
+        num_workers = images.decoding.num_workers
         self._sampler, self._pipeline, self._device = sampler, pipeline, pipeline.device
         self._targets = torch.from_numpy(part.targets)
         self.num_samples = len(sampler.indices)
