@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from trainkit.config.rules import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset
 from trainkit.data.pixel_rules import range_text
+from trainkit.engine import Loss
 from trainkit.errors import Problem, ProblemsError
 from trainkit.models import LayerRow, check_output
 from trainkit.runtime import Choice, claim, resolve_device
@@ -56,7 +57,7 @@ from trainkit.workflows.check.probe_data import (
     without_unreadable,
 )
 from trainkit.workflows.check.problems import ProblemCollector
-from trainkit.workflows.check.shapes import model_shapes
+from trainkit.workflows.check.shapes import ModelShapes, model_shapes
 
 
 @dataclass(frozen=True)
@@ -144,47 +145,13 @@ def run_checks(
     Raises:
         ConfigError: every mistake that was found, each with its place.
     """
-    config, problems = loaded.config, ProblemCollector()
-    device, choices = choose_hardware(config, problems)
+    checks = _Checks(loaded, stored, everything, frontend)
+    config, problems, notes = loaded.config, checks.problems, checks.notes
+    device = _choose_hardware(checks)
     problems.catch("logging", lambda: check_installed(config))
-    source = problems.catch("dataset", load)
-    if source is not None:
-        look = partial(without_unreadable, source, config, everything=everything, frontend=frontend)
-        source = problems.catch("dataset", look) or source
-    data = source or placeholder_dataset(config)
-    if data is None:
-        raise problems.error(loaded)
-    notes = [
-        *data.notes,
-        *missing_classes(data, by_seed=config.dataset.split_type in ("random", "group")),
-    ]
-    broken = problems.sections("dataset", lambda: check_rules(config, data, where=loaded.where))
+    source, data = _look_at_data(checks, load)
     sizes = epoch_sizes(config, len(data.splits["train"]))
-    loss = size = shapes = None
-    if "loss" not in broken:
-        loss = problems.catch("loss", lambda: build_loss_for(config, data, device=device))
-        size = output_size_for(config, data)
-    # Where the loss does not fit the data, the model is still checked, with as many outputs as the data need.
-    outputs = data.num_classes or data.num_targets if size is None else size
-    if broken.isdisjoint({"model", "transforms"}):
-        shapes = problems.catch(
-            "model", lambda: model_shapes(config, data, output_size=outputs, sizes=sizes, stored=stored)
-        )
-    if shapes is None:
-        raise problems.error(loaded)
-    choices["threads"] = choose_threads(config, shapes.rows, device=device, stored=stored)
-    if data.rules.value_range is None and (tried := shapes.sample.rules.value_range) is not None:
-        notes.append(
-            f"gray values {range_text(tried)} in the images that were tried, of more than 8 bits; training takes the "
-            "range of all training images, and it becomes 0 to 1"
-        )
-    if loss is not None and size is not None:
-        problems.catch("model", lambda: check_output(shapes.model, shapes.input_shape, output_size=size))
-    if loss is not None:
-        precision = problems.catch(
-            "training.precision", lambda: choose_precision(config, device, loss=loss, stored=stored)
-        )
-        choices |= {} if precision is None else {"precision": precision}
+    shapes, loss, size = _fit_model(checks, data, sizes, device=device)
     problems.catch("optimizer", lambda: parameter_groups(config, shapes.model))
     frozen = problems.catch("fine_tuning", lambda: frozen_parameters(config, shapes.model)) or {}
     costs = check_costs(
@@ -194,44 +161,13 @@ def run_checks(
         sizes=sizes,
         data=data,
         device=device,
-        choices=choices,
+        choices=checks.choices,
         frozen=frozen,
         runs_dir=runs_dir,
     )
-    if costs is None or loss is None or size is None or not {"device", "precision"} <= choices.keys():
+    if costs is None or loss is None or size is None or not {"device", "precision"} <= checks.choices.keys():
         raise problems.error(loaded)
-    model = build_model(
-        config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data), loss=loss.name
-    )
-    problems.catch("model.head", lambda: check_kept_classes(config, data.class_names))
-    load_weights = partial(load_pretrained, config, model, stored=stored, fetch=not everything, frontend=frontend)
-    weights = problems.catch("model.weights", load_weights) or Loaded()
-    setup = Setup(
-        config=config,
-        data=shapes.sample,
-        device=device,
-        choices={
-            **choices,
-            **weights.choices,
-            **scale_choice(config, data, stored=stored),
-            **crop_choices(config, data),
-            "loss": loss_name(config, data),
-            "compile": choose_compile(
-                config,
-                shapes.model,
-                device=device,
-                precision=choices["precision"].value,
-                input_shape=shapes.input_shape,
-            ),
-        },
-        transforms=shapes.transforms,
-        input_shape=shapes.input_shape,
-        loss=loss,
-        model=place(model, config, device),
-        stored=stored,
-        pin=weights.pin,
-        reserved=costs.memory.total,
-    )
+    setup = _put_together(checks, data, shapes, loss=loss, size=size, device=device, reserved=costs.memory.total)
     products = sum(row.multiply_adds for row in shapes.rows)
     not_tried = problems.catch("model", lambda: dry_run(setup, multiply_adds=products))
     notes += [] if not_tried is None else [not_tried]
@@ -250,13 +186,121 @@ def run_checks(
     return CheckReport(loaded, source, setup, tuple(notes), size, shapes.rows, sizes, costs)
 
 
-def choose_hardware(config: Config, problems: ProblemCollector) -> tuple[torch.device, dict[str, Choice]]:
-    """The device, made current, and its choice unless that is a mistake."""
+@dataclass(frozen=True)
+class _Checks:
+    """What the parts of ``run_checks`` share, and what they have found so far."""
+
+    loaded: LoadedConfig
+    stored: Mapping[str, Any] | None
+    everything: bool
+    frontend: Frontend
+    problems: ProblemCollector = field(default_factory=ProblemCollector)
+    notes: list[str] = field(default_factory=list)
+    choices: dict[str, Choice] = field(default_factory=dict)
+
+
+def _choose_hardware(checks: _Checks) -> torch.device:
+    """The device, made current."""
+    config = checks.loaded.config
     use_most_threads(config)
-    chosen = problems.catch("device", lambda: resolve_device(config.device))
+    chosen = checks.problems.catch("device", lambda: resolve_device(config.device))
+    if chosen is not None:
+        checks.choices["device"] = chosen
     device = torch.device("cpu" if chosen is None else chosen.value)
     claim(device, deterministic=config.training.deterministic)
-    return device, {} if chosen is None else {"device": chosen}
+    return device
+
+
+def _look_at_data(checks: _Checks, load: Callable[[], Dataset]) -> tuple[Dataset | None, Dataset]:
+    """The data set, and what stands for it in the other checks where it is a mistake.
+
+    Raises:
+        ConfigError: nothing can.
+    """
+    config, problems = checks.loaded.config, checks.problems
+    source = problems.catch("dataset", load)
+    if source is not None:
+        look = partial(without_unreadable, source, config, everything=checks.everything, frontend=checks.frontend)
+        source = problems.catch("dataset", look) or source
+    data = source or placeholder_dataset(config)
+    if data is None:
+        raise problems.error(checks.loaded)
+    by_seed = config.dataset.split_type in ("random", "group")
+    checks.notes.extend([*data.notes, *missing_classes(data, by_seed=by_seed)])
+    return source, data
+
+
+def _fit_model(
+    checks: _Checks, data: Dataset, sizes: EpochSizes, *, device: torch.device
+) -> tuple[ModelShapes, Loss | None, int | None]:
+    """The model's shapes, the loss and the number of outputs, each checked against the data and the others.
+
+    Raises:
+        ConfigError: the shapes cannot be found.
+    """
+    config, problems, stored = checks.loaded.config, checks.problems, checks.stored
+    broken = problems.sections("dataset", lambda: check_rules(config, data, where=checks.loaded.where))
+    loss = size = shapes = None
+    if "loss" not in broken:
+        loss = problems.catch("loss", lambda: build_loss_for(config, data, device=device))
+        size = output_size_for(config, data)
+    # Where the loss does not fit the data, the model is still checked, with as many outputs as the data need.
+    outputs = data.num_classes or data.num_targets if size is None else size
+    if broken.isdisjoint({"model", "transforms"}):
+        shapes = problems.catch(
+            "model", lambda: model_shapes(config, data, output_size=outputs, sizes=sizes, stored=stored)
+        )
+    if shapes is None:
+        raise problems.error(checks.loaded)
+    checks.choices["threads"] = choose_threads(config, shapes.rows, device=device, stored=stored)
+    if data.rules.value_range is None and (tried := shapes.sample.rules.value_range) is not None:
+        checks.notes.append(
+            f"gray values {range_text(tried)} in the images that were tried, of more than 8 bits; training takes the "
+            "range of all training images, and it becomes 0 to 1"
+        )
+    if loss is not None:
+        if size is not None:
+            problems.catch("model", lambda: check_output(shapes.model, shapes.input_shape, output_size=size))
+        choose = partial(choose_precision, config, device, loss=loss, stored=stored)
+        if (precision := problems.catch("training.precision", choose)) is not None:
+            checks.choices["precision"] = precision
+    return shapes, loss, size
+
+
+def _put_together(
+    checks: _Checks, data: Dataset, shapes: ModelShapes, *, loss: Loss, size: int, device: torch.device, reserved: int
+) -> Setup:
+    """The run on a sample of its data, with the first weights of its model."""
+    config, problems, stored = checks.loaded.config, checks.problems, checks.stored
+    model = build_model(
+        config, input_shape=shapes.input_shape, output_size=size, layout=layout_of(data), loss=loss.name
+    )
+    problems.catch("model.head", lambda: check_kept_classes(config, data.class_names))
+    load = partial(load_pretrained, config, model, stored=stored, fetch=not checks.everything, frontend=checks.frontend)
+    weights = problems.catch("model.weights", load) or Loaded()
+    precision = checks.choices["precision"].value
+    return Setup(
+        config=config,
+        data=shapes.sample,
+        device=device,
+        choices={
+            **checks.choices,
+            **weights.choices,
+            **scale_choice(config, data, stored=stored),
+            **crop_choices(config, data),
+            "loss": loss_name(config, data),
+            "compile": choose_compile(
+                config, shapes.model, device=device, precision=precision, input_shape=shapes.input_shape
+            ),
+        },
+        transforms=shapes.transforms,
+        input_shape=shapes.input_shape,
+        loss=loss,
+        model=place(model, config, device),
+        stored=stored,
+        pin=weights.pin,
+        reserved=reserved,
+    )
 
 
 def training_notes(config: Config, model: nn.Module, sizes: EpochSizes) -> list[str]:
