@@ -21,9 +21,10 @@ def check(
     config: ConfigFile, set_: Set = None, unset: Unset = None, runs_dir: RunsDir = Path("runs"), json: Json = False
 ) -> None:
     """Find every mistake that can be found before training, without writing anything."""
+    loaded = load(config, set_, unset)
     from trainkit.workflows.check import check as run_check
 
-    show_check(load(config, set_, unset), run_check, runs_dir=runs_dir, json=json)
+    show_check(loaded, run_check, runs_dir=runs_dir, json=json)
 
 
 def show_check(loaded: LoadedConfig, run_check: Callable[..., CheckReport], *, runs_dir: Path, json: bool) -> None:

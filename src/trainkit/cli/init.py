@@ -10,7 +10,6 @@ import typer
 from trainkit.cli import console
 from trainkit.cli.check import as_json, column_lines, summary
 from trainkit.cli.options import Json
-from trainkit.config.help import is_copied
 
 _SEEN = ("data", "classes", "note")
 """What of the check's summary is about the data."""
@@ -45,6 +44,8 @@ def init(
 
     Without DATA: a commented config to start from. An existing file is never overwritten.
     """
+    from trainkit.config.help import is_copied
+
     if is_copied(data, source, given=(target, task, pretrained)):
         _copy(output, source, json=json)
         return
