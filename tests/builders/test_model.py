@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trainkit.builders.data import load_source
 from trainkit.builders.model import build_model, loss_name
+from trainkit.builders.setup import build_setup
 from trainkit.config import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -64,6 +65,21 @@ def test_the_shipped_resnet18_computes_as_the_one_written_by_hand() -> None:
 def test_the_shipped_resnet18_takes_25_lines() -> None:
     lines = (CONFIGS / "cifar10_resnet18.yaml").read_text().splitlines()
     assert sum(1 for line in lines if line and not line.startswith("#")) <= 25
+
+
+def test_a_whitening_convolution_depends_on_seed_and_training_images_alone() -> None:
+    blocks = [{"channels": 6, "kernel_size": 2, "padding": "valid"}, {"channels": 6}]
+    config = load_config({"dataset": "digits", "model": {"type": "cnn", "init": "whiten", "blocks": blocks}}).config
+    first, second = build_setup(config), build_setup(config)
+    torch.rand(3)
+    first.suit_weights()
+    second.suit_weights()
+    for (name, ours), theirs in zip(first.model.state_dict().items(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    [batch] = first.sample_batches(batch_size=len(first.data.splits["train"]), device=torch.device("cpu")).epoch(0)
+    convolution = next(layer for layer in first.model.modules() if isinstance(layer, nn.Conv2d))
+    values = convolution(batch.inputs)[:, :3].transpose(0, 1).flatten(1).detach()
+    torch.testing.assert_close(values @ values.T / values.shape[1], torch.eye(3), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ logging: {every: 1, plots: false}
 """
 CNN = MLP.replace(
     "{type: mlp, hidden_sizes: [16], dropout: 0.2}",
-    "{type: cnn, blocks: [{channels: 4, pool: 2}, {channels: 4}], norm: batch, dropout: 0.2}",
+    "{type: cnn, blocks: [{channels: 4, pool: 2}, {channels: 4}], norm: batch, dropout: 0.2, init: whiten}",
 )
 STEPS = 21
 FINE_TUNED = """

@@ -9,12 +9,12 @@ from real_processes import Ended, ForkServer
 CNN = """
 seed: 3
 dataset: {type: digits}
-transforms: [{type: random_crop, size: 8, padding: 1}, normalize]
-model: {type: cnn, norm: batch, dropout: 0.1, blocks: [{channels: 6}, {channels: 8, pool: 2}]}
+transforms: [{type: random_crop, size: 8, padding: 1}, {type: random_vertical_flip, alternate: true}, normalize]
+model: {type: cnn, norm: batch, dropout: 0.1, blocks: [{channels: 6}, {channels: 8, pool: 2}], init: whiten}
 training: {epochs: 2, batch_size: 61, accumulation_steps: 4, num_threads: 1, clip_grad_norm: 1.0}
 logging: {every: 5, plots: false}
 """
-"""A ragged last batch, random crops, batch norm, dropout, clipping."""
+"""A ragged last batch, random crops, flips in turn, batch norm, dropout, clipping, first weights by the data."""
 
 
 class ForkedRanks:

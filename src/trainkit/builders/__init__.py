@@ -13,7 +13,7 @@ from trainkit.builders.data import (
 )
 from trainkit.builders.ensembles import shared_preprocessing
 from trainkit.builders.features import choose_features, frozen_epochs, on_features
-from trainkit.builders.fine_tuning import describe_frozen, frozen_parameters, has_trained_weights
+from trainkit.builders.fine_tuning import describe_frozen, freezes_random_weights, frozen_parameters
 from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
 from trainkit.builders.model import (
     build_loss_for,
@@ -81,9 +81,9 @@ __all__ = [
     "estimate_memory",
     "eval_batch_size",
     "extra_metrics",
+    "freezes_random_weights",
     "frozen_epochs",
     "frozen_parameters",
-    "has_trained_weights",
     "is_convolutional",
     "layout_of",
     "load_data",

@@ -8,6 +8,7 @@ from torch import nn
 
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import parse_duration
+from trainkit.config.schema.model import Whiten
 from trainkit.engine import Freezing, covering_names, duration_to_steps, frozen_until
 from trainkit.wording import listed
 
@@ -64,6 +65,15 @@ def describe_frozen(config: Config, model: nn.Module, until: Mapping[str, int | 
     return f"{trained:,} of {total:,} parameters train at first; frozen: {'; '.join(frozen)}"
 
 
-def has_trained_weights(config: Config) -> bool:
-    """Whether the first weights come from a file that the model names."""
-    return getattr(config.model, "weights", "none") != "none"
+def freezes_random_weights(config: Config, model: nn.Module, frozen: Mapping[str, int | None]) -> bool:
+    """Whether matrices or filters are frozen that come from no file that the model names, and from no training images.
+
+    Args:
+        frozen: ``frozen_parameters``.
+    """
+    if getattr(config.model, "weights", "none") != "none":
+        return False
+    names = [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
+    if isinstance(getattr(config.model, "init", None), Whiten):
+        del names[0]
+    return any(name in frozen for name in names)

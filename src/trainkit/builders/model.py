@@ -26,6 +26,7 @@ from trainkit.models import (
     BlockSpec,
     HeadSpec,
     LayerSpec,
+    begin_as_identity,
     build_cnn,
     build_mlp,
     build_sequential,
@@ -93,7 +94,9 @@ def build_model(
         case _:
             init, dropout_schedule = None, None  # knobs of its own
             model = _own_model(spec, input_shape, output_size, layout=layout)
-    if init is not None:
+    if isinstance(init, schema.Whiten):
+        begin_as_identity(model)
+    elif init is not None:
         initialize(model, init.type, **knobs_of(init))
     if dropout_schedule == "flat_cos":
         schedule_dropout(model)

@@ -22,9 +22,9 @@ def build_random_transform(spec: transform.Transform) -> BatchTransform:
         case transform.RandomResizedCrop():
             return resized_crop(spec)
         case transform.RandomHorizontalFlip():
-            return geometry.RandomHorizontalFlip(spec.p)
+            return geometry.RandomHorizontalFlip(spec.p, spec.alternate)
         case transform.RandomVerticalFlip():
-            return geometry.RandomVerticalFlip(spec.p)
+            return geometry.RandomVerticalFlip(spec.p, spec.alternate)
         case transform.RandomRotation():
             return geometry.RandomRotation(_range(spec.degrees), spec.interpolation, spec.fill)
         case transform.RandomAffine():

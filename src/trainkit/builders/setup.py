@@ -55,6 +55,7 @@ from trainkit.builders.training import (
 from trainkit.config.rules import epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import parse_duration
+from trainkit.config.schema.model import Whiten
 from trainkit.config.schema.run import SkipNonFinite
 from trainkit.data.dataset import Dataset
 from trainkit.data.loading import ResidentBatches, Sampler, WorkerBatches, make_batches
@@ -72,7 +73,7 @@ from trainkit.engine import (
     WithOwnMetrics,
 )
 from trainkit.errors import UserError
-from trainkit.models import check_output, check_shapes, is_tabular, layer_table, suit_to_data
+from trainkit.models import check_output, check_shapes, is_tabular, layer_table, suit_to_data, whiten
 from trainkit.runtime import (
     PRECISIONS,
     Choice,
@@ -166,12 +167,17 @@ class Setup:
 
     def suit_weights(self) -> None:
         """Let the first weights suit the training samples, where the model wants that."""
-        if not is_tabular(self.model):
+        init = getattr(self.config.model, "init", None)
+        if not is_tabular(self.model) and not isinstance(init, Whiten):
             return
         size = min(_ROWS_TO_SUIT, len(self.data.splits["train"]))
         batches = self.sample_batches(batch_size=size, device=torch.device("cpu"), shuffle=True)
         seed_default_generators(self.config.seed, "init on data", device=torch.device("cpu"))
-        suit_to_data(self.model, next(iter(batches.epoch(0))).inputs)
+        inputs = next(iter(batches.epoch(0))).inputs
+        if isinstance(init, Whiten):
+            whiten(self.model, inputs, eps=init.eps)
+        else:
+            suit_to_data(self.model, inputs)
 
     def computing_in(self, precision: Choice) -> Setup:
         """The same run in another precision, which is set for the matrix products of CUDA too."""

@@ -19,6 +19,7 @@ from trainkit.models.sequential import LayerSpec, build_sequential
 from trainkit.models.summary import LayerRow, block_table, check_output, check_shapes, layer_table, own_parameters
 from trainkit.models.table_layers import fold_gains, one_hot_layer
 from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
+from trainkit.models.whitening import begin_as_identity, whiten
 
 __all__ = [
     "BlockSpec",
@@ -32,6 +33,7 @@ __all__ = [
     "Outputs",
     "Rescale",
     "ScheduledDropout",
+    "begin_as_identity",
     "block_table",
     "build_cnn",
     "build_mlp",
@@ -59,4 +61,5 @@ __all__ = [
     "schedule_dropout",
     "scheduled_dropouts",
     "suit_to_data",
+    "whiten",
 ]

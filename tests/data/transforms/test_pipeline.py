@@ -153,6 +153,17 @@ def test_each_epoch_each_sample_and_each_seed_draws_anew() -> None:
     assert not torch.equal(first, inputs_of(other, IMAGES[:1].clone(), INDICES[:1], epoch=0))
 
 
+@pytest.mark.parametrize("p", [0.5, 0.25, 0.3, 1.0])
+def test_flips_in_turn_come_as_evenly_as_they_can(p: float) -> None:
+    flips = build_pipeline((RandomHorizontalFlip(p, alternate=True),), input_shape=(3, 4, 4), seed=1, random=True)
+    indices = np.arange(2000)
+    flipped = torch.stack([flips.parameters(indices, epoch=epoch)[:, 0] for epoch in range(40)])
+    assert abs(flipped[7].mean() - p) < 0.05
+    assert flipped.cumsum(0).sub(p * torch.arange(1, 41)[:, None]).abs().max() <= 1  # of each image, at any time
+    if p == 0.5:
+        assert torch.equal(flipped[1:], 1 - flipped[:-1])
+
+
 def test_two_transforms_of_a_kind_draw_apart() -> None:
     flip = RandomHorizontalFlip()
     twice = build_pipeline((flip, flip), input_shape=(3, 14, 18), seed=0, random=True)

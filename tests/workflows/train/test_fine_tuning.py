@@ -19,6 +19,15 @@ def test_what_is_frozen_is_said(tmp_path):
     assert RANDOM in said
 
 
+def test_weights_that_are_not_random_may_be_frozen(tmp_path):
+    freeze = ["blocks.0.conv.weight", "blocks.0.norm.weight"]
+    for number, (frozen, is_random) in enumerate([(freeze, False), ([*freeze, "blocks.1"], True)]):
+        said = Said()
+        config = load(tmp_path, FINE_TUNED, "model.init=whiten", f"fine_tuning={{freeze: {frozen}}}")
+        train(config, runs_dir=tmp_path / str(number), frontend=frontend(say=said.append))
+        assert (RANDOM in said) == is_random
+
+
 def test_frozen_weights_are_those_of_the_run_before(tmp_path):
     first = train(load(tmp_path, FINE_TUNED, "fine_tuning={}"), runs_dir=tmp_path / "runs", frontend=frontend())
     said = Said()

@@ -58,8 +58,16 @@ class Orthogonal(Section):
     gain: float = Field(1.0, gt=0, description="Scale of the weights.")
 
 
+class Whiten(Section):
+    """Jordan, 2024: the first convolution makes uncorrelated channels out of the patches of up to 1024 training images,
+    the others begin by passing on the channels that they have room for; the rest as ``default``."""
+
+    type: Literal["whiten"]
+    eps: float = Field(0.0005, gt=0, description="Added to the variances that the patches are divided by.")
+
+
 Init = Annotated[
-    DefaultInit | XavierUniform | XavierNormal | KaimingUniform | KaimingNormal | Orthogonal,
+    DefaultInit | XavierUniform | XavierNormal | KaimingUniform | KaimingNormal | Orthogonal | Whiten,
     Field(discriminator="type"),
     ShortForm,
 ]

@@ -167,11 +167,17 @@ def eval_resize_for(side: int) -> int:
     return round(side / 0.875)
 
 
+_ALTERNATE: Any = Field(
+    False, description="Flip an image as evenly over the epochs as p allows: for 0.5 in every other one (Jordan, 2024)."
+)
+
+
 class RandomHorizontalFlip(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=False):
     """Mirror left and right."""
 
     type: Literal["random_horizontal_flip"]
     p: Probability = Field(0.5, description="Probability of a flip.")
+    alternate: bool = _ALTERNATE
 
 
 class RandomVerticalFlip(TransformSection, stage="random", works_on="image", needs_pixel_values=False, costly=False):
@@ -179,6 +185,7 @@ class RandomVerticalFlip(TransformSection, stage="random", works_on="image", nee
 
     type: Literal["random_vertical_flip"]
     p: Probability = Field(0.5, description="Probability of a flip.")
+    alternate: bool = _ALTERNATE
 
 
 class RandomRotation(TransformSection, stage="random", works_on="image", needs_pixel_values=True, costly=True):

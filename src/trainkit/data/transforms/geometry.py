@@ -124,10 +124,15 @@ def inside(positions: torch.Tensor, length: int, mode: str) -> torch.Tensor:
 @dataclass(frozen=True)
 class _RandomFlip(RandomTransform):
     p: float = 0.5
+    alternate: bool = False
 
     num_draws: ClassVar[int] = 1
     num_parameters: ClassVar[int] = 1
     dim: ClassVar[int]
+
+    @property
+    def shift_per_epoch(self) -> float | None:
+        return self.p if self.alternate else None
 
     def works_on_bytes(self) -> bool:
         return True

@@ -43,6 +43,14 @@ class _RandomStage:
     purpose: str
     input_shape: tuple[int, int, int]
 
+    def parameters(self, seed: int, indices: NDArray[np.int64], *, epoch: int) -> torch.Tensor:
+        """Those of each sample: float32 (N, P) on the CPU."""
+        shift = self.transform.shift_per_epoch
+        draws = uniforms(seed, self.purpose, epoch if shift is None else 0, indices, self.transform.num_draws)
+        if shift is not None:
+            draws = (draws + epoch * shift) % 1.0
+        return self.transform.parameters(torch.from_numpy(draws), self.input_shape)
+
 
 @dataclass(frozen=True)
 class OwnSizesCrop:
@@ -84,8 +92,7 @@ class Pipeline:
         columns = [torch.empty(len(indices), 0)]
         for stage in self.stages:
             if isinstance(stage, _RandomStage):
-                draws = uniforms(self.seed, stage.purpose, epoch, indices, stage.transform.num_draws)
-                columns.append(stage.transform.parameters(torch.from_numpy(draws), stage.input_shape))
+                columns.append(stage.parameters(self.seed, indices, epoch=epoch))
         return torch.cat(columns, 1)
 
     def __call__(

@@ -27,6 +27,11 @@ class RandomTransform(Protocol):
         """How many numbers ``parameters`` makes of them."""
         ...
 
+    @property
+    def shift_per_epoch(self) -> float | None:
+        """What is added, modulo 1, to the draws of the first epoch in each one after it; None: each has its own."""
+        return None
+
     def works_on_bytes(self) -> bool:
         """Whether uint8 images give the same as float32 images in [0, 1], converted afterwards."""
         return False

@@ -18,8 +18,8 @@ from trainkit.builders import (
     describe_frozen,
     describe_muon,
     describe_others,
+    freezes_random_weights,
     frozen_epochs,
-    has_trained_weights,
     load_data,
     load_source,
     on_features,
@@ -98,7 +98,8 @@ def train(
     point, weights = resuming.find_start(resume, init_from, runs_dir=runs_dir, frontend=frontend)
     tell(ranks, loaded, point, weights=weights, allow_change=allow_change)
     prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, ranks=ranks, frontend=frontend)
-    if prepared.setup.frozen and point is None and weights is None and not has_trained_weights(loaded.config):
+    setup = prepared.setup
+    if point is None and weights is None and freezes_random_weights(setup.config, setup.model, setup.frozen):
         frontend.say("note: the frozen weights are random; --init-from FILE begins with trained ones")
     if weights is not None:
         resuming.start_from_weights(prepared.state, weights, frontend=frontend)
