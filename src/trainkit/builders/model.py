@@ -13,8 +13,8 @@ from torch import nn
 from trainkit.builders.data import knobs_of
 from trainkit.builders.own_parts import build_module, build_part, name_of
 from trainkit.config.schema import Config
+from trainkit.config.schema import losses as losses_schema
 from trainkit.config.schema import model as schema
-from trainkit.config.schema import optimization as losses_schema
 from trainkit.config.schema import pretrained as published
 from trainkit.config.schema.base import Section, is_own
 from trainkit.config.schema.presets import TORCHVISION

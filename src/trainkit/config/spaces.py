@@ -113,7 +113,3 @@ def assign(key: str, value: Any, below: KeyPath = ()) -> Iterator[Assignment]:
 def is_below(key: str, other: str) -> bool:
     """Whether a config path is inside what another one names."""
     return len(key) > len(other) and key.startswith(other) and key[len(other)] in ".["
-
-
-def overlaps(key: str, other: str) -> bool:
-    return key == other or is_below(key, other)

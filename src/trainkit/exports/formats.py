@@ -171,9 +171,7 @@ def onnx_bytes(program: nn.Module, example: Tensor, *, input_name: str, output_n
     return data
 
 
-def quantize_onnx(
-    program: bytes, *, kind: Quantization, input_name: str, calibration: NDArray[Any], batch_size: int = 64
-) -> bytes:
+def quantize_onnx(program: bytes, *, kind: Quantization, input_name: str, calibration: NDArray[Any]) -> bytes:
     """An ONNX program with int8 weights, one scale for each output channel, by ONNX Runtime's own tools.
 
     torchao's ``quantize_`` (0.18) takes linear layers only, and a program exported from it does not load without
@@ -202,8 +200,7 @@ def quantize_onnx(
                 quantization.quantize_dynamic(source, target, weight_type=quantization.QuantType.QInt8, **common)
             else:
                 batches = (
-                    {input_name: np.ascontiguousarray(calibration[i : i + batch_size])}
-                    for i in range(0, len(calibration), batch_size)
+                    {input_name: np.ascontiguousarray(calibration[i : i + 64])} for i in range(0, len(calibration), 64)
                 )
 
                 class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]

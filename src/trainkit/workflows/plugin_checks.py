@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainkit.builders import build_module, build_part
 from trainkit.config.schema.base import Section
 from trainkit.config.schema.extended import config_class
-from trainkit.config.schema.optimization import OUTPUTS_AS
+from trainkit.config.schema.losses import OUTPUTS_AS
 from trainkit.data.sources import load_own
 from trainkit.engine import build_own_loss
 from trainkit.models import check_shapes

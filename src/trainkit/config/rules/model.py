@@ -9,8 +9,8 @@ from trainkit.config.help.messages import shown
 from trainkit.config.rules.review import Review
 from trainkit.config.rules.training import epoch_sizes
 from trainkit.config.schema import model as schema
-from trainkit.config.schema import optimization as opt
 from trainkit.config.schema.base import is_own
+from trainkit.config.schema.losses import OUTPUTS_AS
 from trainkit.config.schema.presets import TORCHVISION
 from trainkit.config.schema.pretrained import WEIGHT_FILES, Pretrained, Torchvision, weights_file
 from trainkit.wording import closest, counted, listed
@@ -54,7 +54,7 @@ def _loss_name(review: Review) -> str | None:
     """The loss, with ``auto`` resolved (None where that takes the data), or one that takes the same outputs."""
     loss = review.config.loss
     if is_own(loss):
-        return opt.OUTPUTS_AS[loss.outputs]  # type: ignore[union-attr]
+        return OUTPUTS_AS[loss.outputs]  # type: ignore[union-attr]
     if loss.type != "auto":
         return loss.type
     return {"classification": "cross_entropy", "regression": "mse", None: None}[review.dataset.task]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from trainkit.config.help.messages import shown
 from trainkit.config.rules.review import Review
-from trainkit.config.schema import Config
+from trainkit.config.schema import Config, losses
 from trainkit.config.schema import optimization as opt
 from trainkit.config.schema.base import parse_duration
 from trainkit.plugins import PART
@@ -289,7 +289,7 @@ def _monitors(review: Review) -> None:
 def _monitor(review: Review, key: str, name: str) -> None:
     info = review.dataset
     without_val = info.num_val == 0
-    quantile = isinstance(review.config.loss, opt.QuantileLoss)
+    quantile = isinstance(review.config.loss, losses.QuantileLoss)
     own = [name for name, part in review.config.own_metrics.items() if info.task in (None, part.task)]  # type: ignore[attr-defined]
     known = metric_names(
         info.task, num_classes=info.num_classes, validation=not without_val, quantile=quantile, own=own

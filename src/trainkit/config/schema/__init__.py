@@ -8,8 +8,9 @@ from pydantic import Field
 from trainkit.config.schema.base import NAME_PATTERN, Section
 from trainkit.config.schema.data import Dataset
 from trainkit.config.schema.fine_tuning import FineTuning
+from trainkit.config.schema.losses import AutoLoss, Loss
 from trainkit.config.schema.model import Model
-from trainkit.config.schema.optimization import Adam, AutoLoss, Constant, Loss, Optimizer, Scheduler
+from trainkit.config.schema.optimization import Adam, Constant, Optimizer, Scheduler
 from trainkit.config.schema.run import Checkpoint, Distributed, Export, Logging, Training
 from trainkit.config.schema.transforms import Transform
 from trainkit.plugins import Plugin

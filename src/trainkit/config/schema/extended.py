@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from trainkit.config.schema import Config
 from trainkit.config.schema.base import Section
 from trainkit.config.schema.data import Digits, OwnData, OwnValues
+from trainkit.config.schema.losses import OUTPUTS_AS, CrossEntropy
 from trainkit.config.schema.model import LinearLayer, Mlp
-from trainkit.config.schema.optimization import OUTPUTS_AS, CrossEntropy
 from trainkit.config.schema.transforms import Resize, TransformSection
 from trainkit.errors import UserError
 from trainkit.plugins import Plugin, active, place_of

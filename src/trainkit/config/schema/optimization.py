@@ -1,111 +1,12 @@
-"""``loss:``, ``optimizer:`` and ``scheduler:``, with PyTorch's own argument names and defaults."""
+"""``optimizer:`` and ``scheduler:``, with PyTorch's own argument names and defaults."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trainkit.config.schema.base import Count, Fraction, NonNegative, Positive, Probability, Section, ShortForm, Steps
 
-ClassWeights = list[NonNegative] | Literal["balanced"] | None
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-_CLASS_WEIGHTS: Any = Field(
-    None, description="One weight a class, in the order of the class names; balanced: n / (classes x count)."
-)
-
-
-class AutoLoss(Section):
-    """cross_entropy for classes, mse for values."""
-
-    type: Literal["auto"]
-    label_smoothing: Fraction = Field(0.0, description="Of classes: share of the target spread evenly over all.")
-
-
-class CrossEntropy(Section):
-    """``torch.nn.CrossEntropyLoss``: takes raw scores (logits), one a class."""
-
-    type: Literal["cross_entropy"]
-    label_smoothing: Fraction = Field(0.0, description="Share of the target spread evenly over all classes.")
-    weight: ClassWeights = _CLASS_WEIGHTS
-
-
-class Focal(Section):
-    """The focal loss (Lin et al., 2017): cross-entropy that counts less for samples that the model knows well."""
-
-    type: Literal["focal"]
-    gamma: NonNegative = Field(2.0, description="Power of 1 - p that the loss is multiplied by; 0: cross-entropy.")
-    label_smoothing: Fraction = Field(0.0, description="Share of the target spread evenly over all classes.")
-    weight: ClassWeights = _CLASS_WEIGHTS
-
-
-class Nll(Section):
-    """``torch.nn.NLLLoss``: takes log-probabilities (log_softmax), one a class."""
-
-    type: Literal["nll"]
-    weight: ClassWeights = _CLASS_WEIGHTS
-
-
-class Bce(Section):
-    """``torch.nn.BCELoss``: takes one probability (sigmoid) for two classes."""
-
-    type: Literal["bce"]
-
-
-class BceWithLogits(Section):
-    """``torch.nn.BCEWithLogitsLoss``: takes one raw score (logit) for two classes."""
-
-    type: Literal["bce_with_logits"]
-    pos_weight: float | Literal["balanced"] | None = Field(
-        None, description="Weight of the second class; balanced: count of the first / count of the second."
-    )
-
-
-class Mse(Section):
-    """``torch.nn.MSELoss``."""
-
-    type: Literal["mse"]
-
-
-class L1(Section):
-    """``torch.nn.L1Loss``."""
-
-    type: Literal["l1"]
-
-
-class SmoothL1(Section):
-    """``torch.nn.SmoothL1Loss``."""
-
-    type: Literal["smooth_l1"]
-    beta: Positive = Field(
-        1.0, description="Error at which the loss turns from squared to absolute, in the target's units."
-    )
-
-
-class Huber(Section):
-    """``torch.nn.HuberLoss``."""
-
-    type: Literal["huber"]
-    delta: Positive = Field(
-        1.0, description="Error at which the loss turns from squared to absolute, in the target's units."
-    )
-
-
-class QuantileLoss(Section):
-    """The pinball loss (Koenker and Bassett, 1978): the model predicts a quantile in place of the mean."""
-
-    type: Literal["quantile"]
-    quantile: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.5, description="Share of the targets that lie below the value to predict."
-    )
-
-
-OUTPUTS_AS = {"logits": "cross_entropy", "logit": "bce_with_logits", "log_probabilities": "nll", "values": "mse"}
-"""What the loss of a plug-in says of the outputs that it takes, and the loss of trainkit's that takes the same."""
-
-Loss = Annotated[
-    AutoLoss | CrossEntropy | Focal | Nll | Bce | BceWithLogits | Mse | L1 | SmoothL1 | Huber | QuantileLoss,
-    Field(discriminator="type"),
-    ShortForm,
-]
 
 
 class _Optimizer(Section):
@@ -207,10 +108,7 @@ class NAdam(_InGroups):
     weight_decay: NonNegative = Field(0.0, description="L2 penalty, or decoupled weight decay.")
     momentum_decay: NonNegative = Field(0.004, description="How fast the momentum rises to the first beta.")
     decoupled_weight_decay: bool = Field(False, description="Decay the weights themselves, as adamw does.")
-
-    @property
-    def states_per_weight(self) -> int:
-        return 2
+    states_per_weight: ClassVar[int] = 2
 
 
 class RAdam(_InGroups):
@@ -222,10 +120,7 @@ class RAdam(_InGroups):
     eps: NonNegative = Field(1e-8, description="Added to the denominator.")
     weight_decay: NonNegative = Field(0.0, description="L2 penalty, or decoupled weight decay.")
     decoupled_weight_decay: bool = Field(False, description="Decay the weights themselves, as adamw does.")
-
-    @property
-    def states_per_weight(self) -> int:
-        return 2
+    states_per_weight: ClassVar[int] = 2
 
 
 class Adafactor(_InGroups):
@@ -239,11 +134,8 @@ class Adafactor(_InGroups):
     )
     d: Annotated[float, Field(ge=1)] = Field(1.0, description="Bound of the root mean square of an update.")
     weight_decay: NonNegative = Field(0.0, description="Decoupled weight decay.")
-
-    @property
-    def states_per_weight(self) -> int:
-        """At most: for a matrix rows and columns, for a kernel of 3 x 3 two thirds."""
-        return 1
+    states_per_weight: ClassVar[int] = 1
+    """At most: for a matrix rows and columns, for a kernel of 3 x 3 two thirds."""
 
 
 class Muon(_InGroups):
@@ -266,11 +158,8 @@ class Muon(_InGroups):
         "AdamW's, so that one learning rate fits both. PyTorch's default is original.",
     )
     betas: Betas = Field([0.9, 0.999], description="AdamW's decay of the running averages of gradient and square.")
-
-    @property
-    def states_per_weight(self) -> int:
-        """At most: Muon keeps one."""
-        return 2
+    states_per_weight: ClassVar[int] = 2
+    """At most: Muon keeps one."""
 
 
 class RmsProp(_InGroups):
@@ -298,10 +187,7 @@ class Adagrad(_InGroups):
     weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
     initial_accumulator_value: NonNegative = Field(0.0, description="Start of the sum of squares.")
     eps: NonNegative = Field(1e-10, description="Added to the denominator.")
-
-    @property
-    def states_per_weight(self) -> int:
-        return 1
+    states_per_weight: ClassVar[int] = 1
 
 
 class Lbfgs(_Optimizer):

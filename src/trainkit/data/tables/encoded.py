@@ -172,7 +172,7 @@ class EncodedRows:
     """Why a row cannot be used, by its position in the block."""
 
 
-def encode_table(path: Paths, encoding: Encoding, *, key: str | None = None) -> Iterator[EncodedRows]:
+def encode_table(path: Paths, encoding: Encoding) -> Iterator[EncodedRows]:
     """The rows of another table, block by block, read as the table of the training was.
 
     A row with too few or too many cells is one that cannot be used.
@@ -181,7 +181,7 @@ def encode_table(path: Paths, encoding: Encoding, *, key: str | None = None) -> 
         UserError: It is no table, or a column is missing.
     """
     base = TableFormat.from_json(encoding["format"]) if "format" in encoding else None
-    table = open_table(path, base=base, key=key or "")
+    table = open_table(path, base=base, key="")
     names = [column["name"] for column in encoding["columns"]]
     missing = [name for name in names if name not in table.names]
     if missing:

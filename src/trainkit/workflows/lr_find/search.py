@@ -21,9 +21,7 @@ from trainkit.workflows.train.failures import explained
 from trainkit.workflows.train.run import Prepared, prepare, stretches
 
 
-def search(
-    loaded: LoadedConfig, *, steps: int, seeds: int, runs_dir: Path = Path("runs"), frontend: Frontend
-) -> list[Curve]:
+def search(loaded: LoadedConfig, *, steps: int, seeds: int, frontend: Frontend) -> list[Curve]:
     """The loss while the learning rate rises, once for each seed: the config's own and those that follow it.
 
     Samples and splits are those of the config; first weights, order and all noise are those of the seed.
@@ -39,7 +37,7 @@ def search(
             frontend.say(message)
 
     quieter = replace(frontend, say=say)
-    prepared = prepare(loaded, None, runs_dir=runs_dir, allow_change=(), ranks=Ranks(), frontend=quieter)
+    prepared = prepare(loaded, None, runs_dir=Path("runs"), allow_change=(), ranks=Ranks(), frontend=quieter)
     curves: list[Curve] = []
     for number in range(seeds):
         if number:
