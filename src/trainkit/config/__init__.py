@@ -1,7 +1,7 @@
 """Config files: read with places, checked with all mistakes at once. Knows no torch."""
 
 from trainkit.config.data_paths import at_data_root
-from trainkit.config.loading import LoadedConfig, Origin, check_pieces, config_from_dict, load_config, to_plain
+from trainkit.config.loading import LoadedConfig, check_pieces, config_from_dict, load_config, to_plain
 from trainkit.config.schema import Config
 from trainkit.config.sweeps import Choice, LoadedSweep, Range, Space, load_sweep
 
@@ -10,7 +10,6 @@ __all__ = [
     "Config",
     "LoadedConfig",
     "LoadedSweep",
-    "Origin",
     "Range",
     "Space",
     "at_data_root",

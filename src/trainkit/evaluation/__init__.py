@@ -1,6 +1,6 @@
 """The report on a model's outputs: metrics with intervals, classes, confusion, calibration, mistakes."""
 
-from trainkit.evaluation.intervals import CONFIDENCE, Interval, t_interval, wilson_interval
+from trainkit.evaluation.intervals import CONFIDENCE, Interval, t_interval
 from trainkit.evaluation.paired import METRICS, Difference, Group, compare_sides
 from trainkit.evaluation.report import (
     ClassificationReport,
@@ -25,5 +25,4 @@ __all__ = [
     "build_report",
     "compare_sides",
     "t_interval",
-    "wilson_interval",
 ]

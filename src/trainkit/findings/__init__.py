@@ -1,16 +1,7 @@
 """Rules that find what is wrong with a run. What measures for them needs torch, and is imported as modules."""
 
-from trainkit.findings.evidence import Change, Evidence, Finding, chance_reach, evidence_from_records
+from trainkit.findings.evidence import Evidence, Finding, chance_reach, evidence_from_records
 from trainkit.findings.guessing import guessing, may_fall_short
 from trainkit.findings.rules import find
 
-__all__ = [
-    "Change",
-    "Evidence",
-    "Finding",
-    "chance_reach",
-    "evidence_from_records",
-    "find",
-    "guessing",
-    "may_fall_short",
-]
+__all__ = ["Evidence", "Finding", "chance_reach", "evidence_from_records", "find", "guessing", "may_fall_short"]

@@ -2,7 +2,7 @@
 
 from trainkit.reports.comparison import Compared, Comparison, build_comparison_page, metric_rows, pick_metric
 from trainkit.reports.curves import BLOCKS, PLAIN, draw_learning_curves, draw_overlay, sparkline
-from trainkit.reports.figures import Chart, Drawing, save_figure
+from trainkit.reports.figures import save_figure
 from trainkit.reports.page_data import Evaluated, PageData, SavedFile
 from trainkit.reports.plots import (
     draw_predictions,
@@ -20,11 +20,9 @@ from trainkit.reports.sweep_page import build_sweep_page
 __all__ = [
     "BLOCKS",
     "PLAIN",
-    "Chart",
     "Compared",
     "Comparison",
     "Confirmed",
-    "Drawing",
     "Evaluated",
     "PageData",
     "SavedFile",

@@ -1,12 +1,6 @@
 """The device that a run computes on, its number format, its memory and its random numbers."""
 
-from trainkit.runtime.device import (
-    Choice,
-    claim,
-    noting_nondeterminism,
-    processor_name,
-    resolve_device,
-)
+from trainkit.runtime.device import Choice, claim, noting_nondeterminism, processor_name, resolve_device
 from trainkit.runtime.distributed import Ranks, join, leave, piece_bounds
 from trainkit.runtime.internals import (
     any_non_finite,

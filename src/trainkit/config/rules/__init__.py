@@ -14,21 +14,7 @@ from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import DatasetInfo
 
-__all__ = [
-    "Config",
-    "DatasetInfo",
-    "EpochSizes",
-    "Review",
-    "RuleViolation",
-    "batches",
-    "check",
-    "data",
-    "epoch_sizes",
-    "fine_tuning",
-    "model",
-    "own_sizes_crop",
-    "training",
-]
+__all__ = ["EpochSizes", "check", "epoch_sizes", "own_sizes_crop"]
 
 
 def check(

@@ -1,8 +1,8 @@
 """Images: which files are some, decoding them, the memory layout of arrays, materializing static transforms."""
 
 from trainkit.data.images.colors import BadImageError, describe_traits
-from trainkit.data.images.decode import decode_bytes, decode_image, probe_file, read_image_bytes
-from trainkit.data.images.formats import is_image_file, is_junk, missing_plugins
+from trainkit.data.images.decode import decode_bytes, decode_image, read_image_bytes
+from trainkit.data.images.formats import is_image_file, is_junk
 from trainkit.data.images.layout import stack_images
 from trainkit.data.images.materialize import image_shape, materialize_images
 from trainkit.data.images.own_sizes import probe_sizes
@@ -20,8 +20,6 @@ __all__ = [
     "is_junk",
     "look_at_files",
     "materialize_images",
-    "missing_plugins",
-    "probe_file",
     "probe_sizes",
     "read_image_bytes",
     "sample_rules",

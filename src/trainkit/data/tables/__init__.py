@@ -15,20 +15,17 @@ from trainkit.data.tables.layout import (
 )
 from trainkit.data.tables.load import load_table, load_table_to_score
 from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
-from trainkit.data.tables.paths import TableFile, is_table_name
-from trainkit.data.tables.reading import Block, Table, open_table
+from trainkit.data.tables.paths import is_table_name
+from trainkit.data.tables.reading import open_table
 from trainkit.data.tables.split_column import SplitColumn
 from trainkit.data.tables.target import target_from
 
 __all__ = [
-    "Block",
     "EncodedRows",
     "Encoding",
     "Filled",
     "NumberStyle",
     "SplitColumn",
-    "Table",
-    "TableFile",
     "TableFormat",
     "TableLayout",
     "TableOptions",

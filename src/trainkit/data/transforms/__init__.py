@@ -6,16 +6,14 @@ transform.
 
 from trainkit.data.transforms import columns, crops, geometry, operations, own, pixels, policies, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
-from trainkit.data.transforms.pipeline import BatchTransform, OwnSizesCrop, Pipeline, build_pipeline, in_evaluation
+from trainkit.data.transforms.pipeline import BatchTransform, Pipeline, build_pipeline, in_evaluation
 from trainkit.data.transforms.static import (
     Grayscale,
     Resize,
     StaticTransform,
     apply_static_transforms,
     apply_static_transforms_to_batch,
-    fixes_size,
     output_shape,
-    same_size_hint,
     static_transforms_from_json,
     static_transforms_to_json,
 )
@@ -24,7 +22,6 @@ __all__ = [
     "BatchTransform",
     "Grayscale",
     "Normalize",
-    "OwnSizesCrop",
     "Pipeline",
     "Resize",
     "Standardize",
@@ -36,7 +33,6 @@ __all__ = [
     "column_statistics",
     "columns",
     "crops",
-    "fixes_size",
     "geometry",
     "in_evaluation",
     "operations",
@@ -44,7 +40,6 @@ __all__ = [
     "own",
     "pixels",
     "policies",
-    "same_size_hint",
     "static",
     "static_transforms_from_json",
     "static_transforms_to_json",

@@ -3,8 +3,4 @@
 from trainkit.workflows.check.memory import kept_checkpoints
 from trainkit.workflows.check.run import CheckReport, check
 
-__all__ = [
-    "CheckReport",
-    "check",
-    "kept_checkpoints",
-]
+__all__ = ["CheckReport", "check", "kept_checkpoints"]

@@ -1,5 +1,5 @@
 """``trainkit cv``."""
 
-from trainkit.workflows.cross_validation.run import CvResult, FoldResult, cross_validate
+from trainkit.workflows.cross_validation.run import CvResult, cross_validate
 
-__all__ = ["CvResult", "FoldResult", "cross_validate"]
+__all__ = ["CvResult", "cross_validate"]

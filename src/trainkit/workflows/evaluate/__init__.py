@@ -9,11 +9,4 @@ from trainkit.workflows.evaluate.run import (
     write_evaluation,
 )
 
-__all__ = [
-    "EvalResult",
-    "check_evaluation",
-    "evaluate",
-    "evaluation_folder",
-    "same_in_all",
-    "write_evaluation",
-]
+__all__ = ["EvalResult", "check_evaluation", "evaluate", "evaluation_folder", "same_in_all", "write_evaluation"]

@@ -1,19 +1,11 @@
 """``trainkit predict``."""
 
-from trainkit.workflows.predict.run import (
-    Prediction,
-    Predictor,
-    check_prediction,
-    make_input_spec,
-    open_model,
-    predict,
-)
-from trainkit.workflows.predict.samples import InputSpec, steps_for
+from trainkit.workflows.predict.run import Prediction, Predictor, check_prediction, make_input_spec, open_model, predict
+from trainkit.workflows.predict.samples import steps_for
 from trainkit.workflows.predict.shared import PATIENCE
 
 __all__ = [
     "PATIENCE",
-    "InputSpec",
     "Prediction",
     "Predictor",
     "check_prediction",
