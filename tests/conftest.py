@@ -11,8 +11,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+LONG = (
+    *("workflows/train/", "exports/", "workflows/", "test_", "builders/test_published_networks.py"),
+    *("engine/test_resume_property.py", "system/test_run_folder.py", "config/test_config_fuzz.py", "web/", "cli/"),
+)
+"""Where the tests are that take longest. They begin first: short ones at the end leave no core without work."""
+
+
 def pytest_collection_modifyitems(items):
-    """Tests that are marked ``gpu`` are skipped where there is no CUDA device."""
+    """Long tests come first; those marked ``gpu`` are skipped where there is no CUDA device."""
+    folder = Path(__file__).parent
+    places = {path: path.relative_to(folder).as_posix() for path in {item.path for item in items}}
+    ranks = {path: [place.startswith(one) for one in (*LONG, "")].index(True) for path, place in places.items()}
+    items.sort(key=lambda item: ranks[item.path])
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -38,7 +38,10 @@ def ends_without_a_word(arguments, lines):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell closes them")
-@pytest.mark.parametrize(("closed", "shown"), [("2>&-", True), (">&-", False), (">&- 2>&-", False)])
+@pytest.mark.parametrize(
+    ("closed", "shown"),
+    [("2>&-", True), pytest.param(">&-", False, marks=pytest.mark.slow), (">&- 2>&-", False)],
+)
 def test_a_stream_that_is_closed_at_the_start(tiny_run, tmp_path, closed, shown):
     """Nothing is said there, the work is done, and no file gets the number of the stream."""
     np.save(tmp_path / "digits.npy", np.zeros((3, 8, 8), dtype=np.uint8))

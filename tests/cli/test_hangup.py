@@ -11,6 +11,7 @@ import pytest
 
 from trainkit.recorders.logs import read_json_lines
 from trainkit.system.run_folder import newest_run
+from trainkit.workflows.train import resume
 
 if sys.platform != "win32":
     import fcntl
@@ -50,9 +51,7 @@ def check_stopped(child: subprocess.Popen, place: Path, code: int) -> None:
     assert run.status() == "interrupted"
     steps = [record["step"] for record in read_json_lines(run.metrics) if record["type"] == "step"]
     more = str(len(read_json_lines(run.metrics)) // 4 + 5)
-    resumed = [sys.executable, "-m", "trainkit", "resume", "--quiet", "--set", f"training.epochs={more}"]
-    done = subprocess.run(resumed, cwd=place, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    resume(run.path, overrides=[f"training.epochs={more}"])
     after = [record["step"] for record in read_json_lines(run.metrics) if record["type"] == "step"]
     assert after[: len(steps)] == steps
     assert after == list(range(1, len(after) + 1))

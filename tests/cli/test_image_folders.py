@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from trainkit.cli.app import app
+from trainkit.errors import UserError
 
 JOINED = "\u0633\u06cc\u0628\u200c\u0632\u0645\u06cc\u0646\u06cc"  # with a zero-width non-joiner
 SPACED = "\u6771\u4eac\u3000\u30bf\u30ef\u30fc"  # with an ideographic space
@@ -95,11 +94,11 @@ def test_flat_test(place: Path) -> None:
 def test_competition(place: Path) -> None:
     root = write_images(place / "images", {"train": (20, 100), "test1": (20, 100)})
     for command in ("check", "train"):
-        arguments = [sys.executable, "-m", "trainkit", command, str(config(root, place))]
-        refused = subprocess.run(arguments, capture_output=True, text=True, check=False)
-        assert refused.returncode == 2
-        assert f"c.yaml:2:37: dataset.root: {root} has train and test1, which look like splits" in refused.stderr
-        assert f"put the images of each class into a folder of its own, such as {root}/train/cat" in refused.stderr
+        error = run(command, config(root, place)).exception
+        assert isinstance(error, UserError)
+        assert error.exit_code == 2
+        assert f"c.yaml:2:37: dataset.root: {root} has train and test1, which look like splits" in str(error)
+        assert f"put the images of each class into a folder of its own, such as {root}/train/cat" in str(error)
     assert not (place / "runs").exists()
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from trainkit.cli.app import app
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 CONFIG = "dataset: iris\nmodel: mlp\ntraining: {epochs: 1}\nlogging: {plots: false}\n"
@@ -53,7 +56,7 @@ def test_a_run_whose_stdout_is_full_is_saved(config: Path, tmp_path: Path) -> No
 
 
 @needs_full
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_full_stderr_does_not_stop_the_training(config: Path, tmp_path: Path, unbuffered: str) -> None:
     done = run("train", config, "--run-dir", tmp_path, stderr="/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 0
@@ -107,8 +110,8 @@ def test_predictions_and_the_failure_are_one_document(tiny_run, tmp_path: Path) 
 
 
 def test_nothing_to_do_is_json_too(tiny_run) -> None:
-    done = run("resume", tiny_run.run.path, "--json")
-    assert done.returncode == 0
+    done = CliRunner().invoke(app, ["resume", str(tiny_run.run.path), "--json"])
+    assert done.exit_code == 0
     assert json.loads(done.stdout) == {"run": str(tiny_run.run.path), "outcome": "nothing to do"}
 
 
@@ -132,7 +135,7 @@ subprocess.run([sys.executable, "-c", "import warnings; warnings.warn('noise')"]
         ("train nope.yaml", 3),
         ("train nope.yaml -q", 0),
         ("train nope.yaml --quiet", 0),
-        ("predict nope.pth x.png -qo out.csv", 0),
+        pytest.param("predict nope.pth x.png -qo out.csv", 0, marks=pytest.mark.slow),
         ("predict nope.pth x.png -o -q", 3),  # the name of a file
     ],
 )

@@ -20,7 +20,7 @@ from trainkit.errors import ConfigError
 
 SHIPPED = [config.path.read_bytes() for config in list_shipped()]
 RESOLVED = [load_config(config.path).resolved() for config in list_shipped()]
-QUICK = settings(max_examples=900, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 LONG = settings(max_examples=4_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 

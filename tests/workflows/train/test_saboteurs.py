@@ -1,16 +1,12 @@
 """Take one guarantee away, and a test must turn red: each patch is applied to a copy of the sources."""
 
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from patched_sources import REPOSITORY, run_tests
 
 pytestmark = pytest.mark.slow
-REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -208,20 +204,8 @@ def test_is_caught(tmp_path, saboteur):
     chosen = [f"{path}::{keyword}"] if "[" in keyword else [path, *(["-k", keyword] if keyword else [])]
     # A test that is named is run whether or not it is a slow one.
     marks = ["-m", ""] if keyword else []
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-n0",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "--tb=line",
-        *marks,
-        *chosen,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, f"nobody noticed:\n{done.stdout}\n{done.stderr}"
-    assert " failed" in done.stdout
+    command = ["-q", "-n0", "-x", "-p", "no:cacheprovider", "--tb=line", *marks, *chosen]
+    code = run_tests(tmp_path / "src", command, output=tmp_path / "output.txt")
+    said = (tmp_path / "output.txt").read_text()
+    assert code == 1, f"nobody noticed:\n{said}"
+    assert " failed" in said
