@@ -15,7 +15,7 @@ from trainkit.system.frontend import Frontend, StopRequest
 from trainkit.workflows.train.run import train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-SLOW = ("cifar10_resnet18", "finetune_resnet18", "finetune_efficientnet_lite0")
+SLOW = ("cifar10_best", "cifar10_fast", "cifar10_resnet18", "finetune_resnet18", "finetune_efficientnet_lite0")
 NUM_SAMPLES = 400
 
 
