@@ -17,6 +17,9 @@ from trainkit.config.text.nodes import KeyPath, Node, PathError, parse_path
 from trainkit.config.text.overrides import override_source
 from trainkit.errors import Place, Problem
 
+KEY_COLUMN = len("--set ") + 1
+"""Where mistakes in the path of an override stand."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -146,7 +149,7 @@ class SweepFile:
         """The place of a mistake in what an override was made from: its path, its value, or something in this."""
         assert problem.place is not None
         path = parse_path(problem.key) if problem.key is not None else ()
-        if problem.place.column == len("--set ") + 1 and setting.at[0] != "objective":
+        if problem.place.column == KEY_COLUMN and setting.at[0] != "objective":
             value = 4 if setting.at[0] == "search" else 2
             at = setting.at[: len(setting.at) - max(0, len(setting.key) - len(path))]
             return self.places.place(at if len(at) > value else setting.at[:2], is_key=True)

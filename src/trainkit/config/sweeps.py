@@ -17,7 +17,7 @@ from trainkit.config.rules import sweeps as rules
 from trainkit.config.schema.base import safe_name
 from trainkit.config.schema.sweep import Sweep
 from trainkit.config.spaces import Choice, Range, Space, assign, spaces_of
-from trainkit.config.sweep_file import Candidate, Setting, SweepFile
+from trainkit.config.sweep_file import KEY_COLUMN, Candidate, Setting, SweepFile
 from trainkit.config.text.nodes import KeyPath, Node, format_path
 from trainkit.config.text.reader import is_missing, read_file
 from trainkit.config.text.writer import flow
@@ -102,7 +102,10 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     tree, text, problems = read_file(path)
     _refuse_config(tree)
     file = SweepFile(tree, path, Places(tree, {}))
-    sweep, found, doubtful = _validate(file)
+    sweep, found, mistaken = _validate(file)
+    doubtful = {str(path[0]) for path in mistaken}
+    doubtful |= {near for key in doubtful if (near := closest(key, Sweep.model_fields))}
+    broken = dict.fromkeys(str(path[1]) for path in mistaken if path[0] == "search" and path[1:])
     problems += found
     space = spaces_of(sweep)
     problems += file.placed(rules.check(sweep, doubtful=doubtful, overrides=overrides))
@@ -114,6 +117,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSweep:
                 file.load(base.path, [*file.texts, *(one.text for one in candidate.settings)])
             except ConfigError as error:
                 problems += file.locate(error.problems, candidate)
+        problems += _unknown_paths(file, base.path, broken)
         if "pruner" not in doubtful:
             problems += file.placed(rules.check_pruner(sweep, space, epochs=base.config.training.epochs))
     if problems or base is None:
@@ -135,8 +139,8 @@ def _refuse_config(tree: Node) -> None:
         raise ConfigError([Problem(message, sections[0], tree.value[sections[0]].key_place)])
 
 
-def _validate(file: SweepFile) -> tuple[Sweep, list[Problem], set[str]]:
-    """The sweep without what is mistaken in it, the mistakes, and the sections that are not there or not whole."""
+def _validate(file: SweepFile) -> tuple[Sweep, list[Problem], list[KeyPath]]:
+    """The sweep without what is mistaken in it, the mistakes, and the paths that were left out."""
     data = file.tree.plain()
     bad = rules.check_search(data.get("search"))
     problems, mistaken = file.placed(bad), [one.path[:2] for one in bad]
@@ -152,8 +156,20 @@ def _validate(file: SweepFile) -> tuple[Sweep, list[Problem], set[str]]:
         whole = {"search": 2, "sampler": 1, "pruner": 1}
         mistaken += [path[: whole.get(str(path[0]), len(path))] for path, _, _ in found if path]
         sweep = Sweep.model_validate(_NEEDED | without(data, mistaken))
-    keys = {str(path[0]) for path in mistaken}
-    return sweep, problems, keys | {near for key in keys if (near := closest(key, Sweep.model_fields))}
+    return sweep, problems, [path for path in mistaken if path]
+
+
+def _unknown_paths(file: SweepFile, base: Path, keys: Iterable[str]) -> list[Problem]:
+    """Of entries that cannot be searched as they are: those whose path the config does not have, either."""
+    problems = []
+    for key in keys:
+        settings = tuple(file.settings_of(key, None, ("search", key)))
+        try:
+            file.load(base, [*file.texts, *(one.text for one in settings)])
+        except ConfigError as error:
+            unknown = [one for one in error.problems if one.place is not None and one.place.column == KEY_COLUMN]
+            problems += file.locate(unknown, Candidate(("search", key), settings))
+    return problems
 
 
 def _with_hint(path: KeyPath, message: str, data: Any) -> str:

@@ -66,6 +66,32 @@ def test_a_config_that_cannot_be_trained_is_to_blame_itself(tmp_path: Path) -> N
     assert found[0].startswith("base.yaml:4:")
 
 
+def combined(tmp_path: Path, search: str) -> list[str]:
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "sweep.yaml").write_text(SWEEP + search)
+    said: list[str] = []
+    check_sweep(load_sweep("sweep.yaml"), frontend=Frontend(say=said.append))
+    return said
+
+
+def test_values_are_looked_at_together(tmp_path: Path) -> None:
+    """Each of them alone goes with the config; the opened data say that two do not go with each other."""
+    search = "search: {training.batch_size: {int: [16, 1500]}, training.drop_last: {choice: [false, true]}}"
+    [note] = combined(tmp_path, search)
+    start = "note: 1 of 4 combinations of the values cannot be trained, and such trials fail, as "
+    values = "training.batch_size: 1500, training.drop_last: true: training.batch_size: no batch is left"
+    assert note.startswith(start + values)
+    assert not combined(tmp_path, search.replace("1500", "150"))
+
+
+def test_of_many_combinations_some_are_looked_at(tmp_path: Path) -> None:
+    paths = ["optimizer.lr", "optimizer.weight_decay", "optimizer.eps", "training.clip_grad_norm"]
+    spaces = [f"{path}: {{uniform: [0.1, 0.2]}}" for path in paths]
+    spaces += ["training.batch_size: {int: [16, 1500]}", "training.drop_last: {choice: [false, true]}"]
+    [note] = combined(tmp_path, f"search: {{{', '.join(spaces)}, training.epochs: {{int: [2, 9]}}}}")
+    assert " of 64 combinations of the values cannot be trained" in note
+
+
 def test_what_would_be_searched(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "sweep.yaml").write_text(

@@ -160,14 +160,19 @@ def _unknown_key(path: KeyPath, data: Any, root: Root) -> str:
 
 
 def _near_key(path: KeyPath, data: Any, root: Root) -> str | None:
-    """The key that an unknown one was probably meant to be; one that is not written yet comes first."""
+    """The key that an unknown one was probably meant to be. One that is not written yet comes first, unless another is
+    the same but for case and `_`.
+    """
     parent, section = value_at(path[:-1], data), section_at(path[:-1], data, root)
     if section is None or not isinstance(parent, dict):
         return None
     key = str(path[-1])
     with_it = [name for name in section.model_fields if len(key) >= 4 and key in name.split("_")]
+    anywhere = closest(key, section.model_fields)
+    if anywhere and anywhere.replace("_", "") == key.replace("_", "").replace("-", "").lower():
+        return anywhere
     near = closest(key, [name for name in section.model_fields if name not in parent])
-    return near or closest(key, section.model_fields) or " or ".join(with_it) or None
+    return near or anywhere or " or ".join(with_it) or None
 
 
 def _home(key: str, here: str, root: Root) -> str | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
 
+from trainkit.builders import check_rules
 from trainkit.config import Choice, LoadedConfig, LoadedSweep, Space
 from trainkit.config.schema import Config
 from trainkit.config.schema.sweep import Grid
@@ -20,6 +24,9 @@ from trainkit.system import Frontend
 from trainkit.wording import counted
 from trainkit.workflows.check.probe_data import load_read_only
 from trainkit.workflows.check.run import CheckReport, run_checks
+
+_COMBINATIONS = 64
+"""So many combinations of bounds and choices are looked at."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,43 @@ def check_sweep(loaded: LoadedSweep, *, sweeps_dir: Path = Path("sweeps"), front
         torch.cuda.empty_cache()  # what the checks took is for the trials
     if problems or report is None:
         raise loaded.error(problems)
+    if len(loaded.space) > 1 and (note := _combined(loaded, report)):
+        frontend.say(f"note: {note}")
     return SweepReport(loaded, report, 1 + len(candidates))
+
+
+def _combined(loaded: LoadedSweep, base: CheckReport) -> str:
+    """What the rules about configs say of the bounds and choices together, or "".
+
+    Trials with values that do not go together fail, and the search goes on; so this is a note, and no error.
+    """
+    drawn = list(_draw(loaded))
+    broken: list[tuple[dict[str, object], Problem]] = []
+    for values in drawn:
+        try:
+            config = loaded.trial(values).config
+            if config.dataset == base.loaded.config.dataset:
+                check_rules(config, base.source)
+        except ProblemsError as error:
+            broken.append((values, error.problems[0]))
+    if not broken:
+        return ""
+    values, problem = broken[0]
+    shown = ", ".join(f"{key}: {flow(value)}" for key, value in values.items())
+    share = f"{len(broken)} of {counted(len(drawn), 'combination')} of the values cannot be trained"
+    return f"{share}, and such trials fail, as {shown}: {problem.key}: {problem.message}"
+
+
+def _draw(loaded: LoadedSweep) -> Iterator[dict[str, object]]:
+    """Bounds and choices together: all combinations, or some that the seed of the sweep draws."""
+    spaces = loaded.space.items()
+    ends = {key: list(one.values if isinstance(one, Choice) else (one.low, one.high)) for key, one in spaces}
+    if math.prod(map(len, ends.values())) <= _COMBINATIONS:
+        yield from (dict(zip(ends, values, strict=True)) for values in product(*ends.values()))
+        return
+    draw = random.Random(loaded.sweep.seed)
+    for _ in range(_COMBINATIONS):
+        yield {key: draw.choice(values) for key, values in ends.items()}
 
 
 def _missing_devices(loaded: LoadedSweep) -> list[Problem]:
