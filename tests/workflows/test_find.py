@@ -134,3 +134,18 @@ def test_predict_tells_a_model_from_an_input(here):
     for model in (f"runs/{OLD}", f"runs/{OLD}/checkpoints/a.pth"):
         with pytest.raises(UserError, match="a model, and nothing to predict"):
             split_arguments([model])
+
+
+def test_what_is_something_else_is_named(here):
+    (here / "c.yaml").write_text("model: mlp\n")
+    with pytest.raises(CheckpointError, match=r"c\.yaml: a config, not a checkpoint; give the run"):
+        find_checkpoint(Path("c.yaml"), runs_dir=Path("runs"), frontend=Frontend())
+    with pytest.raises(UserError, match=r"c\.yaml: a file, not a run; `trainkit runs list`"):
+        find_run("c.yaml", runs_dir=Path("runs"))
+    file = next(Path("runs", OLD, "checkpoints").glob("*.pth"))
+    with pytest.raises(UserError, match=f"belongs to the run runs/{OLD} .`trainkit train CONFIG --resume {file}"):
+        find_run(file, runs_dir=Path("runs"))
+    with pytest.raises(UserError, match="a checkpoint or another zip file, not a config"):
+        train(file)
+    with pytest.raises(UserError, match=f"this is a run; its config is runs/{OLD}/config.yaml"):
+        train(Path("runs", OLD))

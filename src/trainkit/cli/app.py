@@ -15,6 +15,7 @@ from trainkit.cli.check import check
 from trainkit.cli.cv import cv
 from trainkit.cli.evaluate import evaluate
 from trainkit.cli.export import export
+from trainkit.cli.hints import UsageError, add_hint
 from trainkit.cli.init import init
 from trainkit.cli.inspect import inspect
 from trainkit.cli.lr_find import lr_find
@@ -28,6 +29,14 @@ from trainkit.cli.ui import ui
 
 class Group(TyperGroup):
     """Commands whose first sentence is shown whole, folded where the terminal is narrow; typer itself cuts it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if ctx.parent is None:
+                add_hint(error, {name: group for name, group in self.commands.items() if isinstance(group, Group)})
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]

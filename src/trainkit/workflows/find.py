@@ -86,6 +86,11 @@ def find_run(given: str | Path | None, *, runs_dir: Path) -> RunDir:
         return matches[0]
     if Path(given).is_dir():
         raise UserError(f"{given}: not a run folder (no run.json); `trainkit runs list` shows the runs")
+    if Path(given).is_file():
+        owner = next((path for path in Path(given).parents if (path / "run.json").is_file()), None)
+        where = "`trainkit runs list` shows the runs" if owner is None else f"it belongs to the run {owner}"
+        only = f" (`trainkit train CONFIG --resume {given}` goes on from it)" if Path(given).suffix == ".pth" else ""
+        raise UserError(f"{given}: a file, not a run; {where}{only}")
     if not matches:
         raise UserError(
             f"{given}: no such file, and no run of this name in {runs_dir}; `trainkit runs list` shows what is there"
@@ -118,6 +123,10 @@ def find_checkpoint(
         raise CheckpointError(
             f"{runs_dir}: no run with a checkpoint in this folder; give a checkpoint file, "
             "or train first: trainkit train digits_cnn"
+        )
+    if given.suffix in (".yaml", ".yml") and given.is_file():
+        raise CheckpointError(
+            f"{given}: a config, not a checkpoint; give the run that was trained with it, by its folder or name"
         )
     is_name = given.name == str(given) and given.suffix not in (".pth", ".safetensors")
     if given.is_file() or not (given.is_dir() or is_name):

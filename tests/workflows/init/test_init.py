@@ -200,7 +200,7 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("data", "options", "says"),
         [
-            ("nowhere", {}, "nowhere"),
+            ("nowhere", {}, "nowhere: there is no such file or folder; give a folder of pictures"),
             ("empty", {}, "empty"),
             ("words.txt", {"target": "x"}, "words.txt"),
             ("pets", {"target": "x"}, "--target and --task are for tables"),

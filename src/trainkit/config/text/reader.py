@@ -105,6 +105,11 @@ def read_text(text: str, source: Source, *, at: KeyPath = ()) -> tuple[Node | No
 def _read_bytes(path: Path, name: str) -> bytes:
     try:
         mode = path.stat().st_mode
+        if (path / "run.json").is_file():
+            message = (
+                f"this is a run; its config is {path / 'config.yaml'}, and `trainkit resume {path}` goes on with it"
+            )
+            _stop(message, Place(name))
         if stat.S_ISDIR(mode):
             _stop("expected a config file, got a folder", Place(name))
         if not stat.S_ISREG(mode):
@@ -113,6 +118,10 @@ def _read_bytes(path: Path, name: str) -> bytes:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         _stop(f"cannot be read: {getattr(error, 'strerror', None) or error}", Place(name))
+    if data.startswith(b"PK\x03\x04"):
+        _stop(
+            "a checkpoint or another zip file, not a config; a run's config is config.yaml in its folder", Place(name)
+        )
     if len(data) > MAX_BYTES:
         _stop(
             f"larger than {MAX_BYTES // 1024} KiB, got {path.stat().st_size // 1024} KiB; is it a config?", Place(name)

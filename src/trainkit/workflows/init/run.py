@@ -66,6 +66,8 @@ def init(
         raise UserError(f"{path}: there is a file of this name, which is left as it is; give another with -o")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    if not os.path.lexists(data):
+        raise UserError(f"{data}: there is no such file or folder; give a folder of pictures, or a table")
     wanted = _Wanted(path, target, task, minutes, pretrained, frontend)
     return _for_pictures(data, wanted) if _has_pictures(data) else _for_table(data, wanted)
 
