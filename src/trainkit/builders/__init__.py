@@ -15,6 +15,7 @@ from trainkit.builders.ensembles import shared_preprocessing
 from trainkit.builders.features import choose_features, frozen_epochs, on_features
 from trainkit.builders.fine_tuning import describe_frozen, freezes_random_weights, frozen_parameters
 from trainkit.builders.memory import Memory, data_bytes, estimate_memory, residency_of
+from trainkit.builders.metrics import extra_metrics, monitor_of
 from trainkit.builders.model import (
     build_loss_for,
     build_model,
@@ -26,8 +27,9 @@ from trainkit.builders.model import (
     place,
 )
 from trainkit.builders.own_parts import build_module, build_part
+from trainkit.builders.precision import choose_precision, choose_scoring_precision
 from trainkit.builders.pretrained import Loaded, check_kept_classes, load_pretrained
-from trainkit.builders.setup import Setup, build_setup, choose_precision, choose_scoring_precision
+from trainkit.builders.setup import Setup, build_setup
 from trainkit.builders.static_transforms import (
     build_static_transforms,
     build_training_transforms,
@@ -42,9 +44,7 @@ from trainkit.builders.training import (
     build_schedule_for,
     describe_ema,
     describe_muon,
-    extra_metrics,
     mixing_of,
-    monitor_of,
     parameter_groups,
 )
 

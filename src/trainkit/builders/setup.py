@@ -22,35 +22,29 @@ from trainkit.builders.data import (
 )
 from trainkit.builders.fine_tuning import build_freezing, frozen_parameters
 from trainkit.builders.memory import residency_of
+from trainkit.builders.metrics import build_metrics, monitor_of, monitored
 from trainkit.builders.model import (
     build_loss_for,
     build_model,
     eval_batch_size,
     is_channels_last,
-    is_convolutional,
     loss_name,
     output_size_for,
     place,
 )
+from trainkit.builders.precision import choose_precision
 from trainkit.builders.pretrained import load_pretrained
-from trainkit.builders.static_transforms import (
-    crop_choices,
-    decoding_of,
-)
+from trainkit.builders.static_transforms import crop_choices, decoding_of
 from trainkit.builders.targets import scale_choice
 from trainkit.builders.threads import choose_threads, use_most_threads
 from trainkit.builders.training import (
     build_early_stopping,
     build_ema,
     build_optimizer_for,
-    build_own_metrics,
     build_plateau,
     build_schedule_for,
     build_swa,
-    extra_metrics,
     mix_batches,
-    monitor_of,
-    monitored,
 )
 from trainkit.config.rules import epoch_sizes
 from trainkit.config.schema import Config
@@ -64,29 +58,21 @@ from trainkit.data.transforms import BatchTransform
 from trainkit.engine import (
     Batches,
     Best,
-    ClassificationMetrics,
     Loss,
-    Metrics,
     Plan,
-    RegressionMetrics,
     TrainState,
-    WithOwnMetrics,
 )
-from trainkit.errors import UserError
 from trainkit.models import check_output, check_shapes, is_tabular, layer_table, suit_to_data, whiten
 from trainkit.runtime import (
-    PRECISIONS,
     Choice,
     Ranks,
     claim,
     forward,
     resolve_device,
-    resolve_precision,
     seed_default_generators,
     use_tf32,
 )
 from trainkit.system import Frontend
-from trainkit.wording import listed
 
 _ROWS_TO_SUIT = 1024
 """Training samples that first weights are suited to."""
@@ -268,7 +254,7 @@ class Setup:
             seed=self.config.seed,
             epochs=spec.epochs,
             loss=self.loss,
-            new_metrics=self._new_metrics,
+            new_metrics=partial(build_metrics, self.config, self.data, self.loss, device=self.device),
             forward=self.forward,
             precision=self.precision,
             accumulation_steps=spec.accumulation_steps,
@@ -285,38 +271,6 @@ class Setup:
         if say is None:
             return plan
         return compiled_plan(plan, self.choices["compile"], config=self.config, model=self.model, say=say)
-
-    def _new_metrics(self) -> Metrics:
-        usual = self._usual_metrics()
-        own = build_own_metrics(self.config, self.data.num_classes or self.data.num_targets)
-        return WithOwnMetrics(usual, own, predictions_of=self._predictions) if own else usual
-
-    def _predictions(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What the metrics of plug-ins take: probabilities, or values and targets in their own units."""
-        if self.data.num_classes:
-            return self.loss.probabilities_of(scores), targets
-        if self.data.target_scale is None:
-            return scores, targets
-        scale = self.data.target_scale
-        mean, std = (
-            torch.tensor(list(part), dtype=scores.dtype, device=scores.device) for part in zip(*scale, strict=True)
-        )
-        return scores * std + mean, targets * std + mean
-
-    def _usual_metrics(self) -> ClassificationMetrics | RegressionMetrics:
-        if self.data.num_classes:
-            return ClassificationMetrics(
-                self.data.num_classes,
-                also=extra_metrics(self.config),
-                probabilities_of=self.loss.probabilities_of,
-                device=self.device,
-            )
-        return RegressionMetrics(
-            self.data.num_targets,
-            target_std=self.data.target_std,
-            quantile=self.loss.quantile,
-            device=self.device,
-        )
 
 
 def build_setup(
@@ -375,49 +329,3 @@ def build_setup(
         files=files,
         pin=weights.pin,
     )
-
-
-def choose_precision(
-    config: Config, device: torch.device, *, loss: Loss, stored: Mapping[str, Any] | None = None
-) -> Choice:
-    """The precision of training, set for the matrix products of CUDA; ``auto`` keeps that of the checkpoint ``stored``.
-
-    Raises:
-        ProblemsError: the device cannot compute in it.
-    """
-    choice = resolve_precision(
-        config.training.precision,
-        device,
-        convolutional=is_convolutional(config),
-        exact=_why_exact(config, loss),
-    )
-    if stored is not None and config.training.precision == "auto":
-        choice = Choice(**stored["choices"]["precision"])
-    use_tf32(choice.value)
-    return choice
-
-
-def choose_scoring_precision(device: torch.device, requested: str | None = None) -> Choice:
-    """The precision of scores and predictions: fp32 unless another one is asked for, whatever the training's is.
-
-    Raises:
-        UserError: the device cannot compute in it.
-    """
-    if requested is None:
-        return Choice("fp32", "as exported programs compute")
-    if requested not in PRECISIONS:
-        raise UserError(f"precision {requested!r} is not known; take {listed(PRECISIONS, quoted=False)}")
-    if requested == "fp16" and device.type != "cuda":
-        raise UserError(f"precision fp16 needs a CUDA device, got device {device}; take bf16 or fp32")
-    return resolve_precision(requested, device, convolutional=False)
-
-
-def _why_exact(config: Config, loss: Loss) -> str | None:
-    """Why bf16 would spoil the training, besides its speed."""
-    if config.optimizer.type == "lbfgs":
-        return "the line search of lbfgs compares losses that differ in their last digits"
-    if loss.expects == "values":
-        return "lower precision would round the values that are predicted"
-    if loss.name == "bce":
-        return "a sigmoid in lower precision is 1 too early, where bce has no gradient left"
-    return None

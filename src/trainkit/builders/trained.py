@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from trainkit.builders.data import ImageFiles, build_batch_transforms, check_rules, model_input_shape
 from trainkit.builders.ensembles import build_ensemble, mean_kind, networks_of
 from trainkit.builders.model import build_loss_for, build_model, eval_batch_size, is_channels_last, outputs_as, place
-from trainkit.builders.setup import Setup, choose_scoring_precision
+from trainkit.builders.precision import choose_scoring_precision
+from trainkit.builders.setup import Setup
 from trainkit.builders.threads import choose_threads
 from trainkit.checkpoints import check_fits, follow_pointer, load_checkpoint
 from trainkit.config import at_data_root, config_from_dict

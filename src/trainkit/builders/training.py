@@ -1,4 +1,4 @@
-"""``optimizer:``, ``scheduler:`` and the monitors of ``training:`` and ``checkpoint:`` as objects."""
+"""``optimizer:``, ``scheduler:`` and what ``training:`` says of the loop, as objects."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from torch import nn
 
 from trainkit.builders.data import knobs_of
 from trainkit.builders.fine_tuning import until_text
-from trainkit.builders.own_parts import build_part
+from trainkit.builders.metrics import monitored
 from trainkit.config.schema import Config
 from trainkit.config.schema import optimization as schema
 from trainkit.config.schema.base import is_own, parse_duration, parse_start
 from trainkit.config.schema.run import Mix
 from trainkit.engine import (
-    EXTRA_METRICS,
     Batches,
     Best,
     EarlyStopping,
@@ -27,7 +26,6 @@ from trainkit.engine import (
     GroupSpec,
     MixedBatches,
     Mixing,
-    OwnMetric,
     ParameterGroup,
     Plateau,
     Schedule,
@@ -41,7 +39,7 @@ from trainkit.engine import (
     layer_scales,
 )
 from trainkit.errors import Problem, ProblemsError
-from trainkit.wording import better, listed
+from trainkit.wording import listed
 
 
 def build_optimizer_for(
@@ -208,48 +206,6 @@ def mix_batches(config: Config, batches: Batches) -> Batches:
 def mixing_of(spec: Mix) -> Mixing:
     """``training.mix`` but for its end."""
     return Mixing(**{name: value for name, value in knobs_of(spec).items() if name != "off_for_last"})
-
-
-def monitor_of(config: Config, *, task: str, has_val: bool) -> str:
-    """The metric that says which checkpoint is best; ``auto`` takes val_accuracy, or the loss of a regression."""
-    if config.checkpoint.monitor != "auto":
-        return config.checkpoint.monitor
-    split = "val" if has_val else "train"
-    return f"{split}_{'accuracy' if task == 'classification' else 'loss'}"
-
-
-def extra_metrics(config: Config) -> list[str]:
-    """The metrics of classes that the validation computes because a monitor or ``logging.metrics`` names them."""
-    return [name for name in EXTRA_METRICS if f"val_{name}" in _asked_metrics(config)]
-
-
-def _asked_metrics(config: Config) -> list[str | None]:
-    stopping = config.training.early_stopping
-    asked = [config.checkpoint.monitor, None if stopping is None else stopping.monitor, *(config.logging.metrics or ())]
-    return [*asked, getattr(config.scheduler, "monitor", None)]
-
-
-def build_own_metrics(config: Config, num_outputs: int) -> dict[str, OwnMetric]:
-    """New metrics of plug-ins, those that a monitor or ``logging.metrics`` names."""
-    asked = {name: part for name, part in config.own_metrics.items() if name in _asked_metrics(config)}
-    return {
-        name.removeprefix("val_"): build_part(
-            part.model_validate({"type": name.removeprefix("val_")}), num_outputs, key="logging.metrics"
-        )
-        for name, part in asked.items()
-    }
-
-
-def monitored(config: Config, monitor: str, *, own: str | None = None) -> tuple[str, Literal["min", "max"]]:
-    """A metric, and whether its minimum or maximum is best.
-
-    Args:
-        monitor: the metric of the best checkpoint; ``checkpoint.mode`` belongs to it.
-        own: another metric in its place.
-    """
-    metric = own or monitor
-    mode = config.checkpoint.mode if metric == monitor else "auto"
-    return metric, better(metric) if mode == "auto" else mode
 
 
 def build_early_stopping(config: Config, monitor: str) -> EarlyStopping | None:
