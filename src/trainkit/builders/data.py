@@ -23,8 +23,9 @@ from trainkit.config.rules import check
 from trainkit.config.schema import Config
 from trainkit.config.schema import data as dataset
 from trainkit.config.schema import transforms as transform
-from trainkit.config.schema.data import DatasetInfo
 from trainkit.config.schema.pretrained import Pretrained
+from trainkit.config.schema.splits import DatasetInfo
+from trainkit.config.schema.tables import Table
 from trainkit.config.schema.transforms import Transform
 from trainkit.config.text import parse_path
 from trainkit.data.cache import cache_root
@@ -114,7 +115,7 @@ def _open_source(
             knobs.pop("cache_size")
             rules = make_rules(knobs.pop("background"), knobs.pop("value_range"))
             return load_image_folder(Path(knobs.pop("root")), rules=rules, **knobs)
-        case dataset.Table():
+        case Table():
             from trainkit.data.tables import SplitColumn, TableOptions, load_table
 
             names = ("path", "test_path", "val_fraction", "test_fraction", "seed", "fold")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainkit.config.schema import Config
-from trainkit.config.schema.data import ScaledTarget
+from trainkit.config.schema.splits import ScaledTarget
 from trainkit.data.dataset import Dataset
 from trainkit.data.target_scale import is_standard, measure_targets, stored_scale
 from trainkit.errors import Problem, ProblemsError

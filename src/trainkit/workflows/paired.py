@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.builders import open_trained
-from trainkit.config.schema.data import Table
+from trainkit.config.schema.tables import Table
 from trainkit.data.dataset import describe_changes
 from trainkit.data.target_scale import in_own_units
 from trainkit.errors import TrainkitError

@@ -12,7 +12,7 @@ from trainkit.config.rules.data import own_sizes_crop
 from trainkit.config.rules.review import Review, RuleViolation
 from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
-from trainkit.config.schema.data import DatasetInfo
+from trainkit.config.schema.splits import DatasetInfo
 
 __all__ = ["EpochSizes", "check", "epoch_sizes", "own_sizes_crop"]
 

@@ -6,18 +6,18 @@ from typing import Any
 
 from trainkit.config.help.messages import shown
 from trainkit.config.rules.review import Review
-from trainkit.config.schema import Config, data, transforms
+from trainkit.config.schema import Config, data, splits, tables, transforms
 from trainkit.config.schema.pretrained import Pretrained
 
 
 def check(review: Review) -> None:
-    if isinstance(review.config.dataset, data.Table):
+    if isinstance(review.config.dataset, tables.Table):
         _table(review, review.config.dataset)
         _split(review, review.config.dataset)
         _weight(review, review.config.dataset)
-    if isinstance(review.config.dataset, data.ValTestSplit) and review.config.dataset.folds is not None:
+    if isinstance(review.config.dataset, splits.ValTestSplit) and review.config.dataset.folds is not None:
         _folds(review, review.config.dataset, review.config.dataset.folds)
-    if isinstance(review.config.dataset, data.ScaledTarget):
+    if isinstance(review.config.dataset, splits.ScaledTarget):
         _scale_target(review, review.config.dataset)
     if isinstance(review.config.dataset, data.ImageFolder):
         _value_range(review, review.config.dataset)
@@ -28,7 +28,7 @@ def check(review: Review) -> None:
         _bounds(review, f"transforms[{index}]", transform)
 
 
-def _table(review: Review, spec: data.Table) -> None:
+def _table(review: Review, spec: tables.Table) -> None:
     for index, name in enumerate(spec.targets):
         if name in spec.targets[:index]:
             review.add(f"dataset.target[{index}]", f"the column is named twice, got {name!r}; keep one")
@@ -53,7 +53,7 @@ def _table(review: Review, spec: data.Table) -> None:
             )
         elif name in (spec.features or [])[:index]:
             review.add(f"dataset.features[{index}]", f"the column is named twice, got {name!r}; keep one")
-    split_column = None if isinstance(spec.split, data.RandomSplit) else spec.split.column
+    split_column = None if isinstance(spec.split, tables.RandomSplit) else spec.split.column
     for name in spec.columns:
         if name == split_column:
             continue
@@ -65,9 +65,9 @@ def _table(review: Review, spec: data.Table) -> None:
             )
 
 
-def _weight(review: Review, spec: data.Table) -> None:
+def _weight(review: Review, spec: tables.Table) -> None:
     named = {"dataset.target": spec.targets, "dataset.features": spec.features, "dataset.columns": spec.columns}
-    if not isinstance(spec.split, data.RandomSplit):
+    if not isinstance(spec.split, tables.RandomSplit):
         named["dataset.split.column"] = [spec.split.column]
     for key, names in named.items():
         if spec.weight in (names or ()):
@@ -75,19 +75,19 @@ def _weight(review: Review, spec: data.Table) -> None:
             review.add("dataset.weight", message, key)
 
 
-def _split(review: Review, spec: data.Table) -> None:
+def _split(review: Review, spec: tables.Table) -> None:
     split = spec.split
-    if isinstance(split, data.RandomSplit):
+    if isinstance(split, tables.RandomSplit):
         return
     column = split.column
     if column in spec.targets:
         message = f"the rows cannot be split by the target, got {column!r} with {{0}}; choose another column"
         review.add("dataset.split.column", message, "dataset.target")
-    about_times = isinstance(split, data.TimeSplit)
+    about_times = isinstance(split, tables.TimeSplit)
     if column in spec.columns and column not in (spec.features or ()) and not about_times:
         message = f"the column of the split is no feature, got {column!r} with {{0}}; name it in features, or remove it"
         review.add(f"dataset.columns.{column}", message, "dataset.split.column")
-    if not isinstance(split, data.ColumnSplit):
+    if not isinstance(split, tables.ColumnSplit):
         return
     for name in ("val_fraction", "test_fraction"):
         if getattr(spec, name) != type(spec).model_fields[name].default:
@@ -105,7 +105,7 @@ def _split(review: Review, spec: data.Table) -> None:
             known.setdefault(str(value), key)
 
 
-def _folds(review: Review, spec: data.ValTestSplit, folds: data.Folds) -> None:
+def _folds(review: Review, spec: splits.ValTestSplit, folds: splits.Folds) -> None:
     if folds.fold >= folds.count:
         message = f"folds are counted from 0: expected 0 to {folds.count - 1}, got {folds.fold} with {{0}}"
         review.add("dataset.folds.fold", message, "dataset.folds.count")
@@ -123,7 +123,7 @@ def _folds(review: Review, spec: data.ValTestSplit, folds: data.Folds) -> None:
         review.add("dataset.folds", message, "dataset.split.type")
 
 
-def _scale_target(review: Review, spec: data.ScaledTarget) -> None:
+def _scale_target(review: Review, spec: splits.ScaledTarget) -> None:
     if spec.scale_target is True and review.dataset.task == "classification":
         message = "values are scaled, classes are not, got true with {0}; leave it out"
         review.add("dataset.scale_target", message, review.dataset.key("task"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.config.help.messages import shown
 from trainkit.config.schema import Config
-from trainkit.config.schema.data import DatasetInfo
+from trainkit.config.schema.splits import DatasetInfo
 from trainkit.config.text.nodes import parse_path
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from trainkit.builders import build_static_transforms, build_training_transforms, load_source
 from trainkit.config.schema import Config
-from trainkit.config.schema.data import DatasetInfo, Downloaded
+from trainkit.config.schema.data import Downloaded
+from trainkit.config.schema.splits import DatasetInfo
 from trainkit.config.schema.transforms import RandomResizedCrop, height_and_width
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.builders import Setup, open_trained
-from trainkit.config.schema.data import Table
+from trainkit.config.schema.tables import Table
 from trainkit.data.tables import labeled_places, target_from
 from trainkit.data.target_scale import in_own_units
 from trainkit.errors import DataError

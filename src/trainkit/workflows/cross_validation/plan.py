@@ -12,7 +12,7 @@ from typing import Any
 
 from trainkit.builders import check_rules, load_source
 from trainkit.config import LoadedConfig, load_config
-from trainkit.config.schema.data import ValTestSplit
+from trainkit.config.schema.splits import ValTestSplit
 from trainkit.data.cache import cache_root
 from trainkit.errors import ConfigError, Place, Problem, UserError
 from trainkit.system import Frontend

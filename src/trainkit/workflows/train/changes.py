@@ -12,7 +12,8 @@ import torch
 from trainkit.builders import build_schedule_for
 from trainkit.config import config_from_dict, to_plain
 from trainkit.config.help import variants
-from trainkit.config.schema.data import Dataset, ValSplit
+from trainkit.config.schema.data import Dataset
+from trainkit.config.schema.splits import ValSplit
 from trainkit.data.dataset import describe_changes
 from trainkit.engine import TrainState
 from trainkit.errors import CheckpointError, ProblemsError, UserError
