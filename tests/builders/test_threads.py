@@ -128,7 +128,7 @@ def test_before_the_model_is_known_all_cores_are_used() -> None:
 def test_a_busy_machine_is_said(
     monkeypatch: pytest.MonkeyPatch, threads: int, others: float | None, words: str | None
 ) -> None:
-    monkeypatch.setattr(module, "count_cores", lambda: 4)
+    monkeypatch.setattr(module, "visible_cores", lambda: 4)
     monkeypatch.setattr(module, "cores_of_others", lambda since: others)
     choices = {"device": Choice("cpu", ""), "threads": Choice(str(threads), "")}
     assert describe_others(CpuTime(0, 0, 0), choices) == (words and f"the machine is {words}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.system import CpuTime, cores_of_others, count_cores, physical_cores
+from trainkit.system import CpuTime, cores_of_others, count_cores, physical_cores, visible_cores
 from trainkit.system import cores as module
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads files of a Linux kernel")
@@ -44,12 +44,31 @@ def test_only_cores_of_the_affinity_mask_count(
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 4), ("900000 100000\n", 4), ("nonsense\n", 4)],
+    ("text", "physical", "all_cores"),
+    [
+        ("150000 100000\n", 2, 2),
+        ("50000 100000\n", 1, 1),
+        ("600000 100000\n", 4, 6),
+        ("900000 100000\n", 4, 8),
+        ("max 100000\n", 4, 8),
+        ("nonsense\n", 4, 8),
+    ],
 )
-def test_the_quota_of_a_container_is_a_limit(four_cores: Path, text: str, expected: int) -> None:
+def test_the_quota_of_a_container_is_a_limit(four_cores: Path, text: str, physical: int, all_cores: int) -> None:
     (four_cores / "cpu.max").write_text(text)
-    assert physical_cores() == expected
+    assert (physical_cores(), count_cores(), visible_cores()) == (physical, all_cores, 8)
+
+
+def test_the_lowest_quota_around_a_process_counts(four_cores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of Slurm or systemd sees the files of the whole machine, and its limit is that of a group further in."""
+    groups = four_cores / "groups"
+    groups.write_text("12:cpu:/other\n0::/slurm/job_7/step_0\n")
+    monkeypatch.setattr(module, "_GROUPS", groups)
+    (four_cores / "slurm" / "job_7" / "step_0").mkdir(parents=True)
+    (four_cores / "slurm" / "cpu.max").write_text("700000 100000\n")
+    (four_cores / "slurm" / "job_7" / "cpu.max").write_text("300000 100000\n")
+    (four_cores / "slurm" / "job_7" / "step_0" / "cpu.max").write_text("max 100000\n")
+    assert count_cores() == 3
 
 
 def test_this_machine_has_cores() -> None:

@@ -13,7 +13,7 @@ import torch
 from trainkit.config.schema import Config
 from trainkit.models import LayerRow
 from trainkit.runtime import Choice
-from trainkit.system import CpuTime, cores_of_others, count_cores, launched, physical_cores
+from trainkit.system import CpuTime, cores_of_others, launched, physical_cores, visible_cores
 from trainkit.wording import counted
 
 SMALL_STEP = 100_000_000
@@ -100,7 +100,7 @@ def describe_others(since: CpuTime | None, choices: Mapping[str, Choice]) -> str
     Args:
         since: a moment some tenths of a second ago.
     """
-    others, cores, num_threads = cores_of_others(since), count_cores(), int(choices["threads"].value)
+    others, cores, num_threads = cores_of_others(since), visible_cores(), int(choices["threads"].value)
     if choices["device"].value != "cpu" or others is None or others + min(num_threads, cores) <= cores + NOISE:
         return None
     remark = f"the machine is busy: other programs keep {others:.1f} of {counted(cores, 'core')} busy"

@@ -1,7 +1,7 @@
 """Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
 
 from trainkit.system import launched
-from trainkit.system.cores import CGROUP, CpuTime, cores_of_others, count_cores, physical_cores
+from trainkit.system.cores import CGROUP, CpuTime, cores_of_others, count_cores, physical_cores, visible_cores
 from trainkit.system.downloads import DownloadFailed, download
 from trainkit.system.frontend import STOP_SIGNALS, Frontend, StopRequest, catch_stop_signals, leave_signals_to_parent
 from trainkit.system.processes import Process, is_alive, own_process, owns_process, run_child, this_process
@@ -32,4 +32,5 @@ __all__ = [
     "physical_cores",
     "run_child",
     "this_process",
+    "visible_cores",
 ]

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 """Limits of the container, as version 2 of control groups shows them inside it."""
+_GROUPS = Path("/proc/self/cgroup")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _STAT = Path("/proc/stat")
 _SHORTEST = 0.25
 """Seconds below which the time of other programs is not told: the system counts it in hundredths of a second."""
 
 
-def count_cores() -> int:
-    """Processor cores that this process may use; two hyperthreads count as two."""
+def visible_cores() -> int:
+    """Processor cores that this process may run on; two hyperthreads count as two."""
     return len(_allowed()) or os.cpu_count() or 1
+
+
+def count_cores() -> int:
+    """How many of the visible cores this process may keep busy: a container may have a quota of their time."""
+    return min(visible_cores(), _quota() or visible_cores())
 
 
 def physical_cores() -> int | None:
@@ -38,12 +45,23 @@ def _allowed() -> set[int]:
 
 
 def _quota() -> int | None:
-    """CPUs that a cgroup v2 quota allows, rounded up; None without a quota."""
-    try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+    """CPUs that the cgroups v2 of this process allow, rounded up; None without a quota."""
+    allowed = []
+    for folder in _groups():
+        with suppress(OSError, ValueError):  # "max" is no number
+            quota, period = map(int, (folder / "cpu.max").read_text().split())
+            allowed.append(max(1, -(-quota // period)))
+    return min(allowed, default=None)
+
+
+def _groups() -> list[Path]:
+    """The cgroup v2 of this process and those around it. A container sees its own as the root."""
+    with suppress(OSError):
+        for line in _GROUPS.read_text().splitlines():
+            if line.startswith("0::/"):
+                names = [name for name in line[4:].split("/") if name not in ("", "..")]
+                return [CGROUP.joinpath(*names[:depth]) for depth in range(len(names) + 1)]
+    return [CGROUP]
 
 
 @dataclass(frozen=True)
