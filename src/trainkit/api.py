@@ -432,6 +432,7 @@ def init(
     *,
     target: str | None = None,
     task: Literal["classification", "regression"] | None = None,
+    overrides: Sequence[str] = (),
     minutes: float = 10.0,
     output: str | Path | None = None,
     pretrained: bool | None = None,
@@ -446,6 +447,7 @@ def init(
             commented config to start from.
         target: the column of a table to predict; None: the one with a usual name.
         task: what the target is, where the table does not say.
+        overrides: what the table does not say, as after ``--set``: ``dataset.header=false``.
         minutes: how long a training may take, about.
         output: the file to write; it must not be there. None: the name of the data, here.
         pretrained: whether a network for large pictures begins with published weights, which may be downloaded; None:
@@ -459,13 +461,20 @@ def init(
     _check_least(("minutes", minutes, 0.1))
     if task is not None:
         check_choice("task", task, ("classification", "regression"))
-    if is_copied(data, source, given=(target, task, pretrained)):
+    if is_copied(data, source, given=(target, task, overrides or None, pretrained)):
         path = write_starter(None if output is None else Path(output), source=source)
         return InitResult(path, path.read_text(encoding="utf-8"))
     assert data is not None
     with calling((), log, progress) as frontend:
         return starting.init(
-            data, target=target, task=task, minutes=minutes, output=output, pretrained=pretrained, frontend=frontend
+            data,
+            target=target,
+            task=task,
+            overrides=_listed("overrides", overrides),
+            minutes=minutes,
+            output=output,
+            pretrained=pretrained,
+            frontend=frontend,
         )
 
 

@@ -25,6 +25,12 @@ def init(
         Literal["classification", "regression"] | None,
         typer.Option(help="What the target is, where the table does not say."),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="dataset.KEY=VALUE", help="What the table does not say (read as YAML; repeatable)."
+        ),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="How long a training may take, about.", min=0.1)] = 10.0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write.", metavar="FILE")] = None,
     pretrained: Annotated[
@@ -46,7 +52,7 @@ def init(
     """
     from trainkit.config.help import is_copied
 
-    if is_copied(data, source, given=(target, task, pretrained)):
+    if is_copied(data, source, given=(target, task, set_, pretrained)):
         _copy(output, source, json=json)
         return
     from trainkit.workflows.init import init as write
@@ -55,7 +61,14 @@ def init(
 
     with console.frontend("looking at the data", quiet=False, stopped="nothing was written") as frontend:
         written = write(
-            data, target=target, task=task, minutes=minutes, output=output, pretrained=pretrained, frontend=frontend
+            data,
+            target=target,
+            task=task,
+            overrides=set_ or (),
+            minutes=minutes,
+            output=output,
+            pretrained=pretrained,
+            frontend=frontend,
         )
     assert written.seen is not None
     if json:

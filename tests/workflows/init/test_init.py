@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,41 @@ class TestTables:
             init("t.csv")
         assert load_config(init("t.csv", task="regression").path).config.dataset.task == "regression"
 
+    def test_a_pattern_of_tables(self, tmp_path):
+        for part in "ab":
+            make_table(tmp_path / f"part-{part}.csv", self.rows(40))
+        assert "A table: 3 columns, 80 rows." in init("part-*.csv", target="kind", output="c.yaml").text
+
+    def test_questions_of_the_table_are_answered_by_set(self, tmp_path):
+        lines = [f"{i},{'' if i % 9 == 0 else i % 7},{'ab'[i % 2]}" for i in range(60)]
+        (tmp_path / "t.csv").write_text("\n".join([*lines[::-1], "60,n.d.,a"]))
+        with pytest.raises(TrainkitError, match=r"t\.csv: .*may be data.*; here by --set dataset\.header=\.\.\.$"):
+            init("t.csv", target="y")
+        answers = ["dataset.header=false", "dataset.val_fraction=0.3"]
+        with pytest.raises(TrainkitError, match=r"'n\.d\.'; .*missing_values.*; here by --set dataset\.KEY=VALUE$"):
+            init("t.csv", target="column_3", overrides=[*answers, "dataset.columns.column_2=numeric"])
+        answers += ["dataset.missing_values=[n.d.]", "dataset.columns.column_1=ignore"]
+        written = init("t.csv", target="column_3", overrides=answers)
+        dataset = load_config(written.path).config.dataset
+        assert (dataset.header, dataset.missing_values, dataset.val_fraction) == (False, ["n.d."], 0.3)
+        assert dataset.columns == {"column_1": "ignore"}
+        assert written.text.count("val_fraction") == 1
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("training.epochs=3", "--set takes keys of dataset here, got training.epochs=3"),
+            ("dataset.target=x", "--set dataset.target: --target says that here"),
+            ("dataset.haeder=1", "did you mean header?"),
+            ("dataset.header", "the `=` is missing"),
+        ],
+    )
+    def test_other_overrides_are_told(self, tmp_path, override, message):
+        make_table(tmp_path / "t.csv", self.rows())
+        with pytest.raises(UserError, match=re.escape(message)):
+            init("t.csv", target="kind", overrides=[override])
+        assert list(tmp_path.iterdir()) == [tmp_path / "t.csv"]
+
     @pytest.mark.parametrize("names", [("x", "zone"), ("x", "label", "class")])
     def test_without_one_the_columns_are_listed(self, tmp_path, names):
         make_table(tmp_path / "t.csv", [dict.fromkeys(names, index) for index in range(60)])
@@ -203,7 +239,7 @@ class TestWrongInput:
             ("nowhere", {}, "nowhere: there is no such file or folder; give a folder of pictures"),
             ("empty", {}, "empty"),
             ("words.txt", {"target": "x"}, "words.txt"),
-            ("pets", {"target": "x"}, "--target and --task are for tables"),
+            ("pets", {"target": "x"}, "--target, --task and --set are for tables"),
             ("t.csv", {"target": "kid"}, "kid"),
             ("t.csv", {"target": "kind", "pretrained": True}, "--pretrained is for pictures"),
             ("t.csv", {"target": "kind", "output": "no/t.yaml"}, "there is no folder"),

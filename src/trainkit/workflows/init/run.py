@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import yaml
@@ -17,7 +18,7 @@ from trainkit.config.schema.base import safe_name
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import is_image_file
 from trainkit.data.sources import identity
-from trainkit.errors import ConfigError, Place, Problem, UserError
+from trainkit.errors import ConfigError, Place, Problem, ProblemsError, UserError
 from trainkit.system import Frontend, durable
 from trainkit.wording import counted
 from trainkit.workflows.check import CheckReport, check
@@ -26,6 +27,10 @@ from trainkit.workflows.init.draft import CPU, GPU, Line, choose_epochs, quoted,
 
 _SKEW = 5
 """The largest class has so many times the samples of the smallest one: rare classes need help."""
+_ANSWERED = tuple(
+    f"dataset.{key}" for key in ("header", "columns", "encoding", "delimiter", "val_fraction", "test_fraction")
+)
+"""Keys that answer what a table leaves open."""
 _BAD_FILES = 1_000_000
 """While looking, any number of unreadable pictures is left out and counted."""
 
@@ -46,6 +51,7 @@ def init(
     *,
     target: str | None = None,
     task: Literal["classification", "regression"] | None = None,
+    overrides: Sequence[str] = (),
     minutes: float = 10.0,
     output: str | Path | None = None,
     pretrained: bool | None = None,
@@ -66,9 +72,9 @@ def init(
         raise UserError(f"{path}: there is a file of this name, which is left as it is; give another with -o")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    if not os.path.lexists(data):
+    if not os.path.lexists(data) and not set("*?[") & set(str(data)):  # a pattern of tables
         raise UserError(f"{data}: there is no such file or folder; give a folder of pictures, or a table")
-    wanted = _Wanted(path, target, task, minutes, pretrained, frontend)
+    wanted = _Wanted(path, target, task, tuple(overrides), minutes, pretrained, frontend)
     return _for_pictures(data, wanted) if _has_pictures(data) else _for_table(data, wanted)
 
 
@@ -79,6 +85,8 @@ class _Wanted:
     path: Path
     target: str | None
     task: str | None
+    overrides: tuple[str, ...]
+    """Of the table's own keys: ``dataset.header=false``."""
     minutes: float
     pretrained: bool | None
     frontend: Frontend
@@ -100,23 +108,36 @@ def _has_pictures(data: str | Path) -> bool:
     return False
 
 
-def _look(data: str | Path, config: Mapping[str, Any], frontend: Frontend) -> CheckReport:
-    """Open the data. Mistakes in them are told of the data: there is no config yet."""
+@contextmanager
+def _told_of(data: str | Path) -> Iterator[None]:
+    """Mistakes in the data are told of the data: there is no config yet."""
     try:
-        return check(load_config(config), frontend=frontend)
-    except ConfigError as error:
-        hint = "; here by --task" if any(one.key == "dataset.task" for one in error.problems) else ""
-        problems = [Problem(f"{one.message}{hint}", place=Place(str(data))) for one in error.problems]
-        raise ConfigError(problems) from None
+        yield
+    except ProblemsError as error:
+        raise ConfigError([_without_config(one, data) for one in error.problems]) from None
+
+
+def _without_config(problem: Problem, data: str | Path) -> Problem:
+    if problem.place is not None and problem.place.file.startswith("--set "):
+        return problem
+    hint = ""
+    if problem.key == "dataset.task":
+        hint = "; here by --task"
+    elif problem.key in _ANSWERED:
+        hint = f"; here by --set {problem.key}=..."
+    elif "set dataset." in problem.message or "in dataset." in problem.message:
+        hint = "; here by --set dataset.KEY=VALUE"
+    return Problem(f"{problem.message}{hint}", place=Place(str(data)))
 
 
 def _for_pictures(data: str | Path, wanted: _Wanted) -> InitResult:
-    if wanted.target is not None or wanted.task is not None:
+    if wanted.target is not None or wanted.task is not None or wanted.overrides:
         raise UserError(
-            f"--target and --task are for tables; {data} is a folder of pictures, whose classes are its folders"
+            f"--target, --task and --set are for tables; {data} is a folder of pictures, whose classes are its folders"
         )
     root = Path(data).resolve()
-    seen = _look(data, pictures.provisional(root, max_bad_files=_BAD_FILES), wanted.frontend)
+    with _told_of(data):
+        seen = check(load_config(pictures.provisional(root, max_bad_files=_BAD_FILES)), frontend=wanted.frontend)
     sizes, bad = pictures.measure(seen.source), _num_bad(seen.source)
     lines = [
         Line("  type: image_folder", "one folder a class"),
@@ -136,8 +157,10 @@ def _for_table(data: str | Path, wanted: _Wanted) -> InitResult:
     if wanted.pretrained is not None:
         raise UserError(f"--pretrained is for pictures; {data} is no folder with any")
     given = str(Path(data).resolve())
-    chosen, why = tables.find_target(given, wanted.target)
-    seen = _look(data, tables.provisional(given, chosen, task=wanted.task), wanted.frontend)
+    with _told_of(data):
+        chosen, why = tables.find_target(given, wanted.target, wanted.overrides)
+        provisional = load_config(tables.provisional(given, chosen, task=wanted.task), overrides=wanted.overrides)
+        seen = check(provisional, frontend=wanted.frontend)
     telling = tables.telling_columns(seen.source)
     lines = tables.dataset_lines(
         seen.source, path=quoted(_relative(Path(given), wanted.path)), target=quoted(chosen), why=why, telling=telling
@@ -152,7 +175,7 @@ def _for_table(data: str | Path, wanted: _Wanted) -> InitResult:
     draft = _Draft(
         wanted.path,
         [f"A table: {what}."],
-        [*lines, *_splits(seen.source)],
+        tables.with_given([*lines, *_splits(seen.source)], provisional.config.dataset, wanted.overrides),
         tables.recipe(),
         [],
         [Line("  batch_size: 256", "as in its paper")],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainkit.config import load_config
+from trainkit.config.schema.base import Section
+from trainkit.config.schema.data import Table
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import spread
 from trainkit.data.tables import open_table
@@ -23,14 +27,25 @@ _TELLS = 0.9995
 """A column alone predicts so well that it is the target in other words."""
 
 
-def find_target(path: str, given: str | None) -> tuple[str, str]:
+_BY_ARGUMENTS = {"type": "DATA", "path": "DATA", "target": "--target", "task": "--task"}
+"""Keys of ``dataset`` that are given in another way."""
+
+
+def find_target(path: str, given: str | None, overrides: Sequence[str]) -> tuple[str, str]:
     """The column to predict, and why it is taken.
 
     Raises:
-        UserError: none is given, and none has a usual name.
+        UserError: none is given, and none has a usual name; an override of another thing than the table.
         DataError: the file is no table.
     """
-    names = open_table(path).names
+    for key in map(_key_of, overrides):
+        if key in _BY_ARGUMENTS:
+            raise UserError(f"--set dataset.{key}: {_BY_ARGUMENTS[key]} says that here")
+    table = load_config(provisional(path, given or "-", task=None), overrides=overrides).config.dataset
+    assert isinstance(table, Table)
+    names = open_table(
+        path, header=table.header, delimiter=table.delimiter, encoding=table.encoding, decimal=table.decimal
+    ).names
     if given is not None:
         return given, "as asked for"
     found = [name for name in names if name.lower() in _USUAL]
@@ -47,6 +62,24 @@ def provisional(path: str, target: str, *, task: str | None) -> dict[str, Any]:
         "model": "tabular_mlp",
         "export": {"torchscript": False},
     }
+
+
+def with_given(lines: Sequence[Line], dataset: Section, overrides: Sequence[str]) -> list[Line]:
+    """The lines of ``dataset:`` with the keys that were given in the place of those that were found."""
+    values = dataset.model_dump(mode="json", exclude_unset=True)
+    given = dict.fromkeys(map(_key_of, overrides))
+    kept = [line for line in lines if line.text.strip(" #").partition(":")[0] not in given]
+    return [*kept, *(Line(f"  {key}: {quoted(values[key])}", "as asked for") for key in given)]
+
+
+def _key_of(override: str) -> str:
+    """``columns`` of ``dataset.columns.zip=categorical``. Raises UserError: it is of another section."""
+    section, _, key = re.split("[=+]", override, maxsplit=1)[0].partition(".")
+    if section != "dataset" or not key:
+        raise UserError(
+            f"--set takes keys of dataset here, got {override}; change the others in the file that is written"
+        )
+    return re.split(r"[.\[]", key)[0]
 
 
 def telling_columns(data: Dataset) -> list[str]:
