@@ -107,9 +107,9 @@ def say_whether_it_ran() -> None:
     silent("the payload in the file RAN" if Path("payload-ran").exists() else "loaded; the payload did not run")
 
 
-def say_whether_the_same(whole: Mapping[str, Any], again: Mapping[str, Any]) -> None:
+def whether_the_same(whole: Mapping[str, Any], again: Mapping[str, Any]) -> str:
     same = all(np.array_equal(np.asarray(whole[name]), np.asarray(again[name])) for name in whole)
-    silent("the same bits" if same else "other weights")
+    return "the same bits" if same else "other weights"
 
 
 def say_whether_nan(weights: Any) -> None:

@@ -21,6 +21,7 @@ TOOLS = {
     "trainkit": ("with_trainkit.py", "trainkit"),
     "PyTorch loop": ("loop.py", "torch"),
     "Lightning": ("with_lightning.py", "lightning"),
+    "Ignite": ("with_ignite.py", "pytorch-ignite"),
     "Keras": ("with_keras.py", "keras"),
     "skorch": ("with_skorch.py", "skorch"),
 }

@@ -107,7 +107,7 @@ def killed_and_resumed() -> None:
     try:
         train(keras.callbacks.BackupAndRestore("backup"), Kill())
     except KeyboardInterrupt:
-        common.say_whether_the_same(whole, train(keras.callbacks.BackupAndRestore("backup")))
+        silent(common.whether_the_same(whole, train(keras.callbacks.BackupAndRestore("backup"))))
 
 
 common.run(globals())

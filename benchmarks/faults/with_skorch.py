@@ -90,7 +90,7 @@ def killed_and_resumed() -> None:
     whole = train(4)
     shutil.rmtree("saved")
     train(2)
-    common.say_whether_the_same(whole, train(2, load=True))
+    silent(common.whether_the_same(whole, train(2, load=True)))
 
 
 common.run(globals())

@@ -126,7 +126,7 @@ def killed_and_resumed() -> None:
         child.kill()
     command("resume", "--run-dir", "killed")
     last = sorted(Path("killed").glob("*/checkpoints/*epoch04*.pth"))[-1]
-    common.say_whether_the_same(whole, torch.load(last, weights_only=True)["model"])
+    silent(common.whether_the_same(whole, torch.load(last, weights_only=True)["model"]))
 
 
 common.run(globals())
