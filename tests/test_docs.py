@@ -86,3 +86,53 @@ def test_links_to_files_lead_to_files():
         if "://" not in target and not (page.parent / target).exists()
     ]
     assert not missing, missing
+
+
+def test_the_image_and_the_release_type_whole_commands():
+    """`trainkit selftest` alone shows its help and fails: it is a group."""
+    root = typer.main.get_command(app)
+    groups = [name for name, command in root.commands.items() if hasattr(command, "commands")]
+    files = [ROOT / "Dockerfile", *(ROOT / ".github" / "workflows").glob("*.yml")]
+    typed = [words for file in files for words in re.findall(r"\btrainkit ([a-z-]+)(?: ([a-z-]+))?", file.read_text())]
+    assert ("selftest", "resume") in typed
+    assert not [
+        f"{group} {word}" for group, word in typed if group in groups and word not in root.commands[group].commands
+    ]
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(r"\d+(?:\.\d+)?", text.replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("page", "row", "section"),
+    [
+        ("README.md", "an epoch of MNIST, MLP", "An epoch of MNIST"),
+        ("README.md", "an epoch of MNIST, CNN", "An epoch of MNIST"),
+        ("README.md", "99 % of MNIST", "99 % of MNIST"),
+        ("README.md", "later epochs of 10,000 JPEGs", "Images in folders"),
+        *(("docs/tabular.md", name, "Tables") for name in ("wine", "diabetes", "friedman1", "imbalanced", "flights")),
+    ],
+)
+def test_figures_stand_in_the_benchmarks(page, row, section):
+    """Each figure of a table is one that the section of benchmarks/README.md has, rounded."""
+    text = (ROOT / "benchmarks" / "README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    measured = [float(number) for number in numbers(text)]
+    (line,) = [line for line in (ROOT / page).read_text().splitlines() if line.startswith(f"| {row}")]
+    shown = numbers(line.split("|", 2)[2])
+    assert shown
+    for number in shown:
+        unit = 10.0 ** -len(number.partition(".")[2])
+        assert any(abs(value - float(number)) <= 0.5001 * unit for value in measured), f"{row}: {number}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_config_says_how_its_figures_were_measured(path):
+    """The command, the machine and the version of torch."""
+    header = path.read_text().partition("\n\n")[0]
+    if "Measured" in header:
+        assert re.search(
+            rf"^#   trainkit (train|sweep) configs/(sweeps/)?{path.stem}\.yaml|benchmarks/\w+\.py", header, re.M
+        )
+        assert re.search(r"torch 2\.\d+", header)
+        assert re.search(r"AMD EPYC|Intel Xeon|NVIDIA", header)
