@@ -1,7 +1,8 @@
-# trainkit on the CPU:   docker build -t trainkit . && docker run --rm trainkit selftest
-# With your folder:      docker run --rm -v "$PWD:/work" trainkit train config.yaml
+# trainkit on the CPU:   docker build -t trainkit . && docker run --rm trainkit selftest resume
+# With your folder:      docker run --rm --user "$(id -u)" -v "$PWD:/work" trainkit train config.yaml
 FROM python:3.12-slim
-RUN useradd --create-home trainkit
+RUN useradd trainkit && install -d -o trainkit /work
+ENV HOME=/tmp
 # The default build of PyTorch brings CUDA, 5.5 GB. Give the index of its CPU builds, which PyTorch's page names
 # (https://pytorch.org/get-started/locally): docker build --build-arg TORCH_INDEX=...
 ARG TORCH_INDEX=
