@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch_forks
 
 # A test process for each core: threads of their own would only wait for each other. For child processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,6 +51,14 @@ def tests_are_no_plugin(monkeypatch):
 
     kept = {folder for folder in plugins._FOLDERS if not Path(__file__).is_relative_to(folder)}
     monkeypatch.setattr(plugins, "_FOLDERS", kept)
+
+
+@pytest.fixture(scope="module")
+def forked_checks():
+    """Exported programs are checked in forks of a process that has imported PyTorch; ``exports/`` has the real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainkit.exports.parity.run_child", torch_forks.run_child)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from trainkit.engine import evaluate
 from trainkit.wording import better
 from trainkit.workflows.check import check
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 
 class Entropy(trainkit.Section):
     """Cross-entropy."""

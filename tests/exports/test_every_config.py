@@ -23,7 +23,7 @@ from trainkit.exports.program import build_program
 from trainkit.workflows import export as workflow
 from trainkit.workflows.train.run import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_checks")]
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 

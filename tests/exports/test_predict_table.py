@@ -6,8 +6,6 @@ import datetime as dt
 import gzip
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +15,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_forks import run_script
 
 import trainkit.exports
 from trainkit.api import export
@@ -292,6 +291,7 @@ logging: {{plots: false}}
 """
 
 
+@pytest.mark.usefixtures("forked_checks")
 def test_answers_are_those_of_predict_and_refused_rows_have_none(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lines = [f"$ {1000 + n:,},{rng.choice(['yes', 'no', ''])},2024-01-{1 + n % 28:02},{n}.5" for n in range(100)]
@@ -301,8 +301,7 @@ def test_answers_are_those_of_predict_and_refused_rows_have_none(tmp_path: Path)
     (tmp_path / "c.yaml").write_text(CONFIG.format(path=tmp_path / "t.csv"))
     best = train(load_config(tmp_path / "c.yaml"), runs_dir=tmp_path / "runs").best_checkpoint
     bundle = export(best, formats=("torchscript",), output=tmp_path / "bundle").bundle
-    command = [sys.executable, bundle / "predict.py", tmp_path / "new.csv"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script(bundle / "predict.py", tmp_path / "new.csv")
     assert done.returncode == 1
     expected = list(predict(best, [tmp_path / "new.csv"]))
     assert [one.error is None for one in expected] == [True, True, False]

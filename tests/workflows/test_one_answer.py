@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch_forks import run_script
 from typer.testing import CliRunner
 
 from trainkit.api import evaluate
@@ -25,6 +24,7 @@ from trainkit.workflows.predict import predict
 from trainkit.workflows.report import make_report, probe_model
 from trainkit.workflows.train import train
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
 CONFIG = """
 dataset: digits
 transforms: [normalize]
@@ -62,8 +62,7 @@ def test_predict_bundle_and_scores_agree(trained: SimpleNamespace) -> None:
     expected = answers(result.best_checkpoint, files)
     [program] = result.exports
     np.testing.assert_allclose(answers(program.parent, files), expected, rtol=0, atol=1e-5)
-    command = [sys.executable, program.parent / "predict.py", *files[:40]]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = run_script(program.parent / "predict.py", *files[:40]).stdout.splitlines()
     alone = [[json.loads(line)["probabilities"][name] for name in NAMES] for line in lines]
     np.testing.assert_allclose(alone, expected[:40], rtol=0, atol=1e-5)
 
@@ -128,14 +127,14 @@ def test_pictures_of_another_size_or_kind(fixed_size: tuple[Path, Path], tmp_pat
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / f"{name}.png")
     (tmp_path / "text.png").write_text("no image")
     files = sorted(tmp_path.iterdir())
-    script = [sys.executable, "-I", bundle / "predict.py", *files]
+    script = [bundle / "predict.py", *files]
 
     strict = [{Path(one.source).stem: one for one in predict(model, files)} for model in (checkpoint, bundle)]
     for found in strict:
         assert {name for name, one in found.items() if one.error is None} == {"color", "fits"}
         assert "31 x 7 pixels" in found["tall"].error or "53 x 12 pixels after" in found["tall"].error
         assert found["tall"].error.endswith("(height x width); resize it, or add --resize")
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    done = run_script(*script)
     assert done.returncode == 1
     assert {Path(json.loads(line)["input"]).stem for line in done.stdout.splitlines()} == {"color", "fits"}
     assert done.stderr.count("\n") == 5
@@ -145,7 +144,7 @@ def test_pictures_of_another_size_or_kind(fixed_size: tuple[Path, Path], tmp_pat
     expected = answers(checkpoint, good, resize=True)
     assert len(expected) == len(forms)
     np.testing.assert_allclose(answers(bundle, good, resize=True), expected, rtol=0, atol=1e-5)
-    done = subprocess.run([*script, "--resize"], capture_output=True, text=True, check=False)
+    done = run_script(*script, "--resize")
     alone = [[json.loads(line)["probabilities"][name] for name in NAMES] for line in done.stdout.splitlines()]
     np.testing.assert_allclose(alone, expected, rtol=0, atol=1e-5)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

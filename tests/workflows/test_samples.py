@@ -16,6 +16,7 @@ from trainkit.errors import CheckpointError, DataError
 from trainkit.workflows.samples import KEPT_BYTES, MAX_KEPT, kept_samples
 from trainkit.workflows.train.run import train
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
 TRAINING = "model: {type: mlp, hidden_sizes: [8]}\ntraining: {epochs: 1, batch_size: 8}\nexport: {torchscript: false}\n"
 
 

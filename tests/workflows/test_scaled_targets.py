@@ -1,14 +1,13 @@
 """A target far from 0, from the config to the exported program: the model sees it scaled, people in its own units."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from engine_runs import Said, differences, frontend, load, train_with_stops
+from torch_forks import run_script
 
 from trainkit.api import evaluate, export
 from trainkit.checkpoints import CheckpointFolder, load_checkpoint
@@ -19,6 +18,7 @@ from trainkit.workflows.predict.run import predict
 from trainkit.workflows.report import make_report
 from trainkit.workflows.train.run import resume, train
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
 CONFIG = """
 name: far
 dataset: {{type: table, path: {path}, target: {target}}}
@@ -111,8 +111,7 @@ def test_predictions_and_programs_answer_in_its_units(far, tmp_path, formats):
     signature = json.loads((bundle / "signature.json").read_text())
     for program in formats.values():
         assert signature["programs"][program]["outputs"][0]["dtypes"] == ["float64"]
-        command = [sys.executable, bundle / "predict.py", tmp_path / "new.csv", "--program", program]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        lines = run_script(bundle / "predict.py", tmp_path / "new.csv", "--program", program).stdout.splitlines()
         np.testing.assert_allclose([json.loads(line)["values"]["y"] for line in lines], values, rtol=1e-6)
     again = [one.values["y"] for one in predict(bundle, [tmp_path / "new.csv"])]
     np.testing.assert_allclose(again, values, rtol=1e-9)

@@ -97,7 +97,9 @@ SAMPLES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_programs_answer_with_the_mean_and_a_test_set_of_the_datas_own_is_scored(kind, tmp_path, fast_runs):
+def test_programs_answer_with_the_mean_and_a_test_set_of_the_datas_own_is_scored(
+    kind, tmp_path, fast_runs, forked_checks
+):
     write_samples(tmp_path)
     config, inputs, count = SAMPLES[kind]
     result = trainkit.cross_validate(

@@ -246,7 +246,7 @@ def test_no_output_file_is_left_after_a_failure(tiny_run, tmp_path, digit_files)
 
 
 @pytest.mark.slow
-def test_an_exported_bundle_answers_as_its_checkpoint(tiny_run, digit_files, tmp_path):
+def test_an_exported_bundle_answers_as_its_checkpoint(tiny_run, digit_files, tmp_path, forked_checks):
     from trainkit.api import export
 
     export(tiny_run.best_checkpoint, formats=("torchscript",), output=tmp_path / "bundle")

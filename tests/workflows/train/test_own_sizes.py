@@ -19,7 +19,7 @@ from trainkit.workflows.predict import predict
 from trainkit.workflows.preview import preview
 from trainkit.workflows.train.run import TrainResult, train
 
-pytestmark = pytest.mark.usefixtures("fast_runs")
+pytestmark = pytest.mark.usefixtures("fast_runs", "forked_checks")
 CONFIG = """
 name: tiny
 dataset: {type: image_folder, root: photos, val_fraction: 0.2, test_fraction: 0.2}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch_forks import run_script
 
 from trainkit.api import evaluate, export
 from trainkit.checkpoints import load_checkpoint
@@ -26,7 +25,7 @@ from trainkit.workflows.check import check
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train.run import TrainResult, resume, train
 
-pytestmark = pytest.mark.usefixtures("fast_runs")
+pytestmark = pytest.mark.usefixtures("fast_runs", "forked_checks")
 CONFIG = """
 dataset: {{type: image_folder, root: {root}, val_fraction: 0.1, test_fraction: 0.2}}
 transforms: [normalize]
@@ -135,8 +134,7 @@ def test_a_bundle_of_twelve_bits_answers_as_predict(tmp_path: Path, transforms: 
     for program in ("model.pt", "model.onnx"):
         by_trainkit = [answer.probability for answer in predict(bundle / program, files)]
         assert by_trainkit == pytest.approx(expected, abs=1e-5)
-        command = [sys.executable, "-I", str(bundle / "predict.py"), *map(str, files), "--program", program]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = run_script(bundle / "predict.py", *files, "--program", program)
         by_itself = [json.loads(line)["probability"] for line in done.stdout.splitlines()]
         assert by_itself == pytest.approx(expected, abs=1e-5)
 

@@ -19,7 +19,7 @@ from trainkit.errors import ConfigError
 from trainkit.workflows.predict import predict
 from trainkit.workflows.train.run import train
 
-pytestmark = pytest.mark.usefixtures("fast_runs")
+pytestmark = pytest.mark.usefixtures("fast_runs", "forked_checks")
 CONFIG = """
 name: tiny
 dataset: {type: image_folder, root: pictures}

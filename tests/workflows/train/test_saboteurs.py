@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 
 import pytest
-from patched_sources import REPOSITORY, run_tests
+from torch_forks import REPOSITORY, run_tests
 
 pytestmark = pytest.mark.slow
 
