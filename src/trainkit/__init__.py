@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         LoadedConfig,
         LrFindResult,
         Prediction,
-        Progress,
         TrainedModel,
         TrainResult,
         cross_validate,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
+    from trainkit.callbacks import Progress
     from trainkit.config.schema.base import Section
     from trainkit.exports import ExportError
     from trainkit.plugins import Plugin, load_plugin
@@ -95,6 +95,7 @@ __all__ = [
 _HOMES = {
     "ExportError": "trainkit.exports",
     "Plugin": "trainkit.plugins",
+    "Progress": "trainkit.callbacks",
     "Section": "trainkit.config.schema.base",
     "load_config": "trainkit.config",
     "load_plugin": "trainkit.plugins",

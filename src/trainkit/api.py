@@ -1,8 +1,9 @@
-"""trainkit from Python: what the commands do, as functions. ``import trainkit`` offers what is in ``__all__``.
+"""trainkit from Python: what the commands do, as functions. ``import trainkit`` offers them.
 
 Each function leaves PyTorch's settings, its generators, warning filters and signal handlers as they were, and prints
 nothing.
 """
+# mypy: implicit-reexport
 
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ from trainkit.callbacks import (
     Log,
     OnProgress,
     Plugins,
-    Progress,
     ShouldStop,
     calling,
     stopped_by_ctrl_c,
@@ -48,29 +48,6 @@ from trainkit.workflows.train import TrainResult
 if TYPE_CHECKING:
     from trainkit.workflows.sweep import SweepResult
 
-__all__ = [
-    "CvResult",
-    "EvalResult",
-    "ExportResult",
-    "InitResult",
-    "LoadedConfig",
-    "LrFindResult",
-    "Prediction",
-    "Progress",
-    "TrainResult",
-    "TrainedModel",
-    "cross_validate",
-    "evaluate",
-    "export",
-    "init",
-    "load_config",
-    "load_model",
-    "lr_find",
-    "predict",
-    "resume",
-    "sweep",
-    "train",
-]
 
 Config = LoadedConfig | str | Path | Mapping[str, Any]
 Checkpoint = str | Path | TrainResult | None

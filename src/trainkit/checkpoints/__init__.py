@@ -1,4 +1,5 @@
 """Checkpoints: saved whole or not at all, and checked before they are loaded. Importing this package needs no torch."""
+# mypy: implicit-reexport
 
 from trainkit.checkpoints.archive import DamagedFile
 from trainkit.checkpoints.folder import CheckpointFolder, checkpoint_name, write_checkpoint
@@ -8,25 +9,3 @@ from trainkit.checkpoints.loading import load_checkpoint, load_weights_file
 from trainkit.checkpoints.state_dicts import check_fits, is_finite, match_weights
 from trainkit.checkpoints.verification import checkpoint_folder, verify
 from trainkit.checkpoints.weights import WeightsFile, find_weights, open_weights
-
-__all__ = [
-    "CheckpointFolder",
-    "DamagedFile",
-    "WeightsFile",
-    "check_fits",
-    "checkpoint_folder",
-    "checkpoint_name",
-    "find_weights",
-    "follow_pointer",
-    "inspect_checkpoint",
-    "is_finite",
-    "known_sha256",
-    "load_checkpoint",
-    "load_weights_file",
-    "match_weights",
-    "open_weights",
-    "read_journal",
-    "verify",
-    "with_uncommitted",
-    "write_checkpoint",
-]

@@ -1,4 +1,5 @@
 """The report on a model's outputs: metrics with intervals, classes, confusion, calibration, mistakes."""
+# mypy: implicit-reexport
 
 from trainkit.evaluation.intervals import CONFIDENCE, Interval, t_interval
 from trainkit.evaluation.paired import METRICS, Difference, Group, compare_sides
@@ -10,19 +11,3 @@ from trainkit.evaluation.report import (
     Report,
     build_report,
 )
-
-__all__ = [
-    "CONFIDENCE",
-    "METRICS",
-    "ClassificationReport",
-    "Difference",
-    "Group",
-    "Interval",
-    "Mistake",
-    "RegressionReport",
-    "Reliability",
-    "Report",
-    "build_report",
-    "compare_sides",
-    "t_interval",
-]

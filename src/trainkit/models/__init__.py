@@ -1,4 +1,5 @@
 """Networks built from plain values, made of ``torch.nn`` modules; the layers, shapes and costs of any model."""
+# mypy: implicit-reexport
 
 from trainkit.models.backbone import features_of, head_of, head_prefixes
 from trainkit.models.cnn import BlockSpec, build_cnn
@@ -20,46 +21,3 @@ from trainkit.models.summary import LayerRow, block_table, check_output, check_s
 from trainkit.models.table_layers import fold_gains, one_hot_layer
 from trainkit.models.tabular import build_tabular_mlp, is_tabular, suit_to_data
 from trainkit.models.whitening import begin_as_identity, whiten
-
-__all__ = [
-    "BlockSpec",
-    "Ensemble",
-    "EnsembleMember",
-    "HeadSpec",
-    "LayerRow",
-    "LayerSpec",
-    "MeanWithMirrored",
-    "NormalizeChannels",
-    "Outputs",
-    "Rescale",
-    "ScheduledDropout",
-    "begin_as_identity",
-    "block_table",
-    "build_cnn",
-    "build_mlp",
-    "build_sequential",
-    "build_tabular_mlp",
-    "build_timm",
-    "build_torchvision",
-    "call_name",
-    "check_output",
-    "check_shapes",
-    "config_key",
-    "current_names",
-    "features_of",
-    "fold_gains",
-    "head_names",
-    "head_of",
-    "head_prefixes",
-    "initialize",
-    "is_tabular",
-    "is_timm_convolutional",
-    "layer_table",
-    "mean_of_members",
-    "one_hot_layer",
-    "own_parameters",
-    "schedule_dropout",
-    "scheduled_dropouts",
-    "suit_to_data",
-    "whiten",
-]

@@ -1,4 +1,5 @@
 """The device that a run computes on, its number format, its memory and its random numbers."""
+# mypy: implicit-reexport
 
 from trainkit.runtime.device import Choice, claim, noting_nondeterminism, processor_name, resolve_device
 from trainkit.runtime.distributed import Ranks, join, leave, piece_bounds
@@ -17,39 +18,3 @@ from trainkit.runtime.seeding import derive_seed, generator, permutation, seed_d
 from trainkit.runtime.settings import own_settings
 from trainkit.runtime.threads import in_threads
 from trainkit.runtime.transfers import Transfer, added_up
-
-__all__ = [
-    "PRECISIONS",
-    "Choice",
-    "Ranks",
-    "Transfer",
-    "added_up",
-    "any_non_finite",
-    "claim",
-    "copy_",
-    "derive_seed",
-    "forward",
-    "free_device_bytes",
-    "free_host_bytes",
-    "generator",
-    "halt_updates",
-    "host_bytes",
-    "in_threads",
-    "join",
-    "leave",
-    "leaves_out_updates",
-    "lerp_",
-    "memory_that_ran_out",
-    "noting_nondeterminism",
-    "own_settings",
-    "permutation",
-    "piece_bounds",
-    "processor_name",
-    "resolve_device",
-    "resolve_precision",
-    "seed_default_generators",
-    "spare_the_compiler",
-    "take_step",
-    "uniforms",
-    "use_tf32",
-]

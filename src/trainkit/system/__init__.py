@@ -1,4 +1,5 @@
 """Durable files, run folders, processes, stop signals, and the frontend of a workflow."""
+# mypy: implicit-reexport
 
 from trainkit.system import launched
 from trainkit.system.cores import CGROUP, CpuTime, cores_of_others, count_cores, physical_cores, visible_cores
@@ -6,31 +7,3 @@ from trainkit.system.downloads import DownloadFailed, download
 from trainkit.system.frontend import STOP_SIGNALS, Frontend, StopRequest, catch_stop_signals, leave_signals_to_parent
 from trainkit.system.processes import Process, is_alive, own_process, owns_process, run_child, this_process
 from trainkit.system.run_folder import RunDir, create_run, list_runs, locked, newest_run
-
-__all__ = [
-    "CGROUP",
-    "STOP_SIGNALS",
-    "CpuTime",
-    "DownloadFailed",
-    "Frontend",
-    "Process",
-    "RunDir",
-    "StopRequest",
-    "catch_stop_signals",
-    "cores_of_others",
-    "count_cores",
-    "create_run",
-    "download",
-    "is_alive",
-    "launched",
-    "leave_signals_to_parent",
-    "list_runs",
-    "locked",
-    "newest_run",
-    "own_process",
-    "owns_process",
-    "physical_cores",
-    "run_child",
-    "this_process",
-    "visible_cores",
-]

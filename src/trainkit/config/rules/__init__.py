@@ -2,6 +2,7 @@
 
 They run twice: on the config alone when it is loaded, and again with the properties of the opened data.
 """
+# mypy: implicit-reexport
 
 from __future__ import annotations
 
@@ -13,8 +14,6 @@ from trainkit.config.rules.review import Review, RuleViolation
 from trainkit.config.rules.training import EpochSizes, epoch_sizes
 from trainkit.config.schema import Config
 from trainkit.config.schema.splits import DatasetInfo
-
-__all__ = ["EpochSizes", "check", "epoch_sizes", "own_sizes_crop"]
 
 
 def check(

@@ -59,6 +59,3 @@ class Config(Section):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint.model_construct, description="What is saved.")
     logging: Logging = Field(default_factory=Logging.model_construct, description="What is written down.")
     export: Export = Field(default_factory=Export.model_construct, description="What is exported at the end.")
-
-
-__all__ = ["Config"]

@@ -1,4 +1,5 @@
 """Tables: how their files are written, what their columns hold, and how these become numbers."""
+# mypy: implicit-reexport
 
 from trainkit.data.tables.encoded import EncodedRows, encode_columns, encode_table, labeled_places
 from trainkit.data.tables.encoding import Encoding, Filled, encode_rows, raw_rows, table_encoding
@@ -19,33 +20,3 @@ from trainkit.data.tables.paths import is_table_name
 from trainkit.data.tables.reading import open_table
 from trainkit.data.tables.split_column import SplitColumn
 from trainkit.data.tables.target import target_from
-
-__all__ = [
-    "EncodedRows",
-    "Encoding",
-    "Filled",
-    "NumberStyle",
-    "SplitColumn",
-    "TableFormat",
-    "TableLayout",
-    "TableOptions",
-    "encode_columns",
-    "encode_rows",
-    "encode_table",
-    "find_number_style",
-    "flagged",
-    "is_table_name",
-    "labeled_places",
-    "load_table",
-    "load_table_to_score",
-    "model_layout",
-    "numeric_names",
-    "offsets",
-    "open_table",
-    "parse_numbers",
-    "raw_rows",
-    "stored_layout",
-    "table_encoding",
-    "target_from",
-    "with_gaps",
-]

@@ -3,6 +3,7 @@
 ``static``, ``geometry``, ``crops``, ``pixels``, ``operations``, ``policies`` and ``columns`` hold a class for each
 transform.
 """
+# mypy: implicit-reexport
 
 from trainkit.data.transforms import columns, crops, geometry, operations, own, pixels, policies, static
 from trainkit.data.transforms.normalize import Normalize, Standardize, channel_statistics, column_statistics
@@ -17,30 +18,3 @@ from trainkit.data.transforms.static import (
     static_transforms_from_json,
     static_transforms_to_json,
 )
-
-__all__ = [
-    "BatchTransform",
-    "Grayscale",
-    "Normalize",
-    "Pipeline",
-    "Resize",
-    "Standardize",
-    "StaticTransform",
-    "apply_static_transforms",
-    "apply_static_transforms_to_batch",
-    "build_pipeline",
-    "channel_statistics",
-    "column_statistics",
-    "columns",
-    "crops",
-    "geometry",
-    "in_evaluation",
-    "operations",
-    "output_shape",
-    "own",
-    "pixels",
-    "policies",
-    "static",
-    "static_transforms_from_json",
-    "static_transforms_to_json",
-]

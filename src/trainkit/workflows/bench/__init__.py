@@ -1,4 +1,5 @@
 """``trainkit bench``: the comparison of settings. ``speed``, which measures one, needs torch and is imported apart."""
+# mypy: implicit-reexport
 
 from trainkit.workflows.bench.run import (
     Advice,
@@ -11,15 +12,3 @@ from trainkit.workflows.bench.run import (
     compare,
     measure_apart,
 )
-
-__all__ = [
-    "Advice",
-    "ChildFailed",
-    "Comparison",
-    "Measure",
-    "Measurement",
-    "Setting",
-    "Trial",
-    "compare",
-    "measure_apart",
-]

@@ -1,5 +1,4 @@
 """``trainkit cv``."""
+# mypy: implicit-reexport
 
 from trainkit.workflows.cross_validation.run import CvResult, cross_validate
-
-__all__ = ["CvResult", "cross_validate"]

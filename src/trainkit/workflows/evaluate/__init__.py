@@ -1,4 +1,5 @@
 """``trainkit eval``."""
+# mypy: implicit-reexport
 
 from trainkit.workflows.evaluate.run import (
     EvalResult,
@@ -8,5 +9,3 @@ from trainkit.workflows.evaluate.run import (
     same_in_all,
     write_evaluation,
 )
-
-__all__ = ["EvalResult", "check_evaluation", "evaluate", "evaluation_folder", "same_in_all", "write_evaluation"]

@@ -1,4 +1,5 @@
 """``trainkit sweep``. It needs Optuna, of the extra ``sweep``: importing this raises UserError without it."""
+# mypy: implicit-reexport
 
 from importlib.util import find_spec
 
@@ -12,5 +13,3 @@ from trainkit.workflows.sweep.report import texts_of
 from trainkit.workflows.sweep.run import SweepResult, sweep
 from trainkit.workflows.sweep.runner import Runner
 from trainkit.workflows.sweep.study import Trial, without_password
-
-__all__ = ["Runner", "SweepResult", "Trial", "check_sweep", "describe", "sweep", "texts_of", "without_password"]
