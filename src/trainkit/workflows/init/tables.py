@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainkit.config import load_config
 from trainkit.config.schema.base import Section
-from trainkit.config.schema.data import Table
+from trainkit.config.schema.tables import Table
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import spread
 from trainkit.data.tables import open_table
