@@ -287,8 +287,19 @@ def test_another_table(table_run, tmp_path):
     result = evaluate(table_run.best_checkpoint, data=write_table(tmp_path / "other.csv", seed=1))
     assert result.num_samples == 120
     assert result.metrics["accuracy"] > 0.7
-    again = evaluate(table_run.best_checkpoint, data=table_run.run.path.parents[1] / "train.csv")
-    assert again.report.confusion.sum() == 120
+
+
+def test_data_of_the_training_are_no_other_data(table_run, image_run, tmp_path, monkeypatch):
+    def warnings(run, data):
+        messages = []
+        evaluate(run.best_checkpoint, data=data, log=messages.append)
+        return [line for line in messages if line.startswith("warning: the model has learned from --data ")]
+
+    folder = table_run.run.path.parents[1]
+    monkeypatch.chdir(folder)
+    assert warnings(table_run, "train.csv")
+    assert not warnings(table_run, shutil.copy(folder / "train.csv", tmp_path / "other.csv"))
+    assert warnings(image_run, image_run.run.path.parents[1] / "data")
 
 
 def test_a_table_with_other_labels(table_run, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from trainkit.builders import (
     open_trained,
     with_tta,
 )
+from trainkit.config.schema import Config
 from trainkit.data.dataset import Dataset, describe_changes
 from trainkit.errors import TrainkitError, UserError
 from trainkit.evaluation import ClassificationReport, RegressionReport, Report
@@ -104,6 +107,11 @@ def evaluate(
         return None
     for note in setup.data.notes:
         frontend.say(f"note: {note}")
+    if data is not None and chosen == "train" and _is_of_training(data, trained.config):
+        frontend.say(
+            f"warning: the model has learned from --data {data}, so the scores are too good; "
+            "without --data those samples are scored that were held out"
+        )
     counts = setup.data.class_counts(chosen)
     if absent := [name for name, count in zip(trained.class_names, counts, strict=True) if not count]:
         frontend.say(f"note: no samples of {listed(absent)}; labels go by name")
@@ -218,6 +226,14 @@ def _check_unseen(data: Dataset, split: str | None, path: Path) -> None:
             f"{path}: the networks of the ensemble have trained on {which}; out_of_fold.csv and results.json beside it "
             "have the scores of samples that each had not seen, and --data scores other data"
         )
+
+
+def _is_of_training(data: Path, config: Config) -> bool:
+    """Whether other data are the files of the training."""
+    paths = [getattr(config.dataset, key) for key in config.dataset.location_keys if key in ("root", "path")]
+    own = [path for value in paths for path in (value if isinstance(value, list) else [value]) if isinstance(path, str)]
+    whole = [os.path.realpath(file) for path in own for file in (path, *glob.glob(path), os.path.join(path, "train"))]
+    return os.path.realpath(data) in whole
 
 
 def _choose_split(data: Dataset, split: str | None, path: Path | None) -> str:
