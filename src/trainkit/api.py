@@ -221,16 +221,15 @@ def cross_validate(
     The other arguments, and ``Raises``, as for ``train``.
     """
     with training_call(plugins, log, progress, should_stop) as frontend:
-        return cross_validation.cross_validate(
+        plan = cross_validation.make_plan(
             config,
             folds=folds,
             group=group,
             overrides=_listed("overrides", overrides),
             config_dir=config_dir,
             data_root=data_root,
-            cv_dir=cv_dir,
-            frontend=frontend,
         )
+        return cross_validation.cross_validate(plan, cv_dir=cv_dir, frontend=frontend)
 
 
 def sweep(

@@ -32,19 +32,11 @@ def cv(
     quiet: Quiet = False,
 ) -> None:
     """Cross-validate: train on all folds but one, for each of them. The same command goes on after a stop."""
-    from trainkit.workflows.cross_validation import cross_validate
+    from trainkit.workflows.cross_validation import cross_validate, make_plan
 
     with make_frontend(quiet=quiet) as frontend:
-        result = cross_validate(
-            config,
-            folds=folds,
-            group=group,
-            overrides=set_ or (),
-            unset=unset or (),
-            data_root=data_root,
-            cv_dir=cv_dir,
-            frontend=frontend,
-        )
+        plan = make_plan(config, folds=folds, group=group, overrides=set_ or (), unset=unset or (), data_root=data_root)
+        result = cross_validate(plan, cv_dir=cv_dir, frontend=frontend)
     if json:
         console.print_json({"folder": str(result.folder), **result.as_json()})
     else:

@@ -4,7 +4,7 @@ import file_layers
 import pytest
 from cross_validations import write_data
 
-from trainkit.workflows.cross_validation import cross_validate
+from trainkit.api import cross_validate
 
 
 @pytest.fixture(scope="package")

@@ -16,10 +16,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict, cross_val_score
 
+from trainkit.api import cross_validate
 from trainkit.config import load_config
 from trainkit.errors import UserError
 from trainkit.system import list_runs
-from trainkit.workflows.cross_validation import CvResult, cross_validate
+from trainkit.workflows.cross_validation import CvResult
 
 
 def rows_of(result: CvResult) -> list[dict[str, str]]:

@@ -33,7 +33,8 @@ class Plan:
     """The config of a fold's run."""
     group: str | None
     """The column that ``--group`` names."""
-
+    data_root: str | Path | None
+    """Where the data are now, in place of the config's."""
     options: Mapping[str, str]
     """The overrides that the options of the command stand for, and the options as typed."""
 
@@ -49,11 +50,11 @@ def make_plan(
     folds: int,
     group: str | None,
     overrides: Sequence[str],
-    unset: Sequence[str],
-    config_dir: str | Path | None,
+    unset: Sequence[str] = (),
+    config_dir: str | Path | None = None,
     data_root: str | Path | None,
 ) -> Plan:
-    """Load the config, with and without a fold.
+    """Load the config, with and without a fold. The arguments are those of ``trainkit.cross_validate``.
 
     Raises:
         ConfigError: the config is wrong, or its data cannot be in folds.
@@ -85,7 +86,7 @@ def make_plan(
             return load(f"dataset.folds={{count: {folds}, fold: {index}}}", f"name={base.name[:56]}_fold{index}")
 
     fold(0)
-    return Plan(base, folds, fold, group, options)
+    return Plan(base, folds, fold, group, data_root, options)
 
 
 def check_plan(plan: Plan, *, runs_dir: Path, frontend: Frontend) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from trainkit.system import Frontend, RunDir, durable, list_runs, locked
 from trainkit.wording import first_lines
 from trainkit.workflows.cross_validation.ensemble import write_ensemble
 from trainkit.workflows.cross_validation.out_of_fold import OutOfFold, predict_out_of_fold, write_out_of_fold
-from trainkit.workflows.cross_validation.plan import Plan, as_typed, check_plan, make_plan
+from trainkit.workflows.cross_validation.plan import Plan, as_typed, check_plan
 from trainkit.workflows.cross_validation.scores import Mean, means_of, pooled_report
 from trainkit.workflows.find import ENSEMBLE, best_of
 from trainkit.workflows.runs import config_differences
@@ -78,43 +78,16 @@ class CvResult:
         }
 
 
-def cross_validate(
-    config: str | Path | Mapping[str, Any],
-    *,
-    folds: int = 5,
-    group: str | None = None,
-    overrides: Sequence[str] = (),
-    unset: Sequence[str] = (),
-    config_dir: str | Path | None = None,
-    data_root: str | Path | None = None,
-    cv_dir: str | Path = "cv",
-    frontend: Frontend | None = None,
-) -> CvResult:
+def cross_validate(plan: Plan, *, cv_dir: str | Path, frontend: Frontend) -> CvResult:
     """Train on all folds but one, for each of them, in the folder of this name under ``cv_dir``.
 
     Where the folder holds this cross-validation already, it goes on: finished runs stay, a stopped one is resumed.
 
-    Args:
-        config: a config file, the name of a shipped config, or plain data.
-        group: the column of a table whose values are not torn apart.
-        config_dir: of plain data: the folder that its paths are relative to.
-        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
-
     Raises:
-        UserError: the config, the data or the folder are wrong; nothing was written.
+        UserError: the data or the folder are wrong; nothing was written.
         Interrupted: a signal asked for a stop; the state is saved.
         TrainkitError: a run failed.
     """
-    frontend = frontend or Frontend()
-    plan = make_plan(
-        config,
-        folds=folds,
-        group=group,
-        overrides=overrides,
-        unset=unset,
-        config_dir=config_dir,
-        data_root=data_root,
-    )
     for note in plan.base.notes:
         frontend.say(f"note: {note}")
     root = Path(cv_dir) / plan.base.name
@@ -129,9 +102,9 @@ def cross_validate(
             durable.write_text(root / "config.yaml", with_overrides(plan.base.text, plan.base.overrides))
         checkpoints = _train_all(root, plan, frontend=frontend)
         with as_typed(plan.options):
-            found, scores = predict_out_of_fold(checkpoints, data_root=data_root, frontend=frontend)
+            found, scores = predict_out_of_fold(checkpoints, data_root=plan.data_root, frontend=frontend)
         write_out_of_fold(root / OUT_OF_FOLD, found)
-        counts = [int((found.folds == index).sum()) for index in range(folds)]
+        counts = [int((found.folds == index).sum()) for index in range(plan.count)]
         result = CvResult(
             folder=root,
             folds=tuple(

@@ -97,16 +97,11 @@ def predict(
 
     Processes that share the work get none but for the first, and go through them all the same.
 
+    The other arguments are those of ``trainkit.predict``.
+
     Args:
         model: a checkpoint, a run folder (its best checkpoint), an exported bundle, or what ``open_model`` gave.
-        inputs: paths: image files, folders, globs, tables (one prediction a row) and .npy arrays; or samples in
-            memory, as ``find_in_memory`` takes them.
-        top_k: how many classes to name.
-        device: where a checkpoint's model computes.
-        precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
-        tta: of a checkpoint: ``flip`` for the mean of the probabilities of an image and its mirror image.
-        resize: resize images of another size than the model takes, without keeping the aspect ratio; else they are
-            broken ones.
+        inputs: paths, or samples in memory, as ``find_in_memory`` takes them.
         ranks: the processes that share the work, of inputs that are files.
         frontend: its ``progress`` gets (done, total); the inputs are counted first where there is one.
 

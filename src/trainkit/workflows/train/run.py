@@ -67,14 +67,7 @@ def train(
 ) -> TrainResult | None:
     """Train the model of a config, in a new run folder under ``runs_dir``; None in all processes but the first.
 
-    Args:
-        config: a config file, or one that is loaded already.
-        overrides: changes to a config file: ``optimizer.lr=0.1``.
-        resume: a checkpoint to resume from, or the last one of a run, in a new folder that begins with its history; or
-            ``auto``: go on with the newest unfinished run of this config, in its own folder, where there is one.
-        init_from: weights to start from: a checkpoint, the best of a run, a state_dict or a safetensors file.
-        allow_change: config keys that may differ from the checkpoint's although they change the result.
-        ranks: the processes that share the run.
+    The other arguments are those of ``trainkit.train``; ``ranks`` are the processes that share the run.
 
     Raises:
         UserError: the config, the data or the checkpoint are wrong; nothing was written.
@@ -126,12 +119,7 @@ def resume(
 ) -> TrainResult | None:
     """Go on with a run in its own folder; None where it is finished and nothing is left to do.
 
-    Args:
-        given: a run folder; None for the newest unfinished run under ``runs_dir``.
-        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
-        overrides: changes to the run's config, such as ``training.epochs=20`` for a finished run.
-        allow_change: config keys that may differ although they change the result.
-        ranks: the processes that share the run; None is returned in all but the first.
+    None in all processes but the first too. The arguments are those of ``trainkit.resume``, and ``ranks``.
 
     Raises:
         as ``train``.
