@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 from served import SOURCE, Server, form
-from small_bundles import CLASSES, SIZE, image_bundle, table_bundle
+from small_bundles import CLASSES, SIZE, TABLE, image_bundle, table_bundle
 from typer.testing import CliRunner
 
 from trainkit.cli.app import app
@@ -177,6 +177,26 @@ def test_rows_as_json_and_as_csv(rows):
     answer = rows.predict(body, content_type=kind)[1]
     assert answer["predictions"][0] == {"source": "a.csv:2", "values": {"price": 3.0}}
     assert answer["predictions"][1] == {"source": "b.csv:2", "error": "4 cells, but the header has 2"}
+
+
+def test_what_was_filled_in_is_named(rows):
+    """The program of this bundle has no median in it."""
+    answer = rows.predict('[{"weight": null, "shop": "north"}, {"weight": 1, "shop": "north"}]')[1]["predictions"]
+    assert answer[0] == {"source": "[0]", "values": {"price": None}, "filled": ["weight"]}
+    assert "filled" not in answer[1]
+
+
+@pytest.mark.slow
+def test_true_and_false_of_json_are_those_of_the_column(tmp_path):
+    columns = [{"name": "weight", "kind": "numeric", "style": None}]
+    columns += [{"name": "open", "kind": "boolean", "categories": ["no", "yes"]}]
+    inputs = [{"name": one["name"], "column": one["name"], "offset": 0.0} for one in columns]
+    bundle = table_bundle(tmp_path / "bundle", TABLE | {"columns": columns, "inputs": inputs, "unseen": "own"})
+    cells = [True, "yes", False, "no", 1, "maybe"]
+    with Server(bundle) as server:
+        answers = server.predict(json.dumps([{"weight": 1, "open": cell} for cell in cells]))[1]["predictions"]
+    assert [one["values"]["price"] for one in answers] == [3.0, 3.0, 2.0, 2.0, 3.0, None]
+    assert [one.get("filled") for one in answers] == [None] * 5 + [["open"]]
 
 
 @pytest.mark.parametrize(

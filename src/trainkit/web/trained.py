@@ -35,6 +35,7 @@ class TrainedServed:
         self.kind: str = self.spec.kind
         self.labels = list(trained.class_names)
         self.targets = list(trained.target_names)
+        self.inputs = list(self.spec.encoding["inputs"]) if self.spec.encoding else []
         with trained.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.about: Mapping[str, Any] = {

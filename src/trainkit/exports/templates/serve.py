@@ -47,7 +47,8 @@ class Bundle:
         self.labels: list[str] = predict.LABELS
         self.targets: list[str] = signature["target_names"]
         self.dtype = np.dtype(self.entry["input"]["dtypes"][0])
-        columns = signature["table"]["columns"] if self.kind == "table" else []
+        table = signature["table"] if self.kind == "table" else {"columns": [], "inputs": []}
+        columns, self.inputs = table["columns"], table["inputs"]
         self.about: Mapping[str, Any] = {
             "name": signature["name"],
             "kind": self.kind,
@@ -109,9 +110,13 @@ def load_first(names: Sequence[str], predict: Any, folder: Path) -> tuple[str, C
 
 
 def as_cell(cell: Any, kind: str) -> Any:
-    """A value of JSON as a cell of a file: NaN is missing, dates are texts, and a number is one that a float holds."""
+    """A value of JSON as a cell of a file: NaN is missing, dates are texts, true is 1 where the column holds true or
+    false, and a number is one that a float holds.
+    """
     if cell is None or cell != cell:
         return None
+    if isinstance(cell, bool) and kind == "boolean":
+        return str(int(cell))
     if isinstance(cell, int) and abs(cell) > 1 << 1000:
         return "inf"
     return str(cell) if kind == "datetime" else cell

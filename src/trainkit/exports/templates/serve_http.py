@@ -277,12 +277,15 @@ async def wait_until_gone(request: Request) -> None:
 
 
 def as_answer(model: Model, samples: Sequence[tuple[str, Row | str]], outputs: Sequence[Row], top: int) -> Response:
-    """The document of ``trainkit predict --json``; where an input cannot be used, with an error and status 422."""
+    """The document of ``trainkit predict --json``; where an input cannot be used, with an error and status 422.
+
+    Of a row it names the columns that were ``filled``: missing cells, and values that the training did not have.
+    """
     rest = iter(outputs)
     predictions = [
         {"source": source, "error": row}
         if isinstance(row, str)
-        else {"source": source, **named(model, next(rest), top)}
+        else {"source": source, **named(model, next(rest), top), **filled_in(model.inputs, row)}
         for source, row in samples
     ]
     failed = len(samples) - len(outputs)
@@ -290,6 +293,15 @@ def as_answer(model: Model, samples: Sequence[tuple[str, Row | str]], outputs: S
         return as_json({"predictions": predictions})
     message = f"{failed:,} of {len(samples):,} inputs could not be used"
     return as_json({"predictions": predictions, "error": {"message": message}}, 422)
+
+
+def filled_in(inputs: Sequence[Mapping[str, Any]], row: Row) -> dict[str, list[str]]:
+    empty = {
+        one["column"]: None
+        for one, value in (zip(inputs, row.tolist(), strict=True) if inputs else ())
+        if (value == one["categories"] if "categories" in one else math.isnan(value))
+    }
+    return {"filled": list(empty)} if empty else {}
 
 
 def named(model: Model, output: Row, top: int) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class Model(Protocol):
     labels: list[str]
     """The classes; empty for a regression."""
     targets: list[str]
+    inputs: list[dict[str, Any]]
+    """Of a table: the column of each number of a row, and of a category how many there are; empty for images."""
     about: Mapping[str, Any]
     """For ``/info``: plain values."""
 

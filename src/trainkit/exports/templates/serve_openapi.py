@@ -29,7 +29,9 @@ def describe_interface(model: Any, options: Any) -> dict[str, Any]:
     pair = {"label": {"type": "string"}, "probability": {"type": ["number", "null"]}}
     value = {"values": {"type": "object", "additionalProperties": {"type": ["number", "null"]}}}
     one = {**pair, "top": {"type": "array", "items": {"type": "object", "properties": pair}}} if model.labels else value
-    prediction = {"type": "object", "properties": {"source": {"type": "string"}, **one, "error": {"type": "string"}}}
+    filled = {"filled": {"type": "array", "items": {"type": "string"}}} if model.kind == "table" else {}
+    said = {"source": {"type": "string"}, **one, **filled, "error": {"type": "string"}}
+    prediction = {"type": "object", "properties": said}
     error = {"type": "object", "properties": {"message": {"type": "string"}}}
     answer = {"type": "object", "properties": {"predictions": {"type": "array", "items": prediction}, "error": error}}
     files = {
