@@ -320,6 +320,13 @@ class TestChanges:
         with pytest.raises(UserError, match="cannot change in the middle of an epoch"):
             resume(stopped.path, overrides=overrides, allow_change=allowed, frontend=frontend())
 
+    def test_fewer_epochs_than_are_done_are_refused(self, stopped):
+        before = files_of(stopped)
+        with pytest.raises(UserError, match=r"training.epochs: 1, and the run is in epoch 2; with 2 it ends there"):
+            resume(stopped.path, overrides=["training.epochs=1"], frontend=frontend())
+        assert files_of(stopped) == before
+        assert resume(stopped.path, overrides=["training.epochs=2"], frontend=frontend()).epochs_completed == 2
+
     def test_an_average_can_be_switched_on(self, stopped):
         overrides, allowed = ["training.ema={decay: 0.9}"], ["training.ema"]
         resume(stopped.path, overrides=overrides, allow_change=allowed, frontend=frontend())

@@ -68,7 +68,8 @@ def check_changes(
         accepted: a config whose changes were allowed before.
 
     Raises:
-        UserError: a key that changes the result differs and is not allowed to, or not in the middle of an epoch.
+        UserError: a key that changes the result differs and is not allowed to, or not in the middle of an epoch; fewer
+            epochs than are done.
     """
     old = to_plain(config_from_dict(saved["config"], where="checkpoint"))  # an earlier version may lack a key
     changes = {
@@ -89,8 +90,12 @@ def check_changes(
             + "\n  ".join(refused[:10])
             + f"\nleave it as it was, start a new run, or change it in the middle of the run with {keys}"
         )
+    batches, epochs = saved["progress"]["batches_completed"], new["training"]["epochs"]
+    begun = saved["progress"].get("epochs_completed", 0) + (batches > 0)
+    if "training.epochs" in changes and epochs < begun:
+        where = "in" if batches else "after"
+        raise UserError(f"training.epochs: {epochs}, and the run is {where} epoch {begun}; with {begun} it ends there")
     changed = [key for key in changes if is_under(key, BATCH_KEYS)]
-    batches = saved["progress"]["batches_completed"]
     if changed and batches > 0:
         raise UserError(
             f"{changed[0]}: cannot change in the middle of an epoch, whose samples it cuts into batches; "
