@@ -78,6 +78,15 @@ def test_a_damaged_run_json_is_told_and_replaced(tmp_path, content):
     assert run.read_info() == {"status": "failed: x"}
 
 
+def test_a_renamed_run_is_listed_by_its_time(tmp_path):
+    first, second, third = (create_run(tmp_path, "a", now=NOW.replace(second=second)) for second in (1, 2, 3))
+    second.update_info(started=NOW.replace(second=2).isoformat())
+    renamed = RunDir(second.path.rename(tmp_path / "baseline"))
+    assert list_runs(tmp_path) == [first, renamed, third]
+    assert (renamed.made, renamed.name) == ("20261120-153002", "baseline")
+    assert first.made == "20261120-153001"
+
+
 def test_listing(tmp_path):
     assert list_runs(tmp_path / "none") == []
     (tmp_path / "20261120-153012_file").write_text("no folder")

@@ -52,6 +52,11 @@ class RunDir:
         return self.path.name if order is None else order[1]
 
     @property
+    def made(self) -> str:
+        """``YYYYMMDD-HHMMSS``, from the folder's name, or from ``run.json`` where it was renamed; empty if unknown."""
+        return (_order(self.path.name) or _order_of_renamed(self) or ("",))[0]
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -265,9 +270,10 @@ def create_run(root: str | Path, name: str, *, now: datetime) -> RunDir:
 
 
 def list_runs(root: str | Path) -> list[RunDir]:
-    """The runs under ``root``, oldest first: by time, then by number. Other folders are left out."""
+    """The runs under ``root``, oldest first: by time, then by number; renamed ones too. Other folders are left out."""
     with contextlib.suppress(OSError):
-        found = [(_order(path.name), RunDir(path)) for path in Path(root).iterdir() if path.is_dir()]
+        folders = [RunDir(path) for path in Path(root).iterdir() if path.is_dir()]
+        found = [(_order(run.path.name) or _order_of_renamed(run), run) for run in folders]
         return [run for order, run in sorted((order, run) for order, run in found if order)]
     return []
 
@@ -275,6 +281,12 @@ def list_runs(root: str | Path) -> list[RunDir]:
 def _order(folder_name: str) -> tuple[str, str, int] | None:
     match = _FOLDER_NAME.fullmatch(folder_name)
     return (match["time"], match["name"], int(match["number"] or 1)) if match else None
+
+
+def _order_of_renamed(run: RunDir) -> tuple[str, str, int] | None:
+    """By the time in its ``run.json``; None for what is no run."""
+    started = str(run.read_info().get("started", ""))[:19].replace("-", "").replace(":", "").replace("T", "-")
+    return (started, run.path.name, 1) if started else None
 
 
 def newest_run(root: str | Path, *, unfinished: bool = False, config_hash: str | None = None) -> RunDir | None:

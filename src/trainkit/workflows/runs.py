@@ -236,8 +236,8 @@ def _last_epoch(run: RunDir) -> dict[str, Any]:
 
 
 def _time_of(run: RunDir) -> str:
-    """When the folder was made, from its name."""
-    text = run.path.name[:15]
+    """When the folder was made."""
+    text = run.made
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[9:11]}:{text[11:13]}:{text[13:15]}"
 
 
