@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from flat_sources import split_part
 
 from trainkit.data.dataset import Part, describe_changes, fingerprint_dataset, hash_array
-from trainkit.data.splits import split_part
 
 NAMES = ("cat", "dog")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flat_sources import split_part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +15,6 @@ from trainkit.builders import load_source
 from trainkit.config import load_config
 from trainkit.data.dataset import Dataset, Part
 from trainkit.data.folds import Fold, assign_folds
-from trainkit.data.splits import split_part
 from trainkit.errors import ProblemsError
 
 

@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+from flat_sources import split_part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainkit.data.dataset import Part
 from trainkit.data.group_splits import take_groups, take_latest
-from trainkit.data.splits import split_part
 from trainkit.errors import ProblemsError
 
 SPLITS = ["test", "val"]

@@ -7,11 +7,12 @@ import math
 
 import numpy as np
 import pytest
+from flat_sources import split_part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainkit.data.dataset import Part
-from trainkit.data.splits import split_part, take_fraction, whole_part
+from trainkit.data.splits import take_fraction, whole_part
 from trainkit.errors import ProblemsError
 
 NAMES = ("a", "b", "c")

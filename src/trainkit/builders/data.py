@@ -33,6 +33,7 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.folds import Fold
 from trainkit.data.images import image_shape, materialize_images
 from trainkit.data.pixel_rules import make_rules, rules_of
+from trainkit.data.splits import HeldOut
 from trainkit.data.tables import TableLayout, flagged, model_layout, stored_layout
 from trainkit.data.transforms import (
     BatchTransform,
@@ -104,10 +105,11 @@ def _open_source(
     config: Config, *, cache_dir: Path | None, read_only: bool, should_stop: Callable[[], bool] | None
 ) -> Dataset:
     spec = config.dataset
-    knobs = knobs_of(spec) | {"seed": config.seed}
+    knobs = knobs_of(spec)
     knobs.pop("scale_target", None)
-    if (folds := knobs.pop("folds", None)) is not None:
-        knobs["fold"] = Fold(folds.count, folds.fold)
+    folds = knobs.pop("folds", None)
+    fractions = {name: knobs.pop(key) for name in ("test", "val") if (key := f"{name}_fraction") in knobs}
+    knobs["held"] = held = HeldOut(fractions, config.seed, None if folds is None else Fold(folds.count, folds.fold))
     match spec:
         case dataset.ImageFolder():
             from trainkit.data.sources import load_image_folder
@@ -118,8 +120,7 @@ def _open_source(
         case Table():
             from trainkit.data.tables import SplitColumn, TableOptions, load_table
 
-            names = ("path", "test_path", "val_fraction", "test_fraction", "seed", "fold")
-            about = {name: knobs.pop(name) for name in names if name in knobs}
+            about = {name: knobs.pop(name) for name in ("path", "test_path", "held")}
             split = None if spec.split.type == "random" else SplitColumn(**spec.split.model_dump())
             options = TableOptions(**{**knobs, "target": spec.targets, "split": split})
             return load_table(**about, options=options, cache_dir=cache_dir, save=not read_only)
@@ -139,9 +140,8 @@ def _open_source(
         case dataset.OwnData():
             from trainkit.data.sources import load_own
 
-            held = {name: knobs[name] for name in ("val_fraction", "test_fraction", "seed", "fold") if name in knobs}
             made = build_part(spec, key="dataset")
-            return load_own(made, name=name_of(spec), kind=spec.kind, task=spec.task, **held)
+            return load_own(made, name=name_of(spec), kind=spec.kind, task=spec.task, held=held)
         case _:
             from trainkit.data.sources import load_bundled
 

@@ -14,7 +14,8 @@ draws are taken. ``group_splits`` has other ways to take a split: by groups and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,23 +30,36 @@ from trainkit.wording import counted
 Indices = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The samples of a part that training does not get, where the data have no such split of their own."""
+
+    fractions: Mapping[str, float]
+    """In the order in which they are taken, ``{"test": 0.2, "val": 0.1}``; 0 makes no split."""
+    seed: int
+    fold: Fold | None = None
+    """Its samples are the test split, in the place of a fraction."""
+
+    def beside(self, official: Container[str]) -> HeldOut:
+        """Where the data have these splits."""
+        fractions = {name: fraction for name, fraction in self.fractions.items() if name not in official}
+        return replace(self, fractions=fractions)
+
+
 def split_part(
     part: Part,
     part_name: str,
     *,
     task: Task,
-    fractions: dict[str, float],
-    seed: int,
+    held: HeldOut,
     class_names: Sequence[str] = (),
     take: Callable[..., Indices] | None = None,
-    fold: Fold | None = None,
     groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Split]:
-    """Split a part into ``"train"`` and the named fractions: ``{"test": 0.2, "val": 0.1}`` takes test first.
+    """Split a part into ``"train"`` and the splits that are held out.
 
-    A fraction of 0 makes no split. For regression the samples are taken at random, without strata. ``take`` is called
-    in the place of ``take_fraction``. With ``fold``, its samples are the test split, in the place of a fraction, and
-    ``groups`` are kept together in the folds.
+    For regression the samples are taken at random, without strata. ``take`` is called in the place of
+    ``take_fraction``; ``groups`` are kept together in the folds.
 
     Raises:
         ProblemsError: A fraction of less than one sample, or one that leaves a class without a training sample.
@@ -53,19 +67,17 @@ def split_part(
     labels = strata(part, task)
     rest: Indices = np.arange(len(part), dtype=np.int64)
     splits: dict[str, Split] = {}
-    if fold is not None:
-        folds = assign_folds(labels, fold.count, seed=seed, groups=groups, class_names=class_names)
-        rest, splits["test"] = (
-            np.flatnonzero(folds != fold.index),
-            Split(part_name, np.flatnonzero(folds == fold.index)),
-        )
-    for name, fraction in fractions.items():
+    if held.fold is not None:
+        folds = assign_folds(labels, held.fold.count, seed=held.seed, groups=groups, class_names=class_names)
+        chosen = folds == held.fold.index
+        rest, splits["test"] = np.flatnonzero(~chosen), Split(part_name, np.flatnonzero(chosen))
+    for name, fraction in held.fractions.items():
         if fraction == 0 or name in splits:
             continue
-        taken = (take or take_fraction)(labels, rest, fraction=fraction, purpose=name, seed=seed)
+        taken = (take or take_fraction)(labels, rest, fraction=fraction, purpose=name, seed=held.seed)
         rest = np.setdiff1d(rest, taken, assume_unique=True)
         splits[name] = Split(part_name, taken)
-    fractional = [name for name in fractions if name in splits and not (fold and name == "test")]
+    fractional = [name for name in held.fractions if name in splits and not (held.fold and name == "test")]
     lower = " and ".join(f"{name}_fraction" for name in fractional)
     check_training_classes(
         labels,

@@ -19,6 +19,7 @@ from trainkit.config.schema.base import Section
 from trainkit.config.schema.extended import config_class
 from trainkit.config.schema.losses import OUTPUTS_AS
 from trainkit.data.sources import load_own
+from trainkit.data.splits import HeldOut
 from trainkit.engine import build_own_loss
 from trainkit.models import check_shapes
 from trainkit.plugins import Plugin, explain, place_of, using
@@ -334,8 +335,9 @@ def _check_transform(part: Section, kind: str, trial: _Trial) -> None:
 
 def _check_dataset(part: Section, kind: str, trial: _Trial) -> None:
     def load() -> Any:
-        about = {name: getattr(part, name) for name in ("kind", "task", "val_fraction", "test_fraction")}
-        return load_own(build_part(part, key="dataset"), name=trial.part, seed=0, **about)
+        about = {name: getattr(part, name) for name in ("kind", "task")}
+        held = HeldOut({name: getattr(part, f"{name}_fraction") for name in ("test", "val")}, seed=0)
+        return load_own(build_part(part, key="dataset"), name=trial.part, held=held, **about)
 
     def twice() -> None:
         if load().fingerprint != load().fingerprint:

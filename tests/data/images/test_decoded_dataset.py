@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_sources import load_image_folder
 from PIL import Image
 
 from trainkit.data.dataset import Dataset
 from trainkit.data.images.materialize import materialize_images
 from trainkit.data.pixel_rules import make_rules
-from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.static import CenterCrop
 from trainkit.errors import DataError
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flat_sources import load_bundled, load_image_folder
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
@@ -22,8 +23,6 @@ from trainkit.data.images import materialize as materializing
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.materialize import image_shape, materialize_images
 from trainkit.data.loading import resident
-from trainkit.data.sources.builtin import load_bundled
-from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.static import CenterCrop, Grayscale, Resize, StaticTransform
 from trainkit.errors import DataError, Interrupted, ProblemsError
 from trainkit.system import durable
@@ -377,9 +376,10 @@ import sys, time
 from pathlib import Path
 from trainkit.data.images.materialize import materialize_images
 from trainkit.data.sources.image_folder import load_image_folder
+from trainkit.data.splits import HeldOut
 from trainkit.data.transforms.static import CenterCrop, Resize
 root, cache_dir, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-data = load_image_folder(root, val_fraction=0.2, test_fraction=0.2, seed=0)
+data = load_image_folder(root, held=HeldOut({"test": 0.2, "val": 0.2}, seed=0))
 calls = []
 def progress(done, total):
     calls.append(done)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_sources import load_image_folder
 from no_room import leave_no_room_for_images
 from PIL import Image
 
@@ -16,7 +17,6 @@ from trainkit.data.images import own_sizes
 from trainkit.data.images.decode import decode_image
 from trainkit.data.images.materialize import image_shape, materialize_images
 from trainkit.data.ragged import Ragged, from_images
-from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.normalize import channel_statistics
 from trainkit.data.transforms.static import CenterCrop, Resize, Shrink, StaticTransform
 from trainkit.errors import DataError, Interrupted

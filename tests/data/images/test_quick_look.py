@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flat_sources import load_bundled, load_image_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,8 +17,6 @@ from trainkit.data.images import quick_look
 from trainkit.data.images.colors import BadImageError
 from trainkit.data.images.decode import decode_image, probe_file
 from trainkit.data.images.quick_look import few_are_fine, look_at_files
-from trainkit.data.sources.builtin import load_bundled
-from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.static import Resize
 from trainkit.errors import Interrupted, ProblemsError
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_sources import load_image_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,7 +17,6 @@ from trainkit.data.dataset import Dataset
 from trainkit.data.images import materialize as materializing
 from trainkit.data.images.materialize import materialize_images
 from trainkit.data.pixel_rules import make_rules, scale_values
-from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.static import Resize
 from trainkit.errors import DataError
 

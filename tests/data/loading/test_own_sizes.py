@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
 from flat_batches import make_batches
+from flat_sources import load_image_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,7 +21,6 @@ from trainkit.data.images.decode import decode_image
 from trainkit.data.images.materialize import materialize_images
 from trainkit.data.loading import ResidentBatches, WorkerBatches, is_mapped
 from trainkit.data.ragged import Ragged
-from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.data.transforms.crops import RandomResizedCrop
 from trainkit.data.transforms.geometry import RandomHorizontalFlip
 from trainkit.data.transforms.normalize import Normalize

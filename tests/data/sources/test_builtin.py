@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_sources import load_bundled, make_synthetic
 from sklearn import datasets
 
 from trainkit.data.dataset import Dataset
-from trainkit.data.sources.builtin import load_bundled, make_synthetic
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,12 @@ def test_iris_classes_have_their_names() -> None:
 
 
 def test_a_cached_set_is_the_same_and_needs_neither_scikit_learn_nor_torchvision(tmp_path: Path) -> None:
-    arguments = "val_fraction=0.1, test_fraction=0.2, seed=0"
     first = load_bundled("digits", val_fraction=0.1, test_fraction=0.2, seed=0, cache_dir=tmp_path)
     code = (
         "import sys; from pathlib import Path; from trainkit.data.sources.builtin import load_bundled\n"
-        f"data = load_bundled('digits', {arguments}, cache_dir=Path({str(tmp_path)!r}))\n"
+        "from trainkit.data.splits import HeldOut\n"
+        "held = HeldOut({'test': 0.2, 'val': 0.1}, seed=0)\n"
+        f"data = load_bundled('digits', held=held, cache_dir=Path({str(tmp_path)!r}))\n"
         "print(data.fingerprint['parts']['all']['inputs'], 'sklearn' in sys.modules, 'torchvision' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

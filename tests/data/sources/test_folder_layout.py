@@ -6,10 +6,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from flat_sources import load_image_folder
 from PIL import Image
 
 from trainkit.data.dataset import Dataset
-from trainkit.data.sources.image_folder import load_image_folder, load_images_to_score
+from trainkit.data.sources.image_folder import load_images_to_score
 from trainkit.errors import UserError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flat_sources import load_image_folder
 from PIL import Image
 
 from trainkit.data.dataset import Dataset
-from trainkit.data.sources.image_folder import load_image_folder
 from trainkit.errors import DataError, ProblemsError, UserError
 
 

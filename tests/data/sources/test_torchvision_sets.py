@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flat_sources import load_downloaded
 from torchvision import datasets
 
 from trainkit.data.dataset import Dataset
 from trainkit.data.sources import torchvision_sets as module
-from trainkit.data.sources.torchvision_sets import load_downloaded, read_idx
+from trainkit.data.sources.torchvision_sets import read_idx
 from trainkit.errors import DataError, ProblemsError
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
@@ -265,7 +266,9 @@ def test_cifar_is_read_once_and_then_comes_from_the_cache(tmp_path: Path, monkey
     code = (
         "import sys; from pathlib import Path; from trainkit.data.sources.torchvision_sets import load_downloaded\n"
         f"root, cache = Path({str(tmp_path / 'data')!r}), Path({str(tmp_path / 'cache')!r})\n"
-        "data = load_downloaded('cifar10', root=root, download=False, val_fraction=0.2, seed=0, cache_dir=cache)\n"
+        "from trainkit.data.splits import HeldOut\n"
+        "held = HeldOut({'val': 0.2}, seed=0)\n"
+        "data = load_downloaded('cifar10', root=root, download=False, held=held, cache_dir=cache)\n"
         "print(data.fingerprint['parts']['train']['inputs'], 'torchvision' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from flat_sources import load_table
 
 from trainkit.data.cache import list_entries
 from trainkit.data.dataset import Dataset
-from trainkit.data.tables import SplitColumn, TableOptions, first_pass, load, load_table, reading, text
+from trainkit.data.tables import SplitColumn, TableOptions, first_pass, load, reading, text
 from trainkit.errors import DataError, ProblemsError
 
 

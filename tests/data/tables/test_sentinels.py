@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from flat_sources import load_table
 
 from trainkit.data.dataset import Dataset
-from trainkit.data.tables import TableOptions, load_table
+from trainkit.data.tables import TableOptions
 
 X = np.linspace(5, 35, 61).round(1).tolist()
 

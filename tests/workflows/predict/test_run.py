@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from flat_sources import load_bundled
 from PIL import Image
 
 from trainkit.builders.trained import open_trained
 from trainkit.cli import predict as command
 from trainkit.config import load_config
-from trainkit.data.sources.builtin import load_bundled
 from trainkit.data.target_scale import in_own_units
 from trainkit.errors import CheckpointError, Interrupted, TrainkitError, UserError
 from trainkit.system.frontend import Frontend, StopRequest

@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 import torch
 from engine_runs import Said, differences, load, train_with_stops
+from flat_sources import load_table
 
 from trainkit.api import evaluate
 from trainkit.builders import build_setup
 from trainkit.checkpoints import load_checkpoint
-from trainkit.data.tables import TableOptions, first_pass, load_table, load_table_to_score, text
+from trainkit.data.tables import TableOptions, first_pass, load_table_to_score, text
 from trainkit.engine import CapturedStep
 from trainkit.engine.nonfinite import Guard
 from trainkit.engine.pieces import own_pieces

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.cache import cached_arrays
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.folds import Fold
-from trainkit.data.splits import split_part
+from trainkit.data.splits import HeldOut, split_part
 from trainkit.runtime import derive_seed
 
 BundledName = Literal["digits", "iris", "wine", "breast_cancer", "diabetes"]
@@ -27,10 +26,7 @@ _LAYOUT = 1
 def load_bundled(
     name: BundledName,
     *,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    fold: Fold | None = None,
+    held: HeldOut,
     cache_dir: Path | None = None,
     save: bool = True,
 ) -> Dataset:
@@ -48,9 +44,7 @@ def load_bundled(
     arrays, info = cached_arrays(cache_dir, name, description, lambda: _read_sklearn(name), save=save)
     return _split(
         Part(arrays["inputs"], arrays["targets"]),
-        fractions={"test": test_fraction, "val": val_fraction},
-        seed=seed,
-        fold=fold,
+        held,
         source=name,
         name=name,
         kind=info["kind"],
@@ -62,14 +56,10 @@ def load_bundled(
     )
 
 
-def _split(
-    part: Part, *, fractions: dict[str, float], seed: int, fold: Fold | None, source: str, **about: Any
-) -> Dataset:
+def _split(part: Part, held: HeldOut, *, source: str, **about: Any) -> Dataset:
     """A data set of one part, ``"all"``, split by fraction; ``about`` is what else ``Dataset`` takes."""
     class_names = about["class_names"]
-    splits = split_part(
-        part, "all", task=about["task"], fractions=fractions, seed=seed, class_names=class_names, fold=fold
-    )
+    splits = split_part(part, "all", task=about["task"], held=held, class_names=class_names)
     fingerprint = fingerprint_dataset(source, {"all": part}, splits, class_names=class_names)
     return Dataset(parts={"all": part}, splits=splits, fingerprint=fingerprint, **about)
 
@@ -103,15 +93,12 @@ def make_synthetic(
     *,
     num_samples: int,
     data_seed: int,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    fold: Fold | None = None,
+    held: HeldOut,
     **knobs: Any,
 ) -> Dataset:
     """A table of ``num_samples`` rows in one part, ``"all"``; ``knobs`` are arguments of the problem's function below.
 
-    The samples depend on ``data_seed`` only (Philox, a counter-based generator), the splits on ``seed``.
+    The samples depend on ``data_seed`` only (Philox, a counter-based generator), the splits on that of ``held``.
 
     Raises:
         ProblemsError: The fractions leave a split empty or a class without training samples.
@@ -132,9 +119,7 @@ def make_synthetic(
     num_classes = 0 if regression else knobs.get("num_classes", 3 if problem == "blobs" else 2)
     return _split(
         Part(inputs, targets),
-        fractions={"test": test_fraction, "val": val_fraction},
-        seed=seed,
-        fold=fold,
+        held,
         source=f"synthetic {problem}",
         name=problem,
         kind="table",

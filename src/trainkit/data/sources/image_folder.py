@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset, name_key
-from trainkit.data.folds import Fold
 from trainkit.data.images.colors import BadImageError
 from trainkit.data.images.decode import printable, probe_file
 from trainkit.data.images.formats import missing_plugins
@@ -17,7 +16,7 @@ from trainkit.data.pixel_rules import DEFAULT_RULES, PixelRules
 from trainkit.data.sources.folder_layout import SPLITS, Layout, find_layout
 from trainkit.data.sources.folder_names import is_text, split_names
 from trainkit.data.sources.folder_scan import Scan, describe_files, find_images, is_folder, list_entries, parents
-from trainkit.data.splits import split_part, whole_part
+from trainkit.data.splits import HeldOut, split_part, whole_part
 from trainkit.errors import DataError, Problem, ProblemsError
 from trainkit.wording import closest, enumerated, first_lines, listed, not_a_folder
 
@@ -31,18 +30,14 @@ def load_image_folder(
     color: Literal["auto", "rgb", "gray"] = "auto",
     rules: PixelRules = DEFAULT_RULES,
     max_bad_files: int = 0,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    fold: Fold | None = None,
+    held: HeldOut,
 ) -> Dataset:
     """The image files under ``root``, not decoded yet: a part for each split folder, or one part, ``"all"``.
 
     ``folder_layout`` finds the splits. Classes are the folders of ``train`` (or of the root) in alphabetical order;
-    other splits are matched by name. Where there is no ``test`` or no ``val`` folder, that split is taken from
-    ``train`` by fraction. With ``fold``, that fold of ``train`` is the test split, and a ``test`` folder is left out.
-    Folders inside a class folder are searched too. System files (hidden ones, ``Thumbs.db``,
-    ...) and files that are no images are left out and noted.
+    other splits are matched by name. Where there is no ``test`` or no ``val`` folder, that split is held out of
+    ``train``. With a fold, which is the test split, a ``test`` folder is left out. Folders inside a class folder are
+    searched too. System files (hidden ones, ``Thumbs.db``, ...) and files that are no images are left out and noted.
 
     Raises:
         ProblemsError: The folder is missing or has no class folders, or a fraction cannot be met.
@@ -53,15 +48,11 @@ def load_image_folder(
     first = next(iter(found))
     class_names = tuple(found[first])
     notes = [*layout.notes, *_check_classes(layout.roots, found), *_splits_beside(root), *notes]
-    if fold is not None and found.pop("test", None) is not None:
+    if held.fold is not None and found.pop("test", None) is not None:
         notes.append(f"{printable(layout.roots['test'])} is a test set of its own, which stays out of the folds")
     parts = {split: _make_part(classes, class_names) for split, classes in found.items()}
     _check_plugins(parts, max_bad_files)
-    fractions = {"test": test_fraction, "val": val_fraction}
-    fractions = {name: fraction for name, fraction in fractions.items() if name not in parts}
-    splits = split_part(
-        parts[first], first, task="classification", fractions=fractions, seed=seed, class_names=class_names, fold=fold
-    )
+    splits = split_part(parts[first], first, task="classification", held=held.beside(parts), class_names=class_names)
     splits |= {name: whole_part(part, name) for name, part in parts.items() if name != first}
     splits = {name: splits[name] for name in SPLITS if name in splits}
     return Dataset(

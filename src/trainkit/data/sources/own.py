@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Dataset, Part, Split, Task, fingerprint_dataset
-from trainkit.data.folds import Fold
-from trainkit.data.splits import split_part
+from trainkit.data.splits import HeldOut, split_part
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
 
@@ -24,17 +23,14 @@ def load_own(
     name: str,
     kind: Literal["image", "table"],
     task: Task,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    fold: Fold | None = None,
+    held: HeldOut,
 ) -> Dataset:
     """The data set of what a plug-in's ``build`` returned.
 
     ``made`` has inputs and targets for ``train``, and for ``val`` and ``test`` where they are official; else a fraction
-    of the training part is held out. With ``fold``, that fold of ``train`` is the test split, and an official one is
-    left out. Images are uint8 (N, C, H, W), tables float32 (N, F); targets are int64 (N,), or
-    float32 (N, T) for regression. ``class_names`` are needed for classes, ``feature_names`` and ``target_names`` not.
+    of the training part is held out. With a fold, which is the test split, an official one is left out. Images are
+    uint8 (N, C, H, W), tables float32 (N, F); targets are int64 (N,), or float32 (N, T) for regression.
+    ``class_names`` are needed for classes, ``feature_names`` and ``target_names`` not.
 
     Raises:
         ProblemsError: an array or a name is missing, or of another kind.
@@ -50,17 +46,12 @@ def load_own(
     parts = {
         part: _checked(made[part], f"{name}: {part}", kind=kind, num_classes=len(classes))
         for part in _PARTS
-        if part in made and not (fold and part == "test")
+        if part in made and not (held.fold and part == "test")
     }
     shapes = {part: (one.inputs.shape[1:], one.targets.shape[1:]) for part, one in parts.items()}  # type: ignore[union-attr]
     if len(set(shapes.values())) > 1:
         _fail(f"{name}: the samples of all parts have one shape, got {shapes}")
-    fractions = {
-        split: fraction for split, fraction in (("test", test_fraction), ("val", val_fraction)) if split not in parts
-    }
-    splits = split_part(
-        parts["train"], "train", task=task, fractions=fractions, seed=seed, class_names=classes, fold=fold
-    )
+    splits = split_part(parts["train"], "train", task=task, held=held.beside(parts), class_names=classes)
     official = [part for part in parts if part != "train"]
     splits |= {part: Split(part, np.arange(len(parts[part]), dtype=np.int64)) for part in official}
     inputs, targets = shapes["train"]
@@ -75,7 +66,7 @@ def load_own(
         feature_names=_names(made, "feature_names", inputs[0], name=name) if kind == "table" else (),
         target_names=_names(made, "target_names", targets[0], name=name) if task == "regression" else (),
         channels=int(inputs[0]) if kind == "image" else None,
-        notes=("its own test set stays out of the folds",) if fold and "test" in made else (),
+        notes=("its own test set stays out of the folds",) if held.fold and "test" in made else (),
     )
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.cache import cached_arrays, stamp_files
 from trainkit.data.dataset import Dataset, Part, fingerprint_dataset
-from trainkit.data.splits import split_part, whole_part
+from trainkit.data.splits import HeldOut, split_part, whole_part
 from trainkit.errors import DataError, Interrupted, Problem, ProblemsError
 from trainkit.wording import counted
 
@@ -62,8 +62,7 @@ def load_downloaded(
     *,
     root: str | Path,
     download: bool,
-    val_fraction: float,
-    seed: int,
+    held: HeldOut,
     cache_dir: Path | None = None,
     save: bool = True,
     should_stop: Callable[[], bool] | None = None,
@@ -90,10 +89,7 @@ def load_downloaded(
     parts = {"train": Part(*train), "test": Part(*test)}
     for part_name, part in parts.items():
         _check_labels(part.targets, len(class_names), f"{name}, part {part_name!r}")
-    fractions = {"val": val_fraction}
-    splits = split_part(
-        parts["train"], "train", task="classification", fractions=fractions, seed=seed, class_names=class_names
-    )
+    splits = split_part(parts["train"], "train", task="classification", held=held, class_names=class_names)
     splits["test"] = whole_part(parts["test"], "test")
     return Dataset(
         name=name,

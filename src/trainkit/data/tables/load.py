@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from trainkit.data.cache import EntryDraft, cached_arrays, stamp_files, streamed_arrays
 from trainkit.data.dataset import Dataset, Part, Split, fingerprint_dataset
-from trainkit.data.folds import Fold
 from trainkit.data.kept_results import LARGE_BYTES, KeptResults, Results
-from trainkit.data.splits import whole_part
+from trainkit.data.splits import HeldOut, whole_part
 from trainkit.data.tables.encoded import (
     Count,
     Paths,
@@ -50,26 +49,22 @@ def load_table(
     *,
     test_path: Paths | None = None,
     options: TableOptions,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    fold: Fold | None = None,
+    held: HeldOut,
     cache_dir: Path | None = None,
     save: bool = True,
 ) -> Dataset:
     """A table as float32 inputs (N, C), see ``encoding``, with the kinds of its columns found or as they are asked for.
 
-    With ``test_path`` there are two parts, ``"train"`` and ``"test"``, else one, ``"all"``, split by fraction. With
-    ``fold``, that fold of ``path`` is the test split, and ``test_path`` is left out. Kinds, categories and classes come
-    from ``path`` alone. With ``cache_dir`` the arrays are kept there (not with ``save=False``), and later calls do not
-    read the files.
+    With ``test_path`` there are two parts, ``"train"`` and ``"test"``, else one, ``"all"``, split by fraction. With a
+    fold, which is the test split, ``test_path`` is left out. Kinds, categories and classes come from ``path``
+    alone. With ``cache_dir`` the arrays are kept there (not with ``save=False``), and later calls read no file.
 
     Raises:
         ProblemsError: A column that is not there, is not what the config says, or cannot be understood.
         DataError: Files that are missing or no tables; cells that cannot be used, each with its file and row.
     """
-    own_tests = () if fold is None or test_path is None else ("test_path stays out of the folds",)
-    test_path = None if fold is not None else test_path
+    own_tests = () if held.fold is None or test_path is None else ("test_path stays out of the folds",)
+    test_path = None if held.fold is not None else test_path
     table = _open(path, options)
     tests = None if test_path is None else _open(test_path, options, base=table.format, key="dataset.test_path")
     chosen = _choose_columns(table, options)
@@ -106,14 +101,13 @@ def load_table(
         source=f"table {table.paths[0].name}",
         info=info,
         keys=arrays.get(f"{main}_split"),
-        fractions={"test": test_fraction, "val": val_fraction} if tests is None else {"val": val_fraction},
-        seed=seed,
-        fold=fold,
+        held=held.beside(parts),
     )
     kept = None
     if cache_dir is not None and info["whole"] and arrays[f"{main}_inputs"].nbytes >= LARGE_BYTES:
-        rows = {"table": description, "fractions": [val_fraction, test_fraction], "seed": seed}
-        rows |= {} if fold is None else {"fold": [fold.count, fold.index]}
+        fractions = [held.fractions[name] for name in ("val", "test")]
+        rows = {"table": description, "fractions": fractions, "seed": held.seed}
+        rows |= {} if held.fold is None else {"fold": [held.fold.count, held.fold.index]}
         kept = KeptResults(cache_dir, name, rows, save)
     membership, about = divided() if kept is None else kept.get("splits", divided)
     splits = {
@@ -146,9 +140,7 @@ def _divide(
     source: str,
     info: Info,
     keys: NDArray[Any] | None,
-    fractions: dict[str, float],
-    seed: int,
-    fold: Fold | None,
+    held: HeldOut,
 ) -> Results:
     """The split of each row of the first part, uint8 (N,), and as plain JSON what follows from it."""
     main = next(iter(parts))
@@ -160,10 +152,8 @@ def _divide(
         form=info["split_form"],
         whole=info["whole"],
         task=target.task,
-        fractions=fractions,
-        seed=seed,
+        held=held if info["whole"] else replace(held, fold=None),
         class_names=target.class_names,
-        fold=fold if info["whole"] else None,
     )
     split_of = np.empty(len(parts[main]), dtype=np.uint8)
     for place, split in enumerate(splits.values()):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part, Split, Task
 from trainkit.data.group_splits import take_groups, take_latest
-from trainkit.data.splits import check_training_classes, split_part, strata
+from trainkit.data.splits import HeldOut, check_training_classes, split_part, strata
 from trainkit.data.tables.dates import date_parts
 from trainkit.data.tables.encoded import Extra
 from trainkit.data.tables.encoding import as_numbers, as_texts
@@ -174,7 +174,7 @@ def split_table(
 
     Args:
         whole: whether all rows of the file were read; where not, they may all be of one split.
-        rules: ``task``, ``fractions``, ``seed``, ``class_names`` and ``fold``, as for ``split_part``.
+        rules: ``task``, ``held`` and ``class_names``, as for ``split_part``.
 
     Raises:
         ProblemsError: A split would be empty, or leave a class without a training sample.
@@ -192,10 +192,9 @@ def split_table(
 
 def _split_by_column(part: Part, part_name: str, by: SplitColumn, keys: NDArray[Any], **rules: Any) -> dict[str, Split]:
     if by.type == "column":
-        del rules["fold"]  # a rule refuses both
         return _split_by_value(part, part_name, by, keys, **rules)
-    folds = rules["fold"] is not None
-    asked = [name for name, fraction in rules["fractions"].items() if fraction and not (folds and name == "test")]
+    held: HeldOut = rules["held"]
+    asked = [name for name, fraction in held.fractions.items() if fraction and not (held.fold and name == "test")]
     if by.type == "group":
         return split_part(part, part_name, **rules, take=partial(take_groups, groups=keys, splits=asked), groups=keys)
     return split_part(part, part_name, **rules, take=partial(take_latest, times=keys, splits=asked))
@@ -208,8 +207,7 @@ def _split_by_value(
     keys: NDArray[np.int64],
     *,
     task: Task,
-    fractions: Mapping[str, float],
-    seed: int,
+    held: HeldOut,
     class_names: Sequence[str],
 ) -> dict[str, Split]:
     splits_of = list(by.split_of.items())
@@ -222,7 +220,7 @@ def _split_by_value(
         raise ProblemsError([Problem(message, key="dataset.split")])
     names = np.array(["train", *(split for _, split in splits_of)])[keys]
     splits = {name: Split(part_name, np.flatnonzero(names == name)) for name in SPLITS}
-    if len(splits["test"]) and "test" not in fractions:
+    if len(splits["test"]) and "test" not in held.fractions:
         count = counted(len(splits["test"]), "row")
         message = (
             f"{count} of {by.column!r} say test, and test_path is the test split; remove them, or leave out test_path"
