@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,15 @@ def test_the_image_and_the_release_type_whole_commands():
     assert not [
         f"{group} {word}" for group, word in typed if group in groups and word not in root.commands[group].commands
     ]
+
+
+def test_the_mistakes_of_the_readme_look_like_that(tmp_path):
+    (shown,) = re.findall(r"^```\n(error: exp\.yaml.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    lines = dict(re.findall(r"^ +(\d) \| (.*)", shown, re.M))
+    (tmp_path / "exp.yaml").write_text("\n".join(["dataset: digits", lines["2"], lines["3"]]))
+    command = [sys.executable, "-m", "trainkit", "check", "exp.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, shown)
 
 
 def numbers(text: str) -> list[str]:
