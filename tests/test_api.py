@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -73,8 +74,15 @@ except trainkit.UserError as error:
 def test_the_wheel_tells_type_checkers_the_types_of_the_api(tmp_path):
     pytest.importorskip("hatchling")
     root = Path(__file__).parents[1]
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(tmp_path)]
     subprocess.run(build, cwd=root, check=True, capture_output=True)
+    [sdist] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as packed:
+        files = {name.partition("/")[2] for name in packed.getnames()}
+    names = {file.split("/")[0] for file in files}
+    assert {"src", "configs", "tests", "docs", "LICENSE", "pyproject.toml", "PKG-INFO"} <= names
+    assert not names & {"data", "cv", "sweeps", "dist", ".git"}
+    assert not [file for file in files if file.startswith("runs/") and file != "runs/README.md"]
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         assert {"trainkit/py.typed", "trainkit/configs/digits_mlp.yaml"} <= set(packed.namelist())

@@ -32,7 +32,7 @@ def weights(benchmark, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("frozen", "wanted"), [(True, 0.69), (False, 0.75)], ids=["frozen", "unfrozen"])
 def test_one_seed(benchmark, weights, tmp_path, frozen, wanted):
-    """The shipped CNN, trained from scratch on the same pictures, has 0.433."""
+    """The shipped CNN, trained from scratch on the same pictures, has 0.400."""
     data = Path(os.environ["TRAINKIT_TEST_DATA"]) / "cifar10-mini"
     accuracy, _, _ = benchmark.train(weights, data, seed=0, frozen=frozen, folder=tmp_path)
     assert accuracy >= wanted
