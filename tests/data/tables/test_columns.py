@@ -51,6 +51,17 @@ KINDS = [
     (["0", "1", "0"], "numeric", "whole numbers"),
     (["A", "T", "F", "C"], "categorical", "text"),
     (["5 kg", "7.5 kg", "6 kg", None, "5 kg"], "categorical", "text; numbers with the unit kg; write them without it"),
+    (["1.5K", "2M", "3K"], "categorical", "text; numbers in multiples (K, M); write them out"),
+    (["$5", "£6.50", "7 €"] * 2, "categorical", "text; numbers in several currencies ($, £, €); write them in one"),
+    (["A$5", "B$6", "C$7"], "categorical", "text"),
+    (["2024Q1", "2024Q2"], "categorical", "text; quarters; write them as months, such as 2024-04 for 2024Q2"),
+    (["Q1 2024", "Q2 2024"], "categorical", "text; quarters; write them as months, such as 2024-04 for 2024Q2"),
+    (["3 rd", "4 th", "x1"], "categorical", "text"),
+    (
+        ["12%", "0.5", "13%", "0.25", "14 %"],
+        "categorical",
+        "60.0 % of the cells have a percent sign, and others have none, such as '0.5'",
+    ),
     (["25:10", "3:59", "-1:00"], "categorical", "text; durations; write them as numbers, such as seconds"),
     (["٣٫٥", "٤"], "categorical", "text; numbers in other digits than 0 to 9; write them in these"),
     (["2024-01-31", "01.02.2024", ""], "categorical", "text; dates in several forms; write them in one"),
@@ -88,7 +99,8 @@ KINDS = [
 
 
 @pytest.mark.parametrize(
-    "values", [["1.2.3", "10.0.12"], ["5 kg", "3 m"], ["5 kg", "kg"], ["12", "x1", "y2"], ["2024-01-31", "x"]]
+    "values",
+    [["1.2.3", "10.0.12"], ["5 kg", "3 m"], ["10A", "10B"], ["5 kg", "kg"], ["12", "x1", "y2"], ["2024-01-31", "x"]],
 )
 def test_other_texts_get_no_advice(values: list[Any]) -> None:
     found = look(values)

@@ -43,7 +43,7 @@ def read(path, **options):
         ("a,b,c,\n1,2,3\n4,5,6\n", "comma, UTF-8, decimal point", "a b c|1 2 3|4 5 6"),
         (
             '"a" "b"\n"r1" 1 2.5\n"r2" 2 3\n',
-            "blanks, UTF-8, decimal point, the first column (row names) has no name in the header",
+            "blanks, UTF-8, decimal point, a cell more in each row than in the header: row names",
             "Unnamed:_0 a b|r1 1 2.5|r2 2 3",
         ),
         ("  x   y  z\n  1  2.5   3\n 10 20\t30 \n\n", "blanks, UTF-8, decimal point", "x y z|1 2.5 3|10 20 30"),

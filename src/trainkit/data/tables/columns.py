@@ -126,7 +126,17 @@ def _text(evidence: Evidence) -> Found:
     if evidence.odd_count and 2 * evidence.numbers >= present:
         share = percent(evidence.numbers / present)
         hint = f"{share} of the cells are numbers, and others are not, such as {next(iter(evidence.odd))!r}"
+        if _lacks_percent(evidence):
+            hint = (
+                f"{share} of the cells have a percent sign, and others have none, such as {next(iter(evidence.odd))!r}"
+            )
     return kind, f"{reason}; {hint}" if hint else reason, {"hint": hint}
+
+
+def _lacks_percent(evidence: Evidence) -> bool:
+    """Whether the cells that are no numbers in percent are plain ones."""
+    plain = [re.fullmatch(r"[-+]?[0-9]*[.,]?[0-9]+", cell) for cell in evidence.odd]
+    return evidence.style is not None and evidence.style.percent and all(plain)
 
 
 def _many(distinct: int) -> str:
@@ -180,6 +190,7 @@ def _no_numbers(evidence: Evidence) -> Problem | None:
     if not infinite:
         hint += f"; or set dataset.columns to {{{name}: categorical}}, or to ignore"
     what = f"no {'finite ' * infinite}number"
+    what += " in percent" * _lacks_percent(evidence)
     what = f"is {what}" if evidence.odd_count == 1 else f"are {what}s"
     cells = counted(evidence.odd_count, "cell")
     message = f"column {name!r}: {cells} of a column of numbers {what} ({share}): {shown}; {hint}"

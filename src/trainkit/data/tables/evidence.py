@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainkit.data.tables.dates import DAY, date_parts, find_date_format
-from trainkit.data.tables.numbers import NumberStyle, find_number_style, parse_numbers
+from trainkit.data.tables.numbers import CURRENCY, NumberStyle, find_number_style, parse_numbers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,6 +34,7 @@ _INDEX_NAME = re.compile(
 """Names of columns that count rows: ``PassengerId``, ``customer_id``, the index that pandas writes."""
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _YEAR = re.compile(r"(?<!\d)(19|20)\d\d(?!\d)")
+_MULTIPLES = ("k", "K", "m", "M", "b", "B", "mn", "bn", "Mio", "Mrd", "Tsd", "Cr", "L", "lakh")
 _FEW_VALUES = 1_000
 """So many different values of a column of numbers are counted; a table may have thousands of them."""
 
@@ -197,10 +198,22 @@ def _look_like(sample: pl.Series) -> str:
         return "durations; write them as numbers, such as seconds"
     if sample.str.contains(r"^[-+]?[\p{Nd}.,٫．，]+$").all() and sample.str.contains(r"[^\x00-\x7f]").all():
         return "numbers in other digits than 0 to 9; write them in these"
+    if sample.str.contains(r"^([0-9]{4}[ -]?Q[1-4]|Q[1-4][ /-]?[0-9]{4})$").all():
+        return "quarters; write them as months, such as 2024-04 for 2024Q2"
     units = sample.str.extract(r"^[-+]?[0-9][0-9.,]*\s?([^\W\d_]{1,5}|°[CF]?)$")
     if len(sample) > 1 and not units.null_count() and units.n_unique() == 1:
         return f"numbers with the unit {units[0]}; write them without it"
+    if not units.null_count() and units.is_in(_MULTIPLES).all():
+        return f"numbers in multiples ({', '.join(sorted(units.unique()))}); write them out"
+    signs = sample.str.extract(f"({CURRENCY})")
+    if not signs.null_count() and signs.n_unique() > 1 and _all_numbers(sample.str.replace(CURRENCY, "")):
+        return f"numbers in several currencies ({', '.join(sorted(signs.unique()))}); write them in one"
     return ""
+
+
+def _all_numbers(texts: pl.Series) -> bool:
+    style = find_number_style(texts.str.strip_chars())
+    return style is not None and style.share == 1
 
 
 def _add_numbers(evidence: Evidence, cells: pl.Series, numbers: pl.Series, first_row: int) -> None:

@@ -59,7 +59,7 @@ class TableFormat:
         parts += [] if self.header else ["no header"]
         if self.skip_lines:
             parts.append(f"{counted(self.skip_lines, 'line')} above the {'header' if self.header else 'rows'} skipped")
-        parts += ["the first column (row names) has no name in the header"] if self.row_names else []
+        parts += ["a cell more in each row than in the header: row names"] if self.row_names else []
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _MINUS = "\u2212"
 _CODES = (
     "USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|NZD|SEK|NOK|DKK|PLN|BRL|MXN|ZAR|KRW|TRY|RUB|US\\$|R\\$|A\\$|C\\$|kr|zł|Fr\\."
 )
-_CURRENCY = rf"(?:\p{{Sc}}|{_CODES})"
+CURRENCY = rf"(?:\p{{Sc}}|{_CODES})"
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _escaped(text: str) -> str:
 
 def _candidates(odd: pl.Series, decimal: Decimal | None) -> list[NumberStyle]:
     """Styles that these cells may be in, the likeliest first."""
-    found = odd.str.extract(rf"({_CURRENCY})").drop_nulls()
+    found = odd.str.extract(rf"({CURRENCY})").drop_nulls()
     currency = str(found.mode().sort()[0]) if len(found) else ""
     percent = bool(odd.str.contains(r"\d\s*%\)?-?$").any())
     signs = bool(odd.str.contains(rf"^\(.*\d.*\)$|\d.{{0,5}}-$|{_MINUS}|^- ").any())
