@@ -30,10 +30,10 @@ from trainkit.workflows.train.run import train
 TEMPLATE = Path(trainkit.exports.__file__).parent / "templates" / "predict_table.py"
 
 
-def bundled(folder: Path, encoding: Encoding) -> ModuleType:
+def bundled(folder: Path, encoding: Encoding, template: Path = TEMPLATE) -> ModuleType:
     """The script as a module, beside the files that it reads."""
     folder.mkdir(exist_ok=True)
-    (folder / "predict.py").write_bytes(TEMPLATE.read_bytes())
+    (folder / "predict.py").write_bytes(template.read_bytes())
     (folder / "signature.json").write_text(json.dumps({"table": encoding, "programs": {}}))
     (folder / "labels.json").write_text("[]")
     spec = importlib.util.spec_from_file_location("bundled_predict_table", folder / "predict.py")
@@ -272,6 +272,40 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(SystemExit, match=r"t\.csv: no column .*'ja', which the model takes"):
         bundled(tmp_path / "bundle", ENCODING).read_cells(tmp_path / "t.csv", None, None)
+
+
+def test_a_parquet_file_without_a_column(tmp_path: Path) -> None:
+    pl.DataFrame({"wann": [dt.date(2024, 1, 2)], "preis": [1]}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(
+        SystemExit, match=r"t\.parquet: no column 'größe', 'ort', 'ja', which the model takes; the file has"
+    ):
+        bundled(tmp_path / "bundle", ENCODING).read_cells(tmp_path / "t.parquet", None, None)
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("nope.csv", None), (".", None), ("t.csv", "utf-9")])
+def test_what_cannot_be_read_is_told(tmp_path: Path, name: str, encoding: str | None) -> None:
+    (tmp_path / "t.csv").write_text(ROWS)
+    with pytest.raises(SystemExit, match=r"^error: .*: (No such file|Is a directory|unknown encoding: utf-9)"):
+        bundled(tmp_path / "bundle", ENCODING).read_cells(tmp_path / name, None, encoding)
+
+
+@pytest.mark.parametrize("template", ["predict_table.py", "predict_image.py"])
+def test_the_first_program_is_taken_whose_runtime_is_here(
+    tmp_path: Path, template: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what requirements.txt of a bundle names, there is no torch for the program that comes first."""
+    script = bundled(tmp_path / "bundle", ENCODING, TEMPLATE.with_name(template))
+
+    def load(name: str) -> str:
+        if not name.endswith(".onnx"):
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        return "run"
+
+    monkeypatch.setattr(script, "load", load)
+    assert script.first_of(["model.pt", "model.onnx"]) == ("model.onnx", "run")
+    assert capsys.readouterr().err == "note: torch is not installed, so not model.pt is taken\n"
+    with pytest.raises(SystemExit, match=r"^error: model\.pt needs torch, which is not installed; pip install torch$"):
+        script.first_of(["model.pt"])
 
 
 def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:

@@ -229,17 +229,29 @@ def check_8_bits(values):
         )
 
 
+def first_of(names):
+    """The first program whose runtime is installed, and a function as of ``load``."""
+    for name in names:
+        try:
+            return name, load(name)
+        except ImportError as error:
+            missing = error.name
+            if name != names[-1]:
+                print(f"note: {missing} is not installed, so not {name} is taken", file=sys.stderr)
+    sys.exit(f"error: {names[-1]} needs {missing}, which is not installed; pip install {missing}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", nargs="+")
-    parser.add_argument("--program", choices=PROGRAMS, default=next(iter(PROGRAMS)))
+    parser.add_argument("--program", choices=PROGRAMS, help="the first one whose runtime is installed, if not given")
     parser.add_argument("--resize", action="store_true", help="resize images of another size; they may be stretched")
     options = parser.parse_args()
-    run = load(options.program)
+    name, run = first_of([options.program] if options.program else list(PROGRAMS))
     failed = False
     for path in options.images:
         try:
-            inputs = read_image(path, PROGRAMS[options.program], options.resize)
+            inputs = read_image(path, PROGRAMS[name], options.resize)
         except SystemExit as error:
             inputs, failed = None, str(error)
         if inputs is None:

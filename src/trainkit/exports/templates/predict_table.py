@@ -126,15 +126,28 @@ def name_columns(cells, rows):
 
 def read_cells(path, delimiter, encoding):
     """A dictionary of cells by column name for each row, or what is wrong with its number of cells."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SystemExit(f"error: {path}: {error.strerror}") from None
     if data.startswith((b"PAR1", b"ARROW1")):
-        import polars
-
-        return (polars.read_parquet if data.startswith(b"PAR1") else polars.read_ipc)(path).to_dicts()
+        return typed_cells(path, is_parquet=data.startswith(b"PAR1"))
     try:
         return [row for _, row in cells_of(unpacked(data), delimiter, encoding)]
-    except ValueError as error:
+    except (ValueError, LookupError) as error:  # a LookupError is of the encoding
         raise SystemExit(f"error: {path}: {error}") from None
+
+
+def typed_cells(path, is_parquet):
+    try:
+        import polars
+    except ImportError:
+        raise SystemExit(f"error: {path}: Parquet and Arrow files need polars; pip install polars") from None
+    frame = (polars.read_parquet if is_parquet else polars.read_ipc)(path)
+    if lacks := [column["name"] for column in TABLE["columns"] if column["name"] not in frame.columns]:
+        has = listed(frame.columns)
+        raise SystemExit(f"error: {path}: no column {listed(lacks)}, which the model takes; the file has {has}")
+    return frame.to_dicts()
 
 
 def cells_of(data, delimiter=None, encoding=None):
@@ -368,15 +381,30 @@ def read_rows(rows):
     return values, bad
 
 
+def first_of(names):
+    """The first program whose runtime is installed, and a function as of ``load``."""
+    for name in names:
+        try:
+            return name, load(name)
+        except ImportError as error:
+            missing = error.name
+            if name != names[-1]:
+                print(f"note: {missing} is not installed, so not {name} is taken", file=sys.stderr)
+    sys.exit(f"error: {names[-1]} needs {missing}, which is not installed; pip install {missing}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--program", choices=PROGRAMS, default=next(iter(PROGRAMS)))
+    parser.add_argument("--program", choices=PROGRAMS, help="the first one whose runtime is installed, if not given")
     parser.add_argument("--delimiter", help="one character; found where it is not given")
     parser.add_argument("--encoding", help="utf-8, cp1252 ...; found where it is not given")
     options = parser.parse_args()
+    if len(options.delimiter or ",") != 1:
+        parser.error(f"--delimiter takes one character, got {options.delimiter!r}")
     rows, bad = read_rows(read_cells(options.table, options.delimiter, options.encoding))
-    run, dtype = load(options.program), PROGRAMS[options.program]["input"]["dtypes"][0]
+    name, run = first_of([options.program] if options.program else list(PROGRAMS))
+    dtype = PROGRAMS[name]["input"]["dtypes"][0]
     for start in range(0, len(rows), BATCH):
         outputs = run(rows[start : start + BATCH].astype(dtype)).tolist()
         for place, values in enumerate(outputs, start=start):
