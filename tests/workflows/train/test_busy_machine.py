@@ -19,6 +19,7 @@ logging: {plots: false}
 """
 
 
+@pytest.mark.slow  # it keeps every core busy
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/stat")
 def test_a_busy_machine_is_said_in_one_line(tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)

@@ -97,6 +97,7 @@ def test_data_that_are_not_there_are_said_once(tmp_path):
     assert done.stderr.count("does not exist") == 1
 
 
+@pytest.mark.slow
 def test_a_nan_that_all_of_them_have_is_said_once(tmp_path):
     (tmp_path / "c.yaml").write_text(LONG)
     options = ["--nproc", "2", "--set", "optimizer={type: sgd, lr: 1.0e+30}"]

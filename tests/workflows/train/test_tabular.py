@@ -29,7 +29,9 @@ def write(path: Path, count: int = 400, seed: int = 0) -> Path:
 
 
 @pytest.mark.parametrize("members", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_table_with_gaps_is_learned_and_scored_the_same_later(tmp_path: Path, members: int) -> None:
+def test_a_table_with_gaps_is_learned_and_scored_the_same_later(
+    tmp_path: Path, forked_checks: None, members: int
+) -> None:
     path = write(tmp_path / "table.csv")
     config = {
         "dataset": {"type": "table", "path": str(path), "target": "label"},
