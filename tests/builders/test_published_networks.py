@@ -13,7 +13,7 @@ from trainkit.config.schema.presets import TORCHVISION
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.errors import ProblemsError
 
-COUNT = 64
+COUNT = 24
 
 
 def pictures_of_all_classes(images):
