@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
 import polars as pl
 import pytest
@@ -254,3 +256,31 @@ def test_what_texts_may_have_been_meant_as_is_said(tmp_path):
     notes = opened(path).notes
     assert "shop is taken for text: numbers with the unit kg; write them without it" in notes
     assert "the classes 'Low', 'low' differ in upper and lower case only; write them alike if they are one" in notes
+
+
+ORDERED = "the rows are in the order of 'day' and are held out at random; to score on later rows"
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (list(range(40)), True),
+        (list(range(40))[::-1], True),  # the newest first
+        ([day // 3 for day in range(40)], True),
+        ([*range(39), 0], False),
+        ([*range(20), None, *range(21, 40)], False),
+        ([7] * 40, False),
+        (list(range(19)), False),
+    ],
+)
+def test_rows_in_the_order_of_a_date_are_noted(tmp_path, days, said):
+    dates = [None if day is None else dt.date(2024, 1, 1) + dt.timedelta(days=day) for day in days]
+    frame = pl.DataFrame({"x": [1.5 * (place % 7) for place in range(len(days))], "day": dates})
+    frame = frame.with_columns(y=pl.Series([place % 2 for place in range(len(days))]))
+    frame.write_csv(tmp_path / "t.csv")
+    frame.write_parquet(tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        assert any(note.startswith(ORDERED) for note in opened(tmp_path / name).notes) == said
+    if said:
+        by_time = opened(tmp_path / "t.csv", split=SplitColumn("time", "day"))
+        assert not any(note.startswith(ORDERED) for note in by_time.notes)

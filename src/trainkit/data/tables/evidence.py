@@ -80,6 +80,11 @@ class Evidence:
     """The decimal mark of the file, where it is known."""
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     """The lowest and the highest of each number of a date."""
+    last_time: float | None = None
+    """Of the rows so far; NaN where the last one has none."""
+    rising: bool = True
+    """Whether no time of a row is before that of the row above; ``falling``: after it."""
+    falling: bool = True
 
     @property
     def may_count_rows(self) -> bool:
@@ -166,6 +171,13 @@ def _add_text(evidence: Evidence, cells: pl.Series, present: pl.Series, first_ro
 
 
 def _add_dates(evidence: Evidence, parts: Mapping[str, pl.Series]) -> None:
+    times = parts["time"].to_numpy()
+    steps = np.diff(times, prepend=times[0] if evidence.last_time is None else evidence.last_time)
+    evidence.rising, evidence.falling = (
+        evidence.rising and bool((steps >= 0).all()),
+        evidence.falling and bool((steps <= 0).all()),
+    )
+    evidence.last_time = float(times[-1])
     for name, numbers in parts.items():
         if numbers.null_count() < len(numbers):
             low, high = evidence.parts.get(name, (math.inf, -math.inf))

@@ -25,6 +25,9 @@ KEPT_BYTES = 1 << 30
 """Files up to this size are read once: their cells stay in memory between the two passes. Larger ones go through the
 cache block by block."""
 
+_ORDERED_ROWS = 20
+"""So many rows at least are in order by more than chance."""
+
 
 @dataclass(frozen=True)
 class TableOptions:
@@ -104,6 +107,8 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
     columns = [one for one in decided if isinstance(one, Column)]
     of_numbers = [name for name, one in zip(chosen, columns, strict=True) if one.kind == "numeric"]
     of_numbers += target.names if target.task == "regression" else ()
+    if by is None:
+        notes += _in_order(columns, evidence)
     notes += describe_sentinels([evidence[name] for name in of_numbers], blocks)
     encoding = make_encoding(
         columns, missing=options.missing, unseen=options.unseen, missing_values=options.spelled_missing
@@ -123,6 +128,19 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
         encoding["weight"] = {"name": of_weight.name, "style": style}
         extras["weights"] = weight_extra(encoding["weight"])
     return Found(blocks, columns, target, encoding, rows, form, extras, notes)
+
+
+def _in_order(columns: Sequence[Column], evidence: Mapping[str, Evidence]) -> list[str]:
+    """A line where the rows are in the order of a date, and are split at random."""
+    dates = [evidence[one.name] for one in columns if one.kind == "datetime" and one.missing == 0]
+    for one in dates:
+        low, high = one.parts.get("time", (0.0, 0.0))
+        if one.rising != one.falling and low < high and one.rows >= _ORDERED_ROWS:
+            return [
+                f"the rows are in the order of {one.name!r} and are held out at random; to score on later rows than "
+                f"those of the training, write split: {{type: time, column: {one.name!r}}}"
+            ]
+    return []
 
 
 def is_large(table: Table) -> bool:

@@ -38,8 +38,8 @@ from trainkit.data.tables.weights import check_weights, weight_extra
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
 
-_LAYOUT = 5
-"""Raise it when the same files become other arrays or names, so that old cache entries are not used."""
+_LAYOUT = 6
+"""Raise it when the same files become other arrays, names or notes, so that old cache entries are not used."""
 _MOST_BLOCKS = 8
 """What ``check``, which writes nothing, reads of larger ones."""
 
