@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -83,14 +84,28 @@ def test_a_check_is_ended_when_the_budget_is_spent(tmp_path):
         assert done.returncode == 1
 
 
-def test_unknown_checks_are_named(tmp_path):
-    done = gpu_check(tmp_path, "--only", "guard,speeed")
-    assert done.returncode == 2
-    assert "no check is named speeed; --list names them" in done.stderr
+@pytest.fixture
+def gpu_check_here(monkeypatch):
+    """The script in this process, which has imported PyTorch; returns its exit code."""
+
+    def run(*words: str) -> int:
+        monkeypatch.syspath_prepend(SCRIPT.parent)
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return ended.value.code
+
+    return run
 
 
-def test_the_list_says_what_each_check_is(tmp_path):
-    lines = gpu_check(tmp_path, "--list").stdout.splitlines()
+def test_unknown_checks_are_named(gpu_check_here, capsys):
+    assert gpu_check_here("--only", "guard,speeed") == 2
+    assert "no check is named speeed; --list names them" in capsys.readouterr().err
+
+
+def test_the_list_says_what_each_check_is(gpu_check_here, capsys):
+    assert gpu_check_here("--list") == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[0] == "environment"
     assert all(len(line.split()) > 5 for line in lines)
 
