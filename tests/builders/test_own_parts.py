@@ -59,6 +59,15 @@ class Wrong(trainkit.Section):
         return F.cross_entropy
 
 
+class Detached(trainkit.Section):
+    """Has no gradient."""
+
+    outputs: ClassVar[str] = "logits"
+
+    def build(self):
+        return lambda logits, targets: F.cross_entropy(logits.detach(), targets, reduction="none")
+
+
 class HammingLoss(trainkit.Section):
     """Share of wrong classes."""
 
@@ -106,7 +115,9 @@ class Largest:
         return self.value
 
 
-PLUGIN = trainkit.Plugin("own", losses=[Entropy, Logistic, Squared, Wrong], metrics=[HammingLoss, LargestError])
+PLUGIN = trainkit.Plugin(
+    "own", losses=[Entropy, Logistic, Squared, Wrong, Detached], metrics=[HammingLoss, LargestError]
+)
 
 
 def train(config, tmp_path):
@@ -153,7 +164,8 @@ def test_mixed_batches_and_weights_of_rows(tmp_path):
         ({"dataset": "diabetes", "loss": "own.Entropy"}, "own.Entropy is for classes, and"),
         ({"dataset": "iris", "loss": "own.Squared"}, "own.Squared is for values to predict, and"),
         ({"dataset": "iris", "loss": "own.Logistic"}, "own.Logistic is for two classes, and"),
-        ({"dataset": "iris", "loss": "own.Wrong"}, "has to return the loss of each sample (8,), got ()"),
+        ({"dataset": "iris", "loss": "own.Wrong"}, "loss: own.Wrong: its function has to return the loss of each"),
+        ({"dataset": "iris", "loss": "own.Detached"}, "loss: the loss has no gradient"),
         ({"dataset": "iris", "loss": "own.Entrpy"}, "did you mean own.Entropy?"),
         ({"dataset": "iris", "model": {"type": "mlp", "output": "softmax"}, "loss": "own.Entropy"}, "output: softmax"),
         ({"dataset": "iris", "logging": {"metrics": ["val_own.LargestError"]}}, "run has no such metric"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainkit.builders import Setup
 from trainkit.data.loading import Batch
 from trainkit.engine import Loss
-from trainkit.errors import TrainkitError
+from trainkit.errors import ProblemsError, TrainkitError
 from trainkit.plugins import explain
 from trainkit.runtime import seed_default_generators
 from trainkit.wording import counted
@@ -62,17 +62,7 @@ def _try_samples(setup: Setup, batch: Batch, loss: Loss) -> None:
         fail("the samples hold NaN or Inf after the transforms", "transforms" if setup.config.transforms else "dataset")
     seed_default_generators(setup.config.seed, "dropout", 0, device=setup.device)
     with unchanged(setup.model):
-        try:
-            outputs, value = _forward_and_backward(setup, batch)
-        except TrainkitError:
-            raise
-        except Exception as error:
-            if (own := explain(error)) is not None:
-                fail(f"{own} (on a batch of {counted(len(batch.targets), 'sample')})", "model")
-            if not isinstance(error, RuntimeError):
-                raise
-            reason = str(error).strip().splitlines()[0]
-            fail(f"the model fails on a batch of {counted(len(batch.targets), 'sample')}: {reason}", "model")
+        outputs, value = _forward_and_backward(setup, batch)
         if not torch.isfinite(outputs).all():
             fail("the first outputs of the model are not finite; choose another init, or normalize the inputs", "model")
         if float(loss.normalizer(batch.targets)) == 0:
@@ -100,16 +90,39 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(buffers[name])
 
 
+@contextmanager
+def _failing(section: Literal["model", "loss"], batch: Batch) -> Iterator[None]:
+    """Errors of what computes there are those of this section."""
+    samples = counted(len(batch.targets), "sample")
+    try:
+        yield
+    except ProblemsError:
+        raise
+    except TrainkitError as error:
+        fail(str(error), section)
+    except Exception as error:
+        if (own := explain(error)) is not None:
+            fail(f"{own} (on a batch of {samples})", section)
+        if not isinstance(error, RuntimeError):
+            raise
+        fail(f"the {section} fails on a batch of {samples}: {str(error).strip().splitlines()[0]}", section)
+
+
 def _forward_and_backward(setup: Setup, batch: Batch) -> tuple[Tensor, Tensor]:
     """Outputs and the mean loss, with gradients left in the model."""
     plan, loss = setup.plan(), setup.loss
     setup.model.train()
-    outputs = plan.forward(batch.inputs)
-    value = loss.mean(outputs, batch.targets)
-    value.backward()
-    metrics = plan.new_metrics()
-    metrics.update(loss.predictions(outputs.detach()), batch.targets)
-    metrics.compute()
+    with _failing("model", batch):
+        outputs = plan.forward(batch.inputs)
+    with _failing("loss", batch):
+        value = loss.mean(outputs, batch.targets)
+    if outputs.requires_grad and not value.requires_grad:
+        fail("the loss has no gradient: it was computed outside PyTorch, or from detached outputs", "loss")
+    with _failing("model", batch):
+        value.backward()
+        metrics = plan.new_metrics()
+        metrics.update(loss.predictions(outputs.detach()), batch.targets)
+        metrics.compute()
     return outputs.detach(), value.detach()
 
 
