@@ -3,7 +3,7 @@
 FROM python:3.12-slim
 RUN useradd trainkit && install -d -o trainkit /work
 ENV HOME=/tmp
-# The default build of PyTorch brings CUDA, 5.5 GB. Give the index of its CPU builds, which PyTorch's page names
+# The default build of PyTorch brings CUDA, more than 5 GB. Give the index of its CPU builds, which PyTorch's page names
 # (https://pytorch.org/get-started/locally): docker build --build-arg TORCH_INDEX=...
 ARG TORCH_INDEX=
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision

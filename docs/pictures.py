@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 HERE = Path(__file__).parent
-WIDTH = 112
+WIDTH = 120
 """Columns of the terminal."""
 
 
