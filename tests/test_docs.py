@@ -111,6 +111,12 @@ def test_the_mistakes_of_the_readme_look_like_that(tmp_path):
     assert (done.returncode, done.stderr) == (2, shown)
 
 
+def test_nothing_is_installed_under_a_name_of_another_project():
+    """The package index has another trainkit: pip would fetch it where ours is not in the environment."""
+    files = [*PAGES, ROOT / "Dockerfile", *(ROOT / "src").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml")]
+    assert not [str(file) for file in files if re.search(r"(pip|pipx) install '?trainkit\b", file.read_text())]
+
+
 def numbers(text: str) -> list[str]:
     return re.findall(r"\d+(?:\.\d+)?", text.replace(",", ""))
 

@@ -45,7 +45,7 @@ def find_on_hub(name: str, weights: str, *, revision: str | None = None) -> HubF
         UserError: timm is not installed, or has no such network or weights.
     """
     if find_spec("timm") is None or find_spec("huggingface_hub") is None:
-        raise UserError("it needs the timm package, which is not installed; pip install 'trainkit[timm]'")
+        raise UserError("it needs the timm package, which is not installed; pip install timm")
     from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
     from timm.models import get_arch_pretrained_cfgs, split_model_name_tag
 

@@ -50,7 +50,7 @@ def with_auto_transforms(config: Config) -> tuple[Config, list[Problem], list[st
     return config.model_copy(update={"transforms": transforms}), [], [note]
 
 
-NO_TIMM = "it needs the timm package, which is not installed; pip install 'trainkit[timm]'"
+NO_TIMM = "it needs the timm package, which is not installed; pip install timm"
 
 
 def _preset_of(model: Torchvision | Timm) -> tuple[Preset, str] | None:

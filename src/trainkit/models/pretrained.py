@@ -110,7 +110,7 @@ def build_timm(
         ProblemsError: timm is not installed, or has no such network, or it does not take inputs of this shape.
     """
     if importlib.util.find_spec("timm") is None:
-        fail("it needs the timm package, which is not installed; pip install 'trainkit[timm]'", "model.type")
+        fail("it needs the timm package, which is not installed; pip install timm", "model.type")
     import timm
 
     if not timm.is_model(name):

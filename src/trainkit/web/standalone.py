@@ -23,7 +23,7 @@ def load_server() -> Any:
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"serve needs {', '.join(missing)}; install them: pip install 'trainkit[web]'")
+        raise UserError(f"serve needs {', '.join(missing)}; install them: pip install {' '.join(missing)}")
     # In front of the working folder, which may have a serve.py of its own: a bundle's, whose sums were not checked.
     sys.path.insert(0, str(TEMPLATES))
     try:

@@ -24,7 +24,7 @@ def show(folder: Path, *, port: int) -> None:
 
         from trainkit.web.pages import make_app
     except ImportError:
-        raise UserError("the pages need starlette and uvicorn: pip install 'trainkit[web]'") from None
+        raise UserError("the pages need starlette and uvicorn: pip install starlette uvicorn") from None
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -41,4 +41,4 @@ def test_without_optuna_it_is_one_line(tmp_path: Path) -> None:
     sweeps.write_sweep(tmp_path, "budget: {trials: 2}\n")
     code = "import sys; sys.modules['optuna'] = None; import trainkit; trainkit.sweep('search.yaml')"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1].endswith("UserError: a sweep needs Optuna: pip install 'trainkit[sweep]'")
+    assert done.stderr.splitlines()[-1].endswith("UserError: a sweep needs Optuna: pip install optuna cmaes")

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from trainkit.errors import UserError
 
 if find_spec("optuna") is None:
-    raise UserError("a sweep needs Optuna: pip install 'trainkit[sweep]'")
+    raise UserError("a sweep needs Optuna: pip install optuna cmaes")
 
 from trainkit.workflows.sweep.check import check_sweep, describe
 from trainkit.workflows.sweep.report import texts_of
