@@ -89,3 +89,29 @@ def test_targets_and_numbers_of_parquet_are_looked_at_too(tmp_path: Path) -> Non
 def test_a_whole_number_is_missing_as_a_float_too(tmp_path: Path) -> None:
     path = write(tmp_path, [*map(str, X), "-999", "-999.0"])
     assert any("x 2" in note for note in load(path, missing_values=["-999"]).notes)
+
+
+def test_a_column_that_counts_the_rows_is_named(tmp_path: Path) -> None:
+    def counters(column: list[object], kind: str = "csv") -> list[str]:
+        return [note for note in load(write(tmp_path, column, kind)).notes if "goes up by one" in note]
+
+    rows = list(range(10001, 10061))
+    for kind in ("csv", "parquet"):
+        [note] = counters([*rows], kind)
+        assert note == "x goes up by one from row to row (10001, 10002 ...); if it is an id, write columns: {x: ignore}"
+    assert not counters(rows[::-1])
+    assert not counters([*rows[:30], *rows[31:], rows[30]])
+    assert not counters([*rows[:-1], rows[-1] + 1])
+    assert not counters([*rows[:-1], None])
+    assert not counters([*range(19)])
+
+
+def test_names_that_look_alike_are_told(tmp_path: Path) -> None:
+    names = ["red apple", "red\u00a0apple", "pear", "Pear", "plum"]
+    lines = [f"{index % 7},{names[index % 5]},{names[(index * 2) % 5]}" for index in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,city,y", *lines]), encoding="utf-8")
+    notes = " ".join(load(tmp_path / "t.csv").notes)
+    for what in ("the classes {}", "the values {} of city"):
+        spaces, cases = what.format(r"'red apple', 'red\xa0apple'"), what.format("'Pear', 'pear'")
+        assert f"{spaces} differ in white space only; write them alike if they are one" in notes
+        assert f"{cases} differ in upper and lower case only; write them alike if they are one" in notes

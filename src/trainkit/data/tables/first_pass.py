@@ -13,7 +13,7 @@ from trainkit.data.tables.encoded import Cells, Extra
 from trainkit.data.tables.encoding import Encoding, make_encoding
 from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
 from trainkit.data.tables.reading import Block, Table
-from trainkit.data.tables.sentinels import describe_sentinels
+from trainkit.data.tables.sentinels import describe_counters, describe_sentinels
 from trainkit.data.tables.split_column import SPLIT_REASON, Form, SplitColumn, evidence_for, find_form, split_extra
 from trainkit.data.tables.stray_rows import look_for_stray_rows
 from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target
@@ -25,6 +25,8 @@ KEPT_BYTES = 1 << 30
 """Files up to this size are read once: their cells stay in memory between the two passes. Larger ones go through the
 cache block by block."""
 
+_SHOWN = 5
+"""So many groups of names of a column are shown."""
 _ORDERED_ROWS = 20
 """So many rows at least are in order by more than chance."""
 
@@ -109,6 +111,7 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
     of_numbers += target.names if target.task == "regression" else ()
     if by is None:
         notes += _in_order(columns, evidence)
+    notes += describe_counters([evidence[one.name] for one in columns if one.kind == "numeric"], blocks)
     notes += describe_sentinels([evidence[name] for name in of_numbers], blocks)
     encoding = make_encoding(
         columns, missing=options.missing, unseen=options.unseen, missing_values=options.spelled_missing
@@ -204,9 +207,18 @@ def describe_found(table: Table, found: Found, options: TableOptions) -> Iterato
     yield from (
         f"{one.name} is taken for text: {one.hint}" for one in found.columns if one.hint and one.kind != "ignore"
     )
-    by_case: dict[str, list[str]] = {}
-    for name in target.class_names:
-        by_case.setdefault(name.casefold(), []).append(name)
-    for names in by_case.values():
-        if len(names) > 1:
-            yield f"the classes {listed(names)} differ in upper and lower case only; write them alike if they are one"
+    yield from _spelled_alike("the classes {}", target.class_names)
+    for one in found.columns:
+        yield from _spelled_alike(f"the values {{}} of {one.name}", one.categories)
+
+
+def _spelled_alike(what: str, names: Sequence[str]) -> Iterator[str]:
+    """A line for names that differ in their case and white space only; a no-break space looks like another one."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    groups = [group for group in alike.values() if len(group) > 1]
+    for group in groups[:_SHOWN]:
+        different = "white space" if len({name.casefold() for name in group}) > 1 else "upper and lower case"
+        verb = f"differ in {different} only; write them alike if they are one"
+        yield f"{what.format(listed(group))} {verb}"

@@ -1,4 +1,4 @@
-"""Numbers that may stand for a missing value: -999 among temperatures."""
+"""Numbers that may be no measurements: -999 for a missing temperature, and ids that count the rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,29 @@ from trainkit.data.tables.reading import Block
 from trainkit.wording import counted, listed
 
 _NINES = re.compile(r"-?9{2,}(\.9+)?|-9")
+_ROWS = 20
+"""So many rows at least are counted by more than chance."""
 _SEVERAL = 10
 """Other values of a column, of which a number that is no row of nines is told apart."""
+
+
+def describe_counters(evidence: Sequence[Evidence], blocks: Iterable[Block]) -> list[str]:
+    """A line for each column that goes up by one from row to row: mostly an id, which says nothing of new rows."""
+    counting = {one.name: one for one in evidence if one.whole and one.high - one.low + 1 == one.rows >= _ROWS}
+    expected = {name: one.low for name, one in counting.items()}
+    for block in blocks if counting else ():
+        for name in list(expected):
+            numbers = _numbers(block.frame[name], counting[name])
+            steps = np.diff(numbers, prepend=expected[name] - 1)
+            if len(numbers) < len(block.frame) or (steps != 1).any():
+                del expected[name]
+            else:
+                expected[name] += len(numbers)
+    return [
+        f"{name} goes up by one from row to row ({counting[name].low:.12g}, {counting[name].low + 1:.12g} ...); "
+        f"if it is an id, write columns: {{{name}: ignore}}"
+        for name in expected
+    ]
 
 
 def describe_sentinels(evidence: Sequence[Evidence], blocks: Iterable[Block]) -> list[str]:
