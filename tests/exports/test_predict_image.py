@@ -116,6 +116,11 @@ def test_8_bits_for_a_model_of_more_are_refused(tmp_path: Path) -> None:
         script.read_image(tmp_path / "a.png", ENTRY)
 
 
+def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="a folder; give the images in it"):
+        bundled(tmp_path, 1, None).read_image(tmp_path, ENTRY)
+
+
 def odd_files(folder: Path) -> list[Path]:
     """Files that are no images, are damaged, or whose values cannot be used as 8 bits."""
     rng = np.random.default_rng(0)

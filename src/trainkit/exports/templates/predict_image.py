@@ -51,6 +51,8 @@ def load(name):
 
 def read_image(path, entry, resize=False):
     """A file as (1, C, H, W) in the program's dtype."""
+    if Path(path).is_dir():
+        raise SystemExit(f"{path}: a folder; give the images in it, such as {path}/*")
     try:
         return decode(Path(path).read_bytes(), entry, resize)[None]
     except OSError as error:
