@@ -26,7 +26,7 @@ def test_the_preset_is_written_out():
     assert resolved(torchvision("efficientnet_b0"), transforms="auto") == [
         {"type": "resize", "size": 256, "interpolation": "bicubic"},
         {"type": "center_crop", "size": 224},
-        {"type": "random_horizontal_flip", "p": 0.5},
+        {"type": "random_horizontal_flip", "p": 0.5, "alternate": False},
         {"type": "normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     ]
 
