@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def describe_sentinels(evidence: Sequence[Evidence], blocks: Iterable[Block]) ->
 def _ends(evidence: Evidence) -> Mapping[float, list[str]]:
     """The lowest and the highest number where they may mean missing, each with its spellings."""
     few = {value for value in (evidence.low, evidence.high) if _NINES.fullmatch(f"{value:.12g}")}
-    if evidence.low < 0 and evidence.low.is_integer():
+    if evidence.low < 0 and evidence.low.is_integer() and _has_one_negative(evidence.values):
         few.add(evidence.low)
     if not few or evidence.distinct < 3:
         return {}
@@ -90,6 +91,12 @@ def _ends(evidence: Evidence) -> Mapping[float, list[str]]:
         if evidence.is_text
     }
     return {value: spelled.get(value) or [f"{value:.12g}"] for value in few}
+
+
+def _has_one_negative(values: Iterable[Any]) -> bool:
+    """Whether one number at most is negative, in two spellings perhaps. Tables may have thousands of columns."""
+    negative = (one for one in values if (one.startswith(("-", "(", "\u2212")) if isinstance(one, str) else one < 0))
+    return len(list(islice(negative, 3))) < 3
 
 
 def _style(evidence: Evidence) -> dict[str, Any] | None:
