@@ -140,7 +140,7 @@ def test_python_takes_the_plug_in_itself(folder):
     config = {"dataset": "iris", "model": {"type": "sequential", "layers": ["parts.Keep", "Linear"]}}
     result = trainkit.train(config, overrides=["training.epochs=1"], plugins=[plugin], runs_dir=folder / "runs")
     assert trainkit.evaluate(result, plugins=["parts"]).metrics
-    loaded = trainkit.load_config(config, plugins=[plugin])
+    loaded = trainkit.load_config(config, overrides=["training.epochs=1"], plugins=[plugin])
     trainkit.train(loaded, runs_dir=folder / "runs")  # it knows its plug-ins
     with pytest.raises(trainkit.ConfigError, match=r"parts\.Keep comes from a plug-in that is not loaded"):
         trainkit.evaluate(result)
