@@ -27,10 +27,11 @@ runs = trainkit_runs
 assert trainkit.resume(type(runs)(result.run.path)) is None
 more = trainkit.resume(result.run.path.name, runs_dir=runs, overrides=["training.epochs=2"])
 again = trainkit.train(loaded, runs_dir=runs, init_from=type(runs)(more.best_checkpoint))
-fork = trainkit.train(loaded, runs_dir=runs, resume=type(runs)(result.best_checkpoint))
+longer = trainkit.load_config(sys.argv[1], overrides=["training.epochs=2"])
+fork = trainkit.train(longer, runs_dir=runs, resume=type(runs)(result.best_checkpoint))
 rows = type(runs)(result.run.path) if isinstance(runs, str) else result.run.path
 bundle = trainkit.export(rows, formats=("safetensors",), output=type(runs)(again.run.path / "bundle"), runs_dir=runs)
-assert bundle.bundle.is_dir() and fork.epochs_completed == 1
+assert bundle.bundle.is_dir() and fork.epochs_completed == 2
 header = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
 open(sys.argv[1] + ".csv", "w").write(header + "\\n5.1,3.5,1.4,0.2\\n")
 [one] = trainkit.predict(type(runs)(more.run.path), [type(runs)(sys.argv[1] + ".csv")])

@@ -519,7 +519,11 @@ class TestDryRun:
     )
     def test_what_does_not_fit(self, finished, try_out, overrides, allowed, message):
         with pytest.raises(UserError, match=message):
-            try_out(MLP, *overrides, resume=finished.path, allow_change=allowed)
+            try_out(MLP, "training.epochs=5", *overrides, resume=finished.path, allow_change=allowed)
+
+    def test_a_checkpoint_after_the_last_epoch(self, finished, try_out):
+        with pytest.raises(UserError, match=r"after the last of 3 epochs; add --set training.epochs=N for more"):
+            try_out(resume=finished.path)
 
 
 @pytest.mark.parametrize("start", [train, dry_run])

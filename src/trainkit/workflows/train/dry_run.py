@@ -35,7 +35,8 @@ def dry_run(
         if resume == "auto":
             frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one would start")
             resume = None
-        point, weights = resuming.find_start(resume, init_from, runs_dir=runs_dir, frontend=frontend)
+        epochs = loaded.config.training.epochs
+        point, weights = resuming.find_start(resume, init_from, epochs=epochs, runs_dir=runs_dir, frontend=frontend)
     notes: list[str] = []
     resolved = loaded.resolved()
     if point is not None:

@@ -104,12 +104,12 @@ def only_one(loaded: LoadedConfig, *, runs_dir: Path, newest: RunDir | None) -> 
 
 
 def find_start(
-    resume: str | Path | None, init_from: str | Path | None, *, runs_dir: Path, frontend: Frontend
+    resume: str | Path | None, init_from: str | Path | None, *, epochs: int, runs_dir: Path, frontend: Frontend
 ) -> tuple[ResumePoint | None, Path | None]:
     """The checkpoint that a new run goes on from, or the file with the weights that it starts from.
 
     Raises:
-        UserError: both are given, or there is no such file or run.
+        UserError: both are given, there is no such file or run, or all ``epochs`` are done at the checkpoint.
         DamagedFile: it is not a good checkpoint.
     """
     if resume is not None and init_from is not None:
@@ -122,7 +122,13 @@ def find_start(
             weights = find_checkpoint(Path(init_from), runs_dir=runs_dir, frontend=frontend)
         return None, weights
     checkpoint = find_checkpoint(Path(resume), runs_dir=runs_dir, pick=last_of, frontend=frontend)
-    return point_at(checkpoint, frontend=frontend), None
+    point = point_at(checkpoint, frontend=frontend)
+    progress = point.saved["progress"]
+    if progress["batches_completed"] == 0 and progress["epochs_completed"] == epochs:
+        raise UserError(
+            f"{checkpoint}: after the last of {counted(epochs, 'epoch')}; add --set training.epochs=N for more"
+        )
+    return point, None
 
 
 def resume_point(run: RunDir, *, read_only: bool = False, frontend: Frontend) -> ResumePoint | None:

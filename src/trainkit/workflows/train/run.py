@@ -88,7 +88,8 @@ def train(
             return continue_run(run, loaded, allow_change=allow_change, ranks=ranks, frontend=frontend)
         frontend.say(f"{runs_dir}: no unfinished run of this config, so a new one starts")
         alone, resume = resuming.only_one(loaded, runs_dir=runs_dir, newest=newest), None
-    point, weights = resuming.find_start(resume, init_from, runs_dir=runs_dir, frontend=frontend)
+    epochs = loaded.config.training.epochs
+    point, weights = resuming.find_start(resume, init_from, epochs=epochs, runs_dir=runs_dir, frontend=frontend)
     tell(ranks, loaded, point, weights=weights, allow_change=allow_change)
     prepared = prepare(loaded, point, runs_dir=runs_dir, allow_change=allow_change, ranks=ranks, frontend=frontend)
     setup = prepared.setup
