@@ -182,6 +182,7 @@ class TestTables:
             init("t.csv")
         assert load_config(init("t.csv", task="regression").path).config.dataset.task == "regression"
 
+    @pytest.mark.slow
     def test_a_pattern_of_tables(self, tmp_path):
         for part in "ab":
             make_table(tmp_path / f"part-{part}.csv", self.rows(40))

@@ -84,6 +84,7 @@ def test_values_are_looked_at_together(tmp_path: Path) -> None:
     assert not combined(tmp_path, search.replace("1500", "150"))
 
 
+@pytest.mark.slow
 def test_of_many_combinations_some_are_looked_at(tmp_path: Path) -> None:
     paths = ["optimizer.lr", "optimizer.weight_decay", "optimizer.eps", "training.clip_grad_norm"]
     spaces = [f"{path}: {{uniform: [0.1, 0.2]}}" for path in paths]
