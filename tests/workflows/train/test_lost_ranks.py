@@ -58,9 +58,10 @@ class Layer(trainkit.Section):
 
 plugin = trainkit.Plugin("bad", layers=[Layer])
 """
-OWN = TEXT.replace(
-    "model: {type: cnn, blocks: [{channels: 4, pool: 2}, {channels: 4}], norm: batch, dropout: 0.2}",
+OWN = re.sub(
+    r"(?m)^model: .*$",
     "model: {type: sequential, layers: [Flatten, {type: bad.Layer}, {type: Linear, out_features: 10}]}",
+    TEXT,
 )
 
 
