@@ -33,7 +33,9 @@ def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def fetch(url: str, **headers: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+        # ``urlopen`` keeps the proxies of its first call in this process, which a test of another file may have set.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(urllib.request.Request(url, headers=headers)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
