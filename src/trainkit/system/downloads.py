@@ -62,11 +62,12 @@ def download(url: str, path: Path, *, check: Callable[[str], str | None], fronte
 def _opened(url: str) -> HTTPResponse:
     from http.client import HTTPException  # here: with urllib they take every command 50 ms
     from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
+    from urllib.request import Request, build_opener
 
     headers = {"User-Agent": f"trainkit/{__version__}", "Accept-Encoding": "identity"}
     try:
-        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+        # ``urlopen`` would keep the proxies of the process's first download.
+        response: HTTPResponse = build_opener().open(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
     except HTTPError as error:
         error.close()
         raise DownloadFailed(f"the server answers {error.code} {error.reason}".rstrip()) from None
