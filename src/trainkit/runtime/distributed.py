@@ -212,7 +212,12 @@ def join(
     """
     rank, size, wait = launched.rank(), launched.num_ranks(), timedelta(seconds=timeout)
     with with_others("addresses"):
-        store, _, _ = next(dist.rendezvous(launched.meeting(), timeout=wait))  # type: ignore[attr-defined]
+        store: Any
+        if (file := launched.meeting()) is not None:  # by no URL, in which a path with # ends there
+            store = dist.FileStore(file, size)  # type: ignore[attr-defined]
+            store.set_timeout(wait)
+        else:
+            store, _, _ = next(dist.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
         prefixed = dist.PrefixStore  # type: ignore[attr-defined]
         store = prefixed("trainkit", store)
         name = meet(store, rank, size, timeout=timeout, should_stop=should_stop)

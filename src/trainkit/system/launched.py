@@ -113,10 +113,9 @@ def is_orphan() -> bool:
     return by_trainkit() and os.getppid() != int(os.environ[LAUNCHED])
 
 
-def meeting() -> str:
-    """Where the processes meet, as ``torch.distributed`` takes it."""
-    file = os.environ.get(MEETING)
-    return f"file://{file}?rank={rank()}&world_size={num_ranks()}" if file else "env://"
+def meeting() -> str | None:
+    """The file at which the processes meet; None where they meet at an address."""
+    return os.environ.get(MEETING)
 
 
 def restarts() -> int:

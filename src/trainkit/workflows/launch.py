@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainkit.errors import Interrupted, TrainkitError
+from trainkit.plugins import command, plugin_options
 from trainkit.system import STOP_SIGNALS, launched
 
 _POLL = 0.05
@@ -78,7 +79,7 @@ class Ranks:
         return [process.poll() for process in self.processes]
 
     def pass_on(self, signum: int, number: int) -> None:
-        """Send the signal that came as the so-manieth to each process once, when it listens."""
+        """Send a signal to each process once, when it listens; ``number`` tells it from others that have come."""
         for rank, (process, folder) in enumerate(zip(self.processes, self.folders, strict=True)):
             listens = launched.has_pid(folder) and launched.read_end(folder) is None
             if listens and (rank, number) not in self.told:
@@ -93,7 +94,7 @@ class Ranks:
         for process in self.processes:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0, end - time.monotonic()))
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # nobody is left
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -149,7 +150,7 @@ def launch(
         for restart in range(max_restarts + 1):
             ranks = Ranks([Path(folder, str(restart), str(rank)) for rank in range(nproc)])
             try:
-                what = arguments if run is None else ["resume", run, *go_on]
+                what = arguments if run is None else [*plugin_options(), "resume", run, *go_on]
                 ranks.start([sys.executable, "-m", "trainkit", *what], restart)
                 ranks.watch(signals)
             finally:
@@ -190,7 +191,7 @@ def _is_said(first: launched.End, ends: Sequence[launched.End | None]) -> bool:
 
 def _saved(run: str, *, nproc: int) -> str:
     """What is left of the work, and the command that goes on."""
-    return f"the checkpoints saved so far are intact; to go on: trainkit resume {run} --nproc {nproc}"
+    return f"the checkpoints saved so far are intact; to go on: {command()} resume {run} --nproc {nproc}"
 
 
 def _what_failed(ranks: Ranks) -> str:

@@ -45,7 +45,9 @@ def trained(folder: Path, text: str, *arguments: str) -> RunDir:
     return list_runs(folder / "runs")[-1]
 
 
-def test_two_processes_have_the_bits_of_one(tmp_path):
+def test_two_processes_have_the_bits_of_one(tmp_path, monkeypatch):
+    (odd := tmp_path / "a #1?%20").mkdir()
+    monkeypatch.setenv("TMPDIR", str(odd))  # where they meet
     one, two = trained(tmp_path / "1", CNN), trained(tmp_path / "2", CNN, "--nproc", "2")
     assert differences(one, two) == []
 
