@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gpu.findings import Findings
 from gpu.states import differences
-from gpu.workplace import CNN, MLP, MLP_NORM, SGD, Workplace, table_lines
+from gpu.workplace import CNN, MLP, MLP_NORM, SGD, Workplace
 from trainkit.errors import TrainkitError
 
 BAD_STEP = 6
@@ -106,11 +106,14 @@ def guard(found: Findings, place: Workplace) -> None:
 
 
 def poisoned_table(place: Workplace) -> dict[str, Any]:
-    """Sections for a table whose 55th training row makes the loss NaN or Inf: in batches of 10, in step 6."""
+    """Sections for a regression whose 55th target has a square of Inf: in batches of 10, the loss of step 6."""
     path = place.folder / "poisoned.csv"
-    path.write_text("\n".join(table_lines(np.random.default_rng(1), rows=300, poisoned=10 * BAD_STEP - 5)) + "\n")
-    dataset = {"type": "table", "path": str(path), "target": "kind", "val_fraction": 0.0, "test_fraction": 0.0}
-    return {"dataset": dataset, "transforms": [], "shuffle": False}
+    rows = np.random.default_rng(1).normal(size=(300, 14))
+    rows[10 * BAD_STEP - 5, -1] = 1e25
+    header = ",".join([*(f"f{number}" for number in range(13)), "target"])
+    np.savetxt(path, rows, fmt="%.6g", delimiter=",", header=header, comments="")
+    dataset = {"type": "table", "path": str(path), "target": "target", "val_fraction": 0.0, "test_fraction": 0.0}
+    return {"dataset": {**dataset, "scale_target": False}, "transforms": [], "shuffle": False}
 
 
 def expect_stop(found: Findings, place: Workplace, name: str, config: Path, watch: Backward) -> None:

@@ -255,11 +255,9 @@ def make_data(place: Workplace) -> None:
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
 
 
-def table_lines(rng: np.random.Generator, *, rows: int, poisoned: int | None = None) -> Iterator[str]:
-    """CSV of 13 columns and a class; row ``poisoned`` holds numbers that make the loss NaN or Inf."""
+def table_lines(rng: np.random.Generator, *, rows: int) -> Iterator[str]:
+    """CSV of 13 columns and a class."""
     yield ",".join([*(f"f{number}" for number in range(13)), "kind"])
     for number in range(rows):
         values = rng.normal(size=13) + number % 3
-        if number == poisoned:
-            values = np.full(13, 3e38) * rng.choice([-1, 1], 13)
         yield ",".join([*(f"{value:.6g}" for value in values), "abc"[number % 3]])
