@@ -19,6 +19,12 @@ LONG = (
 """Where the tests are that take longest. They begin first: short ones at the end leave no core without work."""
 
 
+def pytest_configure(config):
+    """Beside a GPU too, tests are about the CPU, but those of ``pytest -m gpu``: some count what a graph replays."""
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(items):
     """Long tests come first; those marked ``gpu`` are skipped where there is no CUDA device."""
     folder = Path(__file__).parent
@@ -32,7 +38,7 @@ def pytest_collection_modifyitems(items):
 
     if not torch.cuda.is_available():
         for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and pytest -m gpu"))
 
 
 @pytest.fixture(scope="session", autouse=True)

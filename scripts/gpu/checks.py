@@ -26,7 +26,7 @@ COMPILED = "losses near the eager ones, the same run twice and resumed, bitwise"
 CHECKS = (
     Check("environment", 60, "versions, the card, every module of trainkit imported"),
     Check("checkpoint", 120, "a run saved, verified, loaded; check, eval, predict, resume, export, bench"),
-    Check("gpu_tests", 180, "the tests that are marked gpu, and those of the loop"),
+    Check("gpu_tests", 180, "the tests that are marked gpu"),
     Check("guard", 120, "NaN and Inf, by optimizer: the weights stay those of the step before"),
     Check("exact_tables", 120, "the same run twice and resumed from files, bitwise: tables"),
     Check("exact_images", 120, "the same: CNNs in bf16, fp16 and fp32, all transforms, EMA"),

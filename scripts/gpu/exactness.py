@@ -29,7 +29,7 @@ def exact_tables(found: Findings, place: Workplace) -> None:
     if place.quick:
         return
     for pieces in (2, 3):
-        config = place.config(f"exact_pieces{pieces}", model=MLP_NORM, accumulation_steps=pieces)
+        config = place.config(f"exact_pieces{pieces}", model=MLP_NORM, accumulation_steps=pieces, batch_size=12)
         exact(found, place, f"accumulation_steps {pieces}, dropout", config)
     exact(found, place, "30 features, batch 5", place.config("exact_30", dataset=blobs(120, 30), batch_size=5))
     wide = {"model": {"type": "mlp", "hidden_sizes": [500, 300]}, "optimizer": "adam", "batch_size": 130}
@@ -99,7 +99,7 @@ def compiled(found: Findings, place: Workplace, mode: str) -> None:
     images: dict[str, Any] = {"dataset": place.images(), "model": {**CNN, "dropout": 0.0}, "batch_size": 50}
     cases: dict[str, tuple[float, dict[str, Any]]] = {
         "mlp": (0.01, still),
-        "accumulation_steps 2": (0.01, {**still, "accumulation_steps": 2}),
+        "accumulation_steps 2": (0.01, {**still, "accumulation_steps": 2, "batch_size": 12}),
         # The compiler draws other random numbers, so that only the size of the loss is the same.
         "dropout": (0.3, {"model": MLP_NORM}),
         "cnn": (0.02, {**images, "precision": "fp32"}),

@@ -54,8 +54,8 @@ class Backward:
         def made(optimizer: torch.optim.Optimizer, *args: Any, **knobs: Any) -> None:
             make(optimizer, *args, **knobs)
             parameters = [tensor for group in optimizer.param_groups for tensor in group["params"]]
-            watch.parameters = max(watch.parameters, parameters, key=len)
-            watch.count = 0
+            if len(parameters) >= len(watch.parameters):
+                watch.parameters, watch.count = parameters, 0
 
         def went_back(tensor: Tensor, *args: Any, **knobs: Any) -> None:
             backward(tensor, *args, **knobs)
@@ -126,7 +126,7 @@ def expect_stop(found: Findings, place: Workplace, name: str, config: Path, watc
         found.fault(f"{name}: the run did not stop")
         return
     run = place.newest_run(config)
-    saved = max(run.states())[0]
+    saved = max(run.states(), default=(0, 0))[0]
     weights = [tensor for key, tensor in run.state()["model"].items() if "running" not in key and "num_" not in key]
     same = not differences(weights, watch.parameters)
     result = f"{'same weights' if same else 'OTHER WEIGHTS'}, saved to step {saved}: {message[:100]}"

@@ -92,28 +92,22 @@ def checkpoint(found: Findings, place: Workplace) -> None:
 
 
 def gpu_tests(found: Findings, place: Workplace) -> None:
-    """The project's tests that are marked ``gpu``, and those of the loop, on this torch."""
+    """The project's tests that are marked ``gpu``, on this torch; without CUDA all of them are skipped."""
     if not importlib.util.find_spec("pytest") or not importlib.util.find_spec("hypothesis"):
         found.skip("pytest or hypothesis is not installed")
         return
     paths = [str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
     env = {"PYTHONPATH": os.pathsep.join(path for path in paths if path), "PYTHONDONTWRITEBYTECODE": "1"}
-    options = ["-q", "-rfEs", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=line", "--import-mode=importlib"]
+    options = ["-q", "-rfEs", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=short", "--import-mode=importlib"]
     marked = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "pytest.mark.gpu" in path.read_text()]
-    parallel = ["-n", "4", "--dist", "loadfile"] if importlib.util.find_spec("xdist") else []
-    runs: dict[str, list[Any]] = {
-        "marked gpu": ["-m", "gpu", *marked],
-        "tests/engine": ["-m", "not slow and not gpu", *parallel, "tests/engine"],
-    }
-    for name, words in list(runs.items())[: 1 if place.quick else None]:
-        with found.case(name):
-            done = place.python("-m", "pytest", *options, *words, cwd=ROOT, limit=90, env=env)
-            lines = done.out.strip().splitlines()
-            said = [line[:200] for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
-            result = {"exit": done.code, "end": lines[-1][:200] if lines else done.err[-300:], "said": said[:20]}
-            found.expect(done.code == 0, name, result)
-            if name == "marked gpu" and place.cuda and any("SKIPPED" in line and "CUDA" in line for line in said):
-                found.fault("tests marked gpu were skipped beside a GPU")
+    with found.case("marked gpu"):
+        done = place.python("-m", "pytest", *options, "-m", "gpu", *marked, cwd=ROOT, limit=150, env=env)
+        lines = done.out.strip().splitlines()
+        said = [line[:400] for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED", "E  "))]
+        result = {"exit": done.code, "end": lines[-1][:200] if lines else done.err[-300:], "said": said[:20]}
+        found.expect(done.code == 0, "marked gpu", result)
+        if place.cuda and any("SKIPPED" in line and "CUDA" in line for line in said):
+            found.fault("tests marked gpu were skipped beside a GPU")
 
 
 def crossings(found: Findings, place: Workplace) -> None:

@@ -40,11 +40,26 @@ CASES = {
     "mixed, and not at the end": {"model": CNN, "mix": {"type": "mixup_cutmix", "off_for_last": "5st"}},
     "values": {"dataset": {"type": "diabetes"}, "transforms": [], "loss": "huber", "batch_size": 50},
 }
-ON_CUDA = CASES | {
-    "bf16": {"model": CNN, "precision": "bf16"},
-    "cosine": {"scheduler": "cosine"},
-    "one cycle": {"scheduler": {"type": "one_cycle", "cycle_momentum": False}, "optimizer": {"type": "adam"}},
+HOST_UPDATES = {
+    "momentum on a schedule": {"scheduler": "one_cycle", "clip_grad_norm": 0.5},
+    "beta on a schedule": {
+        "scheduler": "one_cycle",
+        "optimizer": {"type": "adam", "lr": 0.0625},
+        "ema": {"decay": 0.9},
+    },
+    "sgd's decay on a schedule": {
+        "optimizer": {"type": "sgd", "lr": 0.0625, "weight_decay": 0.5, "weight_decay_schedule": "flat_cos"}
+    },
 }
+ON_CUDA = (
+    CASES
+    | HOST_UPDATES
+    | {
+        "bf16": {"model": CNN, "precision": "bf16"},
+        "cosine": {"scheduler": "cosine"},
+        "one cycle": {"scheduler": {"type": "one_cycle", "cycle_momentum": False}, "optimizer": {"type": "adam"}},
+    }
+)
 
 
 def again(work):
@@ -54,24 +69,26 @@ def again(work):
     return work
 
 
-def run(changes, *, capture=None, said=None, deterministic=True, **options):
+def run(changes, *, capture=None, said=None, deterministic=True, host_updates=None, **options):
     """A run, captured by ``capture`` where it is given. Returns the last state, and the captured step."""
+    host_updates = changes in HOST_UPDATES.values() if host_updates is None else host_updates
     step = None
 
     def plan_of(setup):
         nonlocal step
         say = [].append if said is None else said.append
-        step = CapturedStep(setup.config.training.batch_size, say=say, capture=capture, deterministic=deterministic)
+        known = {"say": say, "capture": capture, "deterministic": deterministic, "host_updates": host_updates}
+        step = CapturedStep(setup.config.training.batch_size, **known)
         return replace(setup.plan(), step=step)
 
     return train(changes, plan_of=None if capture is None else plan_of, **options), step
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | HOST_UPDATES)
 def test_a_captured_run_is_the_plain_run_bit_for_bit(name):
-    said = []
-    plain, _ = run(CASES[name])
-    captured, step = run(CASES[name], capture=again, said=said)
+    said, changes = [], (CASES | HOST_UPDATES)[name]
+    plain, _ = run(changes)
+    captured, step = run(changes, capture=again, said=said)
     assert step.recorded is not None, said
     assert_same(plain, captured)
 
@@ -191,10 +208,18 @@ def test_a_setting_that_the_recording_holds_cannot_change_unseen():
     said = []
     changes = {"scheduler": "one_cycle"}
     plain, _ = run(changes)
-    captured, step = run(changes, capture=again, said=said)
+    captured, step = run(changes, capture=again, said=said, host_updates=False)
     assert step.failed
     assert len(said) == 1
     assert_same(plain, captured)
+
+
+def test_what_the_host_updates_is_halted_too():
+    """As the fused kernels of CUDA: without their mark on the optimizer, NaN in a gradient reaches the weights."""
+    said = []
+    with pytest.raises(NonFiniteError, match=r"^step 5: the loss is"):
+        run({}, model_change=poisoned(5, "gradient"), capture=again, said=said, host_updates=True)
+    assert said == []
 
 
 def poisoned(step, where):

@@ -42,6 +42,16 @@ def test_a_missing_gpu_says_what_there_is(asked: str) -> None:
     assert "CUDA" in str(caught.value)
 
 
+@pytest.mark.parametrize("asked", ["auto", "cuda"])
+def test_more_processes_than_gpus_are_refused_by_all_of_them(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setattr("trainkit.runtime.device.available_devices", lambda: ("cuda:0", "cuda:1", "cpu"))
+    for name, value in {"WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3", "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ProblemsError, match="device: each process takes a GPU of its own, and 3 processes share 2 GPU"):
+        resolve_device(asked)
+    assert resolve_device("cpu").value == "cpu"
+
+
 @pytest.mark.gpu
 def test_cuda_is_found_by_name_and_number() -> None:
     assert resolve_device("auto").value == resolve_device("cuda").value == resolve_device("cuda:0").value == "cuda:0"

@@ -73,10 +73,6 @@ def why_not_captured(config: Config, model: nn.Module, *, precision: str) -> str
         return "a batch is computed in pieces"
     if config.optimizer.type not in FUSED_ON_CUDA:
         return f"{config.optimizer.type} needs the host in each step"
-    if moves_momentum(config):
-        return "the schedule moves the momentum, which the kernels take from the host"
-    if weight_decay_schedule(config) == "flat_cos" and config.optimizer.type != "adamw":
-        return "the schedule moves the weight decay, which the kernels take from the host"
     if precision == "fp16":
         return "the host looks for overflows of fp16 in each step"
     if isinstance(spec.on_non_finite, SkipNonFinite):
@@ -97,7 +93,12 @@ def compiled_plan(plan: Plan, choice: Choice, *, config: Config, model: nn.Modul
             return plan
         case "graph":
             spec = config.training
-            return replace(plan, step=CapturedStep(spec.batch_size, say=say, deterministic=spec.deterministic))
+            # The kernels of the update take momentum, and decay that is not AdamW's, from the host.
+            moves = moves_momentum(config) or (
+                weight_decay_schedule(config) == "flat_cos" and config.optimizer.type != "adamw"
+            )
+            step = CapturedStep(spec.batch_size, say=say, host_updates=moves, deterministic=spec.deterministic)
+            return replace(plan, step=step)
         case mode:
             # Gradients that are added up over pieces must not lie in memory that the next piece overwrites.
             keep = mode in WITH_CUDA_GRAPHS and plan.accumulation_steps > 1

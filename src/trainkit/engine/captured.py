@@ -1,4 +1,4 @@
-"""A whole training step as a CUDA graph: one launch in place of some forty, for models that wait for launches."""
+"""A training step as a CUDA graph: one launch in place of some forty, for models that wait for launches."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from trainkit.engine.state import TrainState
 from trainkit.engine.step import (
     StepResult,
     add_gradients,
-    apply_gradients,
+    clip_gradients,
     seed_layer_noise,
+    set_gradients,
     train_step,
+    update_weights,
     zero_gradients,
 )
 
@@ -42,11 +44,17 @@ def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
         work()
     current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
+    generator = torch.cuda.default_generators[current.device_index]
+    noise = generator.clone_state()
     try:
         with torch.cuda.graph(graph, stream=stream):
             work()
+    except RuntimeError:
+        # PyTorch leaves the generator in the recording that failed, in which no layer can draw.
+        generator.graphsafe_set_state(noise)
+        raise
     finally:
-        torch.cuda.set_stream(current)  # PyTorch leaves the other one where the recording fails
+        torch.cuda.set_stream(current)  # nor does it go back to this one
     return graph.replay
 
 
@@ -60,6 +68,7 @@ class CapturedStep:
 
     Args:
         batch_size: of the batches that are replayed.
+        host_updates: leave the update of the weights to the host, since a schedule moves more than learning rates.
         say: gets one line where the step cannot be captured, and all are trained on as they are.
         deterministic: whether the plain step has the same bits each time; if not, about the same numbers are enough.
     """
@@ -69,10 +78,12 @@ class CapturedStep:
         batch_size: int,
         *,
         say: Callable[[str], None],
+        host_updates: bool = False,
         deterministic: bool = True,
         capture: Capture = cuda_graph,
     ) -> None:
         self.batch_size, self.say, self.capture = batch_size, say, capture
+        self.host_updates = host_updates
         self.same = same_bits if deterministic else same_but_for_rounding
         self.has_stepped = False
         self.failed = False
@@ -101,11 +112,11 @@ class CapturedStep:
         before = copies(live)
         result = train_step(state, plan, batch, guard=guard, lr=lr)
         after = copies(live)
-        recorded = RecordedStep(state, plan, batch, guard)
+        recorded = RecordedStep(state, plan, batch, guard, host_updates=self.host_updates)
         try:
             put_back(live, before)
             recorded.read(batch)
-            recorded.run = self.capture(recorded.work)
+            recorded.launch = self.capture(recorded.work)
             put_back(live, before)
             recorded.read(batch)
             recorded.run()
@@ -148,14 +159,15 @@ class CapturedStep:
 class RecordedStep:
     """A step that reads batch and learning rates from memory of its own: forward, loss, backward, check, update."""
 
-    run: Callable[[], None]
+    launch: Callable[[], None]
     """Does the work on what was read last."""
 
-    def __init__(self, state: TrainState, plan: Plan, batch: Batch, guard: Guard) -> None:
-        self.state, self.plan, self.guard = state, plan, guard
+    def __init__(self, state: TrainState, plan: Plan, batch: Batch, guard: Guard, *, host_updates: bool) -> None:
+        self.state, self.plan, self.guard, self.host_updates = state, plan, guard, host_updates
         self.batch = Batch._make(None if tensor is None else torch.empty_like(tensor) for tensor in batch)
         self.rates = [torch.zeros((), device=batch.inputs.device) for _ in state.optimizer.param_groups]
-        self.settings = settings_of(state.optimizer)
+        self.settings = self.held_settings()
+        self.gradients: list[Tensor | None] = []
         self.results: list[Tensor] = []
         """The summed loss, the sum of weights if it has them, and the predicted classes, where there are any."""
         self.weight: Tensor | float = 0.0
@@ -166,7 +178,20 @@ class RecordedStep:
 
     def fits(self, state: TrainState, guard: Guard) -> bool:
         """Whether this is a step of this run, with the settings that were recorded."""
-        return state is self.state and guard is self.guard and settings_of(state.optimizer) == self.settings
+        return state is self.state and guard is self.guard and self.held_settings() == self.settings
+
+    def held_settings(self) -> list[dict[str, Any]]:
+        """The settings of the optimizer that the graph holds as numbers: all but the learning rates."""
+        changing = ("params", "param_names", "lr")
+        groups = [] if self.host_updates else self.state.optimizer.param_groups
+        return [{k: v for k, v in group.items() if k not in changing} for group in groups]
+
+    def run(self) -> None:
+        """The step, on what was read last."""
+        self.launch()
+        if self.host_updates:
+            set_gradients(self.state.parameters, self.gradients, keep=False)
+            update_weights(self.state)
 
     def read(self, batch: Batch) -> None:
         """Take over a batch and the learning rates, and seed dropout for this step: a replay begins with that seed."""
@@ -185,8 +210,11 @@ class RecordedStep:
         loss, predicted = add_gradients(plan, self.batch, self.weight, scaler=None)
         grads = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
         self.guard.halt_if_bad(loss, grads)
-        with capturable(state.optimizer, self.rates):
-            apply_gradients(state, plan)
+        clip_gradients(state, plan)
+        if not self.host_updates:
+            with capturable(state.optimizer, self.rates):
+                update_weights(state)
+        self.gradients = [parameter.grad for parameter in state.parameters]
         self.results = [value for value in (loss, self.weight, predicted) if isinstance(value, Tensor)]
 
 
@@ -201,12 +229,6 @@ def capturable(optimizer: torch.optim.Optimizer, rates: Sequence[Tensor]) -> Ite
     finally:
         for group, values in zip(optimizer.param_groups, before, strict=True):
             group.update(values)
-
-
-def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The settings that a graph holds as numbers: all but the learning rates."""
-    changing = ("params", "param_names", "lr")
-    return [{k: v for k, v in group.items() if k not in changing} for group in optimizer.param_groups]
 
 
 def tensors_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:

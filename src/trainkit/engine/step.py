@@ -50,7 +50,8 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     overflow = state.scaler is not None and overflows(state.scaler, loss, any_non_finite(grads))
     taken = not overflow and guard.allows(loss, weight, grads, batch=batch, progress=state.progress, lr=lr)
     if taken:
-        apply_gradients(state, plan)
+        clip_gradients(state, plan)
+        update_weights(state)
         if state.ema is not None:
             state.ema.update(state.model)
     elif not overflow:
@@ -61,12 +62,16 @@ def train_step(state: TrainState, plan: Plan, batch: Batch, *, guard: Guard, lr:
     return StepResult(loss, weight, predicted, batch.targets, taken)
 
 
-def apply_gradients(state: TrainState, plan: Plan) -> None:
-    """Clip the gradients, decay the weights where the schedule moves their decay, and take the optimizer's step."""
+def clip_gradients(state: TrainState, plan: Plan) -> None:
+    """Clip the gradients by their norm and by value, where the plan says so."""
     if plan.clip_grad_norm is not None:
         torch.nn.utils.clip_grad_norm_(state.parameters, plan.clip_grad_norm)
     if plan.clip_grad_value is not None:
         torch.nn.utils.clip_grad_value_(state.parameters, plan.clip_grad_value)
+
+
+def update_weights(state: TrainState) -> None:
+    """Decay the weights where the schedule moves their decay, and take the optimizer's step."""
     if state.decay is not None:
         state.decay.apply()
     take_step(state.optimizer)

@@ -15,6 +15,7 @@ import torch
 from trainkit.errors import Problem, ProblemsError
 from trainkit.runtime.memory import keep_freed_memory, lines_of
 from trainkit.system import launched, owns_process
+from trainkit.wording import counted
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,14 @@ def resolve_device(requested: str) -> Choice:
     """The device to work on: ``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:
-        ProblemsError: The named device does not exist; the message lists the devices of the machine.
+        ProblemsError: The named device does not exist; the message lists the devices of the machine. Or there are GPUs,
+            but fewer than processes of the run on this machine.
     """
     devices = available_devices()
+    gpus, here = sum(name.startswith("cuda") for name in devices), launched.ranks_here()
+    if requested in ("auto", "cuda") and 0 < gpus < here:
+        message = f"each process takes a GPU of its own, and {here} processes share {counted(gpus, 'GPU')} here"
+        raise ProblemsError([Problem(f"{message}; start {gpus}, or set device to cpu", key="device")])
     if requested == "auto":
         return _preferred(devices)
     name = f"cuda:{launched.local_rank()}" if requested == "cuda" else requested
