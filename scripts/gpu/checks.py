@@ -25,7 +25,7 @@ class Check:
 COMPILED = "losses near the eager ones, the same run twice and resumed, bitwise"
 CHECKS = (
     Check("environment", 60, "versions, the card, every module of trainkit imported"),
-    Check("checkpoint", 120, "a run saved, verified, loaded; check, eval, predict, resume, export, bench"),
+    Check("checkpoint", 240, "a run saved, verified, loaded; check, eval, predict, resume, export, bench"),
     Check("gpu_tests", 180, "the tests that are marked gpu"),
     Check("guard", 120, "NaN and Inf, by optimizer: the weights stay those of the step before"),
     Check("exact_tables", 120, "the same run twice and resumed from files, bitwise: tables"),
@@ -44,7 +44,7 @@ CHECKS = (
     Check("memory_estimate", 110, "the estimate against the peak; 40 epochs from host memory", cuda_only=True),
     Check("image_workers", 100, "images decoded while training, by 0 and 8 processes: same weights, exit code 0"),
     Check("stop_signal", 130, "SIGTERM in an epoch: exit code 143, resumed bitwise"),
-    Check("selftest", 120, "trainkit selftest resume: killed runs end as one that was left alone", least=40),
+    Check("selftest", 240, "trainkit selftest resume: killed runs end as one that was left alone", least=40),
     Check("memory_shortage", 90, "4 GB free: the data or the model fit, not both", cuda_only=True, alone=True),
 )
 

@@ -26,7 +26,12 @@ LEFT = 4 << 30
 
 
 def memory_estimate(found: Findings, place: Workplace) -> None:
-    """The estimate of `trainkit check` against the peak of training; reserved bytes over 40 epochs from host memory."""
+    """Training with a third more than `trainkit check` estimates; reserved bytes over 40 epochs from host memory.
+
+    The peak itself says little: the kernels of fp32 convolutions take what is free for their workspace (on an H100 the
+    peak of the third case was 1.6 times the estimate), and where that is less, PyTorch takes others.
+    """
+    total = torch.cuda.get_device_properties(0).total_memory
     images: dict[str, Any] = {"dataset": place.mnist(), "epochs": 1}
     cases = {
         "mlp 4096, batch 8192": place.config("peak_mlp", **images, model=WIDE, optimizer="adam", batch_size=8192),
@@ -39,10 +44,14 @@ def memory_estimate(found: Findings, place: Workplace) -> None:
             estimate = json.loads(done.out)["memory_bytes"]["total"]
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            place.train(config)
+            torch.cuda.set_per_process_memory_fraction((estimate * 4 / 3 + MNIST_BYTES) / total)
+            try:
+                place.train(config)
+            finally:
+                torch.cuda.set_per_process_memory_fraction(1.0)
             peak = torch.cuda.max_memory_allocated() - MNIST_BYTES
             result = f"estimate {estimate >> 20} MB, peak without the data {peak >> 20} MB, {estimate / peak:.2f}"
-            found.expect(0.75 < estimate / peak < 1.5, name, result)
+            found.expect(estimate / peak < 1.5, name, result)
     tables = place.config("host_table", dataset=blobs(500_000, 100), transforms=[])
     for name, config in {"images": place.config("host_images", dataset=place.mnist()), "table": tables}.items():
         with found.case(f"host, {name}"):
