@@ -109,13 +109,13 @@ def compiled(found: Findings, place: Workplace, mode: str) -> None:
     chosen = 1 if place.quick else 3 if mode == "max-autotune" else len(cases)
     with found.case("NaN in the data"):
         config = place.config(
-            "compile_nan", model=MLP, **poisoned_table(place), checkpoint={"every": "1st"}, compile=mode
+            f"compile_nan_{mode}", model=MLP, **poisoned_table(place), checkpoint={"every": "1st"}, compile=mode
         )
         with Backward() as watch:
             expect_stop(found, place, "NaN in the data", config, watch)
     for name, (tolerance, keys) in list(cases.items())[:chosen]:
         with found.case(name):
-            config = place.config(f"compile_{name.replace(' ', '_')}", ema={"decay": 0.9}, **keys)
+            config = place.config(f"compile_{mode}_{name.replace(' ', '_')}", ema={"decay": 0.9}, **keys)
             exact = mode == "auto"  # a captured step has the bits of the plain one
             resumes = not name.startswith("cnn")
             compare_with_eager(found, place, name, config, mode, tolerance=0.0 if exact else tolerance, resumes=resumes)

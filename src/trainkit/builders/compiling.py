@@ -88,11 +88,11 @@ def is_known(layer: nn.Module) -> bool:
 
 def compiled_plan(plan: Plan, choice: Choice, *, config: Config, model: nn.Module, say: Callable[[str], None]) -> Plan:
     """The plan with the compiled model or the captured step; ``say`` gets a line where that fails."""
+    spec = config.training
     match choice.value:
         case "false":
             return plan
         case "graph":
-            spec = config.training
             # The kernels of the update take momentum, and decay that is not AdamW's, from the host.
             moves = moves_momentum(config) or (
                 weight_decay_schedule(config) == "flat_cos" and config.optimizer.type != "adamw"
@@ -102,4 +102,5 @@ def compiled_plan(plan: Plan, choice: Choice, *, config: Config, model: nn.Modul
         case mode:
             # Gradients that are added up over pieces must not lie in memory that the next piece overwrites.
             keep = mode in WITH_CUDA_GRAPHS and plan.accumulation_steps > 1
-            return replace(plan, forward=compiled(plan.forward, mode, model=model, say=say), keep_gradients=keep)
+            forward = compiled(plan.forward, mode, model=model, say=say, deterministic=spec.deterministic)
+            return replace(plan, forward=forward, keep_gradients=keep)

@@ -83,15 +83,27 @@ class CompiledModel:
 
 
 def compiled(
-    forward: Callable[[Tensor], Tensor], mode: str, *, model: nn.Module, say: Callable[[str], None]
+    forward: Callable[[Tensor], Tensor],
+    mode: str,
+    *,
+    model: nn.Module,
+    say: Callable[[str], None],
+    deterministic: bool = True,
 ) -> CompiledModel:
     """The forward pass compiled by ``torch.compile`` in one of its modes.
 
     Each shape gets code of its own: with code for any size, which PyTorch makes at the second size that it meets, a run
     that resumes would use other code than the whole run.
+
+    Args:
+        deterministic: choose kernels without timing them, where that may change the numbers, as another run of the same
+            program would have other times. ``max-autotune`` is a wish for timing, and keeps it.
     """
+    options = {} if mode == "max-autotune" else {"deterministic": deterministic}
     on_cuda = any(parameter.is_cuda for parameter in model.parameters())
-    program = torch.compile(forward, mode=mode, dynamic=False)
+    program = torch.compile(
+        forward, options={**torch._inductor.list_mode_options(mode, dynamic=False), **options}, dynamic=False
+    )
     return CompiledModel(forward, program, model=model, say=say, marks_steps=on_cuda and mode in WITH_CUDA_GRAPHS)
 
 
