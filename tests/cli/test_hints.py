@@ -21,6 +21,9 @@ from trainkit.cli.app import app
         ("preview c.yaml", "No such command 'preview'. There is `trainkit data preview`."),
         ("trian c.yaml", "Did you mean 'train'?"),
         ("runs lst", "Did you mean 'list'?"),
+        ("eval --split foo", "Invalid value for '--split': 'foo' is not one of 'train', 'val', 'test'.\n"),
+        ("predict --top-k 0 x", "'--top-k': has to be greater than or equal to 1, got '0'\n"),
+        ("ui --port one", "'--port': has to be a valid integer, got 'one'\n"),
     ],
 )
 def test_hint(line, hint):

@@ -16,12 +16,16 @@ _OTHER_NAMES = {"learning_rate": "lr", "batch": "batch_size", "bs": "batch_size"
 
 
 def add_hint(error: Any, groups: Mapping[str, Any]) -> None:
-    """Add to the message of a ``UsageError`` what to write instead, where that is known.
+    """Add to the message of a ``UsageError`` what to write instead, where that is known; no words of pydantic's.
 
     Args:
         groups: the groups of commands, by name.
     """
-    if (name := getattr(error, "option_name", None)) is not None:
+    if hasattr(error.__cause__, "errors"):  # typer takes a value of an option through pydantic
+        wanted = re.match("Input should be ([^,]*)", error.message)
+        got = error.__cause__.errors()[0]["input"]
+        error.message = f"has to be {wanted[1]}, got {got!r}" if wanted else error.message.removeprefix("Value error, ")
+    elif (name := getattr(error, "option_name", None)) is not None:
         if _takes_set(error) and (keys := _keys_of(name.lstrip("-").replace("-", "_"))):
             error.possibilities = None
             error.message += f"; it is a setting of the config: {' or '.join(f'--set {key}=...' for key in keys)}"
