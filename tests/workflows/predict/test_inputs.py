@@ -262,18 +262,21 @@ def test_cells_that_the_config_refuses_have_a_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("data", "where", "reason"),
     [
-        (b"", "is empty"),
-        (b"weight,shop\n", "has columns ('weight', 'shop') but no rows"),
-        (b"weight,store\n1,east\n", "no column 'shop', which the model takes; the file has 'weight', 'store'"),
-        (b'weight,shop\n1,"east\n', "x.csv:2: the quote that opens here is not closed"),
+        (b"", "", "is empty; "),
+        (b"weight,shop\n", "", "has columns ('weight', 'shop') but no rows"),
+        (b"weight,store\n1,east\n", "", "no column 'shop', which the model takes; the file has 'weight', 'store'"),
+        (b'weight,shop\n1,"east\n', ":2", "the quote that opens here is not closed"),
+        (b"weight,weight,shop\n1,2,east\n", ":1", "columns with one name: 'weight'"),
     ],
 )
-def test_tables_that_cannot_be_read(tmp_path, data, reason):
+def test_tables_that_cannot_be_read(tmp_path, data, where, reason):
+    """The place stands before the reason, once."""
     (tmp_path / "x.csv").write_bytes(data)
-    _, _, bad = read([tmp_path / "x.csv"], TABLE)
-    assert reason in bad[str(tmp_path / "x.csv")]
+    _, _, bad = read([f"{tmp_path}/./x.csv"], TABLE)
+    assert list(bad) == [f"{tmp_path}/./x.csv{where}"]
+    assert bad.popitem()[1].startswith(reason)
 
 
 @pytest.mark.parametrize(

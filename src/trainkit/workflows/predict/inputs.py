@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -223,7 +224,8 @@ def _table_jobs(path: str, spec: InputSpec) -> Iterator[Job]:
                 names = rows.names[start : start + spec.chunk_size]
                 yield Job(names, partial(slice_rows, rows, start, spec.chunk_size))
     except UserError as error:
-        yield _broken(path, str(error))
+        named = re.match(rf"{re.escape(str(Path(path)))}(:\d+)?(?::? )(.*)", str(error), re.DOTALL)
+        yield _broken(f"{path}{named[1] or ''}", named[2]) if named else _broken(path, str(error))
 
 
 def _npy_jobs(path: str, spec: InputSpec) -> Iterator[Job]:
