@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from trainkit.cli.train import show_curves
 from trainkit.cli.train_display import TrainDisplay, fitting
+from trainkit.recorders import History
 
 
 class Terminal(io.StringIO):
@@ -116,6 +118,14 @@ def test_training_accuracy_of_mixed_batches_says_what_it_is_against(capsys):
     record = {**epoch_record(1), "train_accuracy": 0.5, "train_accuracy_against": "larger share", "val_accuracy": 0.75}
     TrainDisplay(epochs=3, batches_per_epoch=40, batch_size=8).log(record)
     assert "train loss 0.5000 acc (larger share) 0.5000  val acc 0.7500" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("best", "named"), [((1, 3), 3), ((1,), 2), ((), 2)])
+def test_of_equal_values_that_of_the_checkpoint_is_the_best(capsys, best, named):
+    values = {1: 0.5, 2: 0.75, 3: 0.75, 4: 0.75}
+    epochs = [{"epoch": epoch, "val_accuracy": value, "val_loss": 1 - value} for epoch, value in values.items()]
+    show_curves(History(tuple(record | {"best": record["epoch"] in best} for record in epochs), ()))
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines() if line] == [f"{named}"] * 2
 
 
 def test_quiet_shows_nothing(monkeypatch, clock):

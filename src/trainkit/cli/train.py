@@ -251,7 +251,8 @@ def show_curves(history: History) -> None:
         points = history.series(name)
         if len(points) < 2:
             continue
-        epoch, best = (max if better(name) == "max" else min)(points, key=lambda point: point[1])
+        sign = 1 if better(name) == "max" else -1  # of equal values that of the checkpoint
+        epoch, best = max(points, key=lambda point: (sign * point[1], point[0] == history.best_epoch))
         numbers = f"{console.number(points[0][1])} {arrow} {console.number(points[-1][1])}"
         bars = sparkline([value for _, value in points], blocks=blocks)
         pairs.append((name, f"{bars}  {numbers}, best {console.number(best)} in epoch {epoch:.0f}"))
