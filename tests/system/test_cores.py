@@ -23,7 +23,7 @@ def four_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
     monkeypatch.setattr(module, "_TOPOLOGY", tmp_path)
-    monkeypatch.setattr(module, "CGROUP", tmp_path)
+    monkeypatch.setattr(module, "_CGROUP", tmp_path)
     monkeypatch.setattr(module, "_allowed", lambda: set(range(8)))
     return tmp_path
 

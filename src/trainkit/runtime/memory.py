@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from trainkit.system import CGROUP
+from trainkit.system import cgroups
 
 _NO_HOST_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory")
 _NO_DEVICE_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")
@@ -53,11 +55,10 @@ def free_device_bytes(device: torch.device) -> int:
 
 
 def free_host_bytes() -> int:
-    """RAM that can be taken without swapping, within the limits of the container."""
+    """RAM that can be taken without swapping, within the limits of the container or job."""
     available = [int(line.split()[1]) * 1024 for line in lines_of("/proc/meminfo") if line.startswith("MemAvailable:")]
     free = available[0] if available else _free_without_proc()
-    limit = _cgroup_free_bytes()
-    return free if limit is None else min(free, limit)
+    return min([free, *_free_below_limits()])
 
 
 def _free_without_proc() -> int:
@@ -66,36 +67,29 @@ def _free_without_proc() -> int:
 
 
 def host_bytes() -> int:
-    """RAM of the machine, or the limit of the container where that is lower."""
+    """RAM of the machine, or the limit of the container or job where that is lower."""
     if hasattr(os, "sysconf"):
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     else:
         total = int(_windows_memory().total)
-    limit = _cgroup_limit()
-    return total if limit is None else min(total, limit)
+    return min([total, *(limit for _, limit in _limits())])
 
 
-def _cgroup_limit() -> int | None:
-    """The memory that a cgroup v2 allows; None without a limit."""
-    try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        return None if limit == "max" else int(limit)
-    except (OSError, ValueError):
-        return None
+def _limits() -> Iterator[tuple[Path, int]]:
+    """The cgroups around this process that have a limit of memory, each with it."""
+    for group in cgroups():
+        with suppress(OSError, ValueError):  # "max" is no number
+            yield group, int((group / "memory.max").read_text())
 
 
-def _cgroup_free_bytes() -> int | None:
-    """Bytes left under a cgroup v2 limit; file pages that can be dropped do not count as used."""
-    limit = _cgroup_limit()
-    if limit is None:
-        return None
-    try:
-        used = int((CGROUP / "memory.current").read_text())
-        lines = (CGROUP / "memory.stat").read_text().splitlines()
-    except (OSError, ValueError):
-        return None
-    droppable = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
-    return max(0, limit - used + droppable)
+def _free_below_limits() -> Iterator[int]:
+    """Bytes left under each limit; file pages that can be dropped do not count as used."""
+    for group, limit in _limits():
+        with suppress(OSError, ValueError):
+            used = int((group / "memory.current").read_text())
+            lines = (group / "memory.stat").read_text().splitlines()
+            droppable = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+            yield max(0, limit - used + droppable)
 
 
 class _MemoryStatus(ctypes.Structure):

@@ -2,7 +2,7 @@
 # mypy: implicit-reexport
 
 from trainkit.system import launched
-from trainkit.system.cores import CGROUP, CpuTime, cores_of_others, count_cores, physical_cores, visible_cores
+from trainkit.system.cores import CpuTime, cgroups, cores_of_others, count_cores, physical_cores, visible_cores
 from trainkit.system.downloads import DownloadFailed, download
 from trainkit.system.frontend import STOP_SIGNALS, Frontend, StopRequest, catch_stop_signals, leave_signals_to_parent
 from trainkit.system.processes import Process, is_alive, own_process, owns_process, run_child, this_process

@@ -8,8 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
-"""Limits of the container, as version 2 of control groups shows them inside it."""
+_CGROUP = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _STAT = Path("/proc/stat")
@@ -47,21 +46,21 @@ def _allowed() -> set[int]:
 def _quota() -> int | None:
     """CPUs that the cgroups v2 of this process allow, rounded up; None without a quota."""
     allowed = []
-    for folder in _groups():
+    for folder in cgroups():
         with suppress(OSError, ValueError):  # "max" is no number
             quota, period = map(int, (folder / "cpu.max").read_text().split())
             allowed.append(max(1, -(-quota // period)))
     return min(allowed, default=None)
 
 
-def _groups() -> list[Path]:
-    """The cgroup v2 of this process and those around it. A container sees its own as the root."""
+def cgroups() -> list[Path]:
+    """The folders of the cgroup v2 of this process and of those around it. A container sees its own as the root."""
     with suppress(OSError):
         for line in _GROUPS.read_text().splitlines():
             if line.startswith("0::/"):
                 names = [name for name in line[4:].split("/") if name not in ("", "..")]
-                return [CGROUP.joinpath(*names[:depth]) for depth in range(len(names) + 1)]
-    return [CGROUP]
+                return [_CGROUP.joinpath(*names[:depth]) for depth in range(len(names) + 1)]
+    return [_CGROUP]
 
 
 @dataclass(frozen=True)
