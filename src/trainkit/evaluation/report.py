@@ -172,34 +172,23 @@ def _head(task: str, report: Report) -> dict[str, Any]:
     }
 
 
-def classification_report(
+def _of_classifier(
     outputs: Tensor,
     targets: Tensor,
-    *,
     loss: Loss,
     class_names: Sequence[str],
     metrics: Mapping[str, float],
-    weights: NDArray[Any] | None = None,
+    of_samples: Floats | float,
     seed: int,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None],
 ) -> ClassificationReport:
-    """The report on a classifier.
-
-    Args:
-        outputs: the model's own, float32 (N, K), or (N, 1) for bce and bce_with_logits; on the CPU, as the loss is.
-        targets: int64 (N,).
-        metrics: those of the evaluation loop, loss first; the report keeps them as they are.
-        weights: of the samples in the loss: (N,).
-        seed: of the bootstrap.
-        check: called now and then; raises to stop the work.
-    """
+    """As ``build_report``; ``targets`` are int64 (N,), ``of_samples`` the weights."""
     num_classes = len(class_names)
     scores, probabilities = loss.predictions(outputs), loss.probabilities(outputs)
     counts = ClassificationMetrics(num_classes, top_k=TOP_K)
     counts.update(scores, targets)
     confusion = counts.confusion.numpy()
     predicted, labels = scores.argmax(dim=1).numpy(), targets.numpy()
-    of_samples = 1.0 if weights is None else weights.astype(np.float64)
     chances = probabilities.numpy().astype(np.float64)
     # exp() of a log-probability may be a bit above 1.
     confidence = np.minimum(chances[np.arange(len(labels)), predicted], 1.0)
@@ -266,30 +255,21 @@ def _reliability(confidence: Floats, correct: NDArray[np.bool_]) -> Reliability:
         return Reliability(sums[0] / counts, sums[1] / counts, counts)
 
 
-def regression_report(
+def _of_regression(
     outputs: Tensor,
     targets: NDArray[Any],
-    *,
     loss: Loss,
     target_names: Sequence[str],
-    target_scale: TargetScale | None = None,
+    target_scale: TargetScale | None,
     metrics: Mapping[str, float],
-    weights: NDArray[Any] | None = None,
+    of_samples: Floats | None,
 ) -> RegressionReport:
-    """The report on a regression model, in the targets' own units.
-
-    Args:
-        outputs: the model's own, float32 (N, T) on the CPU.
-        targets: (N, T), in their own units.
-        target_scale: by which the model sees them.
-        weights: of the samples in the loss: (N,).
-    """
+    """As ``build_report``, in the targets' own units; ``of_samples`` are the weights."""
     scaled = torch.from_numpy(targets_of_model(targets, target_scale))
     counts = RegressionMetrics(len(target_names), target_std=[std for _, std in target_scale or ()])
     counts.update(outputs, scaled)
     values, true = in_own_units(outputs.numpy(), target_scale).astype(np.float64), targets.astype(np.float64)
     losses = loss.of_each(outputs, scaled).double().numpy() * loss.unit
-    of_samples = None if weights is None else weights.astype(np.float64)
     return RegressionReport(
         num_samples=len(true),
         metrics=dict(metrics),
@@ -317,26 +297,18 @@ def build_report(
     """The report of the loss's task. Raises what ``check`` raises.
 
     Args:
+        outputs: the model's own, float32 (N, K) or (N, T), (N, 1) for bce and bce_with_logits; on the CPU, as the loss.
+        targets: int64 (N,), or (N, T) in their own units.
+        target_scale: by which the model sees the values to predict.
+        metrics: those of the evaluation loop, loss first; the report keeps them as they are.
         weights: of the samples in the loss: (N,); no other number depends on them.
+        seed: of the bootstrap.
+        check: called now and then; raises to stop the work.
     """
+    of_samples = None if weights is None else weights.astype(np.float64)
     if loss.is_classification:
         labels = torch.from_numpy(np.ascontiguousarray(targets))
-        return classification_report(
-            outputs,
-            labels,
-            loss=loss,
-            class_names=class_names,
-            metrics=metrics,
-            weights=weights,
-            seed=seed,
-            check=check,
+        return _of_classifier(
+            outputs, labels, loss, class_names, metrics, 1.0 if of_samples is None else of_samples, seed, check
         )
-    return regression_report(
-        outputs,
-        targets,
-        loss=loss,
-        target_names=target_names,
-        target_scale=target_scale,
-        metrics=metrics,
-        weights=weights,
-    )
+    return _of_regression(outputs, targets, loss, target_names, target_scale, metrics, of_samples)
