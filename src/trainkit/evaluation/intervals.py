@@ -141,23 +141,10 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def t_reach(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """As ``_Z``, for Student's t with so many degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """As ``_Z``, for Student's t with so many degrees of freedom."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # scikit-learn brings SciPy
 
-    def share(angle: float) -> float:
-        """How much of the distribution lies within sqrt(freedom) * tan(angle) of 0."""
-        odd, cosine = freedom % 2, math.cos(angle)
-        total, term = 0.0, cosine if odd else 1.0
-        for power in range(odd, freedom - 1, 2):
-            total += term
-            term *= (power + 1) / (power + 2) * cosine**2
-        total *= math.sin(angle)
-        return (angle + total) * 2 / math.pi if odd else total
-
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) < confidence else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
+    return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
 def macro_intervals(

@@ -117,6 +117,8 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_], *, confidence: 
     The interval holds both the exact one, on the samples that one of them alone has right, and that of Agresti and Min
     (2005), which knows that their number varies too.
     """
+    from scipy.special import bdtr  # type: ignore[import-untyped]
+
     number = len(first)
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     apart = gained + lost
@@ -132,7 +134,7 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_], *, confidence: 
         high=min(1.0, max(high, middle + reach)),
         num_samples=number,
         method="mcnemar",
-        p_value=min(1.0, 2 * _at_most(min(gained, lost), apart, 0.5)),
+        p_value=min(1.0, 2 * float(bdtr(min(gained, lost), apart, 0.5))),
         discordant=(gained, lost),
     )
 
@@ -205,26 +207,11 @@ def _seed_variance(scores: Sequence[tuple[list[float], list[float]]]) -> tuple[f
 
 def exact_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of a share by the binomial distribution itself (Clopper and Pearson, 1934)."""
-    tail = (1 - confidence) / 2
+    from scipy.special import betaincinv  # scikit-learn brings SciPy
 
-    def edge(count: int) -> float:
-        """The share at which so many successes at most have the probability ``1 - tail``, or ``tail`` for the upper."""
-        wanted = tail if count == successes else 1 - tail
-        low, high = 0.0, 1.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if _at_most(count, trials, middle) > wanted else (low, middle)
-        return low
-
-    return 0.0 if successes == 0 else edge(successes - 1), 1.0 if successes == trials else edge(successes)
-
-
-def _at_most(successes: int, trials: int, share: float) -> float:
-    """The probability of so many successes, or fewer."""
-    counts = np.arange(successes)
-    choose = np.concatenate([[0.0], np.cumsum(np.log((trials - counts) / (counts + 1)))])
-    numbers = np.arange(successes + 1)
-    return float(np.exp(choose + numbers * math.log(share) + (trials - numbers) * math.log1p(-share)).sum())
+    tail, failures = (1 - confidence) / 2, trials - successes
+    low = 0.0 if successes == 0 else float(betaincinv(successes, failures + 1, tail))
+    return low, 1.0 if failures == 0 else float(betaincinv(successes + 1, failures, 1 - tail))
 
 
 def _normal_reach(confidence: float) -> float:
