@@ -1,6 +1,9 @@
 """Values of Python by column: each row is read as it is alone, whatever stands in the others."""
 
+from datetime import UTC, datetime
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,3 +49,20 @@ def test_a_row_is_read_as_it_is_alone(rows):
     assert sum(together.filled.missing.values()) == sum(
         cell is None or cell == "" or cell != cell for row in rows for cell in row
     )
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", ""])
+def test_a_day_at_midnight_is_that_day_and_another_time_of_day_is_refused(form):
+    """Databases and pandas write a time behind each date; the dates of a training without one are the same days."""
+    column, time = {"name": "day", "kind": "datetime", "format": form}, {"column": "day", "offset": 0.0}
+    inputs = [{"name": f"day.{part}", "part": part, **time} for part in ("time", "hour")]
+    day = "05.01.2024" if form else "2024-01-05"
+    same = [day, f"{day} 00:00:00", f"{day}T00:00:00", f"{day} 00:00:00.000", f"{day}T00:00:00Z", f"{day} 12:00 AM"]
+    other = [f"{day} 10:30:00", f"{day} 00:00:01", f"{day}T00:00:00+02:00", f"{day} 12:00 PM"]
+    read = encode_columns({"day": [*same, *other]}, {**ENCODING, "columns": [column], "inputs": inputs})
+    stamp = datetime(2024, 1, 5, tzinfo=UTC).timestamp()
+    assert read.inputs[: len(same)].tolist() == [[stamp, 0]] * len(same)
+    refused = other if form else other[2:]  # dates of Parquet files have times
+    assert [[*same, *other][row] for row in sorted(read.bad)] == refused
+    known = form or "%Y-%m-%d %H:%M:%S"
+    assert all(reason.endswith(f"had dates as {known}; write it so") for reason in read.bad.values())

@@ -20,6 +20,8 @@ _DAYS = (
 _TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p")
 _MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y")
 _ZONES = ("", "Z", "%z", " %z", " UTC")
+_MIDNIGHT = r"[ T](0?0:00(:00(\.0+)?)?(Z| UTC|\+00:00)?|12:00(:00)? ?[Aa][Mm])$"
+"""Behind a day it leaves the same date."""
 DAY = re.compile(r"\d{1,4}[-/. ](\d{1,2}|[A-Za-z]{3,9})[-/. ]\d{1,4}(?!\d)|[A-Za-z]{3,9} \d{1,2}, \d{4}(?!\d)")
 
 _MONTH_OR_TIME = re.compile(r"\d{4}[-/]\d{2}|\d{1,2}/\d{4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( [AaPp][Mm])?")
@@ -93,12 +95,14 @@ def date_parts(cells: pl.Series, form: str) -> dict[str, pl.Series]:
     """The numbers of each date by their names in DATE_PARTS: float64, null where there is none.
 
     Args:
-        form: of the texts; "" where the file has dates.
+        form: of the texts; "" where the file of the training has dates: texts are as ISO 8601 writes them.
     """
     import polars as pl
 
-    if form:
-        times = parse_dates(cells, form)
+    if cells.dtype == pl.String:
+        times = parse_dates(cells if form else cells.str.replace("T", " "), form or "%Y-%m-%d %H:%M:%S%.f")
+        if times.null_count() > cells.null_count():
+            times = times.fill_null(parse_dates(cells.str.replace(_MIDNIGHT, ""), form or "%Y-%m-%d"))
     elif cells.dtype == pl.Time:
         times = cells.cast(pl.Duration("us")).to_physical().cast(pl.Datetime("us"))
     else:

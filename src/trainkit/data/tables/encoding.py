@@ -160,10 +160,7 @@ def _values(cells: pl.Series, column: dict[str, Any]) -> dict[str | None, pl.Ser
                 numbers = pl.select(pl.when(numbers.abs() < 3.4e38).then(numbers)).to_series()
             return {None: numbers}
         case "datetime":
-            form = column["format"]
-            if cells.dtype == pl.String and not form:
-                form = "%Y-%m-%d %H:%M:%S%.f"
-            parts = date_parts(cells, form if cells.dtype == pl.String else "")
+            parts = date_parts(cells, column["format"])
             return {part: parts[part] for part in parts}
         case "boolean":
             return {None: label_codes(cells, column["categories"]).cast(pl.Float64)}
@@ -231,7 +228,7 @@ def _account(
     if style := column.get("style"):
         known += f" ({NumberStyle.from_json(style).describe() or 'decimal point'})"
     if column["kind"] == "datetime":
-        known = f"dates as {column['format']}" if column["format"] else "dates"
+        known = f"dates as {column['format'] or '%Y-%m-%d %H:%M:%S'}"
     refused, why = unseen, f"is new; the training had {known}"
     if encoding["unseen"] != "refuse":  # a word may stand for a missing value, a number in another form may not
         written = column["kind"] in ("numeric", "datetime") and cells.dtype == pl.String

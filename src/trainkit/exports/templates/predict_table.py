@@ -34,6 +34,7 @@ PAIRS = {"true/false": ("true", "false", "t", "f"), "yes/no": ("yes", "no", "y",
 DIGITS = {"1": 0, "1.0": 0, "0": 1, "0.0": 1}
 WHOLE = re.compile(r"([+-]?)([0-9]+)(\.0*)?")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MIDNIGHT = r"[ T](0?0:00(:00(\.0+)?)?(Z| UTC|\+00:00)?|12:00(:00)? ?[Aa][Mm])$"
 MISSING, UNSEEN = Counter(), Counter()
 BATCH = 8192
 
@@ -273,14 +274,12 @@ def label_reader(labels):
 def date_reader(form):
     """A function from a cell to the numbers of a date by name; NaN where it is none."""
     nothing = dict.fromkeys(("time", "year", "month", "day", "weekday", "hour"), math.nan)
-    fractions = "%.f" in (form := form or "%Y-%m-%d %H:%M:%S%.f")
-    form = form.replace("%.f", "")
 
-    def parse(text):
-        fraction = re.search(r"(?<=:[0-9]{2})\.([0-9]+)", text) if fractions else None
+    def parse(text, form):
+        fraction = re.search(r"(?<=:[0-9]{2})\.([0-9]+)", text) if "%.f" in form else None
         if fraction:
             text = text[: fraction.start()] + text[fraction.end() :]
-        time = datetime.datetime.strptime(text, form)
+        time = datetime.datetime.strptime(text, form.replace("%.f", ""))
         if not re.search("%[YyCGDF]", form):  # a time of day
             time = time.replace(year=1970)
         return time.replace(microsecond=int(fraction[1][:6].ljust(6, "0"))) if fraction else time
@@ -288,9 +287,12 @@ def date_reader(form):
     def read(cell):
         if isinstance(cell, str):
             try:
-                cell = parse(cell)
+                cell = parse(cell if form else cell.replace("T", " ", 1), form or "%Y-%m-%d %H:%M:%S%.f")
             except ValueError:
-                return nothing
+                try:
+                    cell = parse(re.sub(MIDNIGHT, "", cell), form or "%Y-%m-%d")
+                except ValueError:
+                    return nothing
         elif isinstance(cell, datetime.time):
             cell = datetime.datetime.combine(datetime.date(1970, 1, 1), cell)
         elif not isinstance(cell, datetime.datetime):
@@ -322,7 +324,7 @@ def known(column):
         case "numeric":
             return f"numbers ({describe_style(column['style'] or {})})" if column["style"] else "numbers"
         case "datetime":
-            return f"dates as {column['format']}" if column["format"] else "dates"
+            return f"dates as {column['format'] or '%Y-%m-%d %H:%M:%S'}"
         case _:
             return listed(column["categories"])
 
