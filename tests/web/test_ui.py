@@ -80,8 +80,14 @@ def test_the_curve_of_a_run_moves_and_runs_are_overlaid(tmp_path):
             file.write(json.dumps({"type": "epoch", "step": 40, "epoch": 4, "val_accuracy": 0.9}) + "\n")
         line = "return document.querySelector('.chart path.line').getAttribute('d')"
         wait_for(lambda: driver.execute_script(line) != before)
-        driver.get(f"{url}/#/compare/runs%2F{first.path.name},runs%2F{second.path.name}")
-        wait_for(lambda: len(driver.find_elements("css selector", ".chart path.line")) >= 2)
+        cards = "return document.querySelector('.cards').innerText"
+        wait_for(lambda: re.search(r"epochs\s+4", driver.execute_script(cards)))
+        # A browser opens six streams to one server, and no more.
+        more = [make_run(folder / "runs" / f"20260103-00000{number}_c").path.name for number in range(6)]
+        ids = ",".join(f"runs%2F{name}" for name in (first.path.name, second.path.name, *more))
+        driver.get(f"{url}/#/compare/{ids}")
+        legend = "return document.querySelector('.charts').innerText"
+        wait_for(lambda: "H val" in driver.execute_script(legend))
         assert errors(driver) == []
         assert {address.split("/")[2] for address in requested(driver) if address.startswith("http")} == {url[7:]}
 

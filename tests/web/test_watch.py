@@ -39,6 +39,7 @@ class TestWatched:
         for path in (second.info, second.metrics):
             path.unlink()
         second.path.rmdir()
+        assert watched.find(second.path.name) is None, "it is known, and is not there any more"
         assert change(now, watched.look()) == {"rows": [], "gone": [second.path.name]}
 
     @pytest.mark.parametrize("run_id", ["", "..", "../other/20260101-000000_a", "runs/../..", "/etc", "nothing"])

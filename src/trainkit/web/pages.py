@@ -79,18 +79,24 @@ class Pages:
             await asyncio.sleep(EVERY)
 
     async def records(self, request: Request) -> Response:
-        found = await asyncio.to_thread(self.watched.find, request.path_params["id"])
-        return _missing("such run") if found is None else _stream(_records(found.metrics))
+        ids = request.query_params.getlist("run")
+        runs = [await asyncio.to_thread(self.watched.find, one) for one in ids]
+        tails = {one: Tail(run.metrics) for one, run in zip(ids, runs, strict=True) if run is not None}
+        return _stream(self._records(tails)) if tails and None not in runs else _missing("such run")
 
-
-async def _records(path: Path) -> AsyncIterator[dict[str, Any] | None]:
-    """The records of a log so far, then those that are added."""
-    tail, first = Tail(path), True
-    while True:
-        anew, new = await asyncio.to_thread(tail.read)
-        yield {"anew": anew or first, "records": thinned(new)} if first or anew or new else None
-        first = False
-        await asyncio.sleep(EVERY)
+    async def _records(self, tails: dict[str, Tail]) -> AsyncIterator[dict[str, Any] | None]:
+        """The records and the rows of runs so far, then what is added; a browser opens six streams and no more."""
+        known: dict[str, dict[str, Any] | None] = {}
+        while True:
+            rows = await asyncio.to_thread(self.watched.look)
+            yield None
+            for run_id, tail in tails.items():
+                (anew, new), row = await asyncio.to_thread(tail.read), rows.get(run_id)
+                first = run_id not in known
+                if first or anew or new or row != known[run_id]:
+                    yield {"run": run_id, "anew": anew or first, "records": thinned(new), "row": row}
+                known[run_id] = row
+            await asyncio.sleep(EVERY)
 
 
 def make_app(folder: Path) -> Starlette:
@@ -103,7 +109,7 @@ def make_app(folder: Path) -> Starlette:
             Route("/api/runs", pages.runs),
             Route("/api/changes", pages.changes),
             Route("/api/run/{id:path}", pages.run),
-            Route("/api/records/{id:path}", pages.records),
+            Route("/api/records", pages.records),
             Route("/file/{path:path}", pages.file),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])],

@@ -44,7 +44,8 @@ class Watched:
 
     def find(self, run_id: str) -> RunDir | None:
         """The run with this id; None where there is none. Paths that lead elsewhere are no ids."""
-        return RunDir(self.root / run_id) if run_id in self._rows or run_id in self.look() else None
+        run, known = RunDir(self.root / run_id), run_id in self._rows or run_id in self.look()
+        return run if known and run.path.is_dir() else None
 
     def look(self) -> Rows:
         """All runs; those whose files have changed are read again."""

@@ -125,6 +125,7 @@ class Curves {
   constructor(box) {
     this.box = box;
     this.charts = new Map();
+    this.perEpoch = new Map(); // steps, by run
   }
 
   chart(name) {
@@ -136,63 +137,75 @@ class Curves {
     return this.charts.get(name);
   }
 
-  follow(id, label, place) {
-    const several = label !== "";
-    const color = (dashed) => COLORS[(several ? place : dashed ? 0 : 1) % COLORS.length];
-    let perEpoch = null;
+  // Draws the records of runs as they come; `changed` is called with a run whose row in the table is another one.
+  follow(ids, changed) {
+    const rows = new Map();
+    listen(`/api/records?${ids.map((id) => `run=${encodeURIComponent(id)}`).join("&")}`, (message) => {
+      this.put(message, ids.length > 1 ? letter(ids.indexOf(message.run)) : "", ids.indexOf(message.run));
+      if (message.row === null) state.textContent = `${message.run} is not there any more.`;
+      else if (rows.get(message.run) !== JSON.stringify(message.row)) changed(message.run);
+      rows.set(message.run, JSON.stringify(message.row));
+    });
+  }
+
+  put({ run: id, anew, records }, label, place) {
+    const color = (dashed) => COLORS[(label ? place : dashed ? 0 : 1) % COLORS.length];
     const put = (metric, key, name, dashed, x, y) => {
       if (typeof y === "number") this.chart(metric).add(`${id} ${key}`, name, color(dashed), dashed).points.push([x, y]);
     };
-    listen(`/api/records/${encoded(id)}`, (message) => {
-      if (message.anew) {
-        for (const chart of this.charts.values()) {
-          for (const key of chart.series.keys()) if (key.startsWith(`${id} `)) chart.series.delete(key);
-        }
+    if (anew) {
+      for (const chart of this.charts.values()) {
+        for (const key of chart.series.keys()) if (key.startsWith(`${id} `)) chart.series.delete(key);
       }
-      for (const record of message.records) {
-        if (record.type === "epoch") {
-          perEpoch = record.step / record.epoch;
-          for (const [key, value] of Object.entries(record)) {
-            const [, split, metric] = key.match(/^(train|val)_(?!seconds|loss_max)(.+)$/) || [];
-            if (metric) put(metric, key, several ? `${label} ${split}` : split === "val" ? "validation" : "training", split === "train", record.epoch, value);
-          }
-          put("learning_rate", "lr", several ? label : "at the end of the epoch", false, record.epoch, record.lr);
-        } else if (record.type === "step") {
-          const x = perEpoch === null ? record.epoch - 1 + record.batch / 1e9 : record.step / perEpoch;
-          if (perEpoch !== null) put("loss of the batches", "steps", several ? label : "training", true, x, record.mean_loss ?? record.loss);
+    }
+    for (const record of records) {
+      if (record.type === "epoch") {
+        this.perEpoch.set(id, record.step / record.epoch);
+        for (const [key, value] of Object.entries(record)) {
+          const [, split, metric] = key.match(/^(train|val)_(?!seconds|loss_max)(.+)$/) || [];
+          if (metric) put(metric, key, label ? `${label} ${split}` : split === "val" ? "validation" : "training", split === "train", record.epoch, value);
         }
+        put("learning_rate", "lr", label || "at the end of the epoch", false, record.epoch, record.lr);
+      } else if (record.type === "step" && this.perEpoch.has(id)) {
+        put("loss of the batches", "steps", label || "training", true, record.step / this.perEpoch.get(id), record.mean_loss ?? record.loss);
       }
-      for (const chart of this.charts.values()) chart.draw();
-    });
+    }
+    for (const chart of this.charts.values()) chart.draw();
   }
 }
 
+const letter = (place) => String.fromCharCode(65 + (place % 26));
+
 async function showRun(id) {
-  const run = await fetched(`/api/run/${encoded(id)}`);
-  document.title = `trainkit: ${run.folder}`;
-  document.getElementById("title").textContent = run.folder;
+  const first = await fetched(`/api/run/${encoded(id)}`);
+  document.title = `trainkit: ${first.folder}`;
+  document.getElementById("title").textContent = first.folder;
   document.getElementById("where").replaceChildren(node("a", { href: "#/" }, "all runs"));
   const card = (name, value) => node("div", {}, node("dt", {}, name), node("dd", {}, value));
-  const charts = node("div", { class: "charts" });
+  const cards = node("dl", { class: "cards" }), charts = node("div", { class: "charts" }), below = node("div");
   const file = (name) => `/file/${encoded(id)}/-/${encoded(name)}`;
-  const sections = [
-    node("dl", { class: "cards" },
-      card("status", badge(run.status)), card(run.monitor || "score", score(run.score, run.monitor) || "–"),
-      card("epochs", String(run.epochs)), card("time", seconds(run.seconds) || "–"), card("data", run.dataset || "–"), card("model", run.model || "–")),
-    node("section", {}, node("h2", {}, "Curves"), charts),
-  ];
-  const found = run.findings.map((one) => node("article", { class: "finding" }, node("h3", {}, one.title), node("p", {}, one.evidence), node("p", {}, one.suggestion),
-    ...(one.set.length ? [node("pre", {}, one.set.join("\n"))] : [])));
-  sections.push(node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, "Nothing stands out.")])));
-  if (run.pictures.length) {
-    sections.push(node("section", {}, node("h2", {}, "Pictures"), node("div", { class: "plots" }, ...run.pictures.map((name) => node("a", { href: file(name) }, node("img", { src: file(name), alt: name, loading: "lazy" }))))));
-  }
-  sections.push(node("section", {}, node("h2", {}, "Files"), node("p", {}, ...run.files.flatMap((name) => [node("a", { href: file(name) }, name), " "]))));
-  sections.push(node("section", {}, node("h2", {}, "Config"), node("div", { class: "scroll" }, node("table", { class: "config text" },
-    node("thead", {}, node("tr", {}, ...["key", "value", "from"].map((name) => node("th", { scope: "col" }, name)))),
-    node("tbody", {}, ...run.config.map((row) => node("tr", {}, ...row.map((cell) => node("td", {}, cell)))))))));
-  content.replaceChildren(...sections);
-  new Curves(charts).follow(id, "", 0);
+  let drawn = "";
+  const draw = (run) => {
+    cards.replaceChildren(card("status", badge(run.status)), card(run.monitor || "score", score(run.score, run.monitor) || "–"),
+      card("epochs", String(run.epochs)), card("time", seconds(run.seconds) || "–"), card("data", run.dataset || "–"), card("model", run.model || "–"));
+    const now = JSON.stringify([run.findings, run.pictures, run.files, run.config]);
+    if (now === drawn) return;
+    drawn = now;
+    const found = run.findings.map((one) => node("article", { class: "finding" }, node("h3", {}, one.title), node("p", {}, one.evidence), node("p", {}, one.suggestion),
+      ...(one.set.length ? [node("pre", {}, one.set.join("\n"))] : [])));
+    const sections = [node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, "Nothing stands out.")]))];
+    if (run.pictures.length) {
+      sections.push(node("section", {}, node("h2", {}, "Pictures"), node("div", { class: "plots" }, ...run.pictures.map((name) => node("a", { href: file(name) }, node("img", { src: file(name), alt: name, loading: "lazy" }))))));
+    }
+    sections.push(node("section", {}, node("h2", {}, "Files"), node("p", {}, ...run.files.flatMap((name) => [node("a", { href: file(name) }, name), " "]))));
+    sections.push(node("section", {}, node("h2", {}, "Config"), node("div", { class: "scroll" }, node("table", { class: "config text" },
+      node("thead", {}, node("tr", {}, ...["key", "value", "from"].map((name) => node("th", { scope: "col" }, name)))),
+      node("tbody", {}, ...run.config.map((row) => node("tr", {}, ...row.map((cell) => node("td", {}, cell)))))))));
+    below.replaceChildren(...sections);
+  };
+  draw(first);
+  content.replaceChildren(cards, node("section", {}, node("h2", {}, "Curves"), charts), below);
+  new Curves(charts).follow([id], async () => draw(await fetched(`/api/run/${encoded(id)}`)));
 }
 
 async function showComparison(ids) {
@@ -200,22 +213,23 @@ async function showComparison(ids) {
   document.getElementById("title").textContent = `${ids.length} runs`;
   document.getElementById("where").replaceChildren(node("a", { href: "#/" }, "all runs"));
   const runs = await Promise.all(ids.map((id) => fetched(`/api/run/${encoded(id)}`)));
-  const letter = (place) => String.fromCharCode(65 + (place % 26));
-  const configs = runs.map((run) => new Map(run.config.map(([key, value]) => [key, value])));
-  const keys = [...new Set(configs.flatMap((one) => [...one.keys()]))];
-  const differ = keys.filter((key) => key !== "name" && new Set(configs.map((one) => one.get(key) ?? "")).size > 1);
-  const rows = [["score", ...runs.map((run) => score(run.score, run.monitor))], ["time", ...runs.map((run) => seconds(run.seconds))],
-    ...differ.map((key) => [key, ...configs.map((one) => one.get(key) ?? "")])];
-  const heads = runs.map((run, place) => node("th", { scope: "col" }, `${letter(place)} `, node("a", { href: `#/run/${encoded(ids[place])}` }, run.folder)));
-  const charts = node("div", { class: "charts" });
-  content.replaceChildren(
-    node("section", {}, node("h2", {}, "What differs"), node("div", { class: "scroll" }, node("table", { class: "text" },
-      node("thead", {}, node("tr", {}, node("th", {}, ""), ...heads)),
-      node("tbody", {}, ...rows.map(([name, ...values]) => node("tr", {}, node("th", { scope: "row" }, name), ...values.map((value) => node("td", {}, value)))))))),
-    node("section", {}, node("h2", {}, "Curves"), charts),
-  );
-  const curves = new Curves(charts);
-  ids.forEach((id, place) => curves.follow(id, letter(place), place));
+  const charts = node("div", { class: "charts" }), differences = node("div", { class: "scroll" });
+  const draw = () => {
+    const configs = runs.map((run) => new Map(run.config.map(([key, value]) => [key, value])));
+    const keys = [...new Set(configs.flatMap((one) => [...one.keys()]))];
+    const differ = keys.filter((key) => key !== "name" && new Set(configs.map((one) => one.get(key) ?? "")).size > 1);
+    const rows = [["score", ...runs.map((run) => score(run.score, run.monitor))], ["time", ...runs.map((run) => seconds(run.seconds))],
+      ...differ.map((key) => [key, ...configs.map((one) => one.get(key) ?? "")])];
+    const heads = runs.map((run, place) => node("th", { scope: "col" }, `${letter(place)} `, node("a", { href: `#/run/${encoded(ids[place])}` }, run.folder)));
+    differences.replaceChildren(node("table", { class: "text" }, node("thead", {}, node("tr", {}, node("th", {}, ""), ...heads)),
+      node("tbody", {}, ...rows.map(([name, ...values]) => node("tr", {}, node("th", { scope: "row" }, name), ...values.map((value) => node("td", {}, value)))))));
+  };
+  draw();
+  content.replaceChildren(node("section", {}, node("h2", {}, "What differs"), differences), node("section", {}, node("h2", {}, "Curves"), charts));
+  new Curves(charts).follow(ids, async (id) => {
+    runs[ids.indexOf(id)] = await fetched(`/api/run/${encoded(id)}`);
+    draw();
+  });
 }
 
 // --- which view --------------------------------------------------------------------------------------------------
