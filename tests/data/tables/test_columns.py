@@ -193,6 +193,7 @@ TARGETS = [
     (["1e300", "2e300", "2.5"], "regression", "reach 2e+300, too large for 32-bit floating point"),
     ([[1.0], [2.0]], "auto", "the cells of the target 'x' are of type List(Float64)"),
     (["5", "5"], "auto", "one class, '5'; at least 2 are needed"),
+    ([f"{i}.5 kg" for i in range(30)], "auto", "numbers with the unit kg; write them without it; or set dataset.task"),
 ]
 
 
@@ -200,6 +201,10 @@ TARGETS = [
 def test_a_target_that_cannot_be_learned_is_a_problem(values: list[Any], task: str, message: str) -> None:
     with pytest.raises(ProblemsError, match=re.escape(message)):
         decide_target([gather(values)], task)
+
+
+def test_a_few_sizes_with_a_unit_are_classes() -> None:
+    assert decide_target([gather(["5 kg", "10 kg", "5 kg"])], "auto").class_names == ("5 kg", "10 kg")
 
 
 def test_labels_are_one_in_all_their_spellings() -> None:

@@ -184,6 +184,18 @@ def test_missing_cells_that_are_refused_are_named(tmp_path):
     assert (len(lines), lines[-1]) == (11, "and 30 more")
 
 
+def test_rows_without_a_target_are_not_filled_in_and_nothing_in_them_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n" + ",,\n1,u,p\n2,v,q\n" * 20 + ",,\n" * 5)
+    for missing in ("impute", "refuse"):
+        data = opened(tmp_path / "t.csv", missing=missing)
+        assert len(data.parts["all"].inputs) == 40
+        assert "25 rows without a target are left out" in " ".join(data.notes)
+        assert not any("filled in" in note for note in data.notes)
+    (tmp_path / "t.csv").write_text("a,b,y\n" + ",,\n1,u,p\n2,v,q\n" * 20 + "3,,p\n")
+    with pytest.raises(DataError, match=r"t\.csv:62: column 'b': the cell is missing"):
+        opened(tmp_path / "t.csv", missing="refuse")
+
+
 def test_several_targets(tmp_path):
     rows = "".join(f"{n},{n / 2},{2 * n}\n" for n in range(40))
     (tmp_path / "t.csv").write_text("x,a,b\n" + rows + "1,,2\n")

@@ -45,6 +45,7 @@ FOUND: list[tuple[list[object], str]] = [
     ([1, 2, 3, 4] * 10 + [-9, -9], "-9"),
     ([value * 1000 for value in map(int, X)] + [-999, -999], "-999"),  # no negative one beside it
     ([*X, -200, -200, -200], "-200.0"),
+    ([*range(18, 79), -1, -1, -1], "-1"),  # ages
     ([str(value).replace(".", ",") for value in X] + ["-999,0"] * 2, "-999,0"),
 ]
 USUAL: list[list[object]] = [
@@ -57,6 +58,7 @@ USUAL: list[list[object]] = [
     [-999, -998, -997, -996] * 5,
     [5, -999] * 10,
     [*map(int, X), -1, -1, -1],
+    [*range(1000), -1, -1, -1],
 ]
 
 
@@ -65,7 +67,7 @@ def test_a_number_far_from_the_others_may_mean_missing(tmp_path: Path, column: l
     path = write(tmp_path, column)
     [note] = said(load(path))
     assert f"in x ({column.count(column[-1])} cells; all others from " in note
-    assert note.endswith(f"if so, write missing_values: ['NA', '{spelled}']")
+    assert note.endswith(f"if so, write missing_values: ['NA', '{spelled}'], which holds for all columns")
     data = load(path, missing_values=["NA", spelled])
     assert not said(data)
     assert any(f"missing cells are filled in: x {column.count(column[-1])}" in note for note in data.notes)
@@ -115,3 +117,17 @@ def test_names_that_look_alike_are_told(tmp_path: Path) -> None:
         spaces, cases = what.format(r"'red apple', 'red\xa0apple'"), what.format("'Pear', 'pear'")
         assert f"{spaces} differ in white space only; write them alike if they are one" in notes
         assert f"{cases} differ in upper and lower case only; write them alike if they are one" in notes
+
+
+def test_words_for_true_of_several_pairs_are_told(tmp_path: Path) -> None:
+    def mixed(words: list[str]) -> list[str]:
+        rows = [f"{words[index % len(words)]},{index % 7},{words[(index * 5) % len(words)]}" for index in range(60)]
+        (tmp_path / "t.csv").write_text("\n".join(["smokes,x,y", *rows]))
+        return [note for note in load(tmp_path / "t.csv").notes if "seem to mean true" in note]
+
+    label, value = mixed(["Yes", "no", "TRUE", "N"])
+    assert label == "the classes 'TRUE', 'Yes' seem to mean true, and 'N', 'no' false; write them alike"
+    assert value == "the values 'TRUE', 'Yes' of smokes seem to mean true, and 'N', 'no' false; write them alike"
+    assert not mixed(["Yes", "no", "y", "1"]), "one pair is read as true and false"
+    assert not mixed(["T", "F", "Y"])
+    assert not mixed(["yes", "no", "maybe"])

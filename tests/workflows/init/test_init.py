@@ -157,8 +157,13 @@ class TestTables:
         written = init("t.csv", target="kind", output="kind.yaml")
         assert load_config("kind.yaml").config.dataset.task == "classification"
         assert not written.warnings
+        make_table(tmp_path / "t.csv", self.rows(360))
         written = init("t.csv", target="price", output="price.yaml")
         assert load_config("price.yaml").config.dataset.task == "regression"
+        # 231 of 360 train with these fractions, and 260 would with the defaults, which need two steps of 256.
+        assert "held out of what the test split leaves" in written.text
+        assert "epochs: 256 " in written.text
+        assert "# 256 steps;" in written.text
 
     def test_a_column_that_tells_the_target_is_named(self, tmp_path):
         rows = [{**row, "code": 7 if row["kind"] == "big" else 3} for row in self.rows(200)]
@@ -191,10 +196,12 @@ class TestTables:
     def test_questions_of_the_table_are_answered_by_set(self, tmp_path):
         lines = [f"{i},{'' if i % 9 == 0 else i % 7},{'ab'[i % 2]}" for i in range(60)]
         (tmp_path / "t.csv").write_text("\n".join([*lines[::-1], "60,n.d.,a"]))
-        with pytest.raises(TrainkitError, match=r"t\.csv: .*may be data.*; here by --set dataset\.header=\.\.\.$"):
+        with pytest.raises(TrainkitError, match=r"^t\.csv:1: .*may be data.*; here by --set dataset\.header=\.\.\.$"):
             init("t.csv", target="y")
         answers = ["dataset.header=false", "dataset.val_fraction=0.3"]
-        with pytest.raises(TrainkitError, match=r"'n\.d\.'; .*missing_values.*; here by --set dataset\.KEY=VALUE$"):
+        with pytest.raises(
+            TrainkitError, match=r"^t\.csv:61: column .*'n\.d\.'; .*missing_values.*; here by --set dataset\.KEY=VALUE$"
+        ):
             init("t.csv", target="column_3", overrides=[*answers, "dataset.columns.column_2=numeric"])
         answers += ["dataset.missing_values=[n.d.]", "dataset.columns.column_1=ignore"]
         written = init("t.csv", target="column_3", overrides=answers)

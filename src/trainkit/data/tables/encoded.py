@@ -99,10 +99,14 @@ def encode_labeled(
     for block in blocks:
         labels, kept, wrong = encode_target(block.frame, target)
         bad += [(block.first_row + row, message) for row, message in wrong]
-        array = encode_inputs(block.frame, encoding, count.filled, first_row=block.first_row)
+        rows, before = np.flatnonzero(kept), len(count.filled.refused)
+        array = encode_inputs(block.frame if kept.all() else block.frame[rows], encoding, count.filled)
+        count.filled.refused[before:] = [
+            (block.first_row + int(rows[row]), message) for row, message in count.filled.refused[before:]
+        ]
         count.rows += len(labels)
-        count.dropped += int((~kept).sum())
-        arrays = {"inputs": array if kept.all() else array[kept], "targets": labels}
+        count.dropped += len(kept) - len(rows)
+        arrays = {"inputs": array, "targets": labels}
         for name, extra in extras.items():
             values, errors = extra.read(block.frame[extra.column])
             arrays[name] = values[kept].astype(extra.dtype, copy=False)

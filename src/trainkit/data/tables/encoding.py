@@ -119,14 +119,11 @@ def input_names(encoding: Encoding) -> tuple[str, ...]:
     return tuple(one["name"] for one in encoding["inputs"])
 
 
-def encode_inputs(
-    cells: pl.DataFrame, encoding: Encoding, filled: Filled, *, first_row: int = 0
-) -> NDArray[np.float32]:
+def encode_inputs(cells: pl.DataFrame, encoding: Encoding, filled: Filled) -> NDArray[np.float32]:
     """Rows of the stored array, float32 (n, C), from cells as ``as_cells`` gives them.
 
     Args:
         filled: gets what was filled in, or refused.
-        first_row: the number of the first row, for messages.
     """
     inputs = encoding["inputs"]
     array = np.empty((len(cells), len(inputs)), dtype=np.float32)
@@ -135,7 +132,7 @@ def encode_inputs(
     for column in encoding["columns"]:
         name = column["name"]
         values = _values(series_of[name], column)
-        _account(series_of[name], next(iter(values.values())), column, encoding, filled, first_row)
+        _account(series_of[name], next(iter(values.values())), column, encoding, filled)
         for part, series in values.items():
             if (place := places.get((name, part))) is None:
                 continue
@@ -207,9 +204,7 @@ def as_texts(cells: pl.Series) -> pl.Series:
     return cells.replace_strict(list(texts), list(texts.values()), default=None, return_dtype=pl.String)
 
 
-def _account(
-    cells: pl.Series, values: pl.Series, column: dict[str, Any], encoding: Encoding, filled: Filled, first_row: int
-) -> None:
+def _account(cells: pl.Series, values: pl.Series, column: dict[str, Any], encoding: Encoding, filled: Filled) -> None:
     """Count the cells of a column that the model has no value for, or refuse them."""
     import polars as pl
 
@@ -219,7 +214,7 @@ def _account(
     missing, unseen = cells.is_null(), values.is_null() & cells.is_not_null()
     if encoding["missing"] == "refuse":
         message = f"column {name!r}: the cell is missing; fill it in, or set dataset.missing to impute"
-        filled.refused += [(first_row + int(row), message) for row in missing.arg_true()]
+        filled.refused += [(int(row), message) for row in missing.arg_true()]
     elif count := int(missing.sum()):
         filled.missing[name] += count
     if not unseen.any():
@@ -234,9 +229,7 @@ def _account(
         written = column["kind"] in ("numeric", "datetime") and cells.dtype == pl.String
         refused = unseen & (cells.str.contains("[0-9]") if written else False)
         why = f"is not written as in the training, which had {known}; write it so"
-    filled.refused += [
-        (first_row + int(row), f"column {name!r}: {str(cells[row])!r} {why}") for row in refused.arg_true()
-    ]
+    filled.refused += [(int(row), f"column {name!r}: {str(cells[row])!r} {why}") for row in refused.arg_true()]
     unseen = unseen & ~refused
     if not unseen.any():
         return

@@ -12,6 +12,7 @@ from trainkit.data.tables.columns import Column, decide
 from trainkit.data.tables.encoded import Cells, Extra
 from trainkit.data.tables.encoding import Encoding, make_encoding
 from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
+from trainkit.data.tables.labels import mixed_truths
 from trainkit.data.tables.reading import Block, Table
 from trainkit.data.tables.sentinels import describe_counters, describe_sentinels
 from trainkit.data.tables.split_column import SPLIT_REASON, Form, SplitColumn, evidence_for, find_form, split_extra
@@ -214,6 +215,9 @@ def describe_found(table: Table, found: Found, options: TableOptions) -> Iterato
 
 def _spelled_alike(what: str, names: Sequence[str]) -> Iterator[str]:
     """A line for names that differ in their case and white space only; a no-break space looks like another one."""
+    if truths := mixed_truths(names):
+        yield f"{what.format(listed(truths[0]))} seem to mean true, and {listed(truths[1])} false; write them alike"
+        return
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(" ".join(name.casefold().split()), []).append(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 _PAIRS = {"true/false": ("true", "false", "t", "f"), "yes/no": ("yes", "no", "y", "n"), "on/off": ("on", "off")}
@@ -38,6 +38,16 @@ def _truth(text: str, style: str) -> int | None:
     """0 for true, 1 for false."""
     folded = text.lower()
     return _PAIRS[style].index(folded) % 2 if folded in _PAIRS[style] else _DIGITS.get(folded)
+
+
+def mixed_truths(names: Sequence[str]) -> list[list[str]]:
+    """Those for true and those for false, where the names are words of several pairs: yes, y and TRUE; else none."""
+    known = _DIGITS | {word: place % 2 for pair in _PAIRS.values() for place, word in enumerate(pair)}
+    folded = {name: name.lower() for name in names}
+    if len(names) < 3 or not known.keys() >= set(folded.values()) or all(len(word) < 2 for word in folded.values()):
+        return []
+    groups = [[name for name in names if known[folded[name]] == truth] for truth in (0, 1)]
+    return groups if all(groups) else []
 
 
 def labels_of(spelled: Iterable[str]) -> tuple[str, ...]:

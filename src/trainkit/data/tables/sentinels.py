@@ -44,8 +44,8 @@ def describe_counters(evidence: Sequence[Evidence], blocks: Iterable[Block]) -> 
 def describe_sentinels(evidence: Sequence[Evidence], blocks: Iterable[Block]) -> list[str]:
     """A line if the lowest or highest numbers of some columns may stand for missing values; else none.
 
-    That is one that repeats and is farther from the others than these are from each other: rows of nines, or a negative
-    number where no other is negative.
+    That is one that repeats and is farther from the others than these are from each other: rows of nines; or a negative
+    number where no other is negative, as far as ten of the others are on average.
     """
     ends = {one.name: found for one in evidence if one.numbers and (found := _ends(one))}
     if not ends:
@@ -70,7 +70,7 @@ def describe_sentinels(evidence: Sequence[Evidence], blocks: Iterable[Block]) ->
                 spellings |= dict.fromkeys(found[value])
     if not shown:
         return []
-    written = f"missing_values: [{listed(list(spellings), limit=30)}]"
+    written = f"missing_values: [{listed(list(spellings), limit=30)}], which holds for all columns"
     return [f"{listed(shown, limit=5, quoted=False)} may mean that the value is missing; if so, write {written}"]
 
 
@@ -114,4 +114,4 @@ def _stands_apart(value: float, count: int, low: float, high: float, others: int
     only_negative = value < 0 <= low
     if _NINES.fullmatch(f"{value:.12g}"):
         return gap >= span or (only_negative and value <= -99)
-    return only_negative and gap >= span and count > 2 and others >= _SEVERAL
+    return only_negative and gap * others >= _SEVERAL * span and count > 2 and others >= _SEVERAL

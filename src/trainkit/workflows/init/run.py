@@ -127,6 +127,9 @@ def _without_config(problem: Problem, data: str | Path) -> Problem:
         hint = f"; here by --set {problem.key}=..."
     elif "set dataset." in problem.message or "in dataset." in problem.message:
         hint = "; here by --set dataset.KEY=VALUE"
+    where = str(Path(data).resolve())
+    if problem.message.startswith(f"{where}:"):  # with the row
+        return Problem(f"{data}{problem.message.removeprefix(where)}{hint}")
     return Problem(f"{problem.message}{hint}", place=Place(str(data)))
 
 
@@ -241,7 +244,7 @@ def _write(
     text = draft.text(seen.source, (1, ""))
     tried = check(load_config(yaml.safe_load(text), config_dir=draft.path.parent), frontend=frontend)
     epochs = choose_epochs(
-        len(seen.source.splits["train"]),
+        len(tried.source.splits["train"]),
         batch_size=tried.sizes.batch_size,
         multiply_adds=sum(row.multiply_adds for row in tried.rows),
         minutes=draft.minutes,
@@ -249,7 +252,7 @@ def _write(
         steps=draft.steps,
         most=draft.most,
     )
-    text = draft.text(seen.source, epochs)
+    text = draft.text(tried.source, epochs)
     durable.write_text(draft.path, text, overwrite=False)
     return InitResult(draft.path, text, replace(tried, loaded=load_config(draft.path)), tuple(warnings))
 
@@ -276,7 +279,9 @@ def _splits(data: Dataset) -> list[Line]:
                 Line(f"  # {key}:", f"{split} is a split of the data: {counted(len(data.splits[split]), 'sample')}")
             )
         else:
-            lines.append(Line(f"  {key}: {share}", f"held out of {counted(total, 'sample')}: {what}"))
+            left = key == "val_fraction" and "test" in data.splits and data.splits["test"].part == train.part
+            whole = "what the test split leaves" if left else counted(total, "sample")
+            lines.append(Line(f"  {key}: {share}", f"held out of {whole}: {what}"))
     return lines
 
 

@@ -94,7 +94,7 @@ def telling_columns(data: Dataset) -> list[str]:
     rows = split.indices[spread(len(split), _ROWS)]
     targets = np.asarray(part.targets[rows])
     odd = np.arange(len(rows)) % 2 == 1
-    if len(rows) < 40 or data.num_targets > 1 or len(data.feature_names) < 2:
+    if len(rows) < 40 or data.num_targets > 1 or len(data.feature_names) < 2 or 4 * data.num_classes > len(rows):
         return []
     kind = DecisionTreeClassifier if data.task == "classification" else DecisionTreeRegressor
     found = []
