@@ -85,17 +85,17 @@ def test_scores_that_are_nan_are_not_right(top_k):
 
 @settings(deadline=None, max_examples=50)
 @given(seeds, cuts, st.randoms())
-def test_classification_is_the_same_in_any_batches_merged_in_any_order(seed, cuts, random):
+def test_classification_is_the_same_in_any_batches_in_any_order(seed, cuts, random):
     generator = torch.Generator().manual_seed(seed)
     scores, targets = torch.randn(60, 7, generator=generator), torch.randint(7, (60,), generator=generator)
     whole = classified(scores, targets)
-    parts = [classified(scores[p], targets[p]) for p in torch.arange(60).tensor_split(cuts)]
+    parts = list(torch.arange(60).tensor_split(cuts))
     random.shuffle(parts)
-    merged = ClassificationMetrics(7)
+    metrics = ClassificationMetrics(7)
     for part in parts:
-        merged.merge(part)
-    assert merged.compute() == whole.compute()
-    assert torch.equal(merged.confusion, whole.confusion)
+        metrics.update(scores[part], targets[part])
+    assert metrics.compute() == whole.compute()
+    assert torch.equal(metrics.confusion, whole.confusion)
 
 
 def test_metrics_of_nothing():
@@ -163,18 +163,17 @@ def test_a_large_mean_does_not_eat_the_spread():
 
 @settings(deadline=None, max_examples=50)
 @given(seeds, cuts, st.randoms())
-def test_regression_is_the_same_in_any_batches_merged_in_any_order(seed, cuts, random):
+def test_regression_is_the_same_in_any_batches_in_any_order(seed, cuts, random):
     generator = torch.Generator().manual_seed(seed)
     targets = 50 + torch.randn(60, 2, generator=generator)
     outputs = targets + torch.randn(60, 2, generator=generator)
-    parts = [regressed(outputs[p], targets[p]) for p in torch.arange(60).tensor_split(cuts)]
-    parts.append(RegressionMetrics(2))
+    parts = list(torch.arange(60).tensor_split(cuts))
     random.shuffle(parts)
-    merged = RegressionMetrics(2)
+    metrics = RegressionMetrics(2)
     for part in parts:
-        merged.merge(part)
-    assert merged.num_samples == 60
-    assert merged.compute() == pytest.approx(regressed(outputs, targets).compute(), rel=1e-12)
+        metrics.update(outputs[part], targets[part])
+    assert metrics.num_samples == 60
+    assert metrics.compute() == pytest.approx(regressed(outputs, targets).compute(), rel=1e-12)
 
 
 def test_an_empty_batch_changes_nothing():
@@ -219,11 +218,6 @@ def test_each_target_has_its_own_unit():
     metrics.update(outputs, targets)
     assert [row.mae for row in metrics.per_target()] == [5.0, 500.0]
     assert metrics.compute()["mae"] == 252.5
-    merged = RegressionMetrics(2, target_std=[10.0, 1000.0])
-    merged.merge(metrics)
-    assert merged.compute() == metrics.compute()
-    with pytest.raises(AssertionError, match="different kinds"):
-        RegressionMetrics(2).merge(metrics)
 
 
 @settings(deadline=None)
@@ -234,9 +228,7 @@ def test_the_loss_of_a_quantile_is_scikit_learns_however_it_is_cut(seed, cuts, q
     std = [0.5, 8.0]
     whole = RegressionMetrics(2, target_std=std, quantile=quantile)
     for part in zip(outputs.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
-        one = RegressionMetrics(2, target_std=std, quantile=quantile)
-        one.update(*part)
-        whole.merge(one)
+        whole.update(*part)
     true, predicted = (values.double().numpy() * std for values in (targets, outputs))
     expected = reference.mean_pinball_loss(true, predicted, alpha=quantile)
     assert whole.compute()["quantile_loss"] == pytest.approx(expected, rel=1e-12)

@@ -1,4 +1,4 @@
-"""Metrics of classes that a run asks for: equal to scikit-learn's, however the samples are cut and merged."""
+"""Metrics of classes that a run asks for: equal to scikit-learn's, however the samples are cut."""
 
 import math
 
@@ -45,12 +45,10 @@ def expected_of(probabilities, targets):
 
 
 def added(probabilities, targets, cuts=(), names=EXTRA_METRICS):
-    """The metrics of the samples, cut into pieces that are merged."""
+    """The metrics of the samples, added in pieces."""
     whole = ClassificationMetrics(probabilities.shape[1], also=names)
     for rows, labels in zip(probabilities.tensor_split(cuts), targets.tensor_split(cuts), strict=True):
-        piece = ClassificationMetrics(probabilities.shape[1], also=names)
-        piece.update(rows, labels)
-        whole.merge(piece)
+        whole.update(rows, labels)
     return {name: value for name, value in whole.compute().items() if name in names}
 
 

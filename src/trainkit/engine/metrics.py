@@ -1,4 +1,4 @@
-"""Metrics as exact sums and counts that batches add to and that can be merged; divided once, in ``compute``.
+"""Metrics as exact sums and counts that batches add to; divided once, in ``compute``.
 
 They equal scikit-learn's on the same predictions (``zero_division=0``), but for the top k of equal scores: the lower
 index comes first here, as in argmax; scikit-learn takes the higher one.
@@ -77,15 +77,6 @@ class ClassificationMetrics:
         rank = (~(scores <= of_target) | ((scores == of_target) & earlier)).sum(dim=1)
         for i, k in enumerate(self.top_k):
             self._top_k_correct[i] += (rank < k).sum()
-
-    def merge(self, other: ClassificationMetrics) -> None:
-        """Add what another one has counted."""
-        kinds = [(one.num_classes, one.top_k, one.also) for one in (self, other)]
-        assert kinds[0] == kinds[1], "metrics of different kinds"
-        if self._probabilities is not None and other._probabilities is not None:
-            self._probabilities.merge(other._probabilities)
-        self._confusion += other._confusion.to(self._confusion.device)
-        self._top_k_correct += other._top_k_correct.to(self._top_k_correct.device)
 
     @property
     def confusion(self) -> Tensor:
@@ -167,7 +158,7 @@ class TargetRow:
 
 
 class RegressionMetrics:
-    """Sums of errors by target, and the targets' mean and spread, merged as Chan, Golub and LeVeque (1983) do.
+    """Sums of errors by target, and the targets' mean and spread, added to as Chan, Golub and LeVeque (1983) do.
 
     In float64 (float32 on mps, which has nothing wider), so that a large mean does not cancel the spread.
 
@@ -206,25 +197,10 @@ class RegressionMetrics:
         self._squared += errors.square().sum(dim=0)
         if self.quantile is not None:
             self._pinball += torch.maximum(-self.quantile * errors, (1 - self.quantile) * errors).sum(dim=0)
-        mean = targets.mean(dim=0)
-        self._add_spread(len(targets), mean, (targets - mean).square().sum(dim=0))
-
-    def merge(self, other: RegressionMetrics) -> None:
-        """Add what another one has summed."""
-        kinds = [(one.target_std, one.quantile) for one in (self, other)]
-        assert kinds[0] == kinds[1], "metrics of different kinds"
-        if other.num_samples == 0:
-            return
-        device = self._mean.device
-        self._absolute += other._absolute.to(device)
-        self._squared += other._squared.to(device)
-        self._pinball += other._pinball.to(device)
-        self._add_spread(other.num_samples, other._mean.to(device), other._spread.to(device))
-
-    def _add_spread(self, count: int, mean: Tensor, spread: Tensor) -> None:
-        total = self.num_samples + count
-        difference = mean - self._mean
+        mean, count = targets.mean(dim=0), len(targets)
+        total, difference = self.num_samples + count, mean - self._mean
         self._mean += difference * (count / total)
+        spread = (targets - mean).square().sum(dim=0)
         self._spread += spread + difference.square() * (self.num_samples * count / total)
         self.num_samples = total
 

@@ -48,13 +48,6 @@ class ProbabilityMetrics:
             scores = probabilities[:, 1].clone() if probabilities.shape[1] == 2 else probabilities
             self._kept.append((scores, targets))
 
-    def merge(self, other: ProbabilityMetrics) -> None:
-        """Add what another one has seen."""
-        assert self.names == other.names, "metrics of different kinds"
-        self.num_samples += other.num_samples
-        self._loss_sum += other._loss_sum.to(self._loss_sum.device)
-        self._kept += other._kept
-
     def compute(self) -> dict[str, float]:
         """By name. NaN where a probability is NaN, or an area is not defined.
 
