@@ -39,6 +39,16 @@ class RunLocked(UserError):
         super().__init__(f"{path}: {who} is working {what}{since}; wait for it, stop it, or start another run")
 
 
+class _Inside:
+    """The path of a file or folder of a run: an attribute of ``RunDir``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunDir, kind: type[RunDir]) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True, order=True)
 class RunDir:
     """The files of a run; the constructor reads and creates nothing."""
@@ -56,46 +66,17 @@ class RunDir:
         """``YYYYMMDD-HHMMSS``, from the folder's name, or from ``run.json`` where it was renamed; empty if unknown."""
         return (_order(self.path.name) or _order_of_renamed(self) or ("",))[0]
 
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def config(self) -> Path:
-        """The config as the user wrote it, then the overrides as comments."""
-        return self.path / "config.yaml"
-
-    @property
-    def resolved_config(self) -> Path:
-        return self.path / "config.resolved.yaml"
-
-    @property
-    def info(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "train.log"
-
-    @property
-    def plots(self) -> Path:
-        return self.path / "plots"
-
-    @property
-    def exports(self) -> Path:
-        return self.path / "exports"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def lock_file(self) -> Path:
-        return self.path / ".lock"
+    checkpoints = _Inside("checkpoints")
+    config = _Inside("config.yaml")
+    """The config as the user wrote it, then the overrides as comments."""
+    resolved_config = _Inside("config.resolved.yaml")
+    info = _Inside("run.json")
+    metrics = _Inside("metrics.jsonl")
+    log = _Inside("train.log")
+    plots = _Inside("plots")
+    exports = _Inside("exports")
+    tensorboard = _Inside("tensorboard")
+    lock_file = _Inside(".lock")
 
     def read_info(self) -> dict[str, Any]:
         """``run.json``; {} where there is none, {"problem": why} where it cannot be read."""
