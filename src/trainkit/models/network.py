@@ -120,21 +120,18 @@ class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
 
 def activation_layer(name: Activation) -> nn.Module:
     """The activation with PyTorch's own defaults; never in place, so that outputs can be looked at."""
-    match name:
-        case "relu":
-            return nn.ReLU()
-        case "leaky_relu":
-            return nn.LeakyReLU()
-        case "gelu":
-            return nn.GELU()
-        case "silu":
-            return nn.SiLU()
-        case "tanh":
-            return nn.Tanh()
-        case "sigmoid":
-            return nn.Sigmoid()
-        case "elu":
-            return nn.ELU()
+    return _ACTIVATIONS[name]()
+
+
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "elu": nn.ELU,
+}
 
 
 def output_layer(name: OutputActivation) -> nn.Module | None:
@@ -150,33 +147,24 @@ def output_layer(name: OutputActivation) -> nn.Module | None:
             return nn.LogSoftmax(dim=1)
 
 
-def initialize(
-    model: nn.Module,
-    kind: InitKind = "default",
-    *,
-    gain: float = 1.0,
-    mode: Literal["fan_in", "fan_out"] = "fan_in",
-    nonlinearity: Literal["relu", "leaky_relu", "tanh", "linear"] = "relu",
-) -> None:
+_FILLS: dict[InitKind, Callable[..., Any]] = {
+    "xavier_uniform": init.xavier_uniform_,
+    "xavier_normal": init.xavier_normal_,
+    "kaiming_uniform": init.kaiming_uniform_,
+    "kaiming_normal": init.kaiming_normal_,
+    "orthogonal": init.orthogonal_,
+}
+
+
+def initialize(model: nn.Module, kind: InitKind = "default", **knobs: Any) -> None:
     """Fill the weights of linear layers and convolutions as ``torch.nn.init`` does, in their order, and biases with 0.
 
-    ``default`` leaves what PyTorch's own constructors drew. Norm layers keep weight 1 and bias 0. ``gain`` is for the
-    xavier kinds and orthogonal, ``mode`` and ``nonlinearity`` for the kaiming kinds. Draws from the default generator.
+    ``default`` leaves what PyTorch's own constructors drew. Norm layers keep weight 1 and bias 0. ``knobs`` are those
+    of PyTorch's function. Draws from the default generator.
     """
-    fill: Callable[[Tensor], Any]
-    match kind:
-        case "default":
-            return
-        case "xavier_uniform":
-            fill = partial(init.xavier_uniform_, gain=gain)
-        case "xavier_normal":
-            fill = partial(init.xavier_normal_, gain=gain)
-        case "kaiming_uniform":
-            fill = partial(init.kaiming_uniform_, mode=mode, nonlinearity=nonlinearity)
-        case "kaiming_normal":
-            fill = partial(init.kaiming_normal_, mode=mode, nonlinearity=nonlinearity)
-        case "orthogonal":
-            fill = partial(init.orthogonal_, gain=gain)
+    if kind == "default":
+        return
+    fill = partial(_FILLS[kind], **knobs)
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             fill(module.weight)

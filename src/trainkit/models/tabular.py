@@ -77,8 +77,9 @@ def build_tabular_mlp(
         "mean": "model.members",
     }
     for position, size in enumerate(hidden_sizes, start=1):
+        linear = MemberLinear(members, width, size) if members > 1 else NtkLinear(width, size)
         block = [
-            ("linear", _linear(members, width, size), f"hidden_sizes[{position - 1}]"),
+            ("linear", linear, f"hidden_sizes[{position - 1}]"),
             ("activation", ParametricActivation(size, _FUNCTIONS[activation]()), "activation"),
             ("dropout", nn.Dropout(dropout), "dropout"),
         ]
@@ -93,12 +94,6 @@ def build_tabular_mlp(
     model = Network(layers, config_keys=keys)
     model.lr_scale = 1.0 if task == "classification" else VALUES_LR_SCALE
     return model
-
-
-def _linear(members: int, in_features: int, out_features: int) -> NtkLinear:
-    if members > 1:
-        return MemberLinear(members, in_features, out_features)
-    return NtkLinear(in_features, out_features)
 
 
 def _features(
