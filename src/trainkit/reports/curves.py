@@ -61,7 +61,7 @@ def draw_learning_curves(history: History, *, title: str, loss: str = "loss") ->
     titles = {"loss": f"Loss ({loss}, mean over samples)", "accuracy": "Accuracy (share of samples)"}
     charts = [
         chart_of(
-            figure, axes, title=titles.get(name) or _capitalized(title_of(name)), description=_describe(history, name)
+            figure, axes, title=titles.get(name) or capitalized(title_of(name)), description=_describe(history, name)
         )
         for axes, name in zip(panels, names, strict=True)
     ]
@@ -93,7 +93,7 @@ def draw_overlay(histories: Mapping[str, History], *, metric: str) -> Drawing | 
         lines = {label: history.series(name) for label, history in histories.items()}
         _name_ends(axes, lines, num_epochs=num_epochs)
         ends = "; ".join(f"{label}: {metric_text(name, at[-1][1])} at the end" for label, at in lines.items() if at)
-        title = f"{_capitalized(split)} {title_of(name)} (star: best epoch)"
+        title = f"{capitalized(split)} {title_of(name)} (star: best epoch)"
         charts.append(chart_of(figure, axes, title=title, description=f"{ends}."))
     return Drawing(figure, charts)
 
@@ -238,7 +238,7 @@ def _describe(history: History, name: str) -> str:
     return "; ".join(texts) + (f"; best epoch {best}." if best is not None else ".")
 
 
-def _capitalized(text: str) -> str:
+def capitalized(text: str) -> str:
     """``ROC AUC`` stays as it is."""
     return text[:1].upper() + text[1:]
 

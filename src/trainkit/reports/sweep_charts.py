@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainkit.recorders import is_rate, title_of
+from trainkit.reports.curves import capitalized
 from trainkit.reports.figures import (
     INK,
     SERIES,
@@ -125,7 +126,7 @@ def _draw_history(data: SweepData) -> Chart:
     _add_legend(axes, data, columns=2)
     best_score = next((one.score for one in data.trials if one.number == data.best), None)
     description = f"Best: trial {data.best} with {data.text(best_score)}."
-    return chart_of(figure, axes, title=_capital(title), description=description)
+    return chart_of(figure, axes, title=capitalized(title), description=description)
 
 
 def _whole_numbers(axes: Axes) -> None:
@@ -149,7 +150,7 @@ def _draw_curves(data: SweepData) -> Chart:
     if data.scored:
         axes.set_ylim(*_limits(data))
     description = f"A line a trial; the best trial, {data.best}, is the thick one."
-    return chart_of(figure, axes, title=f"{_capital(title)} (thick: the best)", description=description)
+    return chart_of(figure, axes, title=f"{capitalized(title)} (thick: the best)", description=description)
 
 
 def _draw_importance(data: SweepData) -> Chart:
@@ -333,7 +334,3 @@ def _marks(searched: Searched, span: tuple[float, float]) -> list[tuple[float, s
     places = [low, (low + high) / 2, high]
     values = [10**place if searched.logarithmic else place for place in places]
     return [(height, f"{value:.3g}") for height, value in zip((0.0, 0.5, 1.0), values, strict=True)]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

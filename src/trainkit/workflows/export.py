@@ -63,10 +63,7 @@ def export(
 ) -> ExportResult:
     """Write a bundle. Each program is checked against the model in a fresh process; if one differs, nothing is written.
 
-    Args:
-        checkpoint: a file or a run folder; None for the best of the newest run under ``runs_dir``.
-        data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
-        output: the folder to make; in the run's ``exports/`` when left out.
+    The arguments are those of ``trainkit.export``.
 
     Raises:
         UserError: the request or the checkpoint is wrong; nothing was done.

@@ -166,7 +166,7 @@ def _check_module(part: Section, kind: str, trial: _Trial) -> None:
         trial.check(
             "can be exported (TorchScript)",
             "annotate arguments that are no tensors, or export with --method trace",
-            lambda: _scripted(build().eval(), inputs),
+            lambda: _close(torch.jit.script(model := build().eval())(inputs), model(inputs)),
         )
 
 
@@ -231,10 +231,6 @@ def _gradients(model: nn.Module, inputs: Tensor) -> None:
 def _exported(model: nn.Module, inputs: Tensor) -> None:
     program = torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
     _close(program.module()(inputs), model(inputs))
-
-
-def _scripted(model: nn.Module, inputs: Tensor) -> None:
-    _close(torch.jit.script(model)(inputs), model(inputs))
 
 
 def _close(ours: Tensor, theirs: Tensor) -> None:
@@ -353,8 +349,9 @@ def _check_dataset(part: Section, kind: str, trial: _Trial) -> None:
 # --- generators --------------------------------------------------------------------------------------------------
 
 
-def _states() -> list[Any]:
-    return [random.getstate(), str(np.random.get_state(legacy=False)), torch.get_rng_state().tolist()]
+def _states() -> dict[str, Any]:
+    numpy = str(np.random.get_state(legacy=False))
+    return {"random": random.getstate(), "numpy.random": numpy, "torch": torch.get_rng_state().tolist()}
 
 
 @contextmanager
@@ -373,19 +370,21 @@ def _leaves_all(work: Callable[[], Any]) -> None:
     with _own_generators():
         before = _states()
         work()
-        _compare(before, _states(), ("random", "numpy.random", "torch"))
+        _compare(before)
 
 
 def _leaves_generators(build: Callable[[], nn.Module], forward: Callable[[nn.Module], Any]) -> None:
     before = _states()
     model = build()
-    _compare(before[:2], _states()[:2], ("random", "numpy.random"))
+    del before["torch"]
+    _compare(before)
     _leaves_all(lambda: forward(model))
 
 
-def _compare(before: list[Any], after: list[Any], names: tuple[str, ...]) -> None:
-    for name, old, new in zip(names, before, after, strict=True):
-        if old != new:
+def _compare(before: dict[str, Any]) -> None:
+    after = _states()
+    for name, state in before.items():
+        if state != after[name]:
             raise _BrokenError(f"the global generator of {name} has moved")
 
 

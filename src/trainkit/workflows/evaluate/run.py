@@ -89,11 +89,7 @@ def evaluate(
 ) -> EvalResult | None:
     """Score a checkpoint: the same numbers as at the end of its training. None in all processes but the first.
 
-    Args:
-        split: train, val or test; None takes test where there is one, else val, else train.
-        data: another folder of images or another CSV file; classes are matched by name.
-        tta: ``flip`` scores the mean of the probabilities of an image and its mirror image.
-        ranks: the processes that share the work.
+    The arguments are those of ``trainkit.evaluate``; ``ranks`` are the processes that share the work.
 
     Raises:
         UserError: the data have no such split, or are of another kind or with other classes.
