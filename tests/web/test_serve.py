@@ -208,6 +208,8 @@ def test_true_and_false_of_json_are_those_of_the_column(tmp_path):
         ('[{"weight": "a lot", "shop": "north"}]', "column 'weight': 'a lot' is new; the training had numbers"),
         ('[{"weight": [1], "shop": "north"}]', "column 'weight': a number or a text is expected, got [1]"),
         ('[{"weight": 1e999, "shop": "north"}]', "column 'weight': 'inf' is new; the training had numbers"),
+        ('[{"weight": true, "shop": "north"}]', "column 'weight': 'True' is new; the training had numbers"),
+        ('{"weight": 1, "shop": "north", "weight": 2}', "not JSON that can be read ('weight' stands twice in a row)"),
         ("[" * 100_000, "not JSON that can be read ("),
         ("[]", 'a list of rows is expected, each {"column": value, ...}'),
         ("[1, 2]", 'a list of rows is expected, each {"column": value, ...}'),
@@ -219,6 +221,15 @@ def test_rows_that_cannot_be_used(rows, body, words):
     status, answer = rows.predict(body)
     assert status == 422
     assert answer["predictions"][0]["error"].startswith(words)
+
+
+def test_a_file_that_curl_has_joined_to_one_line_is_refused_with_what_to_type(rows):
+    kind = "application/x-www-form-urlencoded"  # of curl, with -d and with --data-binary
+    status, answer = rows.predict(b"shop,weightsouth,3", content_type=kind)
+    assert status == 422
+    assert answer["error"]["message"].startswith("no line ends in the body: curl -d drops those of a file")
+    for body in (b"shop,weight\nsouth,3\n", b'{"weight": 3, "shop": "south"}'):
+        assert rows.predict(body, content_type=kind)[0] == 200
 
 
 def test_a_program_that_cannot_be_run_is_named(bundle, tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import sweeps
@@ -167,6 +168,23 @@ def test_trials_that_fail_are_recorded_and_a_stop_saves_every_trial(tmp_path):
     assert run.status() == "interrupted"
     saved = load_checkpoint(CheckpointFolder(run.checkpoints).last())
     assert saved["progress"]["epochs_completed"] == int(stopped[1])
+
+
+def test_other_data_are_refused(tmp_path, monkeypatch):
+    """Scores on them are not compared with those of the trials before."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{number % 7},{number % 3 * 1.5},{'yes' if number % 7 > 3 else 'no'}\n" for number in range(60)]
+    Path("t.csv").write_text("".join(["a,b,y\n", *rows]))
+    Path("t.yaml").write_text("dataset: {type: table, path: t.csv, target: y}\nmodel: {type: mlp, hidden_sizes: [4]}\n")
+    text = "config: t.yaml\nset: {training.epochs: 1}\nobjective: val_loss\nbudget: {trials: 1}\nsampler: random\n"
+    Path("s.yaml").write_text(text + "search: {optimizer.lr: {uniform: [0.01, 0.1]}}\n")
+    assert len(sweep(load_sweep("s.yaml")).trials) == 1
+    Path("s.yaml").write_text(Path("s.yaml").read_text().replace("trials: 1", "trials: 2"))
+    Path("t.csv").write_text("".join(["a,b,y\n", *rows[:50]]))
+    with pytest.raises(UserError, match=r"sweeps/s: the data are not those that this sweep began with: .* 60 samples"):
+        sweep(load_sweep("s.yaml"))
+    Path("t.csv").write_text("".join(["a,b,y\n", *rows]))
+    assert len(sweep(load_sweep("s.yaml")).trials) == 2
 
 
 def wait_for(ready, process, seconds=180):

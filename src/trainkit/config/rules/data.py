@@ -84,7 +84,8 @@ def _split(review: Review, spec: tables.Table) -> None:
         message = f"the rows cannot be split by the target, got {column!r} with {{0}}; choose another column"
         review.add("dataset.split.column", message, "dataset.target")
     about_times = isinstance(split, tables.TimeSplit)
-    if column in spec.columns and column not in (spec.features or ()) and not about_times:
+    kind = spec.columns.get(column, "ignore")  # which it is: no feature
+    if kind != "ignore" and column not in (spec.features or ()) and not about_times:
         message = f"the column of the split is no feature, got {column!r} with {{0}}; name it in features, or remove it"
         review.add(f"dataset.columns.{column}", message, "dataset.split.column")
     if not isinstance(split, tables.ColumnSplit):

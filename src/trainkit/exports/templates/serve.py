@@ -111,7 +111,7 @@ def load_first(names: Sequence[str], predict: Any, folder: Path) -> tuple[str, C
 
 def as_cell(cell: Any, kind: str) -> Any:
     """A value of JSON as a cell of a file: NaN is missing, dates are texts, true is 1 where the column holds true or
-    false, and a number is one that a float holds.
+    false and a word where it holds numbers, and a number is one that a float holds.
     """
     if cell is None or cell != cell:
         return None
@@ -119,7 +119,7 @@ def as_cell(cell: Any, kind: str) -> Any:
         return str(int(cell))
     if isinstance(cell, int) and abs(cell) > 1 << 1000:
         return "inf"
-    return str(cell) if kind == "datetime" else cell
+    return str(cell) if kind == "datetime" or (kind == "numeric" and isinstance(cell, bool)) else cell
 
 
 def versions(stored: Mapping[str, str]) -> dict[str, str]:

@@ -48,8 +48,12 @@ def read_parameters(request: Request) -> tuple[int, bool]:
 
 async def split_parts(headers: Mapping[str, str], body: bytes, max_body: int) -> list[tuple[str, bytes]]:
     """(name, bytes) of each file; a body that is no form is one file."""
-    if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        is_csv = headers.get("content-type", "").lower().startswith(("text/csv", "text/tab-separated-values"))
+    kind = headers.get("content-type", "").lower()
+    if not kind.startswith("multipart/form-data"):
+        is_json = body.lstrip()[:1] in (b"[", b"{")
+        if kind.startswith("application/x-www-form") and not is_json and not any(end in body for end in b"\r\n\0"):
+            raise Refused(422, "no line ends in the body: curl -d drops those of a file, so take --data-binary @FILE")
+        is_csv = kind.startswith(("text/csv", "text/tab-separated-values"))
         return [("rows.csv" if is_csv else "body", body)]
 
     async def stream() -> AsyncIterator[bytes]:
@@ -77,6 +81,14 @@ def plain_name(name: str) -> str:
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in name) or "file"
 
 
+def as_row(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in a row")
+    return row
+
+
 def read_table(model: Model, name: str, data: bytes) -> list[tuple[str, Row | str]]:
     """The rows of a CSV file or of JSON."""
     if data.startswith(PACKED):
@@ -85,7 +97,7 @@ def read_table(model: Model, name: str, data: bytes) -> list[tuple[str, Row | st
     if start not in (b"[", b"{") or name.lower().endswith((".csv", ".tsv", ".txt")):
         return model.read_csv(data, "rows.csv" if name == "body" else name)
     try:
-        rows = json.loads(data.decode("utf-8-sig"))
+        rows = json.loads(data.decode("utf-8-sig"), object_pairs_hook=as_row)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON that can be read ({error})") from None
     rows = [rows] if isinstance(rows, dict) else rows

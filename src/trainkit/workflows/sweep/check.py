@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from trainkit.runtime import resolve_device
 from trainkit.system import Frontend
 from trainkit.wording import counted
 from trainkit.workflows.check.probe_data import load_read_only
+from trainkit.workflows.check.problems import located
 from trainkit.workflows.check.run import CheckReport, run_checks
 
 _COMBINATIONS = 64
@@ -68,6 +70,19 @@ def check_sweep(loaded: LoadedSweep, *, sweeps_dir: Path = Path("sweeps"), front
     if len(loaded.space) > 1 and (note := _combined(loaded, report)):
         frontend.say(f"note: {note}")
     return SweepReport(loaded, report, 1 + len(candidates))
+
+
+def fingerprint_of(loaded: LoadedSweep) -> Mapping[str, Any]:
+    """Of the data that the trials have in common; empty where they are not downloaded yet.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+    try:
+        with located(loaded.base):
+            return load_read_only(loaded.base.config).fingerprint
+    except ConfigError as error:
+        raise loaded.error(loaded.locate(error.problems)) from error
 
 
 def _combined(loaded: LoadedSweep, base: CheckReport) -> str:

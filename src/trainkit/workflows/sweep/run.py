@@ -17,13 +17,14 @@ from optuna.storages import BaseStorage
 
 from trainkit.config import LoadedSweep, load_config
 from trainkit.config.text import to_yaml
+from trainkit.data.dataset import describe_changes
 from trainkit.errors import Interrupted, TrainkitError, UserError
 from trainkit.plugins import command
 from trainkit.system import Frontend, RunDir, durable, locked
 from trainkit.wording import by_key, counted
 from trainkit.workflows.sweep import confirm as confirming
 from trainkit.workflows.sweep import pruners, samplers
-from trainkit.workflows.sweep.check import check_sweep
+from trainkit.workflows.sweep.check import check_sweep, fingerprint_of
 from trainkit.workflows.sweep.report import write_report
 from trainkit.workflows.sweep.runner import Plan, Runner
 from trainkit.workflows.sweep.study import Study, Trial, Watch, open_storage, storage_errors
@@ -87,7 +88,7 @@ def sweep(
 
     Raises:
         ConfigError: of a new sweep: a bound or a choice cannot be trained with; nothing was written.
-        UserError: the folder or the study hold another sweep, or another process works on it.
+        UserError: the folder or the study hold another sweep or one on other data, or another process works on it.
         Interrupted: a stop was requested; every trial has saved its state.
         TrainkitError: no trial has a score.
     """
@@ -95,14 +96,17 @@ def sweep(
     folder = Path(sweeps_dir) / loaded.name
     spec = loaded.sweep
     slots = Slots(spec.parallel.trials, spec.parallel.devices)
-    if not (folder / "sweep.yaml").exists():
+    if (folder / "sweep.yaml").exists():
+        data = fingerprint_of(loaded)
+    else:
         slots.warm_up()
-        check_sweep(loaded, sweeps_dir=Path(sweeps_dir), frontend=frontend)
+        data = check_sweep(loaded, sweeps_dir=Path(sweeps_dir), frontend=frontend).base.source.fingerprint
     with held(folder, shared=storage is not None), storage_errors(storage):
         opened = open_storage(storage, folder)
         distributions = samplers.distributions_of(loaded.space)
         study = Study(opened, loaded.name, maximize=loaded.maximize, distributions=distributions)
         check_same(study, loaded, folder)
+        check_same_data(study, data, folder)
         durable.write_text(folder / "sweep.yaml", loaded.text)
         frontend.say(f"sweep: {folder}")
         clock = Clock(folder / "sweep.json")
@@ -169,6 +173,21 @@ def check_same(study: Study, loaded: LoadedSweep, folder: Path) -> None:
         raise UserError(
             f"{folder}: this sweep began with other settings: {key} was {before.get(key)!r}, and is "
             f"{now.get(key)!r} now; give the new one a name of its own (`name:` in its file), or delete the folder"
+        )
+
+
+def check_same_data(study: Study, fingerprint: Mapping[str, Any], folder: Path) -> None:
+    """See that the data are those of the trials before, on whichever machine: their scores are compared.
+
+    Raises:
+        UserError: they are others.
+    """
+    if not fingerprint:  # to be downloaded by the first trial
+        return
+    if changes := describe_changes(json.loads(study.note("data", json.dumps(fingerprint))), dict(fingerprint)):
+        raise UserError(
+            f"{folder}: the data are not those that this sweep began with: {'; '.join(changes[:5])}; put them back as "
+            "they were, or give the new sweep a name of its own (`name:` in its file)"
         )
 
 
