@@ -143,3 +143,4 @@ def test_most_seeds_decide():
 def test_a_loss_that_still_falls_at_the_highest_rate_says_so():
     assert made_up(lambda rate: 20 - math.log10(rate)).falls_to_the_end
     assert not made_up(falls_between(1e-4, 1e-1)).falls_to_the_end
+    assert not made_up(lambda rate: 20 - math.log10(rate) * (1 if rate < 1 else -3)).falls_to_the_end

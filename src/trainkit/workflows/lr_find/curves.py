@@ -73,9 +73,10 @@ class Curve:
 
     @property
     def falls_to_the_end(self) -> bool:
-        """Whether the loss is lowest at the highest learning rates."""
-        values = self.smoothed
-        return len(values) == self.steps and min(values) == min(values[-_WINDOW:])
+        """Whether the loss is lowest at the highest learning rates, and has not risen again there."""
+        values, lowest = self.smoothed, min(self.smoothed)
+        risen = values[-1] - lowest > (values[_WINDOW] - lowest) / 10
+        return len(values) == self.steps and lowest in values[-_WINDOW:] and not risen
 
 
 @dataclass(frozen=True)
