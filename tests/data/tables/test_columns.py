@@ -92,6 +92,8 @@ KINDS = [
     (["5", "", "5"], "numeric", "whole"),
     (["a", "", "a"], "categorical", "text"),
     ([f"N{number}AA" for number in range(60)], "ignore", "id-like"),
+    (["a/1.JPG", "a/2.jpeg", "b/1.png", "a/2.jpeg"], "ignore", "names of pictures"),
+    (["a.jpg", "b.jpg", "blue"], "categorical", "text"),
     ([f"the cat number {number} sat on it" for number in range(60)], "ignore", "free text"),
     ([f"A{number % 12}" for number in range(60)], "categorical", "text"),
     (["12", "A7", "B2", "C1"] * 5, "categorical", "text"),

@@ -16,7 +16,7 @@ from trainkit.errors import TrainkitError, UserError
 from trainkit.workflows.check import check
 from trainkit.workflows.init import init
 from trainkit.workflows.init.draft import CPU, Line, choose_epochs, render
-from trainkit.workflows.init.pictures import mirrored
+from trainkit.workflows.init.pictures import measure, mirrored, recipe
 
 
 def make_pictures(root: Path, counts: dict[str, int], *, size: tuple[int, int] = (12, 12)) -> Path:
@@ -100,7 +100,10 @@ class TestPictures:
     def test_splits_of_the_data_are_left_alone(self, tmp_path):
         make_pictures(tmp_path / "own" / "train", {"cat": 30, "dog": 30})
         make_pictures(tmp_path / "own" / "test", {"cat": 5, "dog": 5})
-        given = yaml.safe_load(init("own").text)["dataset"]
+        text = init("own").text
+        given = yaml.safe_load(text)["dataset"]
+        assert "held out of 60 samples: chooses" in text
+        assert "1 step an epoch" in text
         assert "val_fraction" in given
         assert "test_fraction" not in given
 
@@ -108,6 +111,15 @@ class TestPictures:
         make_pictures(tmp_path / "large", {"cat": 12, "dog": 12}, size=(130, 170))
         config = load_config(init("large", pretrained=False).path).config
         assert config.transforms[0].type == "random_resized_crop"
+
+    def test_the_transforms_of_weights_mirror_no_directions(self, tmp_path):
+        data = init(make_pictures(tmp_path / "ways", {"left": 10, "right": 10}, size=(70, 70)), pretrained=False).seen
+        lines, _ = recipe(data.source, measure(data.source), has_gpu=False, pretrained=True)
+        head = yaml.safe_load(render([], lines))
+        head |= {"dataset": {"type": "image_folder", "root": "."}}
+        auto = load_config(head | {"transforms": "auto"}).config.transforms
+        expected = [one for one in auto if one.type != "random_horizontal_flip"]
+        assert load_config(head).config.transforms == expected
 
     def test_a_link_that_leads_back_ends_the_search(self, tmp_path):
         make_pictures(tmp_path / "real" / "deep", {"cat": 12, "dog": 12})
@@ -135,6 +147,7 @@ class TestPictures:
         (("a", "b"), True),
         (("turn_left", "turn-right"), True),
         (("Left arrow", "up"), True),
+        (("TurnLeft", "straight"), True),
         (("seven", "eight"), True),
         (("cat", "dog"), False),
         (("leftover", "brightness"), False),

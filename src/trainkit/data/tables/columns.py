@@ -21,6 +21,7 @@ _STEPS = 1000
 """So many different numbers at least must float64 have between the lowest and the highest."""
 _SPELLINGS = 3
 """Up to this many different texts among numbers may be names for a missing value."""
+_PICTURE = re.compile(r"(?is).+\.(jpe?g|png|gif|bmp|tiff?|webp|avif|heic|dcm)")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def _mostly_numbers(evidence: Evidence) -> Found | Problem | None:
 
 
 def _text(evidence: Evidence) -> Found:
+    if all(_PICTURE.fullmatch(str(value)) for value in evidence.values):
+        return "ignore", "names of pictures; to learn from these, put them into a folder for each class", {}
     present, distinct = evidence.present, evidence.distinct
     kind: ColumnKind = "ignore"
     if (distinct > 20 and distinct == present) or (distinct > 50 and 2 * distinct > present):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trainkit.checkpoints import find_weights
+from trainkit.config import load_config
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import probe_sizes, spread
 from trainkit.wording import listed
@@ -24,6 +25,8 @@ _SIDED = re.compile(
     r".*\b(left|right|clockwise|counterclockwise|anticlockwise|east|west|digit|letter)\b.*"
 )
 """Names of classes whose pictures mean something else in a mirror: digits, letters, directions."""
+_WORDS = re.compile(r"[_-]+|(?<=[a-z])(?=[A-Z])")
+"""Between two words of a name: turn_left, turn-left, turnLeft."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def provisional(root: Path, *, max_bad_files: int) -> dict[str, Any]:
 
 def mirrored(class_names: tuple[str, ...]) -> str | None:
     """Why the pictures must not be mirrored; None where they may be."""
-    sided = [name for name in class_names if _SIDED.fullmatch(re.sub(r"[_-]+", " ", name.lower()))]
+    sided = [name for name in class_names if _SIDED.fullmatch(_WORDS.sub(" ", name).lower())]
     if not sided:
         return None
     return f"{listed(sided[:3], quoted=False)} would mean something else in a mirror"
@@ -88,7 +91,7 @@ def recipe(data: Dataset, sizes: Sizes, *, has_gpu: bool, pretrained: bool | Non
         return _small(data, sizes), _FROM_SCRATCH
     weights = find_weights("torchvision", _NETWORK, "default")
     if pretrained or (pretrained is None and weights.is_here):
-        return _fine_tuned(weights.describe()), _FINE_TUNING
+        return _fine_tuned(data, weights.describe()), _FINE_TUNING
     why = (
         "published weights are not on this machine; --pretrained fetches them" if pretrained is None else "as asked for"
     )
@@ -153,13 +156,19 @@ def _network(side: int, blocks: int, why: str) -> list[Line]:
     ]
 
 
-def _fine_tuned(file: str) -> list[Line]:
+def _fine_tuned(data: Dataset, file: str) -> list[Line]:
+    model = {"type": "torchvision", "name": _NETWORK, "weights": "default", "head": {"dropout": 0.2}}
+    lines = [Line("transforms: auto", "size, crop and normalization of the weights; flips in training")]
+    if mirrored(data.class_names):
+        auto = load_config({"dataset": {"type": "image_folder", "root": "."}, "transforms": "auto", "model": model})
+        lines = [Line("transforms:", "size, crop and normalization of the weights")]
+        for transform in auto.config.transforms:
+            spec = transform.model_dump(mode="json", exclude_unset=True)
+            is_flip = transform.type == "random_horizontal_flip"
+            lines += _flips(data) if is_flip else [Line(f"  - {quoted(spec)}", "as transforms: auto")]
     return [
-        Line("transforms: auto", "size, crop and normalization of the weights; flips in training"),
-        Line(
-            f"model: {{type: torchvision, name: {_NETWORK}, weights: default, head: {{dropout: 0.2}}}}",
-            f"begins with what it learned from ImageNet. {file}",
-        ),
+        *lines,
+        Line(f"model: {quoted(model)}", f"begins with what it learned from ImageNet. {file}"),
         Line("fine_tuning:", "first the new head, whose gradients would spoil the rest; then all of it"),
         Line("  freeze: backbone", "all but the head"),
         Line("  unfreeze: [{at: 2ep, modules: all}]", "from epoch 3 on"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -288,7 +289,7 @@ def _splits(data: Dataset) -> list[Line]:
 def _batch(data: Dataset, *, most: int) -> list[Line]:
     num_train = len(data.splits["train"])
     size = min(64 if num_train < 5000 else 128 if num_train < 50_000 else 256, most)
-    return [Line(f"  batch_size: {size}", f"some {max(num_train // size, 1):,} steps an epoch")]
+    return [Line(f"  batch_size: {size}", f"{counted(math.ceil(num_train / size), 'step')} an epoch")]
 
 
 def _skew(data: Dataset) -> str | None:
