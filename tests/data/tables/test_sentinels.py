@@ -10,7 +10,7 @@ import pytest
 from flat_sources import load_table
 
 from trainkit.data.dataset import Dataset
-from trainkit.data.tables import TableOptions
+from trainkit.data.tables import SplitColumn, TableOptions
 
 X = np.linspace(5, 35, 61).round(1).tolist()
 
@@ -131,3 +131,43 @@ def test_words_for_true_of_several_pairs_are_told(tmp_path: Path) -> None:
     assert not mixed(["Yes", "no", "y", "1"]), "one pair is read as true and false"
     assert not mixed(["T", "F", "Y"])
     assert not mixed(["yes", "no", "maybe"])
+
+
+def test_rows_of_the_training_in_other_splits_are_counted(tmp_path: Path) -> None:
+    def repeated(rows: list[str]) -> list[str]:
+        (tmp_path / "t.csv").write_text("\n".join(["x,k,y", *rows]))
+        return [note for note in load(tmp_path / "t.csv").notes if "in the training split too" in note]
+
+    rows = [f"{index * 0.37:.2f},{'abc'[index % 3]},{index * 1.5}" for index in range(100)]
+    assert not repeated(rows)
+    test, val = repeated(rows * 3)
+    assert test.startswith("30 of 30 rows of the test split are in the training split too, in all cells")
+    assert val.startswith("27 of 27 rows of the val split are")
+    assert not repeated([*rows, *(row.replace(",", ",other ", 1) for row in rows)]), "others in one cell"
+    assert not repeated([f"{index % 5},{'abc'[index % 3]},{index % 2}.5" for index in range(300)]), "by chance"
+
+
+def test_targets_far_from_all_others_are_told(tmp_path: Path) -> None:
+    def far(target: list[object]) -> list[str]:
+        return [note for note in load(write(tmp_path, [*X], target=target)).notes if "far from the others" in note]
+
+    usual: list[object] = [*X]
+    assert not far(usual)
+    [note] = far([1e7 if index in range(5, 60, 6) else value for index, value in enumerate(usual)])
+    assert note.startswith("y: ")
+    assert "such as 1e+07 (half of the others are from " in note
+
+
+def test_a_column_that_names_groups_is_told(tmp_path: Path) -> None:
+    def groups(name: str, values: list[object], **options: object) -> list[str]:
+        rows = [f"{value},{index % 7},{index / 3:.2f}" for index, value in enumerate(values)]
+        (tmp_path / "t.csv").write_text("\n".join([f"{name},x,y", *rows]))
+        return [note for note in load(tmp_path / "t.csv", **options).notes if "type: group" in note]
+
+    words: list[object] = [f"P{index // 4}" for index in range(80)]
+    [note] = groups("patient", words)
+    assert note.endswith("write split: {type: group, column: 'patient'}")
+    assert groups("customer_id", [index // 4 for index in range(80)])
+    assert not groups("color", words)
+    assert not groups("customer_id", [index // 40 for index in range(80)])
+    assert not groups("patient", words, split=SplitColumn(type="group", column="patient"))

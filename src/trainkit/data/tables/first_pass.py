@@ -28,6 +28,10 @@ cache block by block."""
 
 _SHOWN = 5
 """So many groups of names of a column are shown."""
+_GROUP_NAME = re.compile(
+    r"(?i:.+[_ .-]id|(.+[_ .-])?(patient|subject|participant|person|speaker|customer|client|user|session|household))"
+    r"|.*[a-z]I[dD]"
+)
 _ORDERED_ROWS = 20
 """So many rows at least are in order by more than chance."""
 
@@ -112,6 +116,12 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
     of_numbers += target.names if target.task == "regression" else ()
     if by is None:
         notes += _in_order(columns, evidence)
+        notes += [
+            f"{one.name!r} has several rows for each value; to score on values that the training has not, write split: "
+            f"{{type: group, column: {one.name!r}}}"
+            for one in columns
+            if one.kind in ("numeric", "categorical") and _names_groups(evidence[one.name])
+        ]
     notes += describe_counters([evidence[one.name] for one in columns if one.kind == "numeric"], blocks)
     notes += describe_sentinels([evidence[name] for name in of_numbers], blocks)
     encoding = make_encoding(
@@ -145,6 +155,12 @@ def _in_order(columns: Sequence[Column], evidence: Mapping[str, Evidence]) -> li
                 f"those of the training, write split: {{type: time, column: {one.name!r}}}"
             ]
     return []
+
+
+def _names_groups(evidence: Evidence) -> bool:
+    """Whether a column names who or what several rows are of: by its name, and by values that repeat."""
+    several = 10 <= evidence.distinct <= evidence.present / 2
+    return several and evidence.whole and bool(_GROUP_NAME.fullmatch(evidence.name))
 
 
 def is_large(table: Table) -> bool:

@@ -33,12 +33,13 @@ from trainkit.data.tables.split_column import (
     split_extra,
     split_table,
 )
+from trainkit.data.tables.stray_rows import describe_far_targets, describe_repeated
 from trainkit.data.tables.target import Target, target_from
 from trainkit.data.tables.weights import check_weights, weight_extra
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
 
-_LAYOUT = 6
+_LAYOUT = 7
 """Raise it when the same files become other arrays, names or notes, so that old cache entries are not used."""
 _MOST_BLOCKS = 8
 """What ``check``, which writes nothing, reads of larger ones."""
@@ -162,6 +163,9 @@ def _divide(
     if "test" in parts:
         splits["test"] = whole_part(parts["test"], "test")
     check_weights(parts, splits, options.weight)
+    notes += describe_repeated(parts, splits)
+    if target.task == "regression":
+        notes += describe_far_targets(np.asarray(parts[main].targets[splits["train"].indices]), target.names)
     inputs = parts[main].inputs
     assert isinstance(inputs, np.ndarray), "a table's are an array"
     return {"split_of": split_of}, {

@@ -1,14 +1,18 @@
-"""Rows of a table that are no samples: the header once more, between two files that were put together, and totals."""
+"""Rows of a table that spoil it: the header once more, totals, rows of the training in another split, far targets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trainkit.data.dataset import Part, Split
 from trainkit.data.tables.reading import Block, Table
 from trainkit.errors import DataError
-from trainkit.wording import listed
+from trainkit.wording import counted, listed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +22,10 @@ _TOTAL = re.compile(
     r"|合计|总计|合計|総計|합계",
     re.IGNORECASE,
 )
+_SAMPLED = 20_000
+"""Rows of the training split of which is found whether a column tells them apart."""
+_FAR = 100
+"""Times the range of the middle half: a target that is so far from the median decides the squared error."""
 
 
 def look_for_stray_rows(blocks: Iterable[Block], table: Table, notes: list[str]) -> Iterator[Block]:
@@ -61,3 +69,57 @@ def _total(block: Block) -> Iterator[str]:
             where = block.places()[-1]
             yield f"the last row ({where}) has {word!r} in {cells.name!r}: if it holds totals, delete it"
             return
+
+
+def describe_repeated(parts: Mapping[str, Part], splits: Mapping[str, Split]) -> Iterator[str]:
+    """A line for each other split of which 1 % or more are rows of the training split, in all cells.
+
+    Where no column tells at least half of the different rows apart, rows are alike by chance, and nothing is said.
+    """
+    keys = {name: _row_hashes(part) for name, part in parts.items()}
+    train = splits["train"]
+    known = keys[train.part][train.indices]
+    sampled = train.indices[:_SAMPLED]
+    different = len(np.unique(keys[train.part][sampled]))
+    for name, split in splits.items():
+        count = 0 if name == "train" else int(np.isin(keys[split.part][split.indices], known).sum())
+        if count <= 1 or count < 0.01 * len(split):
+            continue
+        columns = _columns(parts[train.part])
+        if different < 20 or not any(2 * len(np.unique(column[sampled])) >= different for column in columns):
+            return
+        yield (
+            f"{count} of {counted(len(split), 'row')} of the {name} split are in the training split too, in all cells: "
+            "its scores are better than those of new rows; delete the repetitions"
+        )
+
+
+def _row_hashes(part: Part) -> NDArray[np.uint64]:
+    """The same number for rows whose inputs and targets are the same, uint64 (n,)."""
+    keys = np.zeros(len(part), np.uint64)
+    for column in [*_columns(part), *part.targets.reshape(len(part), -1).T]:
+        keys = (keys ^ np.asarray(column, np.float64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(32)
+    return keys
+
+
+def _columns(part: Part) -> NDArray[Any]:
+    assert isinstance(part.inputs, np.ndarray), "a table's are an array"
+    return part.inputs.T
+
+
+def describe_far_targets(targets: NDArray[Any], names: Sequence[str]) -> Iterator[str]:
+    """A line for each target with values so far from all others that the squared error is about them alone.
+
+    Args:
+        targets: of the training split, (n, T).
+    """
+    for values, name in zip(targets.T, names, strict=True):
+        low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+        far = values[np.abs(values - middle) > _FAR * (high - low)]
+        if high > low and len(far):
+            where = f"half of the others are from {low:.4g} to {high:.4g}"
+            yield (
+                f"{name}: {counted(len(far), 'value')} far from the others, such as {far[0]:.4g} ({where}): the "
+                "squared error is about such values alone; correct or delete mistakes, else predict the logarithm"
+            )
