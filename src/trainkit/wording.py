@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
+"""The splits as a sentence names them."""
 SPLIT_WORDS = {
     "train": ("train", "training", "trn", "trainval"),
     "val": ("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"),
     "test": ("test", "testing", "tst"),
 }
 """What people call the splits, as folders and in columns of tables."""
-"""The splits as a sentence names them."""
 _LOWER_IS_BETTER = ("loss", "mae", "rmse")
 
 
