@@ -305,6 +305,15 @@ def test_a_model_that_simpler_ones_beat(score, expected):
     ]
 
 
+@pytest.mark.parametrize(("mix", "rise", "expected"), [(None, 1.0, True), ("mixup", 1.0, False), ("mixup", 3.0, True)])
+def test_the_loss_of_mixed_pictures_goes_up_and_down(mix, rise, expected):
+    course = evidence([0.9, 0.7, 0.4, *[0.4 + rise, 0.4] * 8], val_loss=HEALTHY + [0.08] * 7)
+    config = {**CONFIG, "training": {"mix": mix and {"type": mix}}}
+    found = names(find(replace(course, config=config)))
+    assert ("learning-rate-too-high" in found) is expected
+    assert "loss-spikes" not in found
+
+
 def test_a_first_batch_above_knowing_nothing_is_no_rough_start():
     course = {"train_loss": [0.9, 0.5, 0.3, 0.3], "train_loss_max": [1.6, 0.6, 0.5, 0.5], "train_accuracy": [0.8] * 4}
     facts = {**FACTS, "constant_loss": 0.45, "zero_loss": 0.5}

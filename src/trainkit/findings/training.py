@@ -99,9 +99,17 @@ def _rough_start(evidence: Evidence) -> str | None:
     return None
 
 
+def _least_rise(evidence: Evidence, share: float) -> float:
+    """A rise of the training loss that counts, as a share of the loss of knowing nothing.
+
+    The shares of two classes in a mixed sample are drawn, which alone moves the loss by about as much as that.
+    """
+    return (1.0 if evidence.value("training.mix") else share) * evidence.reference_loss
+
+
 def _unsettled(evidence: Evidence) -> str | None:
     means = evidence.history.values("train_loss")
-    risen = rises(means, by=UNSTABLE_RISE, at_least=0.05 * evidence.reference_loss)
+    risen = rises(means, by=UNSTABLE_RISE, at_least=_least_rise(evidence, 0.05))
     if len(risen) < max(3, len(means) / 4):
         return None
     return (
@@ -210,7 +218,7 @@ def _thirds(values: Sequence[float]) -> tuple[float, float, float]:
 def loss_spikes(evidence: Evidence) -> Finding | None:
     history = evidence.history
     means, peaks, rates = (history.values(name) for name in ("train_loss", "train_loss_max", "lr"))
-    risen = rises(means, by=SPIKE_RISE, at_least=SPIKE_SHARE * evidence.reference_loss)
+    risen = rises(means, by=SPIKE_RISE, at_least=_least_rise(evidence, SPIKE_SHARE))
     spikes = [epoch for epoch in risen if epoch > warm_up(history)]
     if not spikes:
         return None
