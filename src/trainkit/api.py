@@ -406,7 +406,7 @@ def predict(
 def init(
     data: str | Path | None = None,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     task: Literal["classification", "regression"] | None = None,
     overrides: Sequence[str] = (),
     minutes: float = 10.0,
@@ -421,7 +421,7 @@ def init(
     Args:
         data: a folder with a folder for each class; a table's file, a pattern, or a folder of Parquet files; None for a
             commented config to start from.
-        target: the column of a table to predict; None: the one with a usual name.
+        target: the column of a table to predict, or several; None: the one with a usual name.
         task: what the target is, where the table does not say.
         overrides: what the table does not say, as after ``--set``: ``dataset.header=false``.
         minutes: how long a training may take, about.

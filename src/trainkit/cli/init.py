@@ -20,7 +20,9 @@ def init(
         str | None,
         typer.Argument(help="A folder of pictures, or a table (CSV, Parquet).", metavar="[DATA]", show_default=False),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The column of a table to predict.", metavar="COLUMN")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="The column of a table to predict (repeatable).", metavar="COLUMN")
+    ] = None,
     task: Annotated[
         Literal["classification", "regression"] | None,
         typer.Option(help="What the target is, where the table does not say."),
@@ -62,7 +64,7 @@ def init(
     with console.frontend("looking at the data", quiet=False, stopped="nothing was written") as frontend:
         written = write(
             data,
-            target=target,
+            target=target[0] if target and len(target) == 1 else target,
             task=task,
             overrides=set_ or (),
             minutes=minutes,

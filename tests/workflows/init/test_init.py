@@ -178,6 +178,13 @@ class TestTables:
         assert "epochs: 256 " in written.text
         assert "# 256 steps;" in written.text
 
+    def test_several_targets(self, tmp_path):
+        make_table(tmp_path / "t.csv", [{**row, "tax": float(row["price"]) / 7} for row in self.rows()])
+        assert trainkit.init("t.csv", target=("price", "tax")).seen.source.target_names == ("price", "tax")
+        assert load_config("t.yaml").config.dataset.target == ["price", "tax"]
+        with pytest.raises(TrainkitError, match=r"^t\.csv has no column 'price,tax'"):
+            trainkit.init("t.csv", target="price,tax", output="other.yaml")
+
     def test_a_column_that_tells_the_target_is_named(self, tmp_path):
         rows = [{**row, "code": 7 if row["kind"] == "big" else 3} for row in self.rows(200)]
         make_table(tmp_path / "t.csv", rows)

@@ -79,7 +79,7 @@ def decide_target(evidence: Sequence[Evidence], task: str) -> Target:
         return _classes(one, "as asked for")
     if one.looks_like and one.distinct > _FEW:
         hint = "or set dataset.task to classification, or choose another target"
-        raise _problem(f"the target {one.name!r} seems to hold {one.looks_like}; {hint}", "dataset.target")
+        raise _problem(f"the target {one.name!r} seems to hold {one.looks_like}; {hint}", "dataset.task")
     if is_boolean_text(map(str, one.values)) or one.numbers < one.present / 2:
         return _classes(one, "it holds text" if one.is_text else "it holds true and false")
     if one.odd_count:

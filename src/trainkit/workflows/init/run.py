@@ -50,7 +50,7 @@ class InitResult:
 def init(
     data: str | Path,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     task: Literal["classification", "regression"] | None = None,
     overrides: Sequence[str] = (),
     minutes: float = 10.0,
@@ -84,7 +84,7 @@ class _Wanted:
     """The arguments of ``init``."""
 
     path: Path
-    target: str | None
+    target: str | Sequence[str] | None
     task: str | None
     overrides: tuple[str, ...]
     """Of the table's own keys: ``dataset.header=false``."""
@@ -129,7 +129,7 @@ def _without_config(problem: Problem, data: str | Path) -> Problem:
     elif "set dataset." in problem.message or "in dataset." in problem.message:
         hint = "; here by --set dataset.KEY=VALUE"
     where = str(Path(data).resolve())
-    if problem.message.startswith(f"{where}:"):  # with the row
+    if problem.message.startswith((f"{where}:", f"{where} ")):  # with the row
         return Problem(f"{data}{problem.message.removeprefix(where)}{hint}")
     return Problem(f"{problem.message}{hint}", place=Place(str(data)))
 

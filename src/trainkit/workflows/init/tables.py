@@ -31,8 +31,10 @@ _BY_ARGUMENTS = {"type": "DATA", "path": "DATA", "target": "--target", "task": "
 """Keys of ``dataset`` that are given in another way."""
 
 
-def find_target(path: str, given: str | None, overrides: Sequence[str]) -> tuple[str, str]:
-    """The column to predict, and why it is taken.
+def find_target(
+    path: str, given: str | Sequence[str] | None, overrides: Sequence[str]
+) -> tuple[str | Sequence[str], str]:
+    """The column to predict, or several, and why it is taken.
 
     Raises:
         UserError: none is given, and none has a usual name; an override of another thing than the table.
@@ -47,7 +49,7 @@ def find_target(path: str, given: str | None, overrides: Sequence[str]) -> tuple
         path, header=table.header, delimiter=table.delimiter, encoding=table.encoding, decimal=table.decimal
     ).names
     if given is not None:
-        return given, "as asked for"
+        return given if isinstance(given, str) else list(given), "as asked for"
     found = [name for name in names if name.lower() in _USUAL]
     if len(found) == 1:
         return found[0], f"a usual name; --target names another of {counted(len(names), 'column')}"
@@ -55,7 +57,7 @@ def find_target(path: str, given: str | None, overrides: Sequence[str]) -> tuple
     raise UserError(f"{path}: which column is to be predicted? Name it with --target; {what}")
 
 
-def provisional(path: str, target: str, *, task: str | None) -> dict[str, Any]:
+def provisional(path: str, target: str | Sequence[str], *, task: str | None) -> dict[str, Any]:
     """A config that only opens the table."""
     return {
         "dataset": {"type": "table", "path": path, "target": target, "task": task or "auto"},
