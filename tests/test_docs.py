@@ -90,6 +90,13 @@ def test_links_to_files_lead_to_files():
     assert not missing, missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_is_cut_by_an_empty_line(page):
+    """Its rows behind that are shown as text."""
+    beginnings = re.findall(r"\n\n\|.*\n(.*)", page.read_text())
+    assert [line for line in beginnings if not re.fullmatch(r"\|[-:| ]+\|", line)] == []
+
+
 def test_the_image_and_the_release_type_whole_commands():
     """`trainkit selftest` alone shows its help and fails: it is a group."""
     root = typer.main.get_command(app)

@@ -78,3 +78,12 @@ def test_odd_sweeps_have_a_page(trials: list[SweptTrial], more: dict) -> None:
     text = page(trials, **more)
     assert "Trial 0 is the best" in text
     assert "by trial" in charts_of(text)[0]
+
+
+def test_a_curve_of_one_epoch_can_be_seen() -> None:
+    def markers(curve: dict[int, float]) -> int:
+        text = page([trial(0, 0.5), SweptTrial(1, "paused", {"optimizer": 0, "optimizer.lr": 0.1}, None, curve=curve)])
+        chart = next(one for one in text.split("<figure") if "by epoch" in one)
+        return chart.count("<use")
+
+    assert markers({1: 0.4}) > markers({1: 0.4, 2: 0.4})

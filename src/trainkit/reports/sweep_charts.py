@@ -145,7 +145,8 @@ def _draw_curves(data: SweepData) -> Chart:
             continue
         color, width = (_ORANGE, 2.2) if one.number == data.best else (_BLUE, 1.4) if one.number in top else (SOFT, 0.8)
         alpha = 1.0 if one.number in top or one.number == data.best else 0.55
-        axes.plot(*zip(*points, strict=True), color=color, linewidth=width, alpha=alpha)
+        alone = "." if len(points) == 1 else ""  # a line of one point cannot be seen
+        axes.plot(*zip(*points, strict=True), marker=alone, color=color, linewidth=width, alpha=alpha)
     _whole_numbers(axes)
     if data.scored:
         axes.set_ylim(*_limits(data))

@@ -84,6 +84,9 @@ def test_the_same_command_has_nothing_left_to_do_and_another_sweep_is_refused(wh
     (whole / "search.yaml").write_text(text.replace("[0.003, 0.3]", "[0.003, 0.4]"))
     with pytest.raises(UserError, match=r"search.optimizer.lr.* was \[0.003, 0.3\], and is \[0.003, 0.4\] now"):
         sweep(load_sweep("search.yaml"))
+    (whole / "search.yaml").write_text(text.replace("val_accuracy", "val_f1_macro"))
+    with pytest.raises(UserError, match="began with other settings: objective was 'val_accuracy', and is 'val_f1_m"):
+        sweep(load_sweep("search.yaml"))
     (whole / "search.yaml").write_text(text)
 
 

@@ -167,9 +167,10 @@ def check_same(study: Study, loaded: LoadedSweep, folder: Path) -> None:
     }
     theirs = json.loads(study.note("sweep", json.dumps(mine)))
     before, now = (by_key(one["sweep"]) | one["config"] for one in (theirs, json.loads(json.dumps(mine))))
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    changed = [key for key in before.keys() | now.keys() if before.get(key) != now.get(key)]
     if changed:
-        key = changed[0]
+        # What stands in the sweep's file first: another objective is another checkpoint.monitor too.
+        key = min(changed, key=lambda one: (one in mine["config"] or one in theirs["config"], one))
         raise UserError(
             f"{folder}: this sweep began with other settings: {key} was {before.get(key)!r}, and is "
             f"{now.get(key)!r} now; give the new one a name of its own (`name:` in its file), or delete the folder"
