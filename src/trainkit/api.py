@@ -272,7 +272,7 @@ def evaluate(
     data: str | Path | None = None,
     device: str | None = None,
     precision: str | None = None,
-    tta: Literal["none", "flip"] = "none",
+    tta: Literal["none", "flip", "flip_shift"] = "none",
     data_root: str | Path | None = None,
     runs_dir: str | Path = "runs",
     plugins: Plugins = (),
@@ -288,7 +288,8 @@ def evaluate(
         data: another folder of images or another CSV file; classes are matched by name.
         device: where to compute; None for the config's.
         precision: what to compute in; None for fp32, as the exported programs, whatever the training computed in.
-        tta: ``flip`` scores the mean of the probabilities of an image and its mirror image.
+        tta: ``flip`` scores the mean of the probabilities of an image and its mirror image, ``flip_shift`` of both and
+            of both moved by a pixel to two sides.
         data_root: where the data are now, in place of the config's ``root``, or of the folder of its tables.
 
     Raises:
@@ -360,7 +361,7 @@ def predict(
     top_k: int = 3,
     device: str = "auto",
     precision: str | None = None,
-    tta: Literal["none", "flip"] = "none",
+    tta: Literal["none", "flip", "flip_shift"] = "none",
     resize: bool = False,
     runs_dir: str | Path = "runs",
     plugins: Plugins = (),
@@ -382,7 +383,7 @@ def predict(
         top_k: how many classes to name.
         device: where a checkpoint's model computes.
         precision: what it computes in; None for fp32, as the exported programs, whatever the training computed in.
-        tta: of a checkpoint: ``flip`` for the mean of the probabilities of an image and its mirror image.
+        tta: of a checkpoint: as for ``evaluate``.
         resize: resize images of another size than the model takes, without keeping the aspect ratio; else they are
             broken ones.
 

@@ -29,6 +29,23 @@ def test_probabilities_are_the_mean_over_both(name):
     torch.testing.assert_close(loss.probabilities(outputs), expected)
 
 
+def test_shifted_views_repeat_the_edge():
+    model, inputs = nn.Sequential(nn.Flatten(), nn.Linear(15, 2)), torch.arange(15.0).view(1, 1, 3, 5)
+    outputs = with_tta(model, build_loss("mse"), tta="flip_shift", is_image=True)(inputs)
+    rows, columns = [0, 0, 1], [0, 0, 1, 2, 3]  # down and right
+    low = inputs[..., rows, :][..., columns]
+    high = inputs[..., [1, 2, 2], :][..., [1, 2, 3, 4, 4]]
+    views = [view for image in (inputs, low, high) for view in (image, image.flip(3))]
+    torch.testing.assert_close(outputs, sum(map(model, views)) / 6)
+
+
+def test_images_of_one_pixel_have_six_views_too():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    inputs = torch.randn(2, 3, 1, 1)
+    outputs = with_tta(model, build_loss("mse"), tta="flip_shift", is_image=True)(inputs)
+    torch.testing.assert_close(outputs, model(inputs))
+
+
 def test_values_are_the_mean_over_both():
     model, inputs = nn.Sequential(nn.Flatten(), nn.Linear(6, 2)), torch.randn(4, 1, 2, 3)
     outputs = with_tta(model, build_loss("mse"), tta="flip", is_image=True)(inputs)

@@ -25,7 +25,7 @@ from trainkit.data.target_scale import in_own_units, stored_scale
 from trainkit.data.transforms import BatchTransform, Normalize, Pipeline, build_pipeline, columns
 from trainkit.engine import Loss, balanced_pos_weight, balanced_weight, build_loss, output_size
 from trainkit.errors import CheckpointError, UserError
-from trainkit.models import MeanWithMirrored, layer_table
+from trainkit.models import MeanOfViews, layer_table
 from trainkit.runtime import Choice, claim, forward, resolve_device, use_tf32
 
 _TENSORS = ("model", "ema", "swa", "optimizer", "scaler")
@@ -194,18 +194,19 @@ def open_trained(
 def with_tta(model: nn.Module, loss: Loss, *, tta: str, is_image: bool) -> nn.Module:
     """The model as ``--tta`` asks for it: ``none``, or ``flip`` for the mean over an image and its mirror image.
 
-    The mean is of probabilities, or of the values of a regression.
+    ``flip_shift`` takes both also moved by a pixel, to two sides. The mean is of probabilities, or of the values of a
+    regression.
 
     Raises:
         UserError: the model is for tables, or the word is not known.
     """
     if tta == "none":
         return model
-    if tta != "flip":
-        raise UserError(f"tta: expected none or flip, got {tta!r}")
+    if tta not in ("flip", "flip_shift"):
+        raise UserError(f"tta: expected none, flip or flip_shift, got {tta!r}")
     if not is_image:
-        raise UserError("tta flip: rows of a table have no mirror image; leave it out")
-    return MeanWithMirrored(model, kind=mean_kind(loss.name)).eval()
+        raise UserError(f"tta {tta}: rows of a table have no mirror image; leave it out")
+    return MeanOfViews(model, kind=mean_kind(loss.name), shifted=tta == "flip_shift").eval()
 
 
 def scored_weights(saved: Mapping[str, Any]) -> dict[str, Tensor]:

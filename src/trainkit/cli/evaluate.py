@@ -105,7 +105,8 @@ def show_result(result: EvalResult) -> None:
     report = result.report
     where = result.data if result.split == "data" else f"{result.data}, {result.split}"
     intervals = {name: f"{console.number(i.low)} to {console.number(i.high)}" for name, i in report.intervals.items()}
-    how = f"computed in {result.precision}{'' if result.tta == 'none' else ', mean with mirror images (tta flip)'}"
+    views = {"flip": ", mean with mirror images (tta flip)", "flip_shift": ", mean of six views (tta flip_shift)"}
+    how = f"computed in {result.precision}{views.get(result.tta, '')}"
     console.table(
         f"{result.checkpoint} on {where}: {counted(result.num_samples, 'sample')}, {how}",
         ["metric", "value", "95 % interval"],

@@ -184,8 +184,12 @@ Precision = Annotated[
     typer.Option(help="What the model computes in; fp32, as the exported programs, when left out."),
 ]
 Tta = Annotated[
-    Literal["none", "flip"],
-    typer.Option("--tta", help="flip: the mean of the probabilities of an image and its mirror image."),
+    Literal["none", "flip", "flip_shift"],
+    typer.Option(
+        "--tta",
+        help="flip: the mean of the probabilities of an image and its mirror image; flip_shift: of six, both also "
+        "moved by a pixel to two sides.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=hush_libraries, help="Print the result only.")]

@@ -5,7 +5,7 @@ from trainkit.models.backbone import features_of, head_of, head_prefixes
 from trainkit.models.cnn import BlockSpec, build_cnn
 from trainkit.models.dropout import ScheduledDropout, schedule_dropout, scheduled_dropouts
 from trainkit.models.ensembles import Ensemble, EnsembleMember, NormalizeChannels, Rescale
-from trainkit.models.members import MeanWithMirrored, Outputs, mean_of_members
+from trainkit.models.members import MeanOfViews, Outputs, mean_of_members
 from trainkit.models.mlp import build_mlp
 from trainkit.models.network import call_name, config_key, initialize
 from trainkit.models.pretrained import (

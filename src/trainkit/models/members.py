@@ -87,16 +87,23 @@ def mean_of_members(outputs: Tensor, kind: str) -> Tensor:
     return outputs.mean(dim=1)
 
 
-class MeanWithMirrored(nn.Module):
+class MeanOfViews(nn.Module):
     """A model of images (N, C, H, W) whose answer is the mean over an image and its mirror image, left to right.
 
     Args:
         kind: as for ``mean_of_members``: what the mean is of.
+        shifted: and over both of them after the image was moved by a pixel down and right, and up and left; the pixels
+            at its edges are repeated there.
     """
 
-    def __init__(self, model: nn.Module, *, kind: str) -> None:
+    def __init__(self, model: nn.Module, *, kind: str, shifted: bool = False) -> None:
         super().__init__()
-        self.model, self.kind = model, kind
+        self.model, self.kind, self.shifted = model, kind, shifted
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return mean_of_members(torch.stack([self.model(inputs), self.model(inputs.flip(-1))], dim=1), self.kind)
+        images = [inputs]
+        if self.shifted:
+            padded = F.pad(inputs, (1, 1, 1, 1), mode="replicate")
+            images += [padded[..., :-2, :-2], padded[..., 2:, 2:]]
+        outputs = [self.model(view) for image in images for view in (image, image.flip(-1))]
+        return mean_of_members(torch.stack(outputs, dim=1), self.kind)

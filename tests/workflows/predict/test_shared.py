@@ -133,7 +133,7 @@ def test_a_batch_survives_the_way_to_the_first_rank():
         ({"given": ["RUN", "nothing.png"]}, "nothing.png: no such file or folder"),
         ({"given": ["nothing.pth", "IMAGE"]}, "nothing.pth"),
         ({"device": "cuda:7"}, "there is no device 'cuda:7'"),
-        ({"tta": "sideways"}, "tta: expected none or flip"),
+        ({"tta": "sideways"}, "tta: expected none, flip or flip_shift"),
         ({"given": ["RUN", "PIPE"]}, "pipe can be read once, by one process; write it to a file, or predict alone"),
         ({"nproc": "-1"}, "--nproc takes a number of processes"),
     ],

@@ -52,7 +52,7 @@ class EvalResult:
     precision: str
     """What the model computed in."""
     tta: str = "none"
-    """``flip``: the scores are of the mean over an image and its mirror image."""
+    """``flip`` or ``flip_shift``: the scores are of the mean over views of each image."""
     is_other_data: bool = False
     data_changes: list[str] = field(default_factory=list)
     """Differences from the data that the checkpoint was trained on."""
