@@ -142,7 +142,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 
 def t_reach(freedom: int, confidence: float = CONFIDENCE) -> float:
     """As ``_Z``, for Student's t with so many degrees of freedom."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # scikit-learn brings SciPy
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
 
     return float(stdtrit(freedom, (1 + confidence) / 2))
 

@@ -207,7 +207,7 @@ def _seed_variance(scores: Sequence[tuple[list[float], list[float]]]) -> tuple[f
 
 def exact_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of a share by the binomial distribution itself (Clopper and Pearson, 1934)."""
-    from scipy.special import betaincinv  # scikit-learn brings SciPy
+    from scipy.special import betaincinv
 
     tail, failures = (1 - confidence) / 2, trials - successes
     low = 0.0 if successes == 0 else float(betaincinv(successes, failures + 1, tail))
