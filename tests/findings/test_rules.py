@@ -322,6 +322,14 @@ def test_a_first_batch_above_knowing_nothing_is_no_rough_start():
     assert find(replace(evidence(**course), facts={**facts, "first_outputs": first})) == []
 
 
+def test_a_rough_start_after_which_nearly_all_is_learned_is_no_finding():
+    course = [8.0, 90.0, 3.0, 1.0, *[0.1] * 8]
+    first = {"loss": 8.0, "spread": 1.0, "size": 1.0, "samples": 64, "silent": []}
+    facts = {**FACTS, "first_outputs": first}
+    assert find(replace(evidence(course), facts=facts)) == []
+    assert names(find(replace(evidence([*course[:4], *[1.0] * 8]), facts=facts))) == ["first-weights"]
+
+
 def test_a_model_with_weighted_classes_is_not_compared_by_accuracy():
     facts = {**FACTS, "relation": {"related": True, "linear": 0.5, "neighbors": 0.9, "score": 0.99, "samples": 1000}}
     given = replace(evidence(HEALTHY), facts=facts, confusion=[[140, 50], [0, 10]], split="test", class_names="ab")

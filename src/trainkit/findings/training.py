@@ -89,6 +89,8 @@ def _rough_start(evidence: Evidence) -> str | None:
     # First weights that are a little off have a loss above that of knowing nothing, whatever the learning rate is.
     first = number(evidence.facts.get("first_outputs", {}).get("loss"))
     above = max(reference, min(first, TOO_HIGH_START * reference))
+    if mean_of_last_third(means) < LEFT_OVER * reference:  # it did no harm
+        return None
     for epoch in range(1, min(warm_up(history), len(means)) + 1):
         average, peak = means[epoch - 1], peaks[epoch - 1]
         if peak > TOO_HIGH_START * above and average > above:
