@@ -37,6 +37,8 @@ KINDS = [
     (["1.5", "2", "NA", "-3e2"], "numeric", "numbers"),
     (["1", "2", "3", "1"], "numeric", "whole numbers"),
     (["0", "1", "1", "0"], "numeric", "whole numbers"),
+    ([f"2024{m:02}{d}" for m in range(1, 13) for d in ("01", "28")], "numeric", "dates: columns: {x: '%Y%m%d'}"),
+    ([*(f"2024{m:02}01" for m in range(1, 13)), "20241301"], "numeric", "whole numbers"),
     (["02134", "10001", "94105", "02134"], "numeric", "some with leading zeros (codes are better categorical)"),
     ([1, 2, None, 2], "numeric", "whole numbers"),
     ([1.5, float("nan"), 2.0], "numeric", "numbers"),

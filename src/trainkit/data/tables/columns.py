@@ -19,6 +19,8 @@ _LARGEST, _SMALLEST = 1e30, 1e-30
 """Within these, differences and products of a few numbers stay far from the ends of float32."""
 _STEPS = 1000
 """So many different numbers at least must float64 have between the lowest and the highest."""
+_SEVERAL_DATES = 10
+"""So many different whole numbers are all days of a calendar by more than chance."""
 _SPELLINGS = 3
 """Up to this many different texts among numbers may be names for a missing value."""
 _PICTURE = re.compile(r"(?is).+\.(jpe?g|png|gif|bmp|tiff?|webp|avif|heic|dcm)")
@@ -109,7 +111,14 @@ def _mostly_numbers(evidence: Evidence) -> Found | Problem | None:
         return "ignore", f"id-like: {evidence.present} different whole numbers, named {evidence.name!r}", {}
     if evidence.whole and evidence.is_text and any(re.fullmatch("0[0-9]+", value) for value in evidence.values):
         return "numeric", "whole numbers, some with leading zeros (codes are better categorical)", {}
+    if evidence.is_text and evidence.distinct >= _SEVERAL_DATES and all(map(_is_day, evidence.values)):
+        return "numeric", f"whole numbers, which seem to be dates: columns: {{{evidence.name}: '%Y%m%d'}}", {}
     return "numeric", "whole numbers" if evidence.whole else "numbers", {}
+
+
+def _is_day(text: str) -> bool:
+    """Whether it is a day written as 20241231."""
+    return bool(re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", text))
 
 
 def _text(evidence: Evidence) -> Found:
