@@ -62,6 +62,9 @@ def test_a_row_is_filled_in(tmp_path):
         assert wait(driver, "#answers dd")[0].text == "5"  # twice the weight, and 0 for the first shop
         command = driver.find_element(By.ID, "curl").text
         assert json.loads(command.split("'")[1]) == [{"weight": "2.5", "shop": "north"}]
+        driver.find_element(By.NAME, "weight").clear()
+        driver.find_element(By.CSS_SELECTOR, "#rows button").click()
+        assert wait(driver, "#answers .soft")[0].text == "filled in, for no value or a new one: weight"
         check_quiet(driver, server)
 
 

@@ -88,6 +88,10 @@ def test_the_curve_of_a_run_moves_and_runs_are_overlaid(tmp_path):
         driver.get(f"{url}/#/compare/{ids}")
         legend = "return document.querySelector('.charts').innerText"
         wait_for(lambda: "H val" in driver.execute_script(legend))
+        failed = make_run(folder / "runs" / "20260104-000000_d", status="failed: step 2: the loss is nan")
+        driver.get(f"{url}/#/run/runs/{failed.path.name}")
+        body = "return document.body.innerText"
+        wait_for(lambda: "failed: step 2: the loss is nan" in driver.execute_script(body))
         assert errors(driver) == []
         assert {address.split("/")[2] for address in requested(driver) if address.startswith("http")} == {url[7:]}
 

@@ -24,7 +24,7 @@ function listen(address, receive) {
 
 async function fetched(address) {
   const response = await fetch(address);
-  if (!response.ok) throw new Error((await response.json()).error);
+  if (!response.ok) throw new Error(await response.json().then((answer) => answer.error, () => response.statusText));
   return response.json();
 }
 
@@ -188,12 +188,13 @@ async function showRun(id) {
   const draw = (run) => {
     cards.replaceChildren(card("status", badge(run.status)), card(run.monitor || "score", score(run.score, run.monitor) || "–"),
       card("epochs", String(run.epochs)), card("time", seconds(run.seconds) || "–"), card("data", run.dataset || "–"), card("model", run.model || "–"));
-    const now = JSON.stringify([run.findings, run.pictures, run.files, run.config]);
+    const now = JSON.stringify([run.status, run.findings, run.pictures, run.files, run.config]);
     if (now === drawn) return;
     drawn = now;
     const found = run.findings.map((one) => node("article", { class: "finding" }, node("h3", {}, one.title), node("p", {}, one.evidence), node("p", {}, one.suggestion),
       ...(one.set.length ? [node("pre", {}, one.set.join("\n"))] : [])));
-    const sections = [node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, "Nothing stands out.")]))];
+    const reason = run.status.includes(":") ? [node("p", {}, run.status)] : [];
+    const sections = [...reason, node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, "Nothing stands out.")]))];
     if (run.pictures.length) {
       sections.push(node("section", {}, node("h2", {}, "Pictures"), node("div", { class: "plots" }, ...run.pictures.map((name) => node("a", { href: file(name) }, node("img", { src: file(name), alt: name, loading: "lazy" }))))));
     }
@@ -244,6 +245,8 @@ async function show() {
     else if (view === "compare") await showComparison(rest.split(",").map(decodeURIComponent));
     else await showRuns();
   } catch (error) {
+    document.getElementById("title").textContent = document.title = "trainkit";
+    document.getElementById("where").textContent = "";
     content.replaceChildren(node("p", {}, `${error.message}. `, node("a", { href: "#/" }, "All runs")));
   }
 }
