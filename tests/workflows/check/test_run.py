@@ -105,6 +105,13 @@ def test_a_class_that_a_split_lacks_is_noted(tmp_path: Path) -> None:
     assert "an epoch is one batch: the training split has 31 samples" in notes[-1]
 
 
+def test_digits_that_are_mirrored_are_noted(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("dataset: digits\nmodel: {type: mlp, hidden_sizes: []}\ntransforms: [random_horizontal_flip]\n")
+    said = "random_horizontal_flip: 0, 1, 2 would mean something else in a mirror; leave it out unless"
+    assert any(note.startswith(said) for note in check(load_config(config)).notes)
+
+
 def test_a_few_samples_may_all_have_a_weight_of_0(tmp_path: Path) -> None:
     rows = "".join(f"{index},{'b' if index == 77 else 'a'}\n" for index in range(200)) + "1,b\n2,b\n3,b\n"
     (tmp_path / "t.csv").write_text("x,y\n" + rows)

@@ -13,10 +13,10 @@ from PIL import Image
 import trainkit
 from trainkit.config import load_config
 from trainkit.errors import TrainkitError, UserError
-from trainkit.workflows.check import check
+from trainkit.workflows.check import check, mirrored
 from trainkit.workflows.init import init
 from trainkit.workflows.init.draft import CPU, Line, choose_epochs, render
-from trainkit.workflows.init.pictures import measure, mirrored, recipe
+from trainkit.workflows.init.pictures import measure, recipe
 
 
 def make_pictures(root: Path, counts: dict[str, int], *, size: tuple[int, int] = (12, 12)) -> Path:

@@ -2,4 +2,5 @@
 # mypy: implicit-reexport
 
 from trainkit.workflows.check.memory import kept_checkpoints
+from trainkit.workflows.check.probe_data import mirrored
 from trainkit.workflows.check.run import CheckReport, check

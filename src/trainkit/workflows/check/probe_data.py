@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from trainkit.builders import build_static_transforms, build_training_transforms
 from trainkit.config.schema import Config
 from trainkit.config.schema.data import Downloaded
 from trainkit.config.schema.splits import DatasetInfo
-from trainkit.config.schema.transforms import RandomResizedCrop, height_and_width
+from trainkit.config.schema.transforms import RandomHorizontalFlip, RandomResizedCrop, height_and_width
 from trainkit.data.cache import cache_root
 from trainkit.data.dataset import Dataset, Part, Split
 from trainkit.data.images import (
@@ -37,6 +38,13 @@ from trainkit.system import Frontend
 from trainkit.wording import counted, listed, size_text
 from trainkit.workflows.check.problems import fail
 
+_SIDED = re.compile(
+    r"\d+|[a-z]|zero|one|two|three|four|five|six|seven|eight|nine|"
+    r".*\b(left|right|clockwise|counterclockwise|anticlockwise|east|west|digit|letter)\b.*"
+)
+"""Names of classes whose pictures mean something else in a mirror: digits, letters, directions."""
+_WORDS = re.compile(r"[_-]+|(?<=[a-z])(?=[A-Z])")
+"""Between two words of a name: turn_left, turn-left, turnLeft."""
 SAMPLES = 64
 PROBED = 256
 """Image files whose headers are read to estimate the room for all."""
@@ -220,3 +228,21 @@ def _larger_split(data: Dataset, name: str, num_samples: int) -> str:
     if needed * num_samples + 0.5 <= len(data.splits[name]) or needed >= 0.5:
         return "add samples"  # the classes are too small, not the split
     return f"add samples, or raise dataset.{name}_fraction to {needed:g} (the seed decides which classes are in it now)"
+
+
+def mirrored(class_names: tuple[str, ...]) -> str | None:
+    """Why pictures of these classes must not be mirrored, by their names; None where they may be."""
+    sided = [name for name in class_names if _SIDED.fullmatch(_WORDS.sub(" ", name).lower())]
+    if not sided:
+        return None
+    return f"{listed(sided[:3], quoted=False)} would mean something else in a mirror"
+
+
+def class_notes(config: Config, data: Dataset) -> list[str]:
+    """Notes on the classes: those that a split lacks, and those whose pictures are mirrored though they have sides."""
+    notes = missing_classes(data, by_seed=config.dataset.split_type in ("random", "group"))
+    flips = any(isinstance(spec, RandomHorizontalFlip) and spec.p > 0 for spec in config.transforms)
+    stands_in = not data.fingerprint  # its classes have numbers for names
+    if flips and not stands_in and (why := mirrored(data.class_names)):
+        notes.append(f"random_horizontal_flip: {why}; leave it out unless these are only names")
+    return notes

@@ -51,8 +51,8 @@ from trainkit.wording import counted
 from trainkit.workflows.check.dry_run import check_export, dry_run
 from trainkit.workflows.check.memory import Costs, check_costs
 from trainkit.workflows.check.probe_data import (
+    class_notes,
     load_read_only,
-    missing_classes,
     placeholder_dataset,
     without_unreadable,
 )
@@ -225,8 +225,7 @@ def _look_at_data(checks: _Checks, load: Callable[[], Dataset]) -> tuple[Dataset
     data = source or placeholder_dataset(config)
     if data is None:
         raise problems.error(checks.loaded)
-    by_seed = config.dataset.split_type in ("random", "group")
-    checks.notes.extend([*data.notes, *missing_classes(data, by_seed=by_seed)])
+    checks.notes.extend([*data.notes, *class_notes(config, data)])
     return source, data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,13 @@ from trainkit.checkpoints import find_weights
 from trainkit.config import load_config
 from trainkit.data.dataset import Dataset
 from trainkit.data.images import probe_sizes, spread
-from trainkit.wording import listed
+from trainkit.workflows.check import mirrored
 from trainkit.workflows.init.draft import Line, quoted
 
 SMALL = 64
 """Up to this median of the shorter side, pictures are taken whole."""
 _PROBED = 2000
 _NETWORK = "resnet18"
-_SIDED = re.compile(
-    r"\d+|[a-z]|zero|one|two|three|four|five|six|seven|eight|nine|"
-    r".*\b(left|right|clockwise|counterclockwise|anticlockwise|east|west|digit|letter)\b.*"
-)
-"""Names of classes whose pictures mean something else in a mirror: digits, letters, directions."""
-_WORDS = re.compile(r"[_-]+|(?<=[a-z])(?=[A-Z])")
-"""Between two words of a name: turn_left, turn-left, turnLeft."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +63,6 @@ def provisional(root: Path, *, max_bad_files: int) -> dict[str, Any]:
         "model": {"type": "cnn", "blocks": [{"channels": 4}], "global_pool": "avg"},
         "export": {"torchscript": False},
     }
-
-
-def mirrored(class_names: tuple[str, ...]) -> str | None:
-    """Why the pictures must not be mirrored; None where they may be."""
-    sided = [name for name in class_names if _SIDED.fullmatch(_WORDS.sub(" ", name).lower())]
-    if not sided:
-        return None
-    return f"{listed(sided[:3], quoted=False)} would mean something else in a mirror"
 
 
 def recipe(data: Dataset, sizes: Sizes, *, has_gpu: bool, pretrained: bool | None) -> tuple[list[Line], list[Line]]:
