@@ -182,19 +182,19 @@ async function showRun(id) {
   document.getElementById("title").textContent = first.folder;
   document.getElementById("where").replaceChildren(node("a", { href: "#/" }, "all runs"));
   const card = (name, value) => node("div", {}, node("dt", {}, name), node("dd", {}, value));
-  const cards = node("dl", { class: "cards" }), charts = node("div", { class: "charts" }), below = node("div");
+  const cards = node("dl", { class: "cards" }), charts = node("div", { class: "charts" }), why = node("p"), below = node("div");
   const file = (name) => `/file/${encoded(id)}/-/${encoded(name)}`;
   let drawn = "";
   const draw = (run) => {
     cards.replaceChildren(card("status", badge(run.status)), card(run.monitor || "score", score(run.score, run.monitor) || "–"),
       card("epochs", String(run.epochs)), card("time", seconds(run.seconds) || "–"), card("data", run.dataset || "–"), card("model", run.model || "–"));
-    const now = JSON.stringify([run.status, run.findings, run.pictures, run.files, run.config]);
+    why.textContent = run.status.includes(":") ? run.status : "";
+    const now = JSON.stringify([run.findings, run.pictures, run.files, run.config]);
     if (now === drawn) return;
     drawn = now;
     const found = run.findings.map((one) => node("article", { class: "finding" }, node("h3", {}, one.title), node("p", {}, one.evidence), node("p", {}, one.suggestion),
       ...(one.set.length ? [node("pre", {}, one.set.join("\n"))] : [])));
-    const reason = run.status.includes(":") ? [node("p", {}, run.status)] : [];
-    const sections = [...reason, node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, "Nothing stands out.")]))];
+    const sections = [node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, "Nothing stands out.")]))];
     if (run.pictures.length) {
       sections.push(node("section", {}, node("h2", {}, "Pictures"), node("div", { class: "plots" }, ...run.pictures.map((name) => node("a", { href: file(name) }, node("img", { src: file(name), alt: name, loading: "lazy" }))))));
     }
@@ -205,7 +205,7 @@ async function showRun(id) {
     below.replaceChildren(...sections);
   };
   draw(first);
-  content.replaceChildren(cards, node("section", {}, node("h2", {}, "Curves"), charts), below);
+  content.replaceChildren(cards, why, node("section", {}, node("h2", {}, "Curves"), charts), below);
   new Curves(charts).follow([id], async () => draw(await fetched(`/api/run/${encoded(id)}`)));
 }
 
