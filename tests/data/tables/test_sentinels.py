@@ -171,3 +171,15 @@ def test_a_column_that_names_groups_is_told(tmp_path: Path) -> None:
     assert not groups("color", words)
     assert not groups("customer_id", [index // 40 for index in range(80)])
     assert not groups("patient", words, split=SplitColumn(type="group", column="patient"))
+
+
+def test_a_column_that_says_the_splits_is_told(tmp_path: Path) -> None:
+    def told(words: list[str], **options: object) -> list[str]:
+        rows = [f"{words[index % len(words)]},{index % 7},{index / 3:.2f}" for index in range(80)]
+        (tmp_path / "t.csv").write_text("\n".join(["part,x,y", *rows]))
+        return [note for note in load(tmp_path / "t.csv", **options).notes if "type: column" in note]
+
+    [note] = told(["Train", "train", "valid", "test"])
+    assert note.endswith("is a feature here; to split by it, write split: {type: column, column: 'part'}")
+    assert not told(["train", "bus", "test"])
+    assert not told(["train", "test"], split=SplitColumn(type="column", column="part"))

@@ -15,7 +15,15 @@ from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
 from trainkit.data.tables.labels import mixed_truths
 from trainkit.data.tables.reading import Block, Table
 from trainkit.data.tables.sentinels import describe_counters, describe_sentinels
-from trainkit.data.tables.split_column import SPLIT_REASON, Form, SplitColumn, evidence_for, find_form, split_extra
+from trainkit.data.tables.split_column import (
+    SPLIT_REASON,
+    Form,
+    SplitColumn,
+    evidence_for,
+    find_form,
+    names_splits,
+    split_extra,
+)
 from trainkit.data.tables.stray_rows import look_for_stray_rows
 from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target
 from trainkit.data.tables.weights import WEIGHT_REASON, weight_extra
@@ -121,6 +129,12 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
             f"{{type: group, column: {one.name!r}}}"
             for one in columns
             if one.kind in ("numeric", "categorical") and _names_groups(evidence[one.name])
+        ]
+        notes += [
+            f"{one.name!r} says which rows are held out, and is a feature here; to split by it, write split: "
+            f"{{type: column, column: {one.name!r}}}"
+            for one in columns
+            if names_splits(one.categories)
         ]
     notes += describe_counters([evidence[one.name] for one in columns if one.kind == "numeric"], blocks)
     notes += describe_sentinels([evidence[name] for name in of_numbers], blocks)

@@ -74,6 +74,13 @@ def evidence_for(by: SplitColumn, columns: Mapping[str, str], decimal: str | Non
     return Evidence(by.column, wanted, decimal=decimal)
 
 
+def names_splits(values: Sequence[str]) -> bool:
+    """Whether the values are words for the training split and for others, and for nothing else."""
+    split_of = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+    found = {split_of.get(_spelling(value, fold=True)) for value in values}
+    return "train" in found and len(found) > 1 and None not in found
+
+
 def find_form(by: SplitColumn, evidence: Evidence) -> Form | Problem:
     """The form of the column's times; {} where they are none."""
     if by.type != "time" or evidence.present == 0:

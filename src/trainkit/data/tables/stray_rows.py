@@ -72,7 +72,7 @@ def _total(block: Block) -> Iterator[str]:
 
 
 def describe_repeated(parts: Mapping[str, Part], splits: Mapping[str, Split]) -> Iterator[str]:
-    """A line for each other split of which 1 % or more are rows of the training split, in all cells.
+    """A line for each other split of which 10 % or more are rows of the training split, in all cells.
 
     Where no column tells at least half of the different rows apart, rows are alike by chance, and nothing is said.
     """
@@ -83,7 +83,7 @@ def describe_repeated(parts: Mapping[str, Part], splits: Mapping[str, Split]) ->
     different = len(np.unique(keys[train.part][sampled]))
     for name, split in splits.items():
         count = 0 if name == "train" else int(np.isin(keys[split.part][split.indices], known).sum())
-        if count <= 1 or count < 0.01 * len(split):
+        if count <= 1 or count < 0.1 * len(split):
             continue
         columns = _columns(parts[train.part])
         if different < 20 or not any(2 * len(np.unique(column[sampled])) >= different for column in columns):
