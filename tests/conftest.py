@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch_forks
+from hypothesis import HealthCheck, settings
 
 # A test process for each core: threads of their own would only wait for each other. For child processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests that ask for two threads run beside other processes: a thread that waits must not keep the core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# A machine that is busy fails no test.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 LONG = (
     *("workflows/train/", "exports/", "workflows/", "test_", "builders/test_published_networks.py"),

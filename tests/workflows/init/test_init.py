@@ -230,6 +230,13 @@ class TestTables:
         assert dataset.columns == {"column_1": "ignore"}
         assert written.text.count("val_fraction") == 1
 
+    def test_a_column_that_says_the_splits_leaves_no_fractions(self, tmp_path):
+        rows = [{"x": i % 7, "y": "ab"[i % 2], "part": ("train", "train", "val", "test")[i % 4]} for i in range(60)]
+        make_table(tmp_path / "t.csv", rows)
+        written = init("t.csv", target="y", overrides=["dataset.split={type: column, column: part}"])
+        assert load_config(written.path).config.dataset.split.column == "part"
+        assert "fraction" not in written.text
+
     @pytest.mark.parametrize(
         ("override", "message"),
         [

@@ -70,7 +70,10 @@ def with_given(lines: Sequence[Line], dataset: Section, overrides: Sequence[str]
     """The lines of ``dataset:`` with the keys that were given in the place of those that were found."""
     values = dataset.model_dump(mode="json", exclude_unset=True)
     given = dict.fromkeys(map(_key_of, overrides))
-    kept = [line for line in lines if line.text.strip(" #").partition(":")[0] not in given]
+    split = values.get("split")
+    by_column = isinstance(split, dict) and split["type"] == "column"  # it says itself what is held out
+    left_out = {*given, *(("val_fraction", "test_fraction") if by_column else ())}
+    kept = [line for line in lines if line.text.strip(" #").partition(":")[0] not in left_out]
     return [*kept, *(Line(f"  {key}: {quoted(values[key])}", "as asked for") for key in given)]
 
 
