@@ -24,6 +24,8 @@ _TOTAL = re.compile(
 )
 _SAMPLED = 20_000
 """Rows of the training split of which is found whether a column tells them apart."""
+_CELLS = 1 << 22
+"""So many cells are hashed at a time."""
 _FAR = 100
 """Times the range of the middle half: a target that is so far from the median decides the squared error."""
 
@@ -85,8 +87,8 @@ def describe_repeated(parts: Mapping[str, Part], splits: Mapping[str, Split]) ->
         count = 0 if name == "train" else int(np.isin(keys[split.part][split.indices], known).sum())
         if count <= 1 or count < 0.1 * len(split):
             continue
-        columns = _columns(parts[train.part])
-        if different < 20 or not any(2 * len(np.unique(column[sampled])) >= different for column in columns):
+        columns = _array(parts[train.part])[sampled].T
+        if different < 20 or not any(2 * len(np.unique(column)) >= different for column in columns):
             return
         yield (
             f"{count} of {counted(len(split), 'row')} of the {name} split are in the training split too, in all cells: "
@@ -95,17 +97,26 @@ def describe_repeated(parts: Mapping[str, Part], splits: Mapping[str, Split]) ->
 
 
 def _row_hashes(part: Part) -> NDArray[np.uint64]:
-    """The same number for rows whose inputs and targets are the same, uint64 (n,)."""
-    keys = np.zeros(len(part), np.uint64)
-    for column in [*_columns(part), *part.targets.reshape(len(part), -1).T]:
-        keys = (keys ^ np.asarray(column, np.float64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        keys ^= keys >> np.uint64(32)
+    """The same number for rows whose inputs and targets are the same in float32, uint64 (n,).
+
+    By blocks of rows, since inputs that are larger than the memory are read from their file.
+    """
+    inputs, targets = _array(part), part.targets.reshape(len(part), -1)
+    factors = (
+        np.random.default_rng(0).integers(1 << 62, size=inputs.shape[1] + targets.shape[1], dtype=np.uint64) * 2 + 1
+    )
+    keys = np.empty(len(part), np.uint64)
+    step = max(1, _CELLS // len(factors))
+    for start in range(0, len(part), step):
+        rows = slice(start, start + step)
+        cells = np.concatenate([inputs[rows], targets[rows]], axis=1, dtype=np.float32, casting="unsafe")
+        keys[rows] = (cells + np.float32(0)).view(np.uint32).astype(np.uint64) @ factors  # -0.0 becomes 0.0
     return keys
 
 
-def _columns(part: Part) -> NDArray[Any]:
+def _array(part: Part) -> NDArray[Any]:
     assert isinstance(part.inputs, np.ndarray), "a table's are an array"
-    return part.inputs.T
+    return part.inputs
 
 
 def describe_far_targets(targets: NDArray[Any], names: Sequence[str]) -> Iterator[str]:
