@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -28,21 +29,24 @@ def main() -> None:
     gc.set_threshold(10_000)
     use_utf8()
     streams.guard()
-    from trainkit.cli.app import app
-    from trainkit.system import launched, own_process
+    from trainkit.system import launched, own_process, remember_ctrl_c
 
+    ctrl_c = remember_ctrl_c()
     own_process()
-    launched.say_pid()
-
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
+        launched.say_pid()
         try:
+            from trainkit.cli.app import app
+
             app()
         finally:
             skip_last_collection()
             sys.stdout.flush()  # here, where a closed pipe can still be dealt with, not while the interpreter ends
     except TrainkitError as error:
+        if ctrl_c and not isinstance(error, Interrupted):
+            end_at_ctrl_c(error)
         if debug:
             raise
         from trainkit.cli.console import print_error
@@ -53,13 +57,14 @@ def main() -> None:
             print_error(error)
         fail(error, str(error), error.exit_code)
     except KeyboardInterrupt as error:
-        print("stopped by SIGINT", file=sys.stderr)
-        fail(error, "stopped by SIGINT", 130)
+        end_at_ctrl_c(error)
     except BrokenPipeError:
         end_at_closed_pipe()
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # typer and rich make an exit with code 1 of it
             end_at_closed_pipe()
+        if ctrl_c and error.code:  # typer makes an exit with code 130 of it
+            end_at_ctrl_c(error)
         if not error.code:
             launched.say_end(launched.End(0, ""))
         elif not getattr(error.__context__, "is_said", False):
@@ -67,6 +72,8 @@ def main() -> None:
             fail(error, reason, error.code)
         raise
     except Exception as error:
+        if ctrl_c:
+            end_at_ctrl_c(error)
         message = None if debug else own_message(error)
         launched.say_end(launched.End(1, message or f"{type(error).__name__}: {error}"))
         print_json_error(error, message or f"{type(error).__name__}: {error}", 1)
@@ -74,6 +81,13 @@ def main() -> None:
             raise
         print(f"error: {message}; --debug shows the traceback", file=sys.stderr)
         sys.exit(1)
+
+
+def end_at_ctrl_c(error: BaseException) -> NoReturn:
+    """End at a Ctrl-C that came before the command listened for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one has nothing left to stop
+    print("stopped by SIGINT", file=sys.stderr)
+    fail(error, "stopped by SIGINT", 130)
 
 
 def own_message(error: Exception) -> str | None:

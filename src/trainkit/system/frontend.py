@@ -20,6 +20,8 @@ from trainkit.errors import Interrupted
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))  # Windows has the first two
 
+_ctrl_c: list[int] = []
+
 
 class StopRequest:
     """The signal that requested a stop, if any. A call returns whether one did: pass it on as ``should_stop``."""
@@ -80,6 +82,22 @@ class Frontend:
                 self.show_stage(None)
 
 
+def remember_ctrl_c() -> list[int]:
+    """Raise KeyboardInterrupt at a Ctrl-C, as Python does, and fill the list that is returned.
+
+    Code that runs before a command listens for signals can lose it, or make another error of it: Python 3.11 does in
+    the body of a class, and what is left of an ``import numpy`` that it cut short.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        _ctrl_c.append(signum)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handle)
+    return _ctrl_c
+
+
 def leave_signals_to_parent(worker: int = 0) -> None:
     """For a worker process: a terminal sends SIGINT and SIGHUP to all processes, and the parent ends its workers."""
     for signum in STOP_SIGNALS:
@@ -117,6 +135,8 @@ def catch_stop_signals(on_first: Callable[[str], None] | None = None) -> Iterato
         return
     caught = [one for one in STOP_SIGNALS if one == signal.SIGINT or signal.getsignal(one) != signal.SIG_IGN]
     before = {signum: signal.signal(signum, handle) for signum in caught}
+    if _ctrl_c:
+        handle(signal.SIGINT, None)
     try:
         yield request
     except Interrupted as error:

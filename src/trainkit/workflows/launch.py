@@ -75,8 +75,13 @@ class Ranks:
         self.end_all()
 
     def codes(self) -> list[int | None]:
-        """The exit code of each process, minus the signal that ended it; None while it runs."""
-        return [process.poll() for process in self.processes]
+        """The exit code of each process, minus the signal that ended it; None while it runs.
+
+        Python ends itself by SIGINT where a KeyboardInterrupt has left code from a string, as in ``dataclass``,
+        whatever the exit code is to be. A process that has told its end before has ended as any other.
+        """
+        codes = zip([process.poll() for process in self.processes], self.ends(), strict=True)
+        return [0 if code == -signal.SIGINT and end is not None else code for code, end in codes]
 
     def pass_on(self, signum: int, number: int) -> None:
         """Send a signal to each process once, when it listens; ``number`` tells it from others that have come."""
