@@ -27,6 +27,17 @@ def test_the_step_of_a_small_model_is_one_cuda_graph():
     )
 
 
+def test_what_keeps_a_gpu_busy_in_two_layers_does_not_in_a_hundred():
+    def conv(before, after):
+        return nn.Conv2d(before, after, 3, padding=1)
+
+    two = choose({"batch_size": 280}, model=nn.Sequential(conv(1, 480), conv(480, 480)))
+    hundred = choose({"batch_size": 500}, model=nn.Sequential(conv(1, 36), *[conv(36, 36) for _ in range(100)]))
+    assert two == Choice("false", "auto: 37.2 billion multiply-adds a batch keep the GPU busy")
+    assert hundred.value == "graph"
+    assert hundred.reason.startswith("auto: 37.3 billion multiply-adds a batch")
+
+
 @pytest.mark.parametrize(
     ("device", "reason"),
     [("cpu", "auto: on the CPU compiling takes longer than it saves"), ("mps", "auto: CUDA graphs need CUDA")],
@@ -51,9 +62,21 @@ class Gate(nn.Module):
         ({}, {"precision": "fp16"}, "the host looks for overflows of fp16 in each step"),
         ({"on_non_finite": "skip"}, {}, "the host decides in each step whether to skip it"),
         ({}, {"model": nn.Sequential(nn.Flatten(), Gate())}, "Gate may do something else in each step"),
-        ({}, {"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 500_000))}, "auto: 6.4 billion multiply-adds a batch"),
-        ({"batch_size": 1}, {"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 2_000_000))}, "520 MB of weights keep"),
-        ({}, {"model": nn.Sequential(*[nn.Sigmoid() for _ in range(9800)])}, "502 MB of activations keep the GPU busy"),
+        (
+            {},
+            {"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 1_000_000))},
+            "auto: 12.8 billion multiply-adds a batch",
+        ),
+        (
+            {"batch_size": 1},
+            {"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 4_000_000))},
+            "1.0 GB of weights would be",
+        ),
+        (
+            {},
+            {"model": nn.Sequential(*[nn.Sigmoid() for _ in range(19_600)])},
+            "1.0 GB of activations would be there twice",
+        ),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:30],
 )

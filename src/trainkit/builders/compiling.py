@@ -20,17 +20,23 @@ from trainkit.wording import size_text
 EAGER, GRAPH = "false", "graph"
 """Values of the choice besides the modes of ``torch.compile``: the step as it is, and all of it as a CUDA graph."""
 
-LARGE_STEP = 5_000_000_000
-"""Multiply-adds of a batch's forward pass from which on a GPU works about as long on a step as the host launches it.
+HOST_SECONDS, HOST_SECONDS_OF_LAYER = 2e-3, 0.15e-3
+"""How long the host launches a step, and each layer of it forward and back.
 
-With the backward pass 30 GFLOP: about a millisecond of a large GPU. On an H200 the steps of ``configs/mnist_mlp.yaml``
-(0.007 billion) and ``mnist_cnn.yaml`` (0.2 billion) took 1.5 and 2.3 ms, of which the GPU worked 5 and 10 %.
+On a machine with an H200: 2.5 ms for ``configs/mnist_mlp.yaml`` by hand, 12.5 ms for a ResNet-20 of 64 layers,
+by hand too (benchmarks/README.md). Where the host is faster, a graph still costs nothing but its memory.
 """
 
-LARGE_MEMORY = 500_000_000
-"""Bytes of weights, or of a batch's activations, that take a GPU about as long to read and write as a step is launched.
+MULTIPLY_ADDS_PER_SECOND = 5e12
+"""Multiply-adds of the forward pass for which a large GPU takes a second, the backward pass included.
 
-They bound the memory too: a graph has its own for activations, and weights and state are copied twice to compare it.
+The H200 did 1.8e12 of that ResNet and 5.3e12 of four convolutions on pictures of 224 px, as CUDA graphs in bf16.
+"""
+
+LARGE_MEMORY = 1_000_000_000
+"""Bytes of weights, or of a batch's activations, from which a step is no graph.
+
+A graph has its own memory for activations, and weights and state are copied twice to compare it.
 """
 
 FUSED_ON_CUDA = ("sgd", "adam", "adamw")
@@ -56,11 +62,11 @@ def choose_compile(
     weights = sum(4 * row.parameters for row in rows)
     activations = sum(row.activation_bytes for row in rows) * batch_size
     amount = f"{products / 1e9:.3g} billion multiply-adds a batch"
-    if products >= LARGE_STEP:
+    if products / MULTIPLY_ADDS_PER_SECOND > HOST_SECONDS + HOST_SECONDS_OF_LAYER * len(rows):
         return Choice(EAGER, f"auto: {amount} keep the GPU busy")
     for name, size in (("weights", weights), ("activations", activations)):
         if size >= LARGE_MEMORY:
-            return Choice(EAGER, f"auto: {size_text(size)} of {name} keep the GPU busy")
+            return Choice(EAGER, f"auto: no CUDA graph, since {size_text(size)} of {name} would be there twice")
     return Choice(GRAPH, f"auto: {amount}, so the GPU would wait for the host; the step is one CUDA graph")
 
 
