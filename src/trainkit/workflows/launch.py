@@ -164,7 +164,7 @@ def launch(
             if signals or not ranks.failed:
                 break
         ends = ranks.ends()
-        if (first := ends[0]) is not None and ((not ranks.failed and not first.lost) or _is_said(first, ends)):
+        if (first := ends[0]) is not None and ((not ranks.failed and not first.lost) or _is_said(first, ends, signals)):
             return first.exit_code
         saved = unsaved if run is None else _saved(run, nproc=nproc)
         if signals and -signals[0] in ranks.codes():
@@ -185,11 +185,14 @@ def _caught_signals() -> Iterator[list[int]]:
             signal.signal(signum, handler)
 
 
-def _is_said(first: launched.End, ends: Sequence[launched.End | None]) -> bool:
-    """Whether the first of them has printed what failed: all failed alike, as they do at a NaN, or none of the others.
+def _is_said(first: launched.End, ends: Sequence[launched.End | None], signals: Sequence[int]) -> bool:
+    """Whether the first of them has printed why they ended.
 
-    An exit code other than 1 is no failure of the work.
+    A signal stopped it, which may have killed others that did not listen yet; or all failed alike, as they do at a NaN,
+    or none of the others. An exit code other than 1 is no failure of the work.
     """
+    if first.exit_code in [128 + signum for signum in signals]:
+        return True
     others = [end for end in ends[1:] if end is not None and not end.lost and end.exit_code]
     return first.exit_code == 1 and not first.lost and all(end.message == first.message for end in others)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C before a command listens for it: no traceback, one line, exit code 130; in real processes."""
+"""Signals before a command listens for them: no traceback, one line, the exit code; in real processes."""
 
 import json
 import signal
@@ -68,3 +68,26 @@ def test_one_that_got_lost_stops_the_work(tmp_path):
     assert done.returncode == 130
     assert "KeyboardInterrupt" in done.stderr  # Python's own word of what it lost
     assert done.stderr.splitlines()[-1].startswith("stopped by SIGINT: ")
+
+
+@pytest.mark.slow
+def test_one_line_where_one_of_two_processes_listens(tmp_path):
+    sigterm = """\
+import os, signal, threading, time
+def send_when_it_listens():
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.05)
+    os.kill(os.getppid(), signal.SIGTERM)
+if os.environ.get("RANK") == "0":
+    threading.Thread(target=send_when_it_listens, daemon=True).start()
+if os.environ.get("RANK") == "1":
+    time.sleep(60)
+import trainkit
+plugin = trainkit.Plugin("own")
+"""
+    (tmp_path / "own.py").write_text(sigterm)
+    (tmp_path / "c.yaml").write_text("dataset: digits\nmodel: mlp\ntraining: {epochs: 100000}\n")
+    done = run(tmp_path, "--nproc", "2")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "stopped before the first step; nothing was written" in done.stderr
+    assert "no run folder was made" not in done.stderr
