@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -101,6 +102,26 @@ def test_the_same_command_trains_nothing_again_and_another_one_is_refused(finish
         cross_validate(
             folder / "c.yaml", folds=3, group="patient", cv_dir=folder / "cv", overrides=["optimizer.lr=0.01"]
         )
+
+
+CHANGES = [
+    (("red", "blue"), "part 'all': input values changed"),
+    (("\np", "\np1,1.5,red,a\np"), r"part 'all': 89 samples then, 90 now \(a"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES)
+def test_other_data_than_those_of_the_first_folds_are_refused_before_any_training(finished, tmp_path, change, expected):
+    folder = shutil.copytree(finished.folder.parent.parent, tmp_path / "copy")
+    for run in (folder / "cv" / "c" / "runs").glob("*_fold[12]"):
+        shutil.rmtree(run)
+    rows = folder / "rows.csv"
+    rows.write_text(rows.read_text().replace(*change, 1))
+    with pytest.raises(
+        UserError, match=rf"c: the data \(table rows.csv\) are not those .* fold 0 .*: {expected}.*put "
+    ):
+        cross_validate(folder / "c.yaml", folds=3, group="patient", cv_dir=folder / "cv")
+    assert len(list_runs(folder / "cv" / "c" / "runs")) == 1
 
 
 BAD = [

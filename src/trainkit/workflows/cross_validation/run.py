@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from trainkit.data.dataset import describe_changes
 from trainkit.errors import Interrupted, TrainkitError, UserError
 from trainkit.evaluation import CONFIDENCE, Report
 from trainkit.system import Frontend, RunDir, durable, list_runs, locked
 from trainkit.wording import first_lines
+from trainkit.workflows.check.probe_data import load_read_only
+from trainkit.workflows.check.problems import located
 from trainkit.workflows.cross_validation.ensemble import write_ensemble
 from trainkit.workflows.cross_validation.out_of_fold import OutOfFold, predict_out_of_fold, write_out_of_fold
 from trainkit.workflows.cross_validation.plan import Plan, as_typed, check_plan
@@ -100,6 +103,7 @@ def cross_validate(plan: Plan, *, cv_dir: str | Path, frontend: Frontend) -> CvR
             durable.write_json(root / RESULTS, _head(plan, "running"))
         if not (root / "config.yaml").exists():
             durable.write_text(root / "config.yaml", with_overrides(plan.base.text, plan.base.overrides))
+        _check_same_data(root, plan)
         checkpoints = _train_all(root, plan, frontend=frontend)
         with as_typed(plan.options):
             found, scores = predict_out_of_fold(checkpoints, data_root=plan.data_root, frontend=frontend)
@@ -144,6 +148,30 @@ def claimed(root: Path, plan: Plan) -> bool:
         shown = "\n  ".join(first_lines(lines))
         raise UserError(f"{root}: holds the cross-validation of another config; {other}\n  {shown}")
     return True
+
+
+def _check_same_data(root: Path, plan: Plan) -> None:
+    """See, before anything is trained, that the data are those of the folds before: the scores stand side by side.
+
+    Raises:
+        UserError: they are others.
+    """
+    infos = [run.read_info() for run in list_runs(root / "runs")]
+    trained = {info.get("config_hash"): info["data_fingerprint"] for info in infos if info.get("data_fingerprint")}
+    for index in range(plan.count if trained else 0):
+        loaded = plan.fold(index)
+        before = trained.get(config_hash(loaded.resolved()))
+        if before is None:
+            continue
+        with as_typed(plan.options), located(loaded):
+            data = load_read_only(loaded.config).fingerprint
+        if changes := describe_changes(before, dict(data)):
+            raise UserError(
+                f"{root}: the data ({data['source']}) are not those that fold {index} was trained on: "
+                f"{'; '.join(changes[:5])}; put them back as they were, or train all folds on those of now under "
+                "another name (--set name=...)"
+            )
+        return  # the folds have their data in common, and the scoring compares each
 
 
 def _make(root: Path) -> None:
