@@ -330,15 +330,19 @@ def test_a_class_that_lost_every_training_image_is_an_error(root: Path, cache_di
         build(root, cache_dir, max_bad_files=100)
 
 
-def test_the_same_image_in_train_and_validation_is_noted(root: Path, cache_dir: Path) -> None:
+@pytest.mark.parametrize(("first", "second"), [("train", "val"), ("train", "test"), ("val", "test")])
+def test_the_same_image_in_two_splits_is_noted(root: Path, cache_dir: Path, first: str, second: str) -> None:
     whole = root.parent / "whole"
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         shutil.copytree(root, whole / split)
-    for path in list((whole / "val").glob("*/*"))[4:]:
-        overwrite(path)
-    data = Built(load(whole, test_fraction=0.0), cache_dir, STATIC).data
-    [note] = data.notes
-    assert note.startswith("4 images of val are in train too, byte for byte: ")
+        for place, path in enumerate(sorted((whole / split).glob("*/*"))):
+            if split == second and place >= 4:
+                path.unlink()
+            elif split not in (first, second):
+                overwrite(path)
+    data = Built(load(whole), cache_dir, STATIC).data
+    [note] = [note for note in data.notes if "byte for byte" in note]
+    assert note.startswith(f"4 images of {second} are in {first} too, byte for byte: {whole / first}")
     assert note.count(" = ") == 3
     assert note.endswith("and 1 more")
 

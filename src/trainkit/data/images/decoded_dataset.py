@@ -188,7 +188,7 @@ def _check_none_is_empty(before: Dataset, dataset: Dataset, bad: Mapping[str, Se
 
 
 def describe_shared(dataset: Dataset, hashes: Mapping[str, NDArray[np.uint64]]) -> list[str]:
-    """Notes on files of the training split that are in another split too: scores on it would be too good.
+    """Notes on files that are in two splits: scores on the second one would be too good.
 
     Args:
         hashes: by part, of the bytes of each file, (N,).
@@ -196,17 +196,17 @@ def describe_shared(dataset: Dataset, hashes: Mapping[str, NDArray[np.uint64]]) 
     splits = {name: split for name, split in dataset.splits.items() if split.part in hashes}
     of_split = {name: hashes[split.part][split.indices] for name, split in splits.items()}
     notes = []
-    for name in ("val", "test"):
-        shared = np.flatnonzero(np.isin(of_split.get(name, []), of_split.get("train", [])))
+    for name, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        shared = np.flatnonzero(np.isin(of_split.get(name, []), of_split.get(other, [])))
         if not len(shared):
             continue
         pairs = []
         for row in shared[:3]:
-            twin = np.flatnonzero(of_split["train"] == of_split[name][row])[0]
-            first = _path(dataset, splits["train"].part, int(splits["train"].indices[twin]))
+            twin = np.flatnonzero(of_split[other] == of_split[name][row])[0]
+            first = _path(dataset, splits[other].part, int(splits[other].indices[twin]))
             pairs.append(f"{first} = {_path(dataset, splits[name].part, int(splits[name].indices[row]))}")
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
-        found = f"{counted(len(shared), 'image')} of {name} {'is' if len(shared) == 1 else 'are'} in train too"
+        found = f"{counted(len(shared), 'image')} of {name} {'is' if len(shared) == 1 else 'are'} in {other} too"
         notes.append(f"{found}, byte for byte: {'; '.join(pairs)}{more}")
     return notes
 
