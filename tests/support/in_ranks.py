@@ -7,7 +7,7 @@ import traceback
 
 import torch
 
-from trainkit.system import launched
+from trainkit.system import StopRequest, launched
 from trainkit.workflows.ranks import joined_by
 
 
@@ -44,7 +44,7 @@ def _run(pipe, place, work):
     torch.set_num_threads(1)
     assert launched.num_ranks() == int(place["WORLD_SIZE"])
     try:
-        with joined_by("gloo", timeout=30, should_stop=lambda: False) as ranks:
+        with joined_by("gloo", timeout=30, stop=StopRequest()) as ranks:
             pipe.send((None, work(ranks)))
     except BaseException:  # noqa: BLE001  (a failed assertion too)
         pipe.send((traceback.format_exc(), None))

@@ -86,7 +86,7 @@ def measure_single(loaded: LoadedConfig, config: Path, *, seconds: float, json: 
 
     with (
         console.frontend(quiet=quiet, stopped="nothing was measured") as frontend,
-        joined(loaded.config, should_stop=frontend.stop) as ranks,
+        joined(loaded.config, stop=frontend.stop) as ranks,
     ):
         measured = measure(loaded, seconds=seconds, ranks=ranks, frontend=frontend)
     if ranks.is_first and json:

@@ -81,7 +81,7 @@ def evaluate(
         run_in_ranks(size, unsaved="nothing was written")
     with console.frontend(quiet=quiet) as frontend:
         trained = open_here(**computing, frontend=frontend)
-        with joined(trained.config, should_stop=frontend.stop) as ranks:
+        with joined(trained.config, stop=frontend.stop) as ranks:
             trained = same_in_all(trained, ranks, data_root=data_root)
             result = run_evaluation(trained, **what, ranks=ranks, frontend=frontend)
     if result is None:

@@ -91,7 +91,7 @@ def predict(
     done = failed = 0
     with (
         console.frontend("predicting", quiet=quiet) as frontend,
-        joined_by("gloo", timeout=60, patience=PATIENCE, should_stop=frontend.stop) as ranks,
+        joined_by("gloo", timeout=60, patience=PATIENCE, stop=frontend.stop) as ranks,
     ):
         opened = open_model(model, **how, ranks=ranks, frontend=frontend)
         predictions = run_prediction(

@@ -105,7 +105,7 @@ def train(
     from trainkit.workflows.ranks import joined
     from trainkit.workflows.train import train as run_training
 
-    with make_frontend(quiet=quiet) as frontend, joined(loaded.config, should_stop=frontend.stop) as ranks:
+    with make_frontend(quiet=quiet) as frontend, joined(loaded.config, stop=frontend.stop) as ranks:
         result = run_training(
             loaded,
             ranks=ranks,
@@ -147,7 +147,7 @@ def resume(
     loaded = load(found.resolved_config, set_, unset, quiet=True, ranks=size, run=found.path)
     if nproc is not None:
         run_in_ranks(size, max_restarts, go_on=[*["--json"] * json, *["--quiet"] * quiet])
-    with make_frontend(quiet=quiet) as frontend, joined(loaded.config, should_stop=frontend.stop) as ranks:
+    with make_frontend(quiet=quiet) as frontend, joined(loaded.config, stop=frontend.stop) as ranks:
         result = resume_training(
             run,
             overrides=set_ or (),

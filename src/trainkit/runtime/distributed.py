@@ -176,7 +176,7 @@ def meet(store: Any, rank: int, size: int, *, timeout: float, should_stop: Calla
     store.set(words[rank], word)
     while time.monotonic() < end:
         if should_stop():
-            raise Interrupted("stopped before the first step; nothing was written", 130)
+            raise Interrupted("stopped while the processes met", 130)
         if store.check(words):
             said = [one.decode() for one in store.multi_get(words)]
             name = hashlib.sha256("".join(said).encode()).hexdigest()

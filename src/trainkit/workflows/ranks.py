@@ -10,13 +10,13 @@ from dataclasses import replace
 import torch
 
 from trainkit.config import Config
-from trainkit.errors import UserError
+from trainkit.errors import Interrupted, UserError
 from trainkit.runtime import Ranks, join, leave, resolve_device
-from trainkit.system import Frontend, launched
+from trainkit.system import Frontend, StopRequest, launched
 
 
 @contextmanager
-def joined(config: Config, *, should_stop: Callable[[], bool]) -> Iterator[Ranks]:
+def joined(config: Config, *, stop: StopRequest) -> Iterator[Ranks]:
     """The processes that share the run, where torchrun started several; they part at the end of the block."""
     if launched.num_ranks() == 1:
         yield Ranks()
@@ -24,19 +24,20 @@ def joined(config: Config, *, should_stop: Callable[[], bool]) -> Iterator[Ranks
     backend = config.distributed.backend
     if backend == "auto":
         backend = "nccl" if resolve_device(config.device).value.startswith("cuda") else "gloo"
-    with joined_by(backend, timeout=config.distributed.timeout, should_stop=should_stop) as ranks:
+    with joined_by(backend, timeout=config.distributed.timeout, stop=stop) as ranks:
         yield replace(ranks, exact=config.distributed.reduce == "exact")
 
 
 @contextmanager
-def joined_by(
-    backend: str, *, timeout: float, patience: float | None = None, should_stop: Callable[[], bool]
-) -> Iterator[Ranks]:
+def joined_by(backend: str, *, timeout: float, patience: float | None = None, stop: StopRequest) -> Iterator[Ranks]:
     """``joined``, with the arguments of ``join`` in place of a config."""
     if launched.num_ranks() == 1:
         yield Ranks()
         return
-    ranks = join(backend, timeout=timeout, patience=patience, should_stop=should_stop)
+    try:
+        ranks = join(backend, timeout=timeout, patience=patience, should_stop=stop)
+    except Interrupted as error:
+        raise stop.error("nothing was written") from error
     try:
         yield ranks
     finally:
