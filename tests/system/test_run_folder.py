@@ -78,6 +78,17 @@ def test_a_damaged_run_json_is_told_and_replaced(tmp_path, content):
     assert run.read_info() == {"status": "failed: x"}
 
 
+def test_values_of_a_wrong_kind_are_left_out_and_named(tmp_path):
+    run = RunDir(tmp_path / "renamed")
+    run.path.mkdir()
+    run.write_info({"name": "a", "config": [], "metrics": {"val": 3}, "seconds": "long", "started": 7})
+    problem = f"{run.info}: 'config' is not an object, 'started' is not text, 'seconds' is not a number, "
+    assert run.read_info() == {"name": "a", "problem": problem + "'metrics' is not an object for each split"}
+    assert list_runs(tmp_path) == [run], "nobody knows when, and it is a run"
+    run.update_info(status="failed: x")
+    assert run.read_info() == {"name": "a", "status": "failed: x"}
+
+
 def test_a_renamed_run_is_listed_by_its_time(tmp_path):
     first, second, third = (create_run(tmp_path, "a", now=NOW.replace(second=second)) for second in (1, 2, 3))
     second.update_info(started=NOW.replace(second=2).isoformat())

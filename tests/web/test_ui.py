@@ -53,9 +53,13 @@ def test_a_thousand_runs_without_torch_for_this_machine_alone(tmp_path):
     folder = tmp_path / "work"
     for number in range(1000):
         make_run(folder / "runs" / f"20260101-{number:06}_a")
+    (folder / "runs" / "20260101-000007_a" / "run.json").write_text('{"metrics": null, "config": []}')
     with served(folder) as (url, child):
         status, text = fetch(f"{url}/api/runs")
         assert (status, len(json.loads(text)["runs"])) == (200, 1000)
+        status, text = fetch(f"{url}/api/run/runs/20260101-000007_a")
+        assert status == 200
+        assert "'config' is not an object" in json.loads(text)["status"]
         assert fetch(f"{url}/api/runs", Host="elsewhere.example")[0] == 400
         for path in ("/api/run/..", "/file/runs/../../imports/-/run.json", "/static/ui.py", "/nothing"):
             assert fetch(url + path)[0] == 404, path

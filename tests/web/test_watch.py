@@ -65,6 +65,52 @@ def test_a_run_that_has_written_nothing_yet(tmp_path):
     assert found["config"] == found["findings"] == found["files"] == []
 
 
+WRONG = [
+    ("run.json", b"", "cannot read"),
+    ("run.json", b"\xff\x00\x01", "cannot read"),
+    ("run.json", b"[" * 100_000, "cannot read"),
+    ("run.json", None, "cannot read"),
+    ("run.json", b"[1]", "is not a JSON object"),
+    ("run.json", b'{"config": [1], "origins": 3}', "'config' is not an object, 'origins' is not an object"),
+    ("run.json", b'{"metrics": null}', "'metrics' is not an object"),
+    ("run.json", b'{"monitor": "val_loss", "metrics": {"val": "x"}}', "'metrics' is not an object for each split"),
+    ("run.json", b'{"seconds": "x", "epochs_completed": []}', "'seconds' is not a number"),
+    ("run.json", b'{"config": {"a": 1}, "facts": {"num_samples": 3}}', "no findings can be made of"),
+    ("metrics.jsonl", None, "cannot read"),
+    ("metrics.jsonl", b"\xff\n[1]\n" + b"[" * 100_000 + b'\n{"type": "epoch", "epoch": []}\n', "3 lines cannot be"),
+]
+"""A file, what it holds (None: it is a folder), and what is said."""
+
+
+@pytest.mark.parametrize(("name", "content", "says"), WRONG)
+def test_a_damaged_run_is_listed_with_what_is_wrong_beside_the_others(tmp_path, name, content, says):
+    make_run(tmp_path / "20260101-000000_a")
+    run = make_run(tmp_path / "20260101-000001_b")
+    (run.path / name).unlink()
+    (run.path / name).write_bytes(content) if content is not None else (run.path / name).mkdir()
+    rows = Watched(tmp_path).look()
+    assert rows["20260101-000000_a"]["status"] == "finished"
+    assert any(says in one for one in (rows[run.path.name]["status"], *details(run)["problems"]))
+
+
+@pytest.mark.parametrize("value", ["1e400", "1" + "0" * 400, "NaN", '"x"', "[]", "{}", "null", "true"])
+def test_numbers_that_are_none_are_shown_as_unknown(tmp_path, value):
+    run = make_run(tmp_path / "20260101-000000_a")
+    info = {
+        "monitor": "val_loss",
+        "seconds": "V",
+        "metrics": {"val": {"loss": "V"}},
+        "config": {"optimizer": {"lr": "V"}},
+    }
+    run.info.write_text(json.dumps({"status": "finished", "epochs_completed": "V", **info}).replace('"V"', value))
+    line = {"type": "epoch", "step": 1, "epoch": 1, "val_loss": "V", "lr": "V"}
+    run.metrics.write_text(json.dumps(line).replace('"V"', value) + "\n")
+    row = Watched(tmp_path).look()[run.path.name]
+    json.dumps([row, details(run), Tail(run.metrics).read()], allow_nan=False)
+    assert row["lr"] in (None, 1.0)
+    assert row["seconds"] in (None, 1.0)
+
+
 def test_only_named_files_are_given_out(tmp_path):
     run = make_run(tmp_path / "20260101-000000_a")
     (run.path / "secret.txt").write_text("x")

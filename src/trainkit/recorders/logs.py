@@ -112,7 +112,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
         return []
     records = []
     for line in lines[:-1]:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict):
                 records.append(record)

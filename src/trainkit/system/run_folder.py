@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,12 @@ except ImportError:  # Windows
 
 _FOLDER_NAME = re.compile(r"(?P<time>\d{8}-\d{6})_(?P<name>.+?)(_(?P<number>\d+))?")
 _MAX_INFO_BYTES = 16 << 20
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("config", "origins", "metrics", "facts", "choices"), (dict, "an object")),
+    **dict.fromkeys(("status", "name", "monitor", "started"), (str, "text")),
+    **dict.fromkeys(("seconds", "epochs_completed"), (int | float | None, "a number")),
+}
+"""What ``run.json`` has under keys that are read back."""
 # Locks held by this process: a forked data worker must not keep one alive after its parent.
 _held_descriptors: set[int] = set()
 
@@ -79,7 +85,10 @@ class RunDir:
     lock_file = _Inside(".lock")
 
     def read_info(self) -> dict[str, Any]:
-        """``run.json``; {} where there is none, {"problem": why} where it cannot be read."""
+        """``run.json``; {} where there is none. Where it cannot be read, "problem" says why.
+
+        Values of a wrong kind are left out, and "problem" names them.
+        """
         try:
             with open(self.info, "rb") as file:
                 value = json.loads(file.read(_MAX_INFO_BYTES))
@@ -87,7 +96,15 @@ class RunDir:
             return {}
         except (OSError, ValueError, RecursionError) as error:
             return {"problem": f"cannot read {self.info}: {error}"}
-        return value if isinstance(value, dict) else {"problem": f"{self.info} is not a JSON object"}
+        if not isinstance(value, dict):
+            return {"problem": f"{self.info} is not a JSON object"}
+        wrong = {key: what for key, (kind, what) in _KINDS.items() if key in value and not isinstance(value[key], kind)}
+        if "metrics" not in wrong and not all(isinstance(of, dict) for of in value.get("metrics", {}).values()):
+            wrong["metrics"] = "an object for each split"
+        if wrong:
+            problem = f"{self.info}: " + ", ".join(f"{key!r} is not {what}" for key, what in wrong.items())
+            value = {**{key: item for key, item in value.items() if key not in wrong}, "problem": problem}
+        return value
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace ``run.json``."""
@@ -106,7 +123,7 @@ class RunDir:
         Killed parts are not in it.
         """
         known = self.read_info().get("seconds")
-        return float(known) if isinstance(known, int | float) and 0 < known < math.inf else 0.0
+        return float(known) if isinstance(known, int | float) and 0 < known <= sys.float_info.max else 0.0
 
     def status(self) -> str:
         """running, finished, interrupted, failed: why; "interrupted (killed)" where a running one has died."""
@@ -265,9 +282,10 @@ def _order(folder_name: str) -> tuple[str, str, int] | None:
 
 
 def _order_of_renamed(run: RunDir) -> tuple[str, str, int] | None:
-    """By the time in its ``run.json``; None for what is no run."""
-    started = str(run.read_info().get("started", ""))[:19].replace("-", "").replace(":", "").replace("T", "-")
-    return (started, run.path.name, 1) if started else None
+    """By the time in its ``run.json``, first where that is damaged; None for what is no run."""
+    info = run.read_info()
+    started = str(info.get("started", ""))[:19].replace("-", "").replace(":", "").replace("T", "-")
+    return (started, run.path.name, 1) if started or "problem" in info else None
 
 
 def newest_run(root: str | Path, *, unfinished: bool = False, config_hash: str | None = None) -> RunDir | None:

@@ -112,6 +112,7 @@ def make_app(folder: Path) -> Starlette:
             Route("/api/records", pages.records),
             Route("/file/{path:path}", pages.file),
         ],
+        exception_handlers={OSError: _unreadable},
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])],
     )
 
@@ -122,6 +123,10 @@ def _give(path: Path) -> Response:
     if path.name == "report.html":  # one file with its style and pictures inside, and without scripts
         response.headers["Content-Security-Policy"] = _REPORT
     return response
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"a file cannot be read: {error}"}, 404, headers=_HEADERS)
 
 
 def _missing(what: str) -> Response:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.system import RunDir, list_runs
+from trainkit.wording import counted
 from trainkit.workflows.runs import findings_of, status_of, summarize
 
 SHOWN = ("report.html", "config.yaml", "config.resolved.yaml", "train.log", "run.json", "metrics.jsonl")
@@ -82,11 +83,19 @@ def details(run: RunDir) -> dict[str, Any]:
     info = run.read_info()
     status = status_of(run, info)
     config, origins = info.get("config", {}), info.get("origins", {})
-    findings = [] if not config else findings_of(run, info, status)
+    log = Tail(run.metrics)
+    log.read()
+    problems = [log.problem] if log.problem else []
+    try:
+        findings = [] if not config else findings_of(run, info, status)
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        findings = []
+        problems.append(f"{run.info} or {run.metrics.name} has values that no findings can be made of: {error}")
     files = [name for name in SHOWN if (run.path / name).is_file()]
     return {
         **_row(run),
         "folder": run.path.name,
+        "problems": problems,
         "findings": [
             {
                 "title": finding.title,
@@ -97,7 +106,6 @@ def details(run: RunDir) -> dict[str, Any]:
             for finding in findings
         ],
         "config": [[key, value, str(origins.get(key, ""))] for key, value in _flat(config)],
-        "metrics": info.get("metrics", {}),
         "pictures": sorted(f"plots/{path.name}" for path in run.plots.glob("*.png")),
         "files": files,
     }
@@ -115,6 +123,9 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
+        self._num_bad = 0
+        self.problem = ""
+        """What could not be read."""
 
     def read(self) -> tuple[bool, list[dict[str, Any]]]:
         """Whether the log has begun anew, and the records of whole lines since then."""
@@ -122,15 +133,21 @@ class Tail:
             size = self._path.stat().st_size
             anew = size < self._offset  # a resumed run cuts off what came after its checkpoint
             if anew:
-                self._offset = 0
+                self._offset = self._num_bad = 0
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read()
-        except OSError:
+        except FileNotFoundError:
+            return False, []
+        except OSError as error:
+            self.problem = f"cannot read {self._path}: {error.strerror}"
             return False, []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return anew, [record for line in whole.splitlines() if (record := _record(line)) is not None]
+        found = [_record(line) for line in whole.split(b"\n")[:-1]]
+        self._num_bad += found.count(None)
+        self.problem = f"{self._path}: {counted(self._num_bad, 'line')} cannot be read" if self._num_bad else ""
+        return anew, [record for record in found if record is not None]
 
 
 def thinned(records: list[dict[str, Any]], most: int = 2000) -> list[dict[str, Any]]:
@@ -144,11 +161,15 @@ def thinned(records: list[dict[str, Any]], most: int = 2000) -> list[dict[str, A
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict):
         return None
-    return {key: value for key, value in record.items() if not isinstance(value, float) or math.isfinite(value)}
+    return {
+        key: value
+        for key, value in record.items()
+        if isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+    }
 
 
 def _row(run: RunDir) -> dict[str, Any]:

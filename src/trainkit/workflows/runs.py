@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -53,7 +53,7 @@ def summarize(run: RunDir) -> RunSummary:
     """The summary from run.json; missing values come from the journal of checkpoints and the end of the log."""
     info = run.read_info()
     status = status_of(run, info)
-    config = info.get("config") if isinstance(info.get("config"), Mapping) else {}
+    config = info.get("config", {})
     monitor = str(info.get("monitor") or _type(config, "checkpoint", "monitor") or "")
     score, epochs, seconds = _score(info, monitor), info.get("epochs_completed"), info.get("seconds")
     if status != "finished" or score is None or epochs is None:
@@ -74,7 +74,7 @@ def summarize(run: RunDir) -> RunSummary:
         monitor=monitor,
         score=score,
         epochs=epochs if isinstance(epochs, int) else 0,
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        seconds=_finite(seconds),
         started=str(info.get("started") or _time_of(run)),
     )
 
@@ -83,6 +83,8 @@ def status_of(run: RunDir, info: Mapping[str, Any]) -> str:
     """As ``RunDir.status``, for a run.json that was read already."""
     if "problem" in info:
         return f"unknown: {info['problem']}"
+    if not info:
+        return "unknown: there is no run.json"
     status = str(info.get("status", "unknown"))
     return "interrupted (killed)" if status == "running" and run.lock_owner() is None else status
 
@@ -200,9 +202,7 @@ def findings_of(run: RunDir, info: Mapping[str, Any], status: str) -> list[Findi
 
 def _score(info: Mapping[str, Any], monitor: str) -> float | None:
     split, _, metric = monitor.partition("_")
-    metrics = info.get("metrics")
-    value = metrics.get(split, {}).get(metric) if isinstance(metrics, Mapping) else None
-    return _finite(value)
+    return _finite(info.get("metrics", {}).get(split, {}).get(metric))
 
 
 def _journal_score(run: RunDir) -> float | None:
@@ -210,9 +210,9 @@ def _journal_score(run: RunDir) -> float | None:
         journal = json.loads((run.checkpoints / "checkpoints.json").read_bytes())
         scores = {entry["name"]: entry["score"] for entry in journal["entries"]}
         score = scores.get(journal["best"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return float(score) if isinstance(score, int | float) else None
+    return _finite(score)
 
 
 def _last_epoch(run: RunDir) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _last_epoch(run: RunDir) -> dict[str, Any]:
         if b'"epoch", ' in line[:40]:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict) and record.get("type") == "epoch":
                 return record
@@ -238,11 +238,11 @@ def _last_epoch(run: RunDir) -> dict[str, Any]:
 def _time_of(run: RunDir) -> str:
     """When the folder was made."""
     text = run.made
-    return f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[9:11]}:{text[11:13]}:{text[13:15]}"
+    return f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[9:11]}:{text[11:13]}:{text[13:15]}" if text else ""
 
 
 def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else None
 
 
 def _type(config: Any, *keys: str) -> str:

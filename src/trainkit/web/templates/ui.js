@@ -151,7 +151,7 @@ class Curves {
   put({ run: id, anew, records }, label, place) {
     const color = (dashed) => COLORS[(label ? place : dashed ? 0 : 1) % COLORS.length];
     const put = (metric, key, name, dashed, x, y) => {
-      if (typeof y === "number") this.chart(metric).add(`${id} ${key}`, name, color(dashed), dashed).points.push([x, y]);
+      if (Number.isFinite(x) && Number.isFinite(y)) this.chart(metric).add(`${id} ${key}`, name, color(dashed), dashed).points.push([x, y]);
     };
     if (anew) {
       for (const chart of this.charts.values()) {
@@ -182,13 +182,13 @@ async function showRun(id) {
   document.getElementById("title").textContent = first.folder;
   document.getElementById("where").replaceChildren(node("a", { href: "#/" }, "all runs"));
   const card = (name, value) => node("div", {}, node("dt", {}, name), node("dd", {}, value));
-  const cards = node("dl", { class: "cards" }), charts = node("div", { class: "charts" }), why = node("p"), below = node("div");
+  const cards = node("dl", { class: "cards" }), charts = node("div", { class: "charts" }), why = node("div"), below = node("div");
   const file = (name) => `/file/${encoded(id)}/-/${encoded(name)}`;
   let drawn = "";
   const draw = (run) => {
     cards.replaceChildren(card("status", badge(run.status)), card(run.monitor || "score", score(run.score, run.monitor) || "–"),
       card("epochs", String(run.epochs)), card("time", seconds(run.seconds) || "–"), card("data", run.dataset || "–"), card("model", run.model || "–"));
-    why.textContent = run.status.includes(":") ? run.status : "";
+    why.replaceChildren(...[...(run.status.includes(":") ? [run.status] : []), ...run.problems].map((one) => node("p", {}, one)));
     const now = JSON.stringify([run.findings, run.pictures, run.files, run.config]);
     if (now === drawn) return;
     drawn = now;
