@@ -322,6 +322,28 @@ def test_a_first_batch_above_knowing_nothing_is_no_rough_start():
     assert find(replace(evidence(**course), facts={**facts, "first_outputs": first})) == []
 
 
+@pytest.mark.parametrize(
+    ("course", "steps", "expected"),
+    [
+        ([2.46, 2.49, 2.5], 1, []),  # the first weights, with dropout
+        ([2.1, 2.1005], 1, []),  # nor of one that is too low
+        ([2.1, 2.1005], 10, ["learning-rate-too-low"]),
+        ([2.46, 2.49, 23.4], 1, ["learning-rate-too-high"]),
+        ([2.46, 2.49, 2.5], 10, []),
+        ([2.46, 2.6, 2.8], 10, ["learning-rate-too-high"]),
+    ],
+)
+def test_a_loss_near_that_of_the_first_weights_says_nothing_of_the_rate_after_few_steps(course, steps, expected):
+    first = {"loss": 2.02, "spread": 1.0, "size": 1.0, "samples": 64, "silent": []}
+    facts = {**FACTS, "constant_loss": 1.1, "zero_loss": 1.1, "first_outputs": first}
+    records = [
+        {"type": "epoch", "step": steps * epoch, "epoch": epoch, "train_loss": loss, "train_loss_max": loss, "lr": 0.1}
+        for epoch, loss in enumerate(course, start=1)
+    ]
+    found = find(replace(evidence([]), history=history_of(records), facts=facts))
+    assert [name for name in names(found) if name != "training-too-short"] == expected
+
+
 def test_a_rough_start_after_which_nearly_all_is_learned_is_no_finding():
     course = [8.0, 90.0, 3.0, 1.0, *[0.1] * 8]
     first = {"loss": 8.0, "spread": 1.0, "size": 1.0, "samples": 64, "silent": []}

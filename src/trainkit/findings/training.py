@@ -16,7 +16,9 @@ from trainkit.wording import listed
 TOO_HIGH_START = 3.0
 """Times the loss of knowing nothing: with such a batch loss, the first steps were too large."""
 NEVER_SETTLED = 1.3
-"""Times the loss of knowing nothing: with more at the end, training did harm."""
+"""Times the loss of the start: with more at the end, training did harm."""
+FEW_STEPS = 20
+"""Of the optimizer. The training loss of fewer is near that of the first weights, with dropout, at any rate."""
 UNSTABLE_RISE = 1.5
 """Times the lowest training loss so far: with more, an epoch went up, not down."""
 UNTRAINED_SHARE = 0.7
@@ -73,9 +75,10 @@ def diverged(evidence: Evidence) -> str | None:
 
 
 def _never_settled(evidence: Evidence) -> str | None:
-    """Training that ends far above where a network that knows nothing begins."""
+    """Training that ends far above where it began, and where a network that knows nothing begins."""
     means, reference = evidence.history.values("train_loss"), evidence.reference_loss
-    if not means or not mean_of_last_third(means) > NEVER_SETTLED * reference:
+    harm = TOO_HIGH_START if _few_steps(evidence) else NEVER_SETTLED
+    if not means or not mean_of_last_third(means) > harm * _start(evidence):
         return None
     return (
         f"The training loss is {mean_of_last_third(means):.4g} over the last epochs; a network that knows nothing has "
@@ -83,12 +86,23 @@ def _never_settled(evidence: Evidence) -> str | None:
     )
 
 
+def _few_steps(evidence: Evidence) -> bool:
+    return bool(evidence.history.epochs) and evidence.history.epochs[-1]["step"] < FEW_STEPS
+
+
+def _start(evidence: Evidence) -> float:
+    """The loss of the first weights, at least that of knowing nothing.
+
+    First weights that are a little off have a loss above that of knowing nothing, whatever the learning rate is.
+    """
+    reference, first = evidence.reference_loss, number(evidence.facts.get("first_outputs", {}).get("loss"))
+    return max(reference, min(first, TOO_HIGH_START * reference))
+
+
 def _rough_start(evidence: Evidence) -> str | None:
     history, reference = evidence.history, evidence.reference_loss
     means, peaks = history.values("train_loss"), history.values("train_loss_max")
-    # First weights that are a little off have a loss above that of knowing nothing, whatever the learning rate is.
-    first = number(evidence.facts.get("first_outputs", {}).get("loss"))
-    above = max(reference, min(first, TOO_HIGH_START * reference))
+    above = _start(evidence)
     if mean_of_last_third(means) < LEFT_OVER * reference:  # it did no harm
         return None
     for epoch in range(1, min(warm_up(history), len(means)) + 1):
@@ -138,7 +152,7 @@ def _stands_still(evidence: Evidence) -> str | None:
     train, reference = evidence.history.values("train_loss"), evidence.reference_loss
     missed = evidence.relation.get("related") and guessing(evidence) is not None
     still = STILL_GUESSING if missed else STILL
-    if len(train) < 2 or not max(train) - min(train) < still * reference:
+    if len(train) < 2 or _few_steps(evidence) or not max(train) - min(train) < still * reference:
         return None
     first = number(evidence.facts.get("first_outputs", {}).get("loss"))
     if not UNTRAINED_SHARE * reference < train[-1] < 1.1 * max(reference, first):
