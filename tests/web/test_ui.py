@@ -92,6 +92,10 @@ def test_the_curve_of_a_run_moves_and_runs_are_overlaid(tmp_path):
         driver.get(f"{url}/#/compare/{ids}")
         legend = "return document.querySelector('.charts').innerText"
         wait_for(lambda: "H val" in driver.execute_script(legend))
+        look = "(e) => e.attributes.stroke.value + getComputedStyle(e).strokeDasharray"
+        looks = f"return [...document.querySelectorAll('%s path.line')].map({look})"
+        for lines in (".chart > svg", ".legend"):
+            assert len(set(driver.execute_script(looks % lines))) == 8, "one of each run"
         failed = make_run(folder / "runs" / "20260104-000000_d", status="failed: step 2: the loss is nan")
         driver.get(f"{url}/#/run/runs/{failed.path.name}")
         body = "return document.body.innerText"

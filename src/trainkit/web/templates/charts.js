@@ -1,8 +1,10 @@
 "use strict";
-// Line charts in SVG. A chart has series {name, color, dashed, points: [[x, y], ...]}; it is drawn anew when they change.
+// Line charts in SVG. A chart has series {name, style, points: [[x, y], ...]}; it is drawn anew when they change.
 
 const SVG = "http://www.w3.org/2000/svg";
 const COLORS = ["--c0", "--c1", "--c2", "--c3", "--c4", "--c5"];
+// Of validation and of training, for the first six runs, the next six, and so on.
+const DASHES = [["none", "5 4"], ["16 3", "2 2"], ["9 3 2 3", "2 7"], ["9 3 2 3 2 3", "5 3 1 3"]];
 
 function svg(tag, attributes, text) {
   const element = document.createElementNS(SVG, tag);
@@ -45,8 +47,11 @@ class Chart {
     this.picture.addEventListener("pointerleave", () => { this.at = null; this.draw(); });
   }
 
-  add(key, name, color, dashed) {
-    if (!this.series.has(key)) this.series.set(key, { name, color, dashed, points: [] });
+  // The look of a curve: `place` chooses the color, and the dashes where the colors begin again.
+  add(key, name, place, training) {
+    const dashes = DASHES[Math.floor(place / COLORS.length) % DASHES.length][training ? 1 : 0];
+    const style = { class: training ? "line train" : "line", stroke: `var(${COLORS[place % COLORS.length]})`, "stroke-dasharray": dashes };
+    if (!this.series.has(key)) this.series.set(key, { name, style, points: [] });
     return this.series.get(key);
   }
 
@@ -85,11 +90,10 @@ class Chart {
     }
     for (const one of shown) {
       const path = one.points.map(([x, y], place) => `${place ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
-      const style = { class: one.dashed ? "line train" : "line", d: path, stroke: `var(${one.color})` };
-      this.picture.append(svg("path", style));
+      this.picture.append(svg("path", { ...one.style, d: path }));
       if (one.points.length === 1) {
         const [x, y] = one.points[0];
-        this.picture.append(svg("circle", { cx: px(x), cy: py(y), r: 3, fill: `var(${one.color})` }));
+        this.picture.append(svg("circle", { cx: px(x), cy: py(y), r: 3, fill: one.style.stroke }));
       }
     }
     let at = null;
@@ -104,9 +108,8 @@ class Chart {
   // Name of a series with its value where the pointer is, else with its last one.
   entry(one, at) {
     const item = document.createElement("li");
-    const key = svg("svg", { viewBox: "0 0 32 12", "aria-hidden": "true" });
-    const line = { class: one.dashed ? "line train" : "line", d: "M0 6L32 6", stroke: `var(${one.color})` };
-    key.append(svg("path", line));
+    const key = svg("svg", { viewBox: "0 0 48 12", "aria-hidden": "true" });
+    key.append(svg("path", { ...one.style, d: "M0 6L48 6" }));
     let point = one.points[one.points.length - 1];
     if (at !== null) {
       for (const other of one.points) if (Math.abs(other[0] - at) < Math.abs(point[0] - at)) point = other;

@@ -149,9 +149,8 @@ class Curves {
   }
 
   put({ run: id, anew, records }, label, place) {
-    const color = (dashed) => COLORS[(label ? place : dashed ? 0 : 1) % COLORS.length];
-    const put = (metric, key, name, dashed, x, y) => {
-      if (Number.isFinite(x) && Number.isFinite(y)) this.chart(metric).add(`${id} ${key}`, name, color(dashed), dashed).points.push([x, y]);
+    const put = (metric, key, name, training, x, y) => {
+      if (Number.isFinite(x) && Number.isFinite(y)) this.chart(metric).add(`${id} ${key}`, name, label ? place : training ? 0 : 1, training).points.push([x, y]);
     };
     if (anew) {
       for (const chart of this.charts.values()) {
