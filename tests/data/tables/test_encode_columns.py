@@ -66,3 +66,14 @@ def test_a_day_at_midnight_is_that_day_and_another_time_of_day_is_refused(form):
     assert [[*same, *other][row] for row in sorted(read.bad)] == refused
     known = form or "%Y-%m-%d %H:%M:%S"
     assert all(reason.endswith(f"had dates as {known}; write it so") for reason in read.bad.values())
+
+
+def test_times_of_day_are_told_where_the_dates_of_the_training_had_none():
+    column, time = {"name": "day", "kind": "datetime", "format": ""}, {"column": "day", "offset": 0.0}
+    parts = [{"name": f"day.{part}", "part": part, **time} for part in ("time", "hour")]
+    cells = [datetime(2024, 1, day, hour) for day, hour in ((5, 0), (5, 7), (6, 18))] + [None]
+    for inputs, expected in ((parts[:1], {"times of day": 2}), (parts, {})):
+        read = encode_columns({"day": cells}, {**ENCODING, "columns": [column], "inputs": inputs})
+        assert read.filled.unseen.get("day", {}) == expected
+    read = encode_columns({"day": cells[1:2] * 3}, {**ENCODING, "columns": [column], "inputs": parts[:1]})
+    assert not read.filled.unseen  # all at one hour, as those of the training may have been

@@ -183,3 +183,28 @@ def test_a_column_that_says_the_splits_is_told(tmp_path: Path) -> None:
     assert note.endswith("is a feature here; to split by it, write split: {type: column, column: 'part'}")
     assert not told(["train", "bus", "test"])
     assert not told(["train", "test"], split=SplitColumn(type="column", column="part"))
+
+
+NAMED: list[tuple[str, list[object], str]] = [
+    ("sample_weight", [50.5, 20.0], "is a feature; if it says how much each row counts, write weight: 'sample_weight'"),
+    ("Weight", [0.5, 2.0], "is a feature; if it says how much each row counts, write weight: 'Weight'"),
+    ("weight", [50.5, 90.0], ""),  # of a person
+    ("weight", [-0.5, 1.0], ""),
+    ("weight_kg", [0.5, 1.0], ""),
+    ("order date", [44927, 45320], "is read as numbers (44927 to 45320), which may be days as spreadsheets count them"),
+    ("datum", [45000.5, 45001.25], "is read as numbers (45000.5 to 45001.25), which may be days"),
+    ("update", [44927, 45320], ""),
+    ("date", [3, 17], ""),
+    ("order_id", ["1E+05", "1.2E+11"], "has cells such as 1"),
+    ("price", ["1E+05", "1.2E+11"], ""),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "expected"), NAMED)
+def test_names_that_say_what_numbers_may_mean_are_told(tmp_path, name, values, expected):
+    path = tmp_path / "t.csv"
+    rows = [f"{values[row % 2]},{row * 7 % 40 + 0.5},{row * 3 % 50 + 0.5}" for row in range(40)]
+    path.write_text("\n".join([f"{name},x,y", *rows]))
+    found = [note for note in load(path).notes if note.startswith(f"{name} ")]
+    assert [note for note in found if "is taken for" not in note and f"{name} {expected}" not in note] == []
+    assert bool(found) == bool(expected)

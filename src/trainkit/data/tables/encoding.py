@@ -133,6 +133,9 @@ def encode_inputs(cells: pl.DataFrame, encoding: Encoding, filled: Filled) -> ND
         name = column["name"]
         values = _values(series_of[name], column)
         _account(series_of[name], next(iter(values.values())), column, encoding, filled)
+        if column["kind"] == "datetime" and (name, "hour") not in places and values["hour"].drop_nulls().n_unique() > 1:
+            count = int((values["hour"] != 0).sum())  # of one hour alone the training may have been, too
+            filled.unseen.setdefault(name, Counter())["times of day"] += count
         for part, series in values.items():
             if (place := places.get((name, part))) is None:
                 continue

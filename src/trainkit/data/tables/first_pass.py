@@ -14,7 +14,7 @@ from trainkit.data.tables.encoding import Encoding, make_encoding
 from trainkit.data.tables.evidence import MISSING_VALUES, Evidence, add_evidence
 from trainkit.data.tables.labels import mixed_truths
 from trainkit.data.tables.reading import Block, Table
-from trainkit.data.tables.sentinels import describe_counters, describe_sentinels
+from trainkit.data.tables.sentinels import describe_counters, describe_names, describe_sentinels
 from trainkit.data.tables.split_column import (
     SPLIT_REASON,
     Form,
@@ -136,7 +136,9 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
             for one in columns
             if names_splits(one.categories)
         ]
-    notes += describe_counters([evidence[one.name] for one in columns if one.kind == "numeric"], blocks)
+    features = [evidence[one.name] for one in columns if one.kind == "numeric"]
+    notes += describe_names(features, weighted=options.weight is not None)
+    notes += describe_counters(features, blocks)
     notes += describe_sentinels([evidence[name] for name in of_numbers], blocks)
     encoding = make_encoding(
         columns, missing=options.missing, unseen=options.unseen, missing_values=options.spelled_missing

@@ -1,4 +1,4 @@
-"""Numbers that may be no measurements: -999 for a missing temperature, and ids that count the rows."""
+"""Numbers that may be no measurements: -999 for a missing temperature, ids that count the rows, weights, days."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from trainkit.wording import counted, listed
 _NINES = re.compile(r"-?9{2,}(\.9+)?|-9")
 _ROWS = 20
 """So many rows at least are counted by more than chance."""
+_WEIGHT = re.compile(r"(?i)((sample|instance|case|row|survey|design)[_ .-]?)?weights?")
+_DAY = re.compile(r"(?i)(.*[_ .-])?(date|datum|fecha|datetime|timestamp|time|day|tag)([_ .-].*)?")
+_SERIAL = (20_000, 60_000)
+"""Days from 1900 on, as spreadsheets count them: 1954 to 2064."""
+_POWER = re.compile(r"-?\d(\.\d+)?[Ee]\+\d\d")
 _SEVERAL = 10
 """Other values of a column, of which a number that is no row of nines is told apart."""
 
@@ -39,6 +44,31 @@ def describe_counters(evidence: Sequence[Evidence], blocks: Iterable[Block]) -> 
         f"if it is an id, write columns: {{{name}: ignore}}"
         for name in expected
     ]
+
+
+def describe_names(evidence: Sequence[Evidence], *, weighted: bool) -> list[str]:
+    """A line for each column of numbers whose name and size say that they may mean something else.
+
+    Args:
+        weighted: whether the config names a column of weights.
+    """
+    lines = []
+    for one in evidence:
+        name = one.name
+        # A column of the name weight may hold that of bodies and goods.
+        if not weighted and _WEIGHT.fullmatch(name) and one.low >= 0 and (one.high <= 20 or len(name) > len("weights")):
+            lines.append(f"{name} is a feature; if it says how much each row counts, write weight: {name!r}")
+        if one.distinct > 1 and _DAY.fullmatch(name) and _SERIAL[0] <= one.low <= one.high <= _SERIAL[1]:
+            lines.append(
+                f"{name} is read as numbers ({one.low:.12g} to {one.high:.12g}), which may be days as spreadsheets "
+                "count them; written as 2024-01-31, they give year, month, day and weekday"
+            )
+        if one.may_count_rows and one.is_text and (short := next(filter(_POWER.fullmatch, map(str, one.values)), None)):
+            lines.append(
+                f"{name} has cells such as {short}, which spreadsheets make of long numbers and of codes such as 1E5; "
+                "their digits may be lost"
+            )
+    return lines
 
 
 def describe_sentinels(evidence: Sequence[Evidence], blocks: Iterable[Block]) -> list[str]:
