@@ -258,9 +258,20 @@ def test_a_last_row_that_may_be_a_total_is_said(tmp_path):
     rows = ["n,1,a", "s,2,b"] * 20
     [note] = [note for note in opened(rows_of(tmp_path / "t.csv", *rows, "Total:,60,a")).notes if "total" in note]
     assert note.endswith("t.csv:42) has 'Total:' in 'shop': if it holds totals, delete it")
-    for last in (["Total,60,a", "n,1,a"], ["sum,1,a", "sum,1,b"]):
+    for last in (["average,60,a", "n,1,a"], ["sum,1,a", "sum,1,b"]):
         notes = opened(rows_of(tmp_path / "t.csv", *rows, *last)).notes
         assert not any("total" in note for note in notes), last
+
+
+def test_totals_among_the_rows_and_gaps_of_merged_cells_are_said(tmp_path):
+    rows = [*["n,1,a", "n,2,b"] * 10, "North Total,30,a", *["s,1,a", "s,2,b"] * 10, "Total,60,b", "w,1,a"]
+    [note] = [note for note in opened(rows_of(tmp_path / "t.csv", *rows)).notes if "totals" in note]
+    assert note == "'shop' has 'North Total', 'Total': if such rows hold totals of others, delete them"
+    rows = ["n,1,a", *[",2,b", ",3,a"] * 10, "s,1,a", *[",2,b", ",3,a"] * 10]
+    [note] = [note for note in opened(rows_of(tmp_path / "t.csv", *rows)).notes if "merged" in note]
+    assert note.startswith("'shop' has a value in 2 of 42 rows, each another one")
+    rows[1] = "n,2,b"  # a value that repeats
+    assert not any("merged" in note for note in opened(rows_of(tmp_path / "t.csv", *rows)).notes)
 
 
 def test_what_texts_may_have_been_meant_as_is_said(tmp_path):

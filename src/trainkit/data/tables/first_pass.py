@@ -24,7 +24,7 @@ from trainkit.data.tables.split_column import (
     names_splits,
     split_extra,
 )
-from trainkit.data.tables.stray_rows import look_for_stray_rows
+from trainkit.data.tables.stray_rows import describe_text_of_sheets, look_for_stray_rows
 from trainkit.data.tables.target import MAX_CLASSES, Target, decide_target
 from trainkit.data.tables.weights import WEIGHT_REASON, weight_extra
 from trainkit.errors import DataError, Problem, ProblemsError
@@ -120,6 +120,8 @@ def look_through(table: Table, chosen: Sequence[str], options: TableOptions, mos
     if problems:
         raise ProblemsError([_with_place(problem, evidence, table) for problem in problems])
     columns = [one for one in decided if isinstance(one, Column)]
+    if not notes:  # no total in the last row
+        notes += describe_text_of_sheets(evidence[one.name] for one in columns if one.kind == "categorical")
     of_numbers = [name for name, one in zip(chosen, columns, strict=True) if one.kind == "numeric"]
     of_numbers += target.names if target.task == "regression" else ()
     if by is None:

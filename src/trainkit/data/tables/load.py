@@ -39,7 +39,7 @@ from trainkit.data.tables.weights import check_weights, weight_extra
 from trainkit.errors import Problem, ProblemsError
 from trainkit.wording import listed
 
-_LAYOUT = 8
+_LAYOUT = 9
 """Raise it when the same files become other arrays, names or notes, so that old cache entries are not used."""
 _MOST_BLOCKS = 8
 """What ``check``, which writes nothing, reads of larger ones."""

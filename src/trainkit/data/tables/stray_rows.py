@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainkit.data.dataset import Part, Split
+from trainkit.data.tables.evidence import Evidence
 from trainkit.data.tables.reading import Block, Table
 from trainkit.errors import DataError
 from trainkit.wording import counted, listed
@@ -22,6 +23,8 @@ _TOTAL = re.compile(
     r"|合计|总计|合計|総計|합계",
     re.IGNORECASE,
 )
+_SUBTOTAL = re.compile(r"(?i)(.+ )?((grand|sub)[ -]?)?total|((zwischen|gesamt)?summe|insgesamt|.+ ergebnis)")
+"""Also ``North Total``, as spreadsheets write below each group."""
 _SAMPLED = 20_000
 """Rows of the training split of which is found whether a column tells them apart."""
 _CELLS = 1 << 22
@@ -71,6 +74,19 @@ def _total(block: Block) -> Iterator[str]:
             where = block.places()[-1]
             yield f"the last row ({where}) has {word!r} in {cells.name!r}: if it holds totals, delete it"
             return
+
+
+def describe_text_of_sheets(columns: Iterable[Evidence]) -> Iterator[str]:
+    """A line for each column of text with rows of totals among others, or whose gaps may have been merged cells."""
+    for one in columns:
+        totals = [text for text in map(str, one.values) if _SUBTOTAL.fullmatch(text.strip(" :"))]
+        if 0 < 2 * len(totals) <= one.distinct:
+            yield f"{one.name!r} has {listed(sorted(totals), limit=3)}: if such rows hold totals of others, delete them"
+        if 2 <= one.distinct == one.present and one.missing >= 2 * one.present:
+            yield (
+                f"{one.name!r} has a value in {one.present} of {one.rows:,} rows, each another one: if these were "
+                "merged cells, write the value into each of their rows"
+            )
 
 
 def describe_repeated(parts: Mapping[str, Part], splits: Mapping[str, Split]) -> Iterator[str]:
