@@ -73,10 +73,20 @@ def test_the_curve_of_a_run_moves_and_runs_are_overlaid(tmp_path):
     folder = tmp_path / "work"
     first = make_run(folder / "runs" / "20260101-000000_a")
     second = make_run(folder / "runs" / "20260102-000000_b", status="running")
+    damaged = make_run(folder / "runs" / "20260101-000001_a")
+    damaged.info.write_text("{")
     with served(folder) as (url, _), chromium(width=390, dark=True) as driver:
         driver.get(url)
-        rows = wait_for(lambda: driver.find_elements("css selector", "tr[data-id]"))
-        assert rows[0].get_attribute("data-id").endswith("_b"), "the newest is the first"
+        table = "return [...document.querySelectorAll('tr[data-id]')].map((row) => row.innerText)"
+        rows = wait_for(lambda: driver.execute_script(table))
+        assert second.path.name in rows[0], "the newest is the first"
+        assert "run.json: Expecting property name" in rows[1]
+        driver.execute_script("document.querySelectorAll('tr[data-id] a')[1].focus()")
+        with second.metrics.open("a") as file:
+            file.write(json.dumps({"type": "epoch", "step": 35, "epoch": 33}) + "\n")
+        wait_for(lambda: "33" in driver.execute_script(table)[0])
+        held = "return document.activeElement.innerText"
+        assert driver.execute_script(held) == damaged.path.name, "a change takes the focus from no row"
         driver.get(f"{url}/#/run/runs/{second.path.name}")
         path = wait_for(lambda: driver.find_elements("css selector", ".chart path.line"))[0]
         before = path.get_attribute("d")

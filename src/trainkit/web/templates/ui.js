@@ -39,6 +39,9 @@ function badge(status) {
   return node("span", { class: `badge ${kind}`, title: status }, word);
 }
 
+// Why a run failed or is unknown, without the path of its folder.
+const reason = (row) => row.status.replace(/^\w+: /, "").replace(/^.*\/(?=run\.json)/, "");
+
 // --- the table of runs -------------------------------------------------------------------------------------------
 
 const COLUMNS = [
@@ -93,7 +96,12 @@ function drawRows() {
     if (head.dataset.key === table.sort) head.setAttribute("aria-sort", table.down ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
   }
-  document.getElementById("rows").replaceChildren(...rows.map(drawRow));
+  const body = document.getElementById("rows"), held = document.activeElement, of = held.closest("#rows tr");
+  const parts = (row) => [...row.querySelectorAll("a, input")];
+  const place = of && parts(of).indexOf(held);
+  body.replaceChildren(...rows.map(drawRow));
+  const anew = of && [...body.children].find((row) => row.dataset.id === of.dataset.id);
+  if (anew) parts(anew)[place]?.focus({ preventScroll: true }); // else the keyboard is back at the top of the page
   const all = table.rows.size;
   document.getElementById("count").textContent = all === 0 ? "No runs here yet: trainkit train CONFIG makes one."
     : rows.length === all ? `${all} ${all === 1 ? "run" : "runs"}` : `${rows.length} of ${all} runs`;
@@ -109,7 +117,7 @@ function drawRow(row) {
   const cells = {
     folder: node("a", { href: `#/run/${encoded(row.id)}` }, row.folder),
     group: row.page ? node("a", { href: `/file/${encoded(row.page)}` }, row.group) : row.group,
-    status: badge(row.status),
+    status: node("div", {}, badge(row.status), ...(row.status.includes(":") ? [node("div", { class: "why soft" }, reason(row))] : [])),
     score: score(row.score, row.monitor),
     lr: row.lr === null ? "" : short(row.lr),
     seconds: seconds(row.seconds),
@@ -193,7 +201,7 @@ async function showRun(id) {
     drawn = now;
     const found = run.findings.map((one) => node("article", { class: "finding" }, node("h3", {}, one.title), node("p", {}, one.evidence), node("p", {}, one.suggestion),
       ...(one.set.length ? [node("pre", {}, one.set.join("\n"))] : [])));
-    const sections = [node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, "Nothing stands out.")]))];
+    const sections = [node("section", {}, node("h2", {}, "Findings"), ...(found.length ? found : [node("p", { class: "soft" }, run.config.length ? "Nothing stands out." : "Not looked for: the config of this run is not known.")]))];
     if (run.pictures.length) {
       sections.push(node("section", {}, node("h2", {}, "Pictures"), node("div", { class: "plots" }, ...run.pictures.map((name) => node("a", { href: file(name) }, node("img", { src: file(name), alt: name, loading: "lazy" }))))));
     }
