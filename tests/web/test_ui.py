@@ -114,8 +114,24 @@ def test_the_curve_of_a_run_moves_and_runs_are_overlaid(tmp_path):
         assert {address.split("/")[2] for address in requested(driver) if address.startswith("http")} == {url[7:]}
 
 
+@pytest.mark.slow
+def test_the_folder_of_a_run_opens_its_page(tmp_path):
+    run = make_run(tmp_path / "runs" / "20260101-000000_a b")
+    command = [sys.executable, "-m", "trainkit", "ui", str(run.path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            url, page = child.stdout.readline().split()[0].split("/#/")
+            assert (page, fetch(f"{url}/api/{page}")[0]) == ("run/20260101-000000_a%20b", 200)
+        finally:
+            child.terminate()
+
+
 def test_wrong_input_is_one_line(tmp_path):
-    for arguments, says in (([str(tmp_path / "none")], "there is no such folder"), (["--port", "99999"], "--port")):
+    for arguments, says in (
+        ([str(tmp_path / "none")], "there is no such folder"),
+        ([__file__], "is no folder"),
+        (["--port", "99999"], "--port"),
+    ):
         command = [sys.executable, "-m", "trainkit", "ui", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 2

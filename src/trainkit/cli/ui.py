@@ -10,7 +10,7 @@ import typer
 
 def ui(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where runs/, sweeps/ and cv/ are, or a folder of runs.")
+        Path, typer.Argument(metavar="[FOLDER]", help="Where runs/, sweeps/ and cv/ are, a folder of runs, or a run.")
     ] = Path("."),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8001,
 ) -> None:

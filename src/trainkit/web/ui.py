@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from pathlib import Path
+from urllib.parse import quote
 
 from trainkit.errors import UserError
 
@@ -18,7 +19,11 @@ def show(folder: Path, *, port: int) -> None:
         UserError: there is no such folder, the port is taken, or the extra is not installed.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give one with runs in it, or in its runs/")
+        what = "is no folder" if folder.exists() else "there is no such folder"
+        raise UserError(f"{folder}: {what}; give one with runs in it, or in its runs/")
+    page = ""
+    if (folder / "run.json").exists():  # a run itself: the others beside it are shown too
+        page, folder = f"/#/run/{quote(folder.resolve().name)}", folder.resolve().parent
     try:
         import uvicorn
 
@@ -32,7 +37,7 @@ def show(folder: Path, *, port: int) -> None:
             listener.listen(128)  # from here on a browser may come
         except OSError as error:
             raise UserError(f"--port {port}: {error.strerror}; another one: --port 0 takes any that is free") from None
-        print(f"http://{HOST}:{listener.getsockname()[1]} shows {folder}; Ctrl-C ends it", flush=True)
+        print(f"http://{HOST}:{listener.getsockname()[1]}{page} shows {folder}; Ctrl-C ends it", flush=True)
         # Streams of a page that is open never end by themselves: they are cut after a second.
         config = uvicorn.Config(make_app(folder), log_level=logging.CRITICAL, timeout_graceful_shutdown=1)
         uvicorn.Server(config).run(sockets=[listener])
