@@ -77,3 +77,15 @@ def test_times_of_day_are_told_where_the_dates_of_the_training_had_none():
         assert read.filled.unseen.get("day", {}) == expected
     read = encode_columns({"day": cells[1:2] * 3}, {**ENCODING, "columns": [column], "inputs": parts[:1]})
     assert not read.filled.unseen  # all at one hour, as those of the training may have been
+
+
+def test_days_alone_are_told_where_the_dates_of_the_training_had_a_time():
+    column, time = {"name": "day", "kind": "datetime", "format": ""}, {"column": "day", "offset": 0.0}
+    encoding = {**ENCODING, "columns": [column], "inputs": [{"name": "day.hour", "part": "hour", **time}]}
+    days = [datetime(2024, 1, day) for day in range(1, 12)]
+    said = ["column 'day': all dates are without a time of day, and those of the training had one"]
+    for cells, expected in ((days, said), (days[:3], []), ([*days, days[0].replace(hour=7)], [])):
+        assert encode_columns({"day": cells}, encoding).filled.describe() == expected
+    filled = encode_columns({"day": [days[0].replace(hour=7)]}, encoding).filled
+    filled.add(encode_columns({"day": days}, encoding).filled)  # the next block
+    assert filled.describe() == []

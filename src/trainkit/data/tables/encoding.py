@@ -28,6 +28,10 @@ first: float32(value - offset), NaN for a missing value; then codes of categorie
 """
 
 
+_SEVERAL, _MANY = 10, 1 << 60
+"""So many dates are all at midnight by more than chance; more dates than there are in a file."""
+
+
 @dataclass
 class Filled:
     """Cells without a value that the model knows, by column; they are filled in, or refused."""
@@ -35,6 +39,8 @@ class Filled:
     missing: Counter[str] = field(default_factory=Counter)
     unseen: dict[str, Counter[str]] = field(default_factory=dict)
     """Values that training did not have, and texts in columns of numbers."""
+    days: Counter[str] = field(default_factory=Counter)
+    """Dates without a time of day, where those of the training had one; below 0 where others here have one too."""
     refused: list[tuple[int, str]] = field(default_factory=list)
     """Row and message, where the config refuses such cells."""
 
@@ -43,6 +49,7 @@ class Filled:
         self.missing += other.missing
         for name, counts in other.unseen.items():
             self.unseen.setdefault(name, Counter()).update(counts)
+        self.days.update(other.days)
         self.refused += other.refused
 
     def describe(self) -> list[str]:
@@ -55,6 +62,11 @@ class Filled:
             number = counted(counts.total(), "cell")
             shown = listed(list(counts), limit=5)
             lines.append(f"column {name!r}: {number} with values that the training did not have: {shown}")
+        lines += [
+            f"column {name!r}: all dates are without a time of day, and those of the training had one"
+            for name, count in self.days.items()
+            if count >= _SEVERAL
+        ]
         return lines
 
 
@@ -133,9 +145,12 @@ def encode_inputs(cells: pl.DataFrame, encoding: Encoding, filled: Filled) -> ND
         name = column["name"]
         values = _values(series_of[name], column)
         _account(series_of[name], next(iter(values.values())), column, encoding, filled)
-        if column["kind"] == "datetime" and (name, "hour") not in places and values["hour"].drop_nulls().n_unique() > 1:
-            count = int((values["hour"] != 0).sum())  # of one hour alone the training may have been, too
-            filled.unseen.setdefault(name, Counter())["times of day"] += count
+        if column["kind"] == "datetime":
+            count, timed = values["hour"].count(), int((values["hour"] != 0).sum())
+            if (name, "hour") in places:
+                filled.days[name] += -_MANY if timed else count
+            elif values["hour"].drop_nulls().n_unique() > 1:  # of one hour alone the training may have been, too
+                filled.unseen.setdefault(name, Counter())["times of day"] += timed
         for part, series in values.items():
             if (place := places.get((name, part))) is None:
                 continue

@@ -112,7 +112,7 @@ def packed(computed: Computed) -> bytes:
             "names": chunk.names,
             "bad": list(chunk.bad.items()),
             "traits": chunk.traits,
-            "filled": None if chunk.filled is None else [chunk.filled.missing, chunk.filled.unseen],
+            "filled": None if chunk.filled is None else [chunk.filled.missing, chunk.filled.unseen, chunk.filled.days],
         }
         for chunk in computed.chunks
     ]
@@ -131,8 +131,8 @@ def unpacked(text: bytes) -> Computed:
 def _chunk(names: list[str], bad: list[tuple[int, str]], traits: list[str], filled: Any) -> Chunk:
     found = None
     if filled is not None:
-        missing, unseen = filled
-        found = Filled(Counter(missing), {name: Counter(counts) for name, counts in unseen.items()})
+        missing, unseen, days = filled
+        found = Filled(Counter(missing), {name: Counter(counts) for name, counts in unseen.items()}, Counter(days))
     return Chunk(names, [], dict(bad), traits, found)
 
 
