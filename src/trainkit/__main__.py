@@ -102,6 +102,8 @@ def is_said_elsewhere(error: BaseException) -> bool:
 
     if isinstance(error, LostRank):
         return launched.rank() > 0 or launched.by_trainkit()
+    if isinstance(error, Interrupted) and launched.has_failed():
+        return True
     return launched.rank() > 0 and isinstance(error, Interrupted | SharedError | UserError)
 
 

@@ -38,9 +38,9 @@ def place(request, tmp_path):
     return tmp_path
 
 
-def run(place, *options):
+def run(place, *options, **how):
     whole = [sys.executable, "-m", "trainkit", "--plugin", "own", "train", "c.yaml", *options]
-    return subprocess.run(whole, cwd=place, capture_output=True, text=True, timeout=60)
+    return subprocess.run(whole, cwd=place, capture_output=True, text=True, timeout=60, **how)
 
 
 def test_one_line_and_the_exit_code(place):
@@ -50,6 +50,14 @@ def test_one_line_and_the_exit_code(place):
     error = json.loads(done.stdout)["error"]
     assert (error["exit_code"], error["message"]) == (130, "stopped by SIGINT")
     assert not (place / "runs").exists()
+
+
+def test_of_a_job_for_which_the_shell_ignores_it(tmp_path):
+    (tmp_path / "own.py").write_text(CTRL_C + PLACES["in the module"])
+    (tmp_path / "c.yaml").write_text("dataset: digits\nmodel: mlp\n")
+    done = run(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr == "stopped by SIGINT\n"
 
 
 def test_of_several_processes(place):
@@ -92,3 +100,28 @@ plugin = trainkit.Plugin("own")
     assert [line for line in done.stderr.splitlines() if "stopped" in line] == [
         "stopped by SIGTERM: nothing was written"
     ]
+
+
+@pytest.mark.slow
+def test_one_document_where_a_process_is_killed_while_the_other_waits_for_it(tmp_path):
+    killed = """\
+import os, signal, threading, time
+def say_that_it_listens():
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.05)
+    open("listens", "w").close()
+if os.environ.get("RANK") == "0":
+    threading.Thread(target=say_that_it_listens, daemon=True).start()
+if os.environ.get("RANK") == "1":
+    while not os.path.exists("listens"):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+import trainkit
+plugin = trainkit.Plugin("own")
+"""
+    (tmp_path / "own.py").write_text(killed)
+    (tmp_path / "c.yaml").write_text("dataset: digits\nmodel: mlp\ntraining: {epochs: 100000}\n")
+    done = run(tmp_path, "--nproc", "2", "--json")
+    assert done.returncode == 1
+    assert "rank 1 was ended by SIGKILL" in json.loads(done.stdout)["error"]["message"]
+    assert "stopped by" not in done.stderr

@@ -86,14 +86,15 @@ def remember_ctrl_c() -> list[int]:
     """Raise KeyboardInterrupt at a Ctrl-C, as Python does, and fill the list that is returned.
 
     Code that runs before a command listens for signals can lose it, or make another error of it: Python 3.11 does in
-    the body of a class, and what is left of an ``import numpy`` that it cut short.
+    the body of a class, and what is left of an ``import numpy`` that it cut short. That shells ignore SIGINT for a job
+    is overruled here too.
     """
 
     def handle(signum: int, frame: FrameType | None) -> None:
         _ctrl_c.append(signum)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN):
         signal.signal(signal.SIGINT, handle)
     return _ctrl_c
 

@@ -21,7 +21,7 @@ MEETING = "TRAINKIT_MEETING"
 """Set with it: a file at which they meet; other launchers set an address."""
 TRIALS = "TRAINKIT_TRIALS"
 """Set in the processes of a sweep's trials, and in those that they start."""
-_PID, _END, _RUN = "pid", "end.json", "run"
+_PID, _END, _RUN, _FAILED = "pid", "end.json", "run", "failed"
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,18 @@ def say_run(folder: Path) -> None:
 def say_end(end: End) -> bool:
     """Tell the launcher how this process ends. Returns whether there is one, which makes the exit code of it."""
     return _write(_END, json.dumps(asdict(end)))
+
+
+def say_failed(folder: Path) -> None:
+    """Tell a process that it is ended because another one failed, which the launcher says."""
+    with suppress(OSError):
+        (folder / _FAILED).touch()
+
+
+def has_failed() -> bool:
+    """Whether this process is ended because another one failed."""
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    return by_trainkit() and error_file is not None and Path(error_file).with_name(_FAILED).exists()
 
 
 def has_pid(folder: Path) -> bool:

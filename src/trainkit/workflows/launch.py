@@ -72,6 +72,8 @@ class Ranks:
             self.end_silent()
             time.sleep(_POLL)
             self.failed = [rank for rank, code in enumerate(self.codes()) if code]
+        for folder in self.folders if self.failed and not signals else ():
+            launched.say_failed(folder)
         self.end_all()
 
     def codes(self) -> list[int | None]:
