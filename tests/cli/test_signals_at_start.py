@@ -78,24 +78,31 @@ def test_one_that_got_lost_stops_the_work(tmp_path):
     assert done.stderr.splitlines()[-1].startswith("stopped by SIGINT: ")
 
 
-@pytest.mark.slow
-def test_one_line_where_one_of_two_processes_listens(tmp_path):
-    sigterm = """\
+TWO = """\
 import os, signal, threading, time
-def send_when_it_listens():
+def once_it_listens():
     while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         time.sleep(0.05)
-    os.kill(os.getppid(), signal.SIGTERM)
+    {first}
 if os.environ.get("RANK") == "0":
-    threading.Thread(target=send_when_it_listens, daemon=True).start()
+    threading.Thread(target=once_it_listens, daemon=True).start()
 if os.environ.get("RANK") == "1":
-    time.sleep(60)
+    {second}
 import trainkit
 plugin = trainkit.Plugin("own")
 """
-    (tmp_path / "own.py").write_text(sigterm)
-    (tmp_path / "c.yaml").write_text("dataset: digits\nmodel: mlp\ntraining: {epochs: 100000}\n")
-    done = run(tmp_path, "--nproc", "2")
+"""What the first of two processes does once it listens, while the second one still loads."""
+
+
+def run_two(place, *options, first, second):
+    (place / "own.py").write_text(TWO.format(first=first, second=second))
+    (place / "c.yaml").write_text("dataset: digits\nmodel: mlp\ntraining: {epochs: 100000}\n")
+    return run(place, "--nproc", "2", *options)
+
+
+@pytest.mark.slow
+def test_one_line_where_one_of_two_processes_listens(tmp_path):
+    done = run_two(tmp_path, first="os.kill(os.getppid(), signal.SIGTERM)", second="time.sleep(60)")
     assert done.returncode == 128 + signal.SIGTERM
     assert [line for line in done.stderr.splitlines() if "stopped" in line] == [
         "stopped by SIGTERM: nothing was written"
@@ -104,24 +111,8 @@ plugin = trainkit.Plugin("own")
 
 @pytest.mark.slow
 def test_one_document_where_a_process_is_killed_while_the_other_waits_for_it(tmp_path):
-    killed = """\
-import os, signal, threading, time
-def say_that_it_listens():
-    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        time.sleep(0.05)
-    open("listens", "w").close()
-if os.environ.get("RANK") == "0":
-    threading.Thread(target=say_that_it_listens, daemon=True).start()
-if os.environ.get("RANK") == "1":
-    while not os.path.exists("listens"):
-        time.sleep(0.05)
-    os.kill(os.getpid(), signal.SIGKILL)
-import trainkit
-plugin = trainkit.Plugin("own")
-"""
-    (tmp_path / "own.py").write_text(killed)
-    (tmp_path / "c.yaml").write_text("dataset: digits\nmodel: mlp\ntraining: {epochs: 100000}\n")
-    done = run(tmp_path, "--nproc", "2", "--json")
+    second = "while not os.path.exists('listens'): time.sleep(0.05)\n    os.kill(os.getpid(), signal.SIGKILL)"
+    done = run_two(tmp_path, "--json", first="open('listens', 'w').close()", second=second)
     assert done.returncode == 1
     assert "rank 1 was ended by SIGKILL" in json.loads(done.stdout)["error"]["message"]
     assert "stopped by" not in done.stderr
