@@ -76,13 +76,18 @@ def _total(block: Block) -> Iterator[str]:
             return
 
 
+_LABEL = 20
+"""Characters that the label of a group has at most; remarks, which few rows have either, are longer."""
+
+
 def describe_text_of_sheets(columns: Iterable[Evidence]) -> Iterator[str]:
     """A line for each column of text with rows of totals among others, or whose gaps may have been merged cells."""
     for one in columns:
         totals = [text for text in map(str, one.values) if _SUBTOTAL.fullmatch(text.strip(" :"))]
         if 0 < 2 * len(totals) <= one.distinct:
             yield f"{one.name!r} has {listed(sorted(totals), limit=3)}: if such rows hold totals of others, delete them"
-        if 2 <= one.distinct == one.present and one.missing >= 2 * one.present:
+        are_short = all(len(str(text)) <= _LABEL for text in one.values)
+        if are_short and 2 <= one.distinct == one.present and one.missing >= 2 * one.present:
             yield (
                 f"{one.name!r} has a value in {one.present} of {one.rows:,} rows, each another one: if these were "
                 "merged cells, write the value into each of their rows"
